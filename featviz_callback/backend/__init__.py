@@ -1,0 +1,36 @@
+"""The only code that differs by Keras backend: how to differentiate and compile.
+
+Each file of this folder is one framework, imported only where it is Keras' own
+backend, and exports two functions:
+
+`compile_step(score, update, model)` returns
+`step(params, state, data) -> (params, state, extra, scores)`, which reads the
+model's current weights at every call. `score(params, data)` is differentiable and
+gives what is maximised and what is reported, one number an image each;
+`update(params, gradient, state, data)` gives the first three of the results;
+`model()` gives the model that `score` calls: a program must not keep it alive;
+
+`apply_optimizer(optimizer, variable, params, gradient, state)` is one pure
+update of a Keras optimizer that was built for the one variable.
+"""
+
+from importlib import import_module
+
+import keras
+
+_SUPPORTED = ("tensorflow", "jax", "torch")
+
+
+def load():
+    """Returns the module of Keras' current backend.
+
+    Raises:
+        RuntimeError: If the backend cannot differentiate.
+    """
+    name = keras.backend.backend()
+    if name not in _SUPPORTED:
+        raise RuntimeError(
+            f"Feature visualisation needs gradients. Expected one of {_SUPPORTED} as Keras' "
+            f"backend (environment variable KERAS_BACKEND). Received: {name!r}"
+        )
+    return import_module(f"{__name__}.{name}")

@@ -1,0 +1,33 @@
+"""JAX: the weights are arguments of the compiled step.
+
+Closed over, they would be constants of the program, and no picture would change.
+"""
+
+import jax
+import keras
+
+
+def compile_step(score, update, model):
+    """See `featviz_callback.backend`."""
+
+    @jax.jit
+    def step(weights, params, state, data):
+        def total(params):
+            mapping = list(zip(model().variables, weights, strict=True))
+            with keras.StatelessScope(mapping):
+                target, scores = score(params, data)
+            return target.sum(), scores
+
+        (_, scores), gradient = jax.value_and_grad(total, has_aux=True)(params)
+        return *update(params, gradient, state, data), scores
+
+    def step_with_current_weights(*arguments):
+        return step([variable.value for variable in model().variables], *arguments)
+
+    return step_with_current_weights
+
+
+def apply_optimizer(optimizer, variable, params, gradient, state):
+    """See `featviz_callback.backend`."""
+    (params,), state = optimizer.stateless_apply(state, [gradient], [params])
+    return params, state

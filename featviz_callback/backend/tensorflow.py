@@ -1,0 +1,44 @@
+"""TensorFlow: a graph, compiled by XLA on accelerators only.
+
+On a CPU, XLA's depthwise convolutions are an order of magnitude slower.
+"""
+
+import keras
+import tensorflow as tf
+
+from featviz_callback.backend.variables import apply_to_variables as apply_optimizer
+
+__all__ = ["apply_optimizer", "compile_step"]
+
+
+def compile_step(score, update, model):
+    """See `featviz_callback.backend`."""
+
+    # Keras itself never converts a model's code with AutoGraph.
+    @tf.function(autograph=False, jit_compile=_can_use_xla(model()))
+    def step(params, state, data):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(params)
+            with keras.StatelessScope():
+                target, scores = score(params, data)
+            total = tf.reduce_sum(target)
+        gradient = tape.gradient(total, params, unconnected_gradients="zero")
+        return *update(params, gradient, state, data), scores
+
+    compiled = None
+
+    def step_without_tracing(*arguments):
+        # A concrete function cannot trace again, and does not take the programs
+        # of different objectives for one that is traced too often.
+        nonlocal compiled
+        if compiled is None:
+            compiled = step.get_concrete_function(*arguments)
+        return compiled(*arguments)
+
+    return step_without_tracing
+
+
+def _can_use_xla(model):
+    layers = model._flatten_layers()
+    on_accelerator = bool(tf.config.list_logical_devices("GPU"))
+    return on_accelerator and all(getattr(layer, "supports_jit", True) for layer in layers)

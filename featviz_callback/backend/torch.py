@@ -1,0 +1,29 @@
+"""Torch: eager, with gradients to the parameters and to nothing else.
+
+The weights are seen detached, so no memory is kept for their gradients, and
+neither `requires_grad` nor a module's training mode is touched.
+"""
+
+import keras
+import torch
+
+from featviz_callback.backend.variables import apply_to_variables as apply_optimizer
+
+__all__ = ["apply_optimizer", "compile_step"]
+
+
+def compile_step(score, update, model):
+    """See `featviz_callback.backend`."""
+
+    def step(params, state, data):
+        params = params.detach().requires_grad_(True)
+        weights = [(v, v.value.detach()) for v in model().variables]
+        with torch.enable_grad(), keras.StatelessScope(weights):
+            target, scores = score(params, data)
+            (gradient,) = torch.autograd.grad(target.sum(), params, allow_unused=True)
+        if gradient is None:
+            gradient = torch.zeros_like(params)
+        with torch.no_grad():
+            return *update(params.detach(), gradient, state, data), scores.detach()
+
+    return step

@@ -1,0 +1,13 @@
+"""A pure update from an optimizer that only knows how to change variables."""
+
+
+def apply_to_variables(optimizer, variable, params, gradient, state):
+    """Sets the variables, applies the optimizer, and reads them back.
+
+    Keras offers `stateless_apply` on JAX alone.
+    """
+    variable.assign(params)
+    for held, value in zip(optimizer.variables, state, strict=True):
+        held.assign(value)
+    optimizer.apply([gradient], [variable])
+    return variable.value + 0, [held.value + 0 for held in optimizer.variables]

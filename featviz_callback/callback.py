@@ -1,0 +1,253 @@
+"""The Keras callback: when to look, and what to keep of it."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+
+from featviz_callback import summaries
+from featviz_callback.history import History
+from featviz_callback.objectives import Objective, default_objectives
+from featviz_callback.optimization import prepare
+from featviz_callback.result import Result
+
+
+class FeatureVisCallback(keras.callbacks.Callback):
+    """Watches what a model is learning, while `fit` runs.
+
+    Before the first epoch, and after every `freq` epochs and the last, it finds
+    the images that the objectives ask for, on the weights of that moment, and
+    writes them to TensorBoard. Start and views are the same each time: what
+    differs between two frames is the model. Training is not changed by it.
+
+    Show every epoch with
+    `tensorboard --logdir logs --samples_per_plugin images=1000`.
+
+    Args:
+        objectives: An `Objective`, a list of them, or a function
+            `model -> Objective or list`, called when training begins. Default: up
+            to 16 output units, and four channels of each of four convolutions
+            spread over the depth.
+        log_dir: Folder for TensorBoard; the events go to its sub-folder
+            `feature_vis`.
+        freq: Epochs between two looks.
+        steps: Steps of each ascent, see `optimize`.
+        values_range: Lowest and highest value of the model's input.
+        image_shape: See `optimize`.
+        parameterization: See `optimize`.
+        transformations: See `optimize`.
+        regularizers: See `optimize`.
+        optimizer: See `optimize`.
+        seed: Seed of the start and of all views, an int.
+        warm_start: Whether each look starts from the images of the last one. It
+            excites more in as many steps, and hides change.
+        max_overhead: Skips looks that would take the share of the time since
+            training began above this, such as 0.05. The first look, which
+            compiles, and the last one are always taken.
+        batch_size: See `optimize`.
+        on_error: `"warn"`: whatever fails after training has begun is said once,
+            and training goes on. `"raise"`: it ends training.
+        verbose: 1 prints a line at each look.
+
+    Attributes:
+        history: Everything seen, a `featviz_callback.history.History`.
+
+    Raises:
+        ValueError: If an argument is invalid; at the latest when training begins.
+
+    Example:
+
+    >>> import keras
+    >>> model = keras.Sequential([
+    ...     keras.Input((8, 8, 1)),
+    ...     keras.layers.Conv2D(4, 3, name="conv"),
+    ...     keras.layers.Flatten(),
+    ...     keras.layers.Dense(10, name="logits"),
+    ... ])
+    >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    >>> x, y = np.zeros((4, 8, 8, 1)), np.zeros(4)
+    >>> callback = FeatureVisCallback(log_dir=tmp_path, steps=2)
+    >>> _ = model.fit(x, y, epochs=2, verbose=0, callbacks=[callback])
+    >>> callback.history.epochs
+    array([-1,  0,  1])
+    """
+
+    def __init__(
+        self,
+        objectives: Objective | Sequence[Objective] | Callable | None = None,
+        log_dir: str | os.PathLike = "logs",
+        freq: int = 1,
+        steps: int = 32,
+        values_range: tuple[float, float] = (0.0, 1.0),
+        image_shape: tuple[int, ...] | None = None,
+        parameterization: str | object = "fourier",
+        transformations: str | Sequence | None = "standard",
+        regularizers: Sequence[Callable] = (),
+        optimizer: keras.optimizers.Optimizer | str | None = None,
+        seed: int = 0,
+        warm_start: bool = False,
+        max_overhead: float | None = None,
+        batch_size: int | None = None,
+        on_error: str = "warn",
+        verbose: int = 0,
+    ):
+        super().__init__()
+        if not isinstance(freq, int) or freq < 1:
+            raise ValueError(
+                "Invalid value for argument `freq`. Expected a whole number of epochs, 1 or "
+                f"more. Received: freq={freq!r}"
+            )
+        if on_error not in ("warn", "raise"):
+            raise ValueError(
+                "Invalid value for argument `on_error`. Expected 'warn' or 'raise'. "
+                f"Received: on_error={on_error!r}"
+            )
+        if max_overhead is not None and not 0 < max_overhead < 1:
+            raise ValueError(
+                "Invalid value for argument `max_overhead`. Expected None, or a share between "
+                f"0 and 1. Received: max_overhead={max_overhead!r}"
+            )
+        self.objectives = objectives
+        self.log_dir = log_dir
+        self.freq = freq
+        self.warm_start = warm_start
+        self.max_overhead = max_overhead
+        self.on_error = on_error
+        self.verbose = verbose
+        self.history = History()
+        self._settings = {
+            "steps": steps,
+            "optimizer": optimizer,
+            "parameterization": parameterization,
+            "transformations": transformations,
+            "regularizers": regularizers,
+            "values_range": values_range,
+            "image_shape": image_shape,
+            "save_every": None,
+            "warmup_steps": 0,
+            "batch_size": batch_size,
+            "seed": seed,
+        }
+        self._ascents = []
+        self._params = []
+        self._events = None
+        self._warned = False
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Checks every argument against the model, and computes nothing."""
+        objectives = _as_list(self.objectives, self.model)
+        self._ascents = [prepare(objective, **self._settings) for objective in objectives]
+        _require_distinct_names(objectives)
+        self._params = [None] * len(objectives)
+        self._events = summaries.EventFile(self.log_dir)
+        self._warned = False
+        self._last_epoch = None
+        self._began = time.perf_counter()
+        self._spent = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Looks at the network before it is trained."""
+        if self._last_epoch is None:
+            self._last_epoch = epoch - 1
+            if epoch - 1 not in self.history.epochs:
+                self._look(epoch - 1)
+                # The first look compiles, which no later one does.
+                self._spent = 0.0
+                self._began = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Looks at the network every `freq` epochs."""
+        self._last_epoch = epoch
+        if epoch % self.freq == 0 and self._affordable():
+            self._look(epoch)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Looks at the network as it is left, and writes the film strip."""
+        if self._last_epoch is not None and self._last_epoch not in self.history.epochs:
+            self._look(self._last_epoch)
+        if len(self.history):
+            self._guarded(self._write_strip)
+
+    def _look(self, epoch):
+        self._guarded(self._look_unguarded, epoch)
+
+    def _look_unguarded(self, epoch):
+        began = time.perf_counter()
+        # Reading `self.model` brings the weights back to it on JAX.
+        assert self.model is not None
+        starts = self._params if self.warm_start else [None] * len(self._ascents)
+        runs = [ascent.run(start=s) for ascent, s in zip(self._ascents, starts, strict=True)]
+        result = _join([result for result, _ in runs])
+        self._params = [params for _, params in runs]
+        seconds = time.perf_counter() - began
+        self._spent += seconds
+        drift = self.history.add(epoch, result, seconds)
+        summaries.write_look(self._events, epoch, result, drift, seconds)
+        if self.verbose:
+            print(f"feature_vis: epoch {epoch}, {len(result)} images in {seconds:.1f} s")
+
+    def _write_strip(self):
+        summaries.write_evolution(self._events, self._last_epoch, self.history.strip())
+
+    def _affordable(self):
+        if self.max_overhead is None or not len(self.history):
+            return True
+        expected = self.history.seconds[-1] if len(self.history) > 1 else 0.0
+        elapsed = time.perf_counter() - self._began
+        return self._spent + expected <= self.max_overhead * (elapsed + expected)
+
+    def _guarded(self, function, *arguments):
+        try:
+            function(*arguments)
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            if not self._warned:
+                self._warned = True
+                warnings.warn(
+                    "FeatureVisCallback could not look at the model; training goes on, and "
+                    "further failures are not reported. Use on_error='raise' to see where. "
+                    f"{type(error).__name__}: {error}",
+                    stacklevel=2,
+                )
+
+
+def _as_list(objectives, model):
+    if objectives is None:
+        objectives = default_objectives
+    if not isinstance(objectives, (Objective, list, tuple)) and callable(objectives):
+        objectives = objectives(model)
+    objectives = [objectives] if isinstance(objectives, Objective) else list(objectives)
+    if not objectives:
+        raise ValueError(
+            "Invalid value for argument `objectives`. Expected at least one objective. "
+            f"Received: objectives={objectives!r}"
+        )
+    return objectives
+
+
+def _require_distinct_names(objectives):
+    names = [name for objective in objectives for name in objective.names]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(
+            "Invalid value for argument `objectives`. Expected a different name for each "
+            f"target, since TensorBoard tells them apart by it. Received twice: {twice}. "
+            "Give `names` to one of them."
+        )
+
+
+def _join(results):
+    return Result(
+        images=np.concatenate([r.images for r in results]),
+        names=[name for r in results for name in r.names],
+        scores=np.concatenate([r.scores for r in results]),
+        history=np.concatenate([r.history for r in results], axis=1),
+        status=[status for r in results for status in r.status],
+        values_range=results[0].values_range,
+    )

@@ -1,0 +1,683 @@
+"""What an image should excite: objectives, and their algebra.
+
+An objective names units of one model and scores each image by how much it
+excites them. Objectives are immutable and add up:
+
+* `2 * a - b / 3` scores exactly `2 * score(a) - score(b) / 3` for each image;
+* where `a` has several targets (ten neurons) and `b` too (five channels), their
+  sum has every combination (fifty), in order.
+
+A unit is a *neuron* (one number of a layer's output), a *channel* (its mean over
+space), a *layer* (all of it) or a *direction* (a vector in the space of its
+channels). `custom` takes any function.
+
+The compiled ascent sees an objective as two parts: how each term reads a layer,
+which is program, and ids, vectors and multipliers, which are data. Other units
+of the same layers need no new program.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
+
+import keras
+import numpy as np
+from keras import ops
+
+from featviz_callback.activations import (
+    Tap,
+    find_layer,
+    input_shape,
+    is_softmax,
+    output_shapes,
+    record,
+    tap_before_activation,
+)
+
+logger = logging.getLogger("featviz_callback")
+
+# --- how a term reads a layer: (outputs, data) -> one score an image ------------
+
+
+@dataclass(frozen=True)
+class ReadNeuron:
+    """The activation at a flat index, channels last."""
+
+    def __call__(self, outputs, ids):
+        flat = ops.reshape(outputs[0], (ids.shape[0], -1))
+        return _pick(flat, ids)
+
+
+@dataclass(frozen=True)
+class ReadChannel:
+    """The mean over space of one channel."""
+
+    def __call__(self, outputs, ids):
+        return _pick(_mean_over_space(outputs[0]), ids)
+
+
+@dataclass(frozen=True)
+class ReadLayer:
+    """The mean over the whole layer, of squares or of values."""
+
+    reducer: str
+
+    def __call__(self, outputs, ids):
+        flat = ops.reshape(outputs[0], (ids.shape[0], -1))
+        return ops.mean(ops.square(flat) if self.reducer == "magnitude" else flat, axis=1)
+
+
+@dataclass(frozen=True)
+class ReadDirection:
+    """The product with a vector, times a power of the cosine, a mean over space."""
+
+    cossim_pow: float
+
+    def __call__(self, outputs, vectors):
+        values = outputs[0]
+        between = len(values.shape) - len(vectors.shape)
+        vectors = ops.reshape(
+            vectors, (vectors.shape[0], *(1,) * between, *vectors.shape[1:])
+        )
+        products = ops.sum(values * vectors, axis=-1)
+        if self.cossim_pow:
+            squares = ops.sum(ops.square(values), axis=-1)
+            squares = squares * ops.sum(ops.square(vectors), axis=-1)
+            cosines = products * ops.rsqrt(ops.maximum(squares, 1e-12))
+            products = products * ops.maximum(cosines, 0.1) ** self.cossim_pow
+        return ops.mean(ops.reshape(products, (vectors.shape[0], -1)), axis=1)
+
+
+@dataclass(frozen=True)
+class ReadCustom:
+    """Whatever a user's function makes of the outputs of some layers."""
+
+    function: Callable
+
+    def __call__(self, outputs, ids):
+        scores = self.function(outputs[0] if len(outputs) == 1 else outputs)
+        if tuple(scores.shape) != (ids.shape[0],):
+            raise ValueError(
+                "The function of a custom objective must return one score an image. "
+                f"Expected shape ({ids.shape[0]},). Received: {tuple(scores.shape)}"
+            )
+        return scores
+
+
+def _pick(values, ids):
+    ids = ops.expand_dims(ids, 1)
+    return ops.squeeze(ops.take_along_axis(values, ids, axis=1), 1)
+
+
+def _mean_over_space(values):
+    return ops.mean(values, axis=tuple(range(1, len(values.shape) - 1)))
+
+
+# --- objectives -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """`multiplier * read(outputs of the taps)`, for each of some alternatives.
+
+    Attributes:
+        read: How the outputs become a score. Part of the compiled program.
+        taps: Which outputs.
+        data: One row an alternative: ids or vectors.
+        names: One name an alternative.
+        multiplier: A finite number.
+    """
+
+    read: Callable
+    taps: tuple[Tap, ...]
+    data: np.ndarray
+    names: tuple[str, ...]
+    multiplier: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Objective:
+    """What to maximise in one model: a weighted sum of terms.
+
+    Make one with `Objective.neuron`, `.channel`, `.layer`, `.direction` or
+    `.custom`, and combine them with `+`, `-`, `*`, `/` and `sum`.
+
+    Attributes:
+        model: The Keras model that is looked into.
+        terms: The terms of the sum.
+
+    Example:
+
+    >>> import keras
+    >>> model = keras.Sequential([
+    ...     keras.Input((8, 8, 1)),
+    ...     keras.layers.Conv2D(4, 3, name="conv"),
+    ...     keras.layers.Flatten(),
+    ...     keras.layers.Dense(10, name="logits"),
+    ... ])
+    >>> both = Objective.neuron(model, "logits", [0, 1]) + 2 * Objective.channel(model, "conv", 3)
+    >>> both.names
+    ['Neuron#logits_0 & Channel#conv_3', 'Neuron#logits_1 & Channel#conv_3']
+
+    Reference:
+        Olah, Mordvintsev, Schubert, "Feature Visualization", Distill 2017,
+        "Optimization Objectives".
+    """
+
+    model: keras.Model
+    terms: tuple[Term, ...]
+
+    @staticmethod
+    def neuron(
+        model: keras.Model,
+        layer: str | int | keras.Layer,
+        neurons_ids,
+        multiplier: float = 1.0,
+        names: str | Sequence[str] | None = None,
+        *,
+        pre_activation: bool | None = None,
+    ) -> Objective:
+        """Single numbers of a layer's output.
+
+        Args:
+            model: A built Keras model.
+            layer: Name, index, layer, or a path such as `"backbone/conv3"`.
+            neurons_ids: An id, or a sequence or integer array of them. An id is
+                an index into the flattened output (channels last), or a tuple
+                such as `(row, column, channel)`. Negative ids count from the end.
+            multiplier: Factor of the score. Finite.
+            names: One name an id. Defaults to `"Neuron#layer_id"`.
+            pre_activation: Whether to read what the layer's activation receives
+                rather than what it returns. Defaults to that for a softmax only.
+
+        Returns:
+            An objective with one target an id.
+
+        Raises:
+            ValueError: If the layer, an id, a name or the multiplier is invalid.
+
+        Example:
+
+        >>> import keras
+        >>> model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(name="flat")])
+        >>> Objective.neuron(model, "flat", [(0, 0, 0), -1]).names
+        ['Neuron#flat_0_0_0', 'Neuron#flat_15']
+        """
+        tap, shape = _tap(model, layer, pre_activation)
+        _require_known(shape, tap, "Objective.channel")
+        ids, labels = _neuron_ids(neurons_ids, shape)
+        labels = [f"Neuron#{tap.path}_{label}" for label in labels]
+        return _objective(model, ReadNeuron(), (tap,), ids, multiplier, names, labels)
+
+    @staticmethod
+    def channel(
+        model: keras.Model,
+        layer: str | int | keras.Layer,
+        channel_ids,
+        multiplier: float = 1.0,
+        names: str | Sequence[str] | None = None,
+        *,
+        pre_activation: bool | None = None,
+    ) -> Objective:
+        """Channels of a layer: the mean over space of each.
+
+        Args:
+            model: A built Keras model.
+            layer: Name, index, layer, or a path such as `"backbone/conv3"`.
+            channel_ids: An id, or a sequence or integer array of them. Negative
+                ids count from the end.
+            multiplier: Factor of the score. Finite.
+            names: One name an id. Defaults to `"Channel#layer_id"`.
+            pre_activation: Whether to read what the layer's activation receives.
+                Lets a channel that a ReLU has silenced be seen.
+
+        Returns:
+            An objective with one target an id.
+
+        Raises:
+            ValueError: If the layer, an id, a name or the multiplier is invalid.
+
+        Example:
+
+        >>> import keras
+        >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, name="conv")])
+        >>> len(Objective.channel(model, "conv", range(4)))
+        4
+        """
+        tap, shape = _tap(model, layer, pre_activation)
+        _require_known(shape[-1:], tap, "Objective.layer")
+        ids = _indices(channel_ids, shape[-1], "channel_ids")
+        labels = [f"Channel#{tap.path}_{i}" for i in ids]
+        return _objective(model, ReadChannel(), (tap,), ids, multiplier, names, labels)
+
+    @staticmethod
+    def layer(
+        model: keras.Model,
+        layer: str | int | keras.Layer,
+        reducer: str = "magnitude",
+        multiplier: float = 1.0,
+        name: str | None = None,
+        *,
+        pre_activation: bool | None = None,
+    ) -> Objective:
+        """A whole layer, as in DeepDream.
+
+        Args:
+            model: A built Keras model.
+            layer: Name, index, layer, or a path such as `"backbone/conv3"`.
+            reducer: `"magnitude"`, the mean of squares, or `"mean"`.
+            multiplier: Factor of the score. Finite.
+            name: Defaults to `"Layer#layer"`.
+            pre_activation: Whether to read what the layer's activation receives.
+
+        Returns:
+            An objective with one target.
+
+        Raises:
+            ValueError: If the layer, the reducer or the multiplier is invalid.
+
+        Example:
+
+        >>> import keras
+        >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, name="conv")])
+        >>> Objective.layer(model, "conv").names
+        ['Layer#conv']
+        """
+        if reducer not in ("magnitude", "mean"):
+            raise ValueError(
+                "Invalid value for argument `reducer`. Expected 'magnitude' or 'mean'. "
+                f"Received: reducer={reducer!r}"
+            )
+        tap, _ = _tap(model, layer, pre_activation)
+        labels = [f"Layer#{tap.path}"]
+        return _objective(model, ReadLayer(reducer), (tap,), [0], multiplier, name, labels)
+
+    @staticmethod
+    def direction(
+        model: keras.Model,
+        layer: str | int | keras.Layer,
+        vectors,
+        multiplier: float = 1.0,
+        cossim_pow: float = 2.0,
+        names: str | Sequence[str] | None = None,
+        *,
+        pre_activation: bool | None = None,
+    ) -> Objective:
+        """Vectors in the space of a layer's channels.
+
+        At each position of the layer, with activation `x` and vector `v`, the
+        score is `<x, v> * max(0.1, cos(x, v)) ** cossim_pow`; then its mean over
+        the positions.
+
+        Args:
+            model: A built Keras model.
+            layer: Name, index, layer, or a path such as `"backbone/conv3"`.
+            vectors: One vector `(channels,)`, several `(vectors, channels)`, or
+                arrays of the layer's whole shape, with a vector for each
+                position. Finite and not all zero.
+            multiplier: Factor of the score. Finite.
+            cossim_pow: Exponent of the cosine, not negative. 0 maximises the
+                product alone.
+            names: One name a vector. Defaults to `"Direction#layer_i"`.
+            pre_activation: Whether to read what the layer's activation receives.
+
+        Returns:
+            An objective with one target a vector.
+
+        Raises:
+            ValueError: If an argument is invalid.
+
+        Example:
+
+        >>> import keras
+        >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, name="conv")])
+        >>> Objective.direction(model, "conv", [[1, 0, 0, 1], [0, 1, 0, 0]]).names
+        ['Direction#conv_0', 'Direction#conv_1']
+
+        Reference:
+            Carter et al., "Activation Atlas", Distill 2019, appendix, for the
+            power of the cosine.
+        """
+        tap, shape = _tap(model, layer, pre_activation)
+        vectors = _vectors(vectors, shape)
+        if not (_is_number(cossim_pow) and 0 <= cossim_pow < math.inf):
+            raise ValueError(
+                "Invalid value for argument `cossim_pow`. Expected a finite number, 0 or "
+                f"more. Received: cossim_pow={cossim_pow!r}"
+            )
+        labels = [f"Direction#{tap.path}_{i}" for i in range(len(vectors))]
+        read = ReadDirection(float(cossim_pow))
+        return _objective(model, read, (tap,), vectors, multiplier, names, labels)
+
+    @staticmethod
+    def custom(
+        model: keras.Model,
+        layers,
+        function: Callable,
+        multiplier: float = 1.0,
+        names: str | Sequence[str] | None = None,
+    ) -> Objective:
+        """Any function of the outputs of one or several layers.
+
+        Args:
+            model: A built Keras model.
+            layers: One layer (name, index, layer or path) or a list of them.
+            function: Receives the output of the layer, or the list of outputs of
+                several, as float32 tensors `(images, ..., channels)`, and returns
+                one score an image, `(images,)`. Written with `keras.ops`. Must
+                not mix images.
+            multiplier: Factor of the score. Finite.
+            names: The target's name. Defaults to `"Custom#layer"`.
+
+        Returns:
+            An objective with one target.
+
+        Raises:
+            ValueError: If a layer, the function or the multiplier is invalid.
+
+        Example:
+
+        >>> import keras
+        >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, name="conv")])
+        >>> edge = Objective.custom(model, "conv", lambda x: keras.ops.mean(x[..., 0] - x[..., 1], (1, 2)))
+        >>> edge.names
+        ['Custom#conv']
+        """
+        if not callable(function):
+            raise ValueError(
+                "Invalid value for argument `function`. Expected a function of tensors. "
+                f"Received: function={function!r}"
+            )
+        if not isinstance(layers, (list, tuple)):
+            layers = [layers]
+        if not layers:
+            raise ValueError("Invalid value for argument `layers`. Expected at least one layer.")
+        taps = tuple(_tap(model, layer, None)[0] for layer in layers)
+        labels = ["Custom#" + "+".join(tap.path for tap in taps)]
+        return _objective(model, ReadCustom(function), taps, [0], multiplier, names, labels)
+
+    @property
+    def names(self) -> list[str]:
+        """One name a target, the names of combined targets joined by ` & `."""
+        return [" & ".join(n) for n in itertools.product(*(t.names for t in self.terms))]
+
+    def __len__(self) -> int:
+        return math.prod(len(term.names) for term in self.terms)
+
+    def __repr__(self) -> str:
+        names = self.names
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        return f"<Objective of {len(names)} in model '{self.model.name}': {shown}>"
+
+    def __add__(self, other) -> Objective:
+        if isinstance(other, Real) and other == 0:  # where `sum` starts
+            return self
+        if not isinstance(other, Objective):
+            return NotImplemented
+        if other.model is not self.model:
+            raise ValueError(
+                "Objectives of different models cannot be added: one image goes through "
+                f"one model. Received: models '{self.model.name}' and '{other.model.name}'."
+            )
+        return Objective(self.model, self.terms + other.terms)
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Objective:
+        return self * -1.0
+
+    def __sub__(self, other) -> Objective:
+        return self + -other if isinstance(other, Objective) else NotImplemented
+
+    def __mul__(self, factor) -> Objective:
+        if not _is_number(factor):
+            return NotImplemented
+        factor = _multiplier(factor)
+        scaled = (replace(t, multiplier=t.multiplier * factor) for t in self.terms)
+        return Objective(self.model, tuple(scaled))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor) -> Objective:
+        if not _is_number(divisor):
+            return NotImplemented
+        if divisor == 0:
+            raise ZeroDivisionError("An objective cannot be divided by zero.")
+        return self * (1.0 / float(divisor))
+
+    def __deepcopy__(self, memo) -> Objective:
+        # Immutable, and its model is the one being trained: a copy of a callback
+        # must not look at a copy of the network.
+        return self
+
+    def data(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """What the compiled program gets of each term.
+
+        Returns:
+            For each term `(rows, multipliers)`: ids or vectors, and float32
+            factors, one for each target.
+        """
+        counts = [len(term.names) for term in self.terms]
+        chosen = np.unravel_index(np.arange(len(self)), counts)
+        return tuple(
+            (term.data[rows], np.full(len(self), term.multiplier, "float32"))
+            for term, rows in zip(self.terms, chosen, strict=True)
+        )
+
+    @property
+    def program(self) -> tuple[tuple[Callable, tuple[Tap, ...], tuple[int, ...]], ...]:
+        """What a program is made from: how each term reads which taps, and a row's shape."""
+        return tuple((term.read, term.taps, term.data.shape[1:]) for term in self.terms)
+
+    def score(self, images) -> np.ndarray:
+        """Scores images as they are.
+
+        Args:
+            images: Array `(images, height, width, channels)` in the range of the
+                model's input: one image a target, in order, or any number where
+                the objective has one target.
+
+        Returns:
+            Float32 array `(images,)`. No image's score depends on another image.
+
+        Raises:
+            ValueError: If the number of images does not match.
+
+        Example:
+
+        >>> import keras
+        >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, name="conv")])
+        >>> Objective.channel(model, "conv", 0).score(np.zeros((5, 8, 8, 1))).shape
+        (5,)
+        """
+        images = np.asarray(images, "float32")
+        if len(self) not in (1, len(images)):
+            raise ValueError(
+                f"Invalid value for argument `images`. Expected {len(self)} images, one a "
+                f"target. Received: images.shape={images.shape}"
+            )
+        data = keras.tree.map_structure(
+            lambda rows: ops.convert_to_tensor(np.repeat(rows, len(images) // len(self), axis=0)),
+            self.data(),
+        )
+        with keras.StatelessScope():
+            scores = read_scores(self.model, self.program, ops.convert_to_tensor(images), data)
+        return ops.convert_to_numpy(scores)
+
+
+def read_scores(model, program, views, data):
+    """The score of each view: the sum over terms of multiplier times reading.
+
+    Args:
+        model: The Keras model to call.
+        program: As `Objective.program`.
+        views: Tensor `(images, height, width, channels)`.
+        data: As `Objective.data`, as tensors.
+
+    Returns:
+        Float32 tensor `(images,)`.
+    """
+    taps = [tap for _, taps, _ in program for tap in taps]
+    outputs = iter(ops.cast(output, "float32") for output in record(model, views, taps))
+    scores = 0.0
+    for (read, taps, _), (rows, multipliers) in zip(program, data, strict=True):
+        scores = scores + multipliers * read([next(outputs) for _ in taps], rows)
+    return scores
+
+
+def default_objectives(model: keras.Model) -> list[Objective]:
+    """What is worth watching in any image classifier.
+
+    Returns:
+        Up to 16 output units, and four channels of each of four convolutions
+        spread over the depth; or those of them that the model has.
+
+    Raises:
+        ValueError: If the model has neither.
+    """
+    from featviz_callback.activations import layers_in_order
+
+    order = layers_in_order(model, input_shape(model))
+    convolutions = [
+        (path, shape)
+        for path, layer, shape in order
+        if type(layer).__name__ in ("Conv2D", "SeparableConv2D", "Conv2DTranspose")
+    ]
+    if len(convolutions) > 4:
+        spread = np.linspace(0, len(convolutions) - 1, 4).round().astype(int)
+        convolutions = [convolutions[i] for i in spread]
+    chosen = [
+        Objective.channel(model, path, range(min(4, shape[-1])))
+        for path, shape in dict(convolutions).items()
+    ]
+    path, layer, shape = order[-1]
+    if len(shape) == 1:
+        chosen.append(Objective.neuron(model, path, range(min(16, shape[0]))))
+    if not chosen:
+        raise ValueError(
+            f"Nothing to watch was found in the model '{model.name}': it has no "
+            "convolution and its last layer is not a vector. Expected `objectives` to "
+            "be given."
+        )
+    return chosen
+
+
+# --- checking arguments -------------------------------------------------------------
+
+
+def _tap(model, layer, pre_activation):
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            "Invalid value for argument `model`. Expected a keras.Model. "
+            f"Received: model={model!r} (of type {type(model)})"
+        )
+    image_shape = input_shape(model)
+    path, found = find_layer(model, layer)
+    softmax = is_softmax(found)
+    if softmax and pre_activation is None:
+        logger.warning("The softmax of layer '%s' is taken off: the score is the logit.", path)
+    if pre_activation or (softmax and pre_activation is None):
+        tap = tap_before_activation(path, found)
+    else:
+        tap = Tap(path)
+    return tap, output_shapes(model, image_shape, [tap])[0]
+
+
+def _objective(model, read, taps, data, multiplier, names, labels):
+    if names is None:
+        names = labels
+    elif isinstance(names, str):
+        names = [names]
+    if len(names) != len(labels) or not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f"Invalid value for argument `names`. Expected {len(labels)} strings, one a "
+            f"target. Received: names={names!r}"
+        )
+    data = np.array(data, "float32" if isinstance(read, ReadDirection) else "int32")
+    data.flags.writeable = False
+    term = Term(read, taps, data, tuple(names), _multiplier(multiplier))
+    return Objective(model, (term,))
+
+
+def _is_number(value):
+    return isinstance(value, Real) or (isinstance(value, (np.ndarray, np.generic)) and value.ndim == 0)
+
+
+def _multiplier(value):
+    if not _is_number(value) or not math.isfinite(value):
+        raise ValueError(
+            "Invalid value for argument `multiplier`. Expected a finite number. "
+            f"Received: multiplier={value!r}"
+        )
+    return float(value)
+
+
+def _require_known(sizes, tap, instead):
+    if None in sizes:
+        raise ValueError(
+            f"The size of the output of layer {tap.path!r} depends on the image's: "
+            f"{tuple(sizes)}. Expected a layer of known size here, or {instead}."
+        )
+
+
+def _neuron_ids(ids, shape):
+    """Returns flat ids, and a label for each in the way it was given."""
+    one_tuple = isinstance(ids, tuple) and len(ids) == len(shape) > 1
+    if one_tuple and all(isinstance(i, Integral) for i in ids):
+        ids = [ids]
+    ids = ids if isinstance(ids, np.ndarray) else list(ids) if _is_sequence(ids) else ids
+    if not (_is_sequence(ids) and len(ids) and _is_sequence(ids[0])):
+        flat = _indices(ids, math.prod(shape), "neurons_ids")
+        return flat, flat
+    flat, labels = [], []
+    for one in ids:
+        if len(one) != len(shape):
+            raise ValueError(
+                f"Invalid value for argument `neurons_ids`. Expected {len(shape)} numbers in "
+                f"each id for a layer of shape {shape}. Received: {tuple(one)}"
+            )
+        index = [_indices(i, n, "neurons_ids")[0] for i, n in zip(one, shape, strict=True)]
+        flat.append(int(np.ravel_multi_index(index, shape)))
+        labels.append("_".join(map(str, index)))
+    return flat, labels
+
+
+def _is_sequence(value):
+    return isinstance(value, (Sequence, range)) or (isinstance(value, np.ndarray) and value.ndim > 0)
+
+
+def _indices(ids, size, argument):
+    """Returns a list of ints from 0 to `size - 1`."""
+    given = np.atleast_1d(np.asarray(ids if not isinstance(ids, range) else list(ids)))
+    if given.ndim != 1 or not len(given) or given.dtype.kind not in "iu":
+        raise ValueError(
+            f"Invalid value for argument `{argument}`. Expected an int, or a sequence of at "
+            f"least one. Received: {argument}={ids!r}"
+        )
+    wrong = given[(given < -size) | (given >= size)]
+    if len(wrong):
+        raise ValueError(
+            f"Invalid value for argument `{argument}`. Expected ids from {-size} to {size - 1}. "
+            f"Received: {wrong.tolist()}"
+        )
+    return [int(i) % size for i in given]
+
+
+def _vectors(vectors, shape):
+    """Returns float32 `(vectors, channels)` or `(vectors, *shape)`."""
+    vectors = np.asarray(vectors, "float32")
+    if vectors.shape in (shape[-1:], shape):
+        vectors = vectors[None]
+    fits = vectors.shape[1:] in (shape[-1:], shape) and len(vectors)
+    if not fits or not np.isfinite(vectors).all() or not vectors.any(axis=tuple(range(1, vectors.ndim))).all():
+        raise ValueError(
+            "Invalid value for argument `vectors`. Expected finite vectors, none of them "
+            f"zero, of shape {shape[-1:]} or {shape}, one or several. "
+            f"Received: vectors of shape {vectors.shape}"
+        )
+    return vectors

@@ -1,0 +1,584 @@
+"""The ascent: images that maximise an objective, compiled once and run many times.
+
+One step is a pure function `(params, state, data) -> (params, state, ...)`:
+parameters to images, images to random views, views through the model, the
+layers' outputs to one score an image, the gradient to the parameters, and an
+update. Ids, vectors, multipliers, views, rates and the model's weights are data;
+only what kind of thing is read where, and the shapes, are program.
+
+Programs are kept as long as their model lives. A second epoch, another channel
+of the same layer or another seed compiles nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import weakref
+import zlib
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
+
+import keras
+import numpy as np
+from keras import ops
+
+from featviz_callback import activations, backend, parameterizations, sampling
+from featviz_callback import transformations as transformations_module
+from featviz_callback.objectives import Objective, read_scores
+from featviz_callback.result import Result
+
+# Images in one call of the model, where `batch_size` does not say.
+_LARGEST_BATCH = 64
+_PROGRAMS_KEPT_PER_MODEL = 16
+
+_MOMENTUM = 0.8
+
+
+def learning_rate(steps: int) -> float:
+    """The default rate: how far a step moves, in units of a parameter's deviation.
+
+    Short ascents take longer steps, so that each covers about the same way.
+    """
+    return 3.2 / max(steps, 16)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Everything that a compiled program depends on, but the model itself."""
+
+    reads: tuple
+    batch: int
+    image_shape: tuple[int, int, int]
+    view_shape: tuple[int, int, int]
+    parameterization: object
+    transformations: tuple
+    regularizers: tuple
+    values_range: tuple[float, float]
+    optimizer: _Optimizer | None
+    relaxed: bool = False
+
+
+def optimize(
+    objective: Objective,
+    steps: int = 64,
+    optimizer: keras.optimizers.Optimizer | str | None = None,
+    parameterization: str | object = "fourier",
+    transformations: str | Sequence | None = "standard",
+    regularizers: Sequence[Callable] = (),
+    values_range: tuple[float, float] = (0.0, 1.0),
+    image_shape: tuple[int, ...] | None = None,
+    save_every: int | None = None,
+    warmup_steps: int = 0,
+    batch_size: int | None = None,
+    seed: int = 0,
+    verbose: int = 0,
+) -> Result:
+    """Finds the images that maximise an objective, by gradient ascent.
+
+    Solves `argmax_x f(x) - R(x)` over the parameters of each image, each step on
+    a new random view of it. The result depends on the weights, the arguments and
+    the seed, and on nothing else: the start and the views of an image are drawn
+    for its target's name, so it is the same whatever else is asked for.
+
+    Args:
+        objective: What to maximise. One image is made for each of its targets.
+        steps: Steps of the ascent, 1 or more. 16 to 32 show what a unit wants, 128
+            or more give a picture to consider.
+        optimizer: A Keras optimizer or its name. It is copied, never changed, and
+            can be used again. Default: the gradient of each image divided by its
+            root mean square, with momentum, at a rate that follows from `steps`.
+        parameterization: `"fourier"`, `"pixel"`, or an object with the methods
+            described in `featviz_callback.parameterizations`.
+        transformations: `"standard"`, `None`, or a sequence of what is described
+            in `featviz_callback.transformations`.
+        regularizers: Functions of the images, before any transformation,
+            `(images, height, width, channels) -> (images,)`, subtracted from the
+            score. See `featviz_callback.regularizers`.
+        values_range: Lowest and highest value of an image, in the units of the
+            model's input.
+        image_shape: `(height, width)` or `(height, width, channels)`. Defaults to
+            the model's. Of a larger image each view is a random crop, a smaller
+            one is enlarged, unless the model takes any size.
+        save_every: Keep the images every so many steps, and after the last, as
+            `result.frames`.
+        warmup_steps: For so many first steps ReLUs let a gradient through where
+            they are off, which wakes dead units.
+        batch_size: Images in one call of the model; bounds the memory. Defaults to
+            all of them, or equal parts of at most 64.
+        seed: Seed of all that is random, an int.
+        verbose: 1 shows a progress bar.
+
+    Returns:
+        A `Result`: float32 images `(targets, height, width, channels)` within
+        `values_range`, names, scores, history and status.
+
+    Raises:
+        ValueError: If an argument is invalid.
+
+    Example:
+
+    >>> import keras
+    >>> from featviz_callback import Objective, optimize
+    >>> model = keras.Sequential([
+    ...     keras.Input((8, 8, 1)),
+    ...     keras.layers.Conv2D(4, 3, name="conv"),
+    ...     keras.layers.Flatten(),
+    ...     keras.layers.Dense(10, name="logits"),
+    ... ])
+    >>> images, names = optimize(Objective.neuron(model, "logits", [0, 1]), steps=2)
+    >>> images.shape, names
+    ((2, 8, 8, 1), ['Neuron#logits_0', 'Neuron#logits_1'])
+
+    Reference:
+        Olah, Mordvintsev, Schubert, "Feature Visualization", Distill 2017.
+    """
+    return prepare(
+        objective,
+        steps=steps,
+        optimizer=optimizer,
+        parameterization=parameterization,
+        transformations=transformations,
+        regularizers=regularizers,
+        values_range=values_range,
+        image_shape=image_shape,
+        save_every=save_every,
+        warmup_steps=warmup_steps,
+        batch_size=batch_size,
+        seed=seed,
+    ).run(verbose=verbose)[0]
+
+
+def prepare(
+    objective: Objective,
+    *,
+    steps,
+    optimizer,
+    parameterization,
+    transformations,
+    regularizers,
+    values_range,
+    image_shape,
+    save_every,
+    warmup_steps,
+    batch_size,
+    seed,
+) -> Ascent:
+    """Checks the arguments of `optimize` and computes nothing.
+
+    Raises:
+        ValueError: If an argument is invalid.
+    """
+    if not isinstance(objective, Objective):
+        raise ValueError(
+            "Invalid value for argument `objective`. Expected an Objective, such as "
+            f"Objective.neuron(model, layer, ids). Received: objective={objective!r}"
+        )
+    image_shape, view_shape = _shapes(objective, image_shape)
+    limit = _whole("batch_size", batch_size, 1, or_none=True) or _LARGEST_BATCH
+    plan = _Plan(
+        reads=objective.program,
+        # Equal chunks: the last one is padded the least.
+        batch=math.ceil(len(objective) / math.ceil(len(objective) / limit)),
+        image_shape=image_shape,
+        view_shape=view_shape,
+        parameterization=parameterizations.get(parameterization),
+        transformations=transformations_module.get(transformations),
+        regularizers=_get_regularizers(regularizers),
+        values_range=_get_values_range(values_range),
+        optimizer=_get_optimizer(optimizer),
+    )
+    schedule = _Schedule(
+        steps=_whole("steps", steps, 1),
+        warmup_steps=_whole("warmup_steps", warmup_steps, 0),
+        save_every=_whole("save_every", save_every, 1, or_none=True),
+    )
+    return Ascent(objective, plan, schedule, _whole("seed", seed, 0))
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """An ascent whose arguments have been checked. Made by `prepare`."""
+
+    objective: Objective
+    plan: _Plan
+    schedule: _Schedule
+    seed: int
+
+    def run(self, verbose: int = 0, start: np.ndarray | None = None) -> tuple[Result, np.ndarray]:
+        """Runs every step, on the weights that the model has now.
+
+        Args:
+            verbose: 1 shows a progress bar.
+            start: Parameters to start from, as an earlier run returned them.
+
+        Returns:
+            The result, and the final parameters, one row a target.
+        """
+        count, batch = len(self.objective), self.plan.batch
+        firsts = range(0, count, batch)
+        progress = keras.utils.Progbar(self.schedule.steps * len(firsts), verbose=verbose)
+        generators = _generators(self.objective.names, self.seed)
+        parts = []
+        for first in firsts:
+            targets = np.arange(first, first + batch) % count
+            parts.append(_ascend(self, targets, [generators[i] for i in targets], start, progress))
+        joined = {
+            name: np.concatenate([getattr(part, name) for part in parts], axis=1)[:, :count]
+            for name in ("frames", "scores", "history", "gradients", "params")
+        }
+        return _result(joined, self), joined["params"][0]
+
+
+# --- one chunk of images -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Schedule:
+    steps: int
+    warmup_steps: int
+    save_every: int | None
+
+    @property
+    def frame_steps(self):
+        every = self.save_every or self.steps
+        return sorted({*range(every, self.steps + 1, every), self.steps})
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What the ascent of one chunk gives, as NumPy arrays; targets are axis 1."""
+
+    frames: np.ndarray
+    scores: np.ndarray
+    history: np.ndarray
+    gradients: np.ndarray
+    params: np.ndarray
+
+
+def _ascend(ascent, targets, generators, start, progress):
+    """Runs the steps for some targets, given by index."""
+    model, plan, schedule = ascent.objective.model, ascent.plan, ascent.schedule
+    program = _program(model, plan)
+    relaxed = _program(model, replace(plan, relaxed=True)) if schedule.warmup_steps else None
+    settings = {
+        "terms": keras.tree.map_structure(lambda rows: rows[targets], ascent.objective.data()),
+        "rate": np.float32(learning_rate(schedule.steps)),
+    }
+    settings = keras.tree.map_structure(ops.convert_to_tensor, settings)
+    drawn = np.stack([plan.parameterization.init(g, plan.image_shape) for g in generators])
+    params = ops.convert_to_tensor(drawn if start is None else start[targets])
+    state = program.initial_state(params, plan.optimizer)
+    frames, history, gradients = [], [], []
+    for step in range(1, schedule.steps + 1):
+        current = relaxed if step <= schedule.warmup_steps else program
+        data = settings | {"view": current.draw_views(generators)}
+        params, state, gradient, scores = current.step(params, state, data)
+        history.append(scores)
+        gradients.append(gradient)
+        if step in schedule.frame_steps:
+            frames.append(program.images(params))
+        progress.add(1)
+    return _Part(
+        frames=_stack(frames),
+        scores=_stack([_clean_scores(model, plan, params, state, settings)]),
+        history=_stack(history),
+        gradients=_stack(gradients),
+        params=_stack([params]),
+    )
+
+
+def _stack(tensors):
+    return np.stack([ops.convert_to_numpy(tensor) for tensor in tensors])
+
+
+def _clean_scores(model, plan, params, state, settings):
+    # A still view is just another grid for the program at hand, unless it has
+    # transformations that cannot be told to do nothing.
+    if not transformations_module.only_move(plan.transformations):
+        plan = replace(plan, transformations=(), optimizer=None)
+        state = None
+    program = _program(model, plan)
+    state = program.initial_state(params, None) if state is None else state
+    *_, scores = program.step(params, state, settings | {"view": program.still_views()})
+    return scores
+
+
+def _result(joined, ascent):
+    images, scores = joined["frames"][-1], joined["scores"][0]
+    values_range, frames_wanted = ascent.plan.values_range, ascent.schedule.save_every
+    return Result(
+        images=images,
+        names=ascent.objective.names,
+        scores=scores,
+        history=joined["history"],
+        status=_status(images, scores, joined["gradients"], values_range),
+        values_range=values_range,
+        frames=joined["frames"] if frames_wanted else None,
+        frame_steps=np.array(ascent.schedule.frame_steps) if frames_wanted else None,
+    )
+
+
+def _status(images, scores, gradients, values_range):
+    low, high = values_range
+    margin = 0.01 * (high - low)
+    at_an_end = (images < low + margin) | (images > high - margin)
+    finite = np.isfinite(scores) & np.isfinite(gradients).all(0) & np.isfinite(images).all((1, 2, 3))
+    conditions = [~finite, (gradients == 0).all(0), at_an_end.mean((1, 2, 3)) >= 0.5]
+    return np.select(conditions, ["nan", "dead", "saturated"], "ok").tolist()
+
+
+# --- compiled programs ----------------------------------------------------------------
+
+
+class _Program:
+    """One compiled step, for one model and plan."""
+
+    def __init__(self, model, plan):
+        # Programs are kept for as long as the model lives, so they must not be
+        # what keeps it alive.
+        self.model = weakref.ref(model)
+        self.plan = plan
+        self.traces = 0
+        self._backend = backend.load()
+        self._optimizer = self._variable = None
+        if plan.optimizer is not None:
+            one = plan.parameterization.init(np.random.default_rng(0), plan.image_shape)
+            self._variable = keras.Variable(
+                np.zeros((plan.batch, *one.shape)), dtype="float32"
+            )
+            self._optimizer = plan.optimizer.build_for(self._variable)
+        self.step = self._backend.compile_step(self._score, self._update, self.model)
+
+    def initial_state(self, params, optimizer):
+        if optimizer is None:
+            return [ops.zeros_like(params), ops.zeros((), "float32")]
+        # A new copy, since its learning rate is data and may be another.
+        fresh = optimizer.build_for(self._variable).variables
+        return [ops.convert_to_tensor(ops.convert_to_numpy(v.value)) for v in fresh]
+
+    def images(self, params, rows=None, columns=None):
+        height, width, _ = self.plan.image_shape
+        if rows is None:
+            batch = params.shape[0]
+            rows = _tensor(np.tile(np.arange(height), (batch, 1)))
+            columns = _tensor(np.tile(np.arange(width), (batch, 1)))
+        low, high = self.plan.values_range
+        shares = self.plan.parameterization.image(params, rows, columns, self.plan.image_shape)
+        return low + (high - low) * shares
+
+    def still_views(self):
+        """The whole image at the size of a view, for every image."""
+        rows, columns = map(sampling.whole_grid, self.plan.image_shape[:2], self.plan.view_shape[:2])
+        grid = {"rows": rows, "columns": columns}
+        grid = {k: _tensor(np.tile(v, (self.plan.batch, 1))) for k, v in grid.items()}
+        return grid | {"values": ()}
+
+    def draw_views(self, generators):
+        """One random view an image, each from its own generator."""
+        drawn = [self._draw_view(g) for g in generators]
+        return keras.tree.map_structure(lambda *d: ops.convert_to_tensor(np.stack(d)), *drawn)
+
+    def _draw_view(self, generator):
+        sizes = zip(self.plan.image_shape[:2], self.plan.view_shape[:2], strict=True)
+        rows, columns = (_base_grid(generator, *size) for size in sizes)
+        return transformations_module.draw(
+            self.plan.transformations, generator, rows, columns, self.plan.image_shape[2]
+        )
+
+    def _score(self, params, data):
+        """What is maximised and what is reported: one number an image each."""
+        self.traces += 1
+        view = data["view"]
+        images = self.images(params, view["rows"], view["columns"])
+        images = transformations_module.apply(self.plan.transformations, images, view["values"])
+        relax = activations.relaxed_activations if self.plan.relaxed else nullcontext
+        with relax(self.model()):
+            scores = read_scores(self.model(), self.plan.reads, images, data["terms"])
+        target = scores
+        if self.plan.regularizers:
+            whole = self.images(params)
+            target = scores - sum(r(whole) for r in self.plan.regularizers)
+        return target, scores
+
+    def _update(self, params, gradient, state, data):
+        """New parameters and state, and each image's root mean square gradient."""
+        axes = tuple(range(1, len(params.shape)))
+        rms = ops.sqrt(ops.mean(ops.square(gradient), axis=axes, keepdims=True))
+        gradient = ops.where(ops.isfinite(rms), gradient, 0.0)
+        if self._optimizer is None:
+            params, state = _momentum_step(params, gradient, rms, state, data["rate"])
+        else:
+            params, state = self._backend.apply_optimizer(
+                self._optimizer, self._variable, params, -gradient, state
+            )
+        params = self.plan.parameterization.project(params, self.plan.image_shape)
+        return params, state, ops.reshape(rms, (-1,))
+
+
+def _momentum_step(params, gradient, rms, state, rate):
+    """Momentum on gradients of one length, with the bias of its start removed.
+
+    No second moment: it would scale each coefficient by itself, and undo the
+    spectrum that the parameterization has given them.
+    """
+    velocity, count = state
+    direction = gradient / ops.where(rms > 0, rms, 1.0)
+    direction = ops.where(ops.isfinite(direction), direction, 0.0)
+    velocity = _MOMENTUM * velocity + (1 - _MOMENTUM) * direction
+    count = count + 1.0
+    return params + rate / (1 - _MOMENTUM**count) * velocity, [velocity, count]
+
+
+_programs: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _program(model, plan):
+    """The program of that plan, as long as the model is what it was."""
+    kept = _programs.setdefault(model, OrderedDict())
+    key = (plan, _fingerprint(model))
+    if key not in kept:
+        kept[key] = _Program(model, plan)
+        if len(kept) > _PROGRAMS_KEPT_PER_MODEL:
+            kept.popitem(last=False)
+    kept.move_to_end(key)
+    return kept[key]
+
+
+def _fingerprint(model):
+    """Changes with the model's layers, variables, activations and precision."""
+    layers = [
+        (path, id(layer), id(getattr(layer, "activation", None)), layer.dtype_policy.name)
+        for path, layer in activations.walk(model)
+    ]
+    return tuple(layers), tuple(id(v) for v in model.variables)
+
+
+def _base_grid(generator, image_size, view_size):
+    if image_size <= view_size:
+        return sampling.whole_grid(image_size, view_size)
+    return np.arange(view_size) + float(generator.integers(0, image_size - view_size + 1))
+
+
+def _generators(names, seed):
+    """One generator an image: of the seed, its name, and its count among equals."""
+    seen = Counter()
+    generators = []
+    for name in names:
+        generators.append(np.random.default_rng([seed, zlib.crc32(name.encode()), seen[name]]))
+        seen[name] += 1
+    return generators
+
+
+def _tensor(array):
+    return ops.convert_to_tensor(np.asarray(array, "float32"))
+
+
+# --- checking arguments ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Optimizer:
+    """A Keras optimizer by value: copies are made of it, and none is changed.
+
+    Equal ones share a compiled program; the learning rate, a variable, is not
+    part of what is compared.
+    """
+
+    kind: type
+    settings: str
+    config: dict = field(compare=False)
+
+    def build_for(self, variable):
+        optimizer = self.kind.from_config(self.config)
+        optimizer.build([variable])
+        return optimizer
+
+
+def _get_optimizer(optimizer):
+    if optimizer is None:
+        return None
+    try:
+        config = keras.optimizers.get(optimizer).get_config()
+        kind = type(keras.optimizers.get(optimizer))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(
+            "Invalid value for argument `optimizer`. Expected None, a Keras optimizer or "
+            f"its name. Received: optimizer={optimizer!r}"
+        ) from error
+    fixed = {k: v for k, v in config.items() if k != "name"}
+    if isinstance(config.get("learning_rate"), Real):
+        fixed.pop("learning_rate")
+    return _Optimizer(kind, json.dumps(fixed, sort_keys=True, default=str), config)
+
+
+def _whole(name, value, lowest, or_none=False):
+    if value is None and or_none:
+        return None
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < lowest:
+        raise ValueError(
+            f"Invalid value for argument `{name}`. Expected a whole number, {lowest} or more"
+            f"{', or None' if or_none else ''}. Received: {name}={value!r}"
+        )
+    return int(value)
+
+
+def _get_values_range(values_range):
+    try:
+        low, high = map(float, values_range)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(
+            "Invalid value for argument `values_range`. Expected two finite numbers, the "
+            f"lower one first. Received: values_range={values_range!r}"
+        )
+    return low, high
+
+
+def _get_regularizers(regularizers):
+    if callable(regularizers):
+        regularizers = (regularizers,)
+    regularizers = tuple(regularizers or ())
+    for one in regularizers:
+        if not callable(one):
+            raise ValueError(
+                "Invalid value for argument `regularizers`. Expected functions of images "
+                f"(images, height, width, channels) -> (images,). Received: {one!r}"
+            )
+    return regularizers
+
+
+def _shapes(objective, image_shape):
+    """Shapes of the image that is optimised and of the view that the model sees."""
+    expected = activations.input_shape(objective.model)
+    given = expected if image_shape is None else tuple(image_shape)
+    if len(given) == 2:
+        given = (*given, expected[2])
+    whole = all(isinstance(n, Integral) and n > 0 for n in given)
+    if len(given) != 3 or not whole or expected[2] not in (None, given[2]):
+        raise ValueError(
+            "Invalid value for argument `image_shape`. Expected (height, width) or (height, "
+            f"width, channels) for the model '{objective.model.name}' with inputs of shape "
+            f"{expected}. Received: image_shape={image_shape!r}"
+        )
+    given = tuple(map(int, given))
+    view = tuple(n or given[i] for i, n in enumerate(expected))
+    if None in expected:
+        _check_call(objective, view, image_shape)
+    return given, view
+
+
+def _check_call(objective, view_shape, image_shape):
+    taps = [tap for _, taps, _ in objective.program for tap in taps]
+    try:
+        activations.output_shapes(objective.model, view_shape, taps)
+    except Exception as error:
+        raise ValueError(
+            "Invalid value for argument `image_shape`. Expected a shape that the model "
+            f"'{objective.model.name}' can take. Received: image_shape={image_shape!r}. "
+            f"The model says: {error}"
+        ) from error

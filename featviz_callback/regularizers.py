@@ -1,0 +1,93 @@
+"""R(x): penalties on the image itself, subtracted from the score.
+
+A regularizer is a function of the parameterised images, before any random view,
+`(images, height, width, channels) -> (images,)`. Each of these is a mean, so its
+weight does not depend on the image's size, and has a finite gradient everywhere.
+
+Example:
+
+>>> from featviz_callback import regularizers
+>>> penalties = (regularizers.TotalVariation(0.1), regularizers.L2(0.01))
+"""
+
+from dataclasses import dataclass
+
+from keras import ops
+
+_AXES = (1, 2, 3)
+# Keeps the gradient of a square root finite where an image is zero.
+_TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class L1:
+    """Mean absolute value.
+
+    Args:
+        weight: Factor of the penalty.
+    """
+
+    weight: float = 1.0
+
+    def __call__(self, images):
+        """Returns one penalty an image, `(images,)`."""
+        return self.weight * ops.mean(ops.abs(images), axis=_AXES)
+
+
+@dataclass(frozen=True)
+class L2:
+    """Root mean square.
+
+    Args:
+        weight: Factor of the penalty.
+    """
+
+    weight: float = 1.0
+
+    def __call__(self, images):
+        """Returns one penalty an image, `(images,)`."""
+        return self.weight * ops.sqrt(ops.mean(ops.square(images), axis=_AXES) + _TINY)
+
+
+@dataclass(frozen=True)
+class LInfinity:
+    """Largest absolute value of each channel, as a mean over the channels.
+
+    Args:
+        weight: Factor of the penalty.
+    """
+
+    weight: float = 1.0
+
+    def __call__(self, images):
+        """Returns one penalty an image, `(images,)`."""
+        largest = ops.max(ops.abs(images), axis=(1, 2))
+        return self.weight * ops.mean(largest, axis=1)
+
+
+@dataclass(frozen=True)
+class TotalVariation:
+    """Mean absolute difference of neighbours, down plus across.
+
+    Args:
+        weight: Factor of the penalty.
+
+    Reference:
+        Mahendran, Vedaldi, "Understanding Deep Image Representations by
+        Inverting Them", CVPR 2015, section 2 (there with exponent 2).
+    """
+
+    weight: float = 1.0
+
+    def __call__(self, images):
+        """Returns one penalty an image, `(images,)`."""
+        down = _mean_difference(images[:, 1:], images[:, :-1])
+        across = _mean_difference(images[:, :, 1:], images[:, :, :-1])
+        return self.weight * (down + across)
+
+
+def _mean_difference(later, earlier):
+    # An axis of one pixel has no neighbours, and the mean of nothing is NaN.
+    if 0 in later.shape[1:]:
+        return ops.zeros(later.shape[:1])
+    return ops.mean(ops.abs(later - earlier), axis=_AXES)

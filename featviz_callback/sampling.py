@@ -1,0 +1,120 @@
+"""Where an image is sampled, and the matrices that sample it.
+
+A view of an image is a grid: one position, in pixels, for each row and each
+column of the view. Shift, scale, crop and flip only change those positions, so
+any number of them compose on the host into two short vectors, and the image is
+rendered at the grid by two matrix products. Nothing is resampled twice.
+
+Positions wrap around: an image continues with its opposite border.
+"""
+
+import numpy as np
+from keras import ops
+
+
+def whole_grid(image_size: int, view_size: int) -> np.ndarray:
+    """Positions along one axis that spread a view over the whole image.
+
+    Args:
+        image_size: Length of the image's axis in pixels.
+        view_size: Length of the view's axis in pixels.
+
+    Returns:
+        Float64 array `(view_size,)`; `0, 1, 2, ...` where both sizes agree.
+    """
+    step = image_size / view_size
+    return (np.arange(view_size) + 0.5) * step - 0.5
+
+
+def fourier_frequencies(size: int, detail: float = 1.0) -> np.ndarray:
+    """Frequencies of the real basis of one axis, in cycles per image.
+
+    Cosines come first, then sines, as in `fourier_basis`. With `detail=1` the
+    basis is complete: `size` functions for `size` pixels, odd or even.
+
+    Args:
+        size: Length of the axis in pixels.
+        detail: Highest frequency kept, as a share of the Nyquist frequency.
+
+    Returns:
+        Float64 array of whole numbers.
+    """
+    highest = int(np.floor(size / 2 * detail + 1e-9))
+    last_sine = min(highest, (size - 1) // 2)
+    return np.concatenate([np.arange(highest + 1.0), np.arange(1.0, last_sine + 1)])
+
+
+def fourier_norms(size: int, detail: float = 1.0) -> np.ndarray:
+    """Factors that give each function of one axis' basis a mean square of one."""
+    frequencies = fourier_frequencies(size, detail)
+    constant = (frequencies == 0) | (frequencies * 2 == size)
+    return np.where(constant, 1.0, np.sqrt(2.0))
+
+
+def fourier_basis(positions, size: int, detail: float = 1.0):
+    """The real Fourier basis of an axis, read at any positions.
+
+    Args:
+        positions: Float tensor `(images, view_size)`, in pixels.
+        size: Length of the image's axis in pixels.
+        detail: Highest frequency kept, as a share of the Nyquist frequency.
+
+    Returns:
+        Float32 tensor `(images, view_size, functions)`.
+    """
+    frequencies = fourier_frequencies(size, detail)
+    cosines = int(frequencies.max()) + 1
+    norms = fourier_norms(size, detail).astype("float32")
+    # Positions are reduced to one period first: float32 keeps few digits of
+    # the sine of a large angle.
+    turns = positions / size
+    turns = ops.expand_dims(turns - ops.round(turns), -1)
+    angles = 2 * np.pi * turns * _constant(frequencies[:cosines])
+    sines = ops.sin(angles[..., 1 : len(frequencies) - cosines + 1])
+    return ops.concatenate([ops.cos(angles), sines], axis=-1) * _constant(norms)
+
+
+def interpolation_basis(positions, size: int):
+    """Linear interpolation between the pixels of an axis, as a matrix.
+
+    Args:
+        positions: Float tensor `(images, view_size)`, in pixels.
+        size: Length of the image's axis in pixels.
+
+    Returns:
+        Float32 tensor `(images, view_size, size)`; each row sums to one.
+    """
+    distance = ops.expand_dims(positions, -1) - _constant(np.arange(size))
+    distance = distance - size * ops.round(distance / size)
+    return ops.relu(1.0 - ops.abs(distance))
+
+
+def render(rows_basis, coefficients, columns_basis):
+    """Reads images, given by coefficients of a separable basis, at a grid.
+
+    Args:
+        rows_basis: `(images, height, row_functions)`.
+        coefficients: `(images, channels, row_functions, column_functions)`.
+        columns_basis: `(images, width, column_functions)`.
+
+    Returns:
+        Tensor `(images, height, width, channels)`.
+    """
+    columns_basis = ops.transpose(columns_basis, (0, 2, 1))
+    values = ops.matmul(ops.expand_dims(rows_basis, 1), coefficients)
+    values = ops.matmul(values, ops.expand_dims(columns_basis, 1))
+    return ops.transpose(values, (0, 2, 3, 1))
+
+
+def resample(images, rows, columns):
+    """Reads images `(images, height, width, channels)` at a grid, linearly."""
+    _, height, width, _ = images.shape
+    return render(
+        interpolation_basis(rows, height),
+        ops.transpose(images, (0, 3, 1, 2)),
+        interpolation_basis(columns, width),
+    )
+
+
+def _constant(array):
+    return ops.convert_to_tensor(np.asarray(array, "float32"))

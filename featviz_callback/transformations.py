@@ -1,0 +1,248 @@
+"""Random views of an image that the ascent must survive.
+
+There are three kinds, and a sequence may mix them:
+
+* one that moves the grid (`Jitter`, `Scale`, `Flip`):
+  `move(rng, rows, columns)` returns the positions at which one image is read.
+  Those at the head of the sequence cost nothing: they compose on the host and
+  the image is rendered at their grid;
+* one that changes values (`Rotate`, `Blur`, `Noise`): `sample(rng, shape)` draws
+  an array for one image on the host, `apply(images, draws)` uses a batch of them;
+* any function of a batch of images `(images, height, width, channels)`, with
+  values in the model's range, that returns such a batch.
+
+All randomness is drawn on the host from a `numpy.random.Generator` of the run:
+the same seed gives the same views on every backend, and no other random state
+is read or changed. Sizes are shares of the image's own size.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from keras import ops
+
+from featviz_callback import sampling
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Shifts an image by up to a share of its size, separately for each axis.
+
+    Args:
+        share: Largest shift either way, as a share of the view's side.
+
+    Example:
+
+    >>> rows, columns = np.arange(8.0), np.arange(6.0)
+    >>> rows, columns = Jitter(0.25).move(np.random.default_rng(0), rows, columns)
+    """
+
+    share: float = 0.07
+
+    def move(self, rng: np.random.Generator, rows, columns):
+        """Returns the positions `(height,)` and `(width,)` of the shifted view."""
+        # Whole pixels: a fractional shift would blur what it moves.
+        reach = [round(self.share * len(axis)) for axis in (rows, columns)]
+        down, right = (rng.integers(-r, r + 1) for r in reach)
+        return rows + down, columns + right
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Zooms about the centre: above 1 the image's content looks larger.
+
+    Args:
+        low: Smallest factor. Positive.
+        high: Largest factor.
+    """
+
+    low: float = 0.9
+    high: float = 1.1
+
+    def move(self, rng: np.random.Generator, rows, columns):
+        """Returns the positions `(height,)` and `(width,)` of the zoomed view."""
+        factor = rng.uniform(self.low, self.high)
+        return tuple(a.mean() + (a - a.mean()) / factor for a in (rows, columns))
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Mirrors left and right in half of the views. Not for letters or cars."""
+
+    def move(self, rng: np.random.Generator, rows, columns):
+        """Returns the positions `(height,)` and `(width,)` of the view."""
+        return rows, columns[::-1] if rng.random() < 0.5 else columns
+
+
+@dataclass(frozen=True)
+class Rotate:
+    """Turns each image about its centre, with linear interpolation.
+
+    Args:
+        degrees: Largest angle either way.
+    """
+
+    degrees: float = 5.0
+
+    def sample(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
+        """Draws one angle, in radians."""
+        return np.deg2rad(rng.uniform(-self.degrees, self.degrees))
+
+    def apply(self, images, angles):
+        """Turns a batch `(images, height, width, channels)` by `(images,)`."""
+        _, height, width, _ = images.shape
+        cos, sin = ops.cos(angles), ops.sin(angles)
+        middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
+        transforms = ops.stack(
+            [
+                cos,
+                -sin,
+                middle_x - cos * middle_x + sin * middle_y,
+                sin,
+                cos,
+                middle_y - sin * middle_x - cos * middle_y,
+                ops.zeros_like(cos),
+                ops.zeros_like(cos),
+            ],
+            axis=1,
+        )
+        return ops.image.affine_transform(
+            images, transforms, fill_mode="reflect", data_format="channels_last"
+        )
+
+
+@dataclass(frozen=True)
+class Blur:
+    """Blurs every channel with a Gaussian of random width.
+
+    Args:
+        sigma: Largest standard deviation, in pixels. Positive.
+    """
+
+    sigma: float = 1.0
+
+    def sample(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
+        """Draws one standard deviation in pixels."""
+        return np.asarray(rng.uniform(0.05, self.sigma))
+
+    def apply(self, images, sigmas):
+        """Blurs a batch `(images, height, width, channels)` by `(images,)`."""
+        rows, columns = (self._matrix(size, sigmas) for size in images.shape[1:3])
+        channels_first = ops.transpose(images, (0, 3, 1, 2))
+        return sampling.render(rows, channels_first, columns)
+
+    def _matrix(self, size, sigmas):
+        offsets = np.arange(size)[:, None] - np.arange(size)[None]
+        squares = ops.convert_to_tensor((offsets**2).astype("float32"))
+        weights = ops.exp(-squares / (2 * ops.reshape(sigmas, (-1, 1, 1)) ** 2))
+        return weights / ops.sum(weights, axis=-1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Adds Gaussian noise to every value.
+
+    Args:
+        deviation: Standard deviation, in the units of the model's input.
+    """
+
+    deviation: float = 0.05
+
+    def sample(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
+        """Draws float32 noise of one view's shape."""
+        return rng.standard_normal(shape, "float32") * np.float32(self.deviation)
+
+    def apply(self, images, noise):
+        """Adds `(images, height, width, channels)` to a batch of that shape."""
+        return images + noise
+
+
+STANDARD = (Jitter(), Scale())
+
+
+def get(transformations) -> tuple:
+    """Returns a tuple of transformations: none for `None`, or the standard ones.
+
+    Raises:
+        ValueError: If one of them is neither a transformation nor callable.
+    """
+    if transformations is None:
+        return ()
+    if isinstance(transformations, str):
+        if transformations == "standard":
+            return STANDARD
+        transformations = (transformations,)
+    elif not isinstance(transformations, (list, tuple)):
+        transformations = (transformations,)
+    for one in transformations:
+        moves, changes = hasattr(one, "move"), hasattr(one, "apply")
+        if not (moves or changes or callable(one)):
+            raise ValueError(
+                "Invalid value for argument `transformations`. Expected 'standard', "
+                "None, or a sequence of transformations or functions of a batch of "
+                f"images. Received: {one!r}"
+            )
+    return tuple(transformations)
+
+
+def only_move(transformations: tuple) -> bool:
+    """Whether a still view is just another grid, with nothing else to undo."""
+    return all(hasattr(one, "move") for one in transformations)
+
+
+def draw(transformations: tuple, rng: np.random.Generator, rows, columns, channels) -> dict:
+    """Draws everything random about one view of one image.
+
+    Args:
+        transformations: As `get` returns them.
+        rng: The image's own generator.
+        rows: Positions `(height,)` of the view's rows before any transformation.
+        columns: Positions `(width,)` of its columns.
+        channels: Channels of the image.
+
+    Returns:
+        Arrays by name: `rows`, `columns`, and `values`, a tuple with one array
+        for each transformation that has to be applied to the rendered view.
+    """
+    shape = (len(rows), len(columns), channels)
+    moves, changes = _split(transformations)
+    for one in moves:
+        rows, columns = one.move(rng, rows, columns)
+    values = tuple(
+        np.asarray(one.sample(rng, shape), "float32")
+        for one in changes
+        if hasattr(one, "sample")
+    )
+    return {"rows": rows.astype("float32"), "columns": columns.astype("float32"), "values": values}
+
+
+def apply(transformations: tuple, images, values: tuple):
+    """Applies what the grid has not already done to a rendered batch."""
+    values = iter(values)
+    for one in _split(transformations)[1]:
+        images = one.apply(images, next(values)) if hasattr(one, "sample") else one(images)
+    return images
+
+
+def _split(transformations):
+    head = 0
+    while head < len(transformations) and hasattr(transformations[head], "move"):
+        head += 1
+    tail = (_Resample(t) if hasattr(t, "move") else t for t in transformations[head:])
+    return transformations[:head], tuple(tail)
+
+
+@dataclass(frozen=True)
+class _Resample:
+    """Moves the grid of an image that has already been rendered."""
+
+    transformation: Callable
+
+    def sample(self, rng, shape):
+        rows, columns = np.arange(float(shape[0])), np.arange(float(shape[1]))
+        return np.concatenate(self.transformation.move(rng, rows, columns))
+
+    def apply(self, images, grid):
+        height = images.shape[1]
+        return sampling.resample(images, grid[:, :height], grid[:, height:])
