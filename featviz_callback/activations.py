@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import keras
@@ -148,10 +148,8 @@ def record(model: keras.Model, images, taps: Sequence[Tap]) -> list:
         for tap in dict.fromkeys(taps):
             layer = find_layer(model, tap.path)[1]
             stack.enter_context(_recording(layer, tap, recorded, len(set(taps))))
-        try:
+        with suppress(_EverythingRecorded):
             model(images, training=False)
-        except _EverythingRecorded:
-            pass
     missing = [tap.path for tap in taps if tap not in recorded]
     if missing:
         raise ValueError(f"The model's call does not reach the layers {missing}.")

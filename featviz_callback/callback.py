@@ -61,7 +61,6 @@ class FeatureVisCallback(keras.callbacks.Callback):
         ValueError: If an argument is invalid; at the latest when training begins.
 
     Example:
-
     >>> import keras
     >>> model = keras.Sequential([
     ...     keras.Input((8, 8, 1)),

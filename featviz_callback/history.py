@@ -105,7 +105,9 @@ class History:
             ValueError: If nothing has been seen yet.
         """
         self._require_looks()
-        looks = np.unique(np.linspace(0, len(self) - 1, min(columns, len(self))).round().astype(int))
+        looks = np.unique(
+            np.linspace(0, len(self) - 1, min(columns, len(self))).round().astype(int)
+        )
         shown = pictures.to_uint8(self.images[looks], self.values_range)
         status = self.status[looks]
         picture = pictures.grid(

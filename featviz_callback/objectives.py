@@ -49,6 +49,7 @@ class ReadNeuron:
     """The activation at a flat index, channels last."""
 
     def __call__(self, outputs, ids):
+        """Returns one score an image, `(images,)`."""
         flat = ops.reshape(outputs[0], (ids.shape[0], -1))
         return _pick(flat, ids)
 
@@ -58,6 +59,7 @@ class ReadChannel:
     """The mean over space of one channel."""
 
     def __call__(self, outputs, ids):
+        """Returns one score an image, `(images,)`."""
         return _pick(_mean_over_space(outputs[0]), ids)
 
 
@@ -68,6 +70,7 @@ class ReadLayer:
     reducer: str
 
     def __call__(self, outputs, ids):
+        """Returns one score an image, `(images,)`."""
         flat = ops.reshape(outputs[0], (ids.shape[0], -1))
         return ops.mean(ops.square(flat) if self.reducer == "magnitude" else flat, axis=1)
 
@@ -79,11 +82,10 @@ class ReadDirection:
     cossim_pow: float
 
     def __call__(self, outputs, vectors):
+        """Returns one score an image, `(images,)`."""
         values = outputs[0]
         between = len(values.shape) - len(vectors.shape)
-        vectors = ops.reshape(
-            vectors, (vectors.shape[0], *(1,) * between, *vectors.shape[1:])
-        )
+        vectors = ops.reshape(vectors, (vectors.shape[0], *(1,) * between, *vectors.shape[1:]))
         products = ops.sum(values * vectors, axis=-1)
         if self.cossim_pow:
             squares = ops.sum(ops.square(values), axis=-1)
@@ -100,6 +102,7 @@ class ReadCustom:
     function: Callable
 
     def __call__(self, outputs, ids):
+        """Returns one score an image, `(images,)`."""
         scores = self.function(outputs[0] if len(outputs) == 1 else outputs)
         if tuple(scores.shape) != (ids.shape[0],):
             raise ValueError(
@@ -152,7 +155,6 @@ class Objective:
         terms: The terms of the sum.
 
     Example:
-
     >>> import keras
     >>> model = keras.Sequential([
     ...     keras.Input((8, 8, 1)),
@@ -202,11 +204,11 @@ class Objective:
             ValueError: If the layer, an id, a name or the multiplier is invalid.
 
         Example:
-
-        >>> import keras
-        >>> model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(name="flat")])
-        >>> Objective.neuron(model, "flat", [(0, 0, 0), -1]).names
-        ['Neuron#flat_0_0_0', 'Neuron#flat_15']
+        >>> from keras import Input, Sequential
+        >>> from keras.layers import Conv2D
+        >>> model = Sequential([Input((6, 6, 1)), Conv2D(2, 3, name="conv")])
+        >>> Objective.neuron(model, "conv", [(0, 3, 1), (-1, 0, 0)]).names
+        ['Neuron#conv_0_3_1', 'Neuron#conv_3_0_0']
         """
         tap, shape = _tap(model, layer, pre_activation)
         _require_known(shape, tap, "Objective.channel")
@@ -243,9 +245,9 @@ class Objective:
             ValueError: If the layer, an id, a name or the multiplier is invalid.
 
         Example:
-
-        >>> import keras
-        >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, name="conv")])
+        >>> from keras import Input, Sequential
+        >>> from keras.layers import Conv2D
+        >>> model = Sequential([Input((8, 8, 1)), Conv2D(4, 3, name="conv")])
         >>> len(Objective.channel(model, "conv", range(4)))
         4
         """
@@ -282,9 +284,9 @@ class Objective:
             ValueError: If the layer, the reducer or the multiplier is invalid.
 
         Example:
-
-        >>> import keras
-        >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, name="conv")])
+        >>> from keras import Input, Sequential
+        >>> from keras.layers import Conv2D
+        >>> model = Sequential([Input((8, 8, 1)), Conv2D(4, 3, name="conv")])
         >>> Objective.layer(model, "conv").names
         ['Layer#conv']
         """
@@ -333,9 +335,9 @@ class Objective:
             ValueError: If an argument is invalid.
 
         Example:
-
-        >>> import keras
-        >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, name="conv")])
+        >>> from keras import Input, Sequential
+        >>> from keras.layers import Conv2D
+        >>> model = Sequential([Input((8, 8, 1)), Conv2D(4, 3, name="conv")])
         >>> Objective.direction(model, "conv", [[1, 0, 0, 1], [0, 1, 0, 0]]).names
         ['Direction#conv_0', 'Direction#conv_1']
 
@@ -381,10 +383,12 @@ class Objective:
             ValueError: If a layer, the function or the multiplier is invalid.
 
         Example:
-
-        >>> import keras
-        >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, name="conv")])
-        >>> edge = Objective.custom(model, "conv", lambda x: keras.ops.mean(x[..., 0] - x[..., 1], (1, 2)))
+        >>> from keras import Input, Sequential
+        >>> from keras.layers import Conv2D
+        >>> model = Sequential([Input((8, 8, 1)), Conv2D(4, 3, name="conv")])
+        >>> def contrast(outputs):
+        ...     return keras.ops.mean(outputs[..., 0] - outputs[..., 1], axis=(1, 2))
+        >>> edge = Objective.custom(model, "conv", contrast)
         >>> edge.names
         ['Custom#conv']
         """
@@ -489,9 +493,9 @@ class Objective:
             ValueError: If the number of images does not match.
 
         Example:
-
-        >>> import keras
-        >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, name="conv")])
+        >>> from keras import Input, Sequential
+        >>> from keras.layers import Conv2D
+        >>> model = Sequential([Input((8, 8, 1)), Conv2D(4, 3, name="conv")])
         >>> Objective.channel(model, "conv", 0).score(np.zeros((5, 8, 8, 1))).shape
         (5,)
         """
@@ -605,7 +609,9 @@ def _objective(model, read, taps, data, multiplier, names, labels):
 
 
 def _is_number(value):
-    return isinstance(value, Real) or (isinstance(value, (np.ndarray, np.generic)) and value.ndim == 0)
+    return isinstance(value, Real) or (
+        isinstance(value, (np.ndarray, np.generic)) and value.ndim == 0
+    )
 
 
 def _multiplier(value):
@@ -648,7 +654,9 @@ def _neuron_ids(ids, shape):
 
 
 def _is_sequence(value):
-    return isinstance(value, (Sequence, range)) or (isinstance(value, np.ndarray) and value.ndim > 0)
+    return isinstance(value, (Sequence, range)) or (
+        isinstance(value, np.ndarray) and value.ndim > 0
+    )
 
 
 def _indices(ids, size, argument):
@@ -674,7 +682,11 @@ def _vectors(vectors, shape):
     if vectors.shape in (shape[-1:], shape):
         vectors = vectors[None]
     fits = vectors.shape[1:] in (shape[-1:], shape) and len(vectors)
-    if not fits or not np.isfinite(vectors).all() or not vectors.any(axis=tuple(range(1, vectors.ndim))).all():
+    if (
+        not fits
+        or not np.isfinite(vectors).all()
+        or not vectors.any(axis=tuple(range(1, vectors.ndim))).all()
+    ):
         raise ValueError(
             "Invalid value for argument `vectors`. Expected finite vectors, none of them "
             f"zero, of shape {shape[-1:]} or {shape}, one or several. "

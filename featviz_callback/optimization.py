@@ -120,7 +120,6 @@ def optimize(
         ValueError: If an argument is invalid.
 
     Example:
-
     >>> import keras
     >>> from featviz_callback import Objective, optimize
     >>> model = keras.Sequential([
@@ -326,7 +325,9 @@ def _status(images, scores, gradients, values_range):
     low, high = values_range
     margin = 0.01 * (high - low)
     at_an_end = (images < low + margin) | (images > high - margin)
-    finite = np.isfinite(scores) & np.isfinite(gradients).all(0) & np.isfinite(images).all((1, 2, 3))
+    finite = (
+        np.isfinite(scores) & np.isfinite(gradients).all(0) & np.isfinite(images).all((1, 2, 3))
+    )
     conditions = [~finite, (gradients == 0).all(0), at_an_end.mean((1, 2, 3)) >= 0.5]
     return np.select(conditions, ["nan", "dead", "saturated"], "ok").tolist()
 
@@ -347,9 +348,7 @@ class _Program:
         self._optimizer = self._variable = None
         if plan.optimizer is not None:
             one = plan.parameterization.init(np.random.default_rng(0), plan.image_shape)
-            self._variable = keras.Variable(
-                np.zeros((plan.batch, *one.shape)), dtype="float32"
-            )
+            self._variable = keras.Variable(np.zeros((plan.batch, *one.shape)), dtype="float32")
             self._optimizer = plan.optimizer.build_for(self._variable)
         self.step = self._backend.compile_step(self._score, self._update, self.model)
 
@@ -372,7 +371,9 @@ class _Program:
 
     def still_views(self):
         """The whole image at the size of a view, for every image."""
-        rows, columns = map(sampling.whole_grid, self.plan.image_shape[:2], self.plan.view_shape[:2])
+        rows, columns = map(
+            sampling.whole_grid, self.plan.image_shape[:2], self.plan.view_shape[:2]
+        )
         grid = {"rows": rows, "columns": columns}
         grid = {k: _tensor(np.tile(v, (self.plan.batch, 1))) for k, v in grid.items()}
         return grid | {"values": ()}

@@ -23,9 +23,7 @@ from featviz_callback import sampling
 # Square root of the covariance of natural images' colours, from ImageNet:
 # Olah, Mordvintsev, Schubert, "Feature Visualization", Distill 2017,
 # "Preconditioning and Parameterization".
-_NATURAL_COLORS = np.array(
-    [[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]]
-)
+_NATURAL_COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,6 @@ class Pixel:
         mean: Mean of the start, in `(0, 1)`, one number or one a channel.
 
     Example:
-
     >>> from featviz_callback.parameterizations import Pixel
     >>> Pixel().init(np.random.default_rng(0), (8, 6, 3)).shape
     (3, 8, 6)
@@ -91,7 +88,6 @@ class Fourier:
         mean: Mean of the start, in `(0, 1)`, one number or one a channel.
 
     Example:
-
     >>> from featviz_callback.parameterizations import Fourier
     >>> Fourier().init(np.random.default_rng(0), (8, 6, 3)).shape
     (3, 8, 6)

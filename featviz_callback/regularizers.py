@@ -5,7 +5,6 @@ A regularizer is a function of the parameterised images, before any random view,
 weight does not depend on the image's size, and has a finite gradient everywhere.
 
 Example:
-
 >>> from featviz_callback import regularizers
 >>> penalties = (regularizers.TotalVariation(0.1), regularizers.L2(0.01))
 """

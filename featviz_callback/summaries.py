@@ -18,7 +18,11 @@ import time
 
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, DATA_CLASS_SCALAR, Summary
+from tensorboard.compat.proto.summary_pb2 import (
+    DATA_CLASS_BLOB_SEQUENCE,
+    DATA_CLASS_SCALAR,
+    Summary,
+)
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_FLOAT, DT_STRING
@@ -125,8 +129,7 @@ def write_look(
     for i, name in enumerate(result.names):
         # TensorBoard keeps the first description of a tag, hence the epoch in it.
         description = (
-            f"{html.escape(name)}: {result.status[i]}, score {result.scores[i]:.4g} "
-            f"at step {epoch}"
+            f"{html.escape(name)}: {result.status[i]}, score {result.scores[i]:.4g} at step {epoch}"
         )
         events.image(IMAGE_TAG.format(name), epoch, shown[i], description)
         events.scalar(SCORE_TAG.format(name), epoch, result.scores[i])

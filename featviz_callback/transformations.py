@@ -33,7 +33,6 @@ class Jitter:
         share: Largest shift either way, as a share of the view's side.
 
     Example:
-
     >>> rows, columns = np.arange(8.0), np.arange(6.0)
     >>> rows, columns = Jitter(0.25).move(np.random.default_rng(0), rows, columns)
     """
@@ -210,9 +209,7 @@ def draw(transformations: tuple, rng: np.random.Generator, rows, columns, channe
     for one in moves:
         rows, columns = one.move(rng, rows, columns)
     values = tuple(
-        np.asarray(one.sample(rng, shape), "float32")
-        for one in changes
-        if hasattr(one, "sample")
+        np.asarray(one.sample(rng, shape), "float32") for one in changes if hasattr(one, "sample")
     )
     return {"rows": rows.astype("float32"), "columns": columns.astype("float32"), "values": values}
 

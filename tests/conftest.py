@@ -15,13 +15,6 @@ from PIL import Image
 logging.getLogger("featviz_callback").setLevel(logging.ERROR)
 
 
-@pytest.fixture(autouse=True)
-def _doctest_names(doctest_namespace, tmp_path, monkeypatch):
-    """Examples in docstrings find NumPy, the module's names and a place to write."""
-    doctest_namespace["np"] = np
-    doctest_namespace["tmp_path"] = tmp_path
-
-
 @pytest.fixture
 def small_model():
     """Grey 12x10 images, two convolutions, ten logits, smooth activations."""
