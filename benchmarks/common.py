@@ -1,0 +1,77 @@
+"""What the benchmarks share: models, timing in turn, and tables with their origin."""
+
+import datetime
+import platform
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers
+
+RESULTS = Path(__file__).parent / "results"
+
+# The recipe as `optimize` has it, for what is measured below that function.
+DEFAULTS = {
+    "steps": 32,
+    "optimizer": None,
+    "parameterization": "fourier",
+    "transformations": "standard",
+    "regularizers": (),
+    "values_range": (-1.0, 1.0),
+    "image_shape": None,
+    "save_every": None,
+    "warmup_steps": 0,
+    "batch_size": None,
+    "seed": 0,
+}
+
+
+def small_model():
+    """Three convolutions on 32 pixels, with random weights."""
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            layers.Conv2D(32, 3, activation="relu", name="conv1"),
+            layers.Conv2D(64, 3, strides=2, activation="relu", name="conv2"),
+            layers.Conv2D(64, 3, strides=2, activation="relu", name="conv3"),
+            layers.Flatten(),
+            layers.Dense(10, name="logits"),
+        ]
+    )
+
+
+def in_turn(functions, rounds, warm_up=3):
+    """Median seconds of each function, run one after the other, round by round.
+
+    The pairs are kept too: on a noisy machine the median of their ratios is
+    steadier than the ratio of two medians.
+    """
+    seconds = {name: [] for name in functions}
+    for round_ in range(rounds + warm_up):
+        for name, function in functions.items():
+            began = time.perf_counter()
+            function()
+            if round_ >= warm_up:
+                seconds[name].append(time.perf_counter() - began)
+    return {name: np.array(s) for name, s in seconds.items()}
+
+
+def write_table(name, title, columns, rows):
+    """Prints a Markdown table and writes it to `results/`, with versions and date."""
+    lines = [f"# {title}", "", _origin(), ""]
+    lines += ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    lines += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    (RESULTS / f"{name}.md").write_text(text)
+
+
+def _origin():
+    backend = keras.backend.backend()
+    module = __import__(backend)
+    return (
+        f"{datetime.date.today()}, Python {platform.python_version()}, Keras {keras.__version__}, "
+        f"{backend} {module.__version__}, NumPy {np.__version__}, {platform.machine()}."
+    )
