@@ -113,8 +113,10 @@ class ReadCustom:
 
 
 def _pick(values, ids):
-    ids = ops.expand_dims(ids, 1)
-    return ops.squeeze(ops.take_along_axis(values, ids, axis=1), 1)
+    # Its gradient is a mask, where that of a gather would be a scatter.
+    everyone = ops.convert_to_tensor(np.arange(values.shape[1], dtype="int32"))
+    chosen = ops.equal(ops.expand_dims(ids, 1), everyone)
+    return ops.sum(ops.where(chosen, values, 0.0), axis=1)
 
 
 def _mean_over_space(values):

@@ -271,10 +271,16 @@ def _ascend(ascent, targets, generators, start, progress):
     drawn = np.stack([plan.parameterization.init(g, plan.image_shape) for g in generators])
     params = ops.convert_to_tensor(drawn if start is None else start[targets])
     state = program.initial_state(params, plan.optimizer)
+    rows, columns = program.draw_grids(generators, schedule.steps)
     frames, history, gradients = [], [], []
     for step in range(1, schedule.steps + 1):
         current = relaxed if step <= schedule.warmup_steps else program
-        data = settings | {"view": current.draw_views(generators)}
+        view = {
+            "rows": _tensor(rows[step - 1]),
+            "columns": _tensor(columns[step - 1]),
+            "values": program.draw_values(generators),
+        }
+        data = settings | {"view": view}
         params, state, gradient, scores = current.step(params, state, data)
         history.append(scores)
         gradients.append(gradient)
@@ -378,17 +384,24 @@ class _Program:
         grid = {k: _tensor(np.tile(v, (self.plan.batch, 1))) for k, v in grid.items()}
         return grid | {"values": ()}
 
-    def draw_views(self, generators):
-        """One random view an image, each from its own generator."""
-        drawn = [self._draw_view(g) for g in generators]
-        return keras.tree.map_structure(lambda *d: ops.convert_to_tensor(np.stack(d)), *drawn)
+    def draw_grids(self, generators, views):
+        """Where the images are read: rows and columns `(views, images, size)`."""
+        drawn = [self._draw_grids(g, views) for g in generators]
+        return [np.stack(grids, 1).astype("float32") for grids in zip(*drawn, strict=True)]
 
-    def _draw_view(self, generator):
+    def _draw_grids(self, generator, views):
         sizes = zip(self.plan.image_shape[:2], self.plan.view_shape[:2], strict=True)
-        rows, columns = (_base_grid(generator, *size) for size in sizes)
-        return transformations_module.draw(
-            self.plan.transformations, generator, rows, columns, self.plan.image_shape[2]
-        )
+        still = (_still_grid(generator, views, *size) for size in sizes)
+        return transformations_module.move(self.plan.transformations, generator, *still)
+
+    def draw_values(self, generators):
+        """Whatever else is random about one view of each image."""
+        view_shape = (*self.plan.view_shape[:2], self.plan.image_shape[2])
+        drawn = [
+            transformations_module.sample(self.plan.transformations, g, view_shape)
+            for g in generators
+        ]
+        return tuple(_tensor(np.stack(arrays)) for arrays in zip(*drawn, strict=True))
 
     def _score(self, params, data):
         """What is maximised and what is reported: one number an image each."""
@@ -458,10 +471,12 @@ def _fingerprint(model):
     return tuple(layers), tuple(id(v) for v in model.variables)
 
 
-def _base_grid(generator, image_size, view_size):
+def _still_grid(generator, views, image_size, view_size):
+    """Before any transformation: the whole image, or a random crop of a larger one."""
     if image_size <= view_size:
-        return sampling.whole_grid(image_size, view_size)
-    return np.arange(view_size) + float(generator.integers(0, image_size - view_size + 1))
+        return np.tile(sampling.whole_grid(image_size, view_size), (views, 1))
+    corners = generator.integers(0, image_size - view_size + 1, (views, 1))
+    return np.arange(view_size) + corners.astype("float64")
 
 
 def _generators(names, seed):

@@ -93,18 +93,15 @@ def grid(
     left = max((_text_width(label, font) for label in row_labels), default=0) + 2 * margin
     texts = [_fit(label, width, font) for label in column_labels]
     top = 22 if column_labels else margin
-    below = 14 if captions and any(any(row) for row in captions) else 0
+    captions = captions or [()] * len(pictures)
+    heights = [height + margin + (14 if any(row) else 0) for row in captions]
     columns = max(len(row) for row in pictures)
-    canvas = Image.new(
-        "RGB",
-        (left + columns * (width + margin), top + len(pictures) * (height + below + margin)),
-        _BACKGROUND,
-    )
+    canvas = Image.new("RGB", (left + columns * (width + margin), top + sum(heights)), _BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     for j, text in enumerate(texts):
         draw.text((left + j * (width + margin) + width // 2, 4), text, _INK, font, anchor="ma")
     for i, row in enumerate(pictures):
-        y = top + i * (height + below + margin)
+        y = top + sum(heights[:i])
         if i < len(row_labels):
             draw.text((left - 2 * margin, y + height // 2), row_labels[i], _INK, font, anchor="rm")
         for j, picture in enumerate(row):
@@ -112,10 +109,9 @@ def grid(
             if picture is not None:
                 enlarged = to_pillow(picture).convert("RGB").resize((width, height), Image.NEAREST)
                 canvas.paste(enlarged, (x, y))
-            if below and captions[i][j]:
+            if any(captions[i]):
                 text = _fit(captions[i][j], width, small)
-                place = (x + width // 2, y + height + 1)
-                draw.text(place, text, _INK, small, anchor="ma")
+                draw.text((x + width // 2, y + height + 1), text, _INK, small, anchor="ma")
     return np.asarray(canvas)
 
 

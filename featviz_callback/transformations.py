@@ -3,7 +3,8 @@
 There are three kinds, and a sequence may mix them:
 
 * one that moves the grid (`Jitter`, `Scale`, `Flip`):
-  `move(rng, rows, columns)` returns the positions at which one image is read.
+  `move(rng, rows, columns)` gets the positions `(views, height)` and
+  `(views, width)` at which one image is read, and returns those of new views.
   Those at the head of the sequence cost nothing: they compose on the host and
   the image is rendered at their grid;
 * one that changes values (`Rotate`, `Blur`, `Noise`): `sample(rng, shape)` draws
@@ -33,17 +34,19 @@ class Jitter:
         share: Largest shift either way, as a share of the view's side.
 
     Example:
-    >>> rows, columns = np.arange(8.0), np.arange(6.0)
+    >>> rows, columns = np.tile(np.arange(8.0), (5, 1)), np.tile(np.arange(6.0), (5, 1))
     >>> rows, columns = Jitter(0.25).move(np.random.default_rng(0), rows, columns)
+    >>> rows.shape, columns.shape
+    ((5, 8), (5, 6))
     """
 
     share: float = 0.07
 
     def move(self, rng: np.random.Generator, rows, columns):
-        """Returns the positions `(height,)` and `(width,)` of the shifted view."""
+        """Returns the positions `(views, height)` and `(views, width)` of shifted views."""
         # Whole pixels: a fractional shift would blur what it moves.
-        reach = [round(self.share * len(axis)) for axis in (rows, columns)]
-        down, right = (rng.integers(-r, r + 1) for r in reach)
+        reach = [round(self.share * axis.shape[-1]) for axis in (rows, columns)]
+        down, right = (rng.integers(-r, r + 1, _one_a_view(rows)) for r in reach)
         return rows + down, columns + right
 
 
@@ -60,9 +63,10 @@ class Scale:
     high: float = 1.1
 
     def move(self, rng: np.random.Generator, rows, columns):
-        """Returns the positions `(height,)` and `(width,)` of the zoomed view."""
-        factor = rng.uniform(self.low, self.high)
-        return tuple(a.mean() + (a - a.mean()) / factor for a in (rows, columns))
+        """Returns the positions `(views, height)` and `(views, width)` of zoomed views."""
+        factor = rng.uniform(self.low, self.high, _one_a_view(rows))
+        centres = (axis.mean(-1, keepdims=True) for axis in (rows, columns))
+        return tuple(c + (a - c) / factor for a, c in zip((rows, columns), centres, strict=True))
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,9 @@ class Flip:
     """Mirrors left and right in half of the views. Not for letters or cars."""
 
     def move(self, rng: np.random.Generator, rows, columns):
-        """Returns the positions `(height,)` and `(width,)` of the view."""
-        return rows, columns[::-1] if rng.random() < 0.5 else columns
+        """Returns the positions `(views, height)` and `(views, width)` of the views."""
+        mirrored = rng.random(_one_a_view(rows)) < 0.5
+        return rows, np.where(mirrored, columns[..., ::-1], columns)
 
 
 @dataclass(frozen=True)
@@ -190,6 +195,142 @@ def only_move(transformations: tuple) -> bool:
     return all(hasattr(one, "move") for one in transformations)
 
 
+def move(transformations: tuple, rng: np.random.Generator, rows, columns) -> tuple:
+    """Draws the grids of many views of one image.
+
+    Args:
+        transformations: As `get` returns them.
+        rng: The image's own generator.
+        rows: Positions `(views, height)` before any transformation.
+        columns: Positions `(views, width)`.
+
+    Returns:
+        Rows and columns after every transformation at the head of the sequence
+        that only moves the grid.
+    """
+    for one in _split(transformations)[0]:
+        rows, columns = one.move(rng, rows, columns)
+    return rows, columns
+
+
+def sample(transformations: tuple, rng: np.random.Generator, shape: tuple) -> tuple:
+    """Draws what the other transformations need for one view of one image.
+
+    Args:
+        transformations: As `get` returns them.
+        rng: The image's own generator.
+        shape: `(height, width, channels)` of the view.
+
+    Returns:
+        One float32 array for each of them that draws anything.
+    """
+    changes = _split(transformations)[1]
+    drawn = (one.sample(rng, shape) for one in changes if hasattr(one, "sample"))
+    return tuple(np.asarray(array, "float32") for array in drawn)
+
+
+def apply(self, images, angles):
+    """Turns a batch `(images, height, width, channels)` by `(images,)`."""
+    _, height, width, _ = images.shape
+    cos, sin = ops.cos(angles), ops.sin(angles)
+    middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
+    transforms = ops.stack(
+        [
+            cos,
+            -sin,
+            middle_x - cos * middle_x + sin * middle_y,
+            sin,
+            cos,
+            middle_y - sin * middle_x - cos * middle_y,
+            ops.zeros_like(cos),
+            ops.zeros_like(cos),
+        ],
+        axis=1,
+    )
+    return ops.image.affine_transform(
+        images, transforms, fill_mode="reflect", data_format="channels_last"
+    )
+
+
+@dataclass(frozen=True)
+class Blur:
+    """Blurs every channel with a Gaussian of random width.
+
+    Args:
+        sigma: Largest standard deviation, in pixels. Positive.
+    """
+
+    sigma: float = 1.0
+
+    def sample(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
+        """Draws one standard deviation in pixels."""
+        return np.asarray(rng.uniform(0.05, self.sigma))
+
+    def apply(self, images, sigmas):
+        """Blurs a batch `(images, height, width, channels)` by `(images,)`."""
+        rows, columns = (self._matrix(size, sigmas) for size in images.shape[1:3])
+        channels_first = ops.transpose(images, (0, 3, 1, 2))
+        return sampling.render(rows, channels_first, columns)
+
+    def _matrix(self, size, sigmas):
+        offsets = np.arange(size)[:, None] - np.arange(size)[None]
+        squares = ops.convert_to_tensor((offsets**2).astype("float32"))
+        weights = ops.exp(-squares / (2 * ops.reshape(sigmas, (-1, 1, 1)) ** 2))
+        return weights / ops.sum(weights, axis=-1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Adds Gaussian noise to every value.
+
+    Args:
+        deviation: Standard deviation, in the units of the model's input.
+    """
+
+    deviation: float = 0.05
+
+    def sample(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
+        """Draws float32 noise of one view's shape."""
+        return rng.standard_normal(shape, "float32") * np.float32(self.deviation)
+
+    def apply(self, images, noise):
+        """Adds `(images, height, width, channels)` to a batch of that shape."""
+        return images + noise
+
+
+STANDARD = (Jitter(), Scale())
+
+
+def get(transformations) -> tuple:
+    """Returns a tuple of transformations: none for `None`, or the standard ones.
+
+    Raises:
+        ValueError: If one of them is neither a transformation nor callable.
+    """
+    if transformations is None:
+        return ()
+    if isinstance(transformations, str):
+        if transformations == "standard":
+            return STANDARD
+        transformations = (transformations,)
+    elif not isinstance(transformations, (list, tuple)):
+        transformations = (transformations,)
+    for one in transformations:
+        moves, changes = hasattr(one, "move"), hasattr(one, "apply")
+        if not (moves or changes or callable(one)):
+            raise ValueError(
+                "Invalid value for argument `transformations`. Expected 'standard', "
+                "None, or a sequence of transformations or functions of a batch of "
+                f"images. Received: {one!r}"
+            )
+    return tuple(transformations)
+
+
+def only_move(transformations: tuple) -> bool:
+    """Whether a still view is just another grid, with nothing else to undo."""
+    return all(hasattr(one, "move") for one in transformations)
+
+
 def draw(transformations: tuple, rng: np.random.Generator, rows, columns, channels) -> dict:
     """Draws everything random about one view of one image.
 
@@ -222,6 +363,10 @@ def apply(transformations: tuple, images, values: tuple):
     return images
 
 
+def _one_a_view(positions):
+    return (*positions.shape[:-1], 1)
+
+
 def _split(transformations):
     head = 0
     while head < len(transformations) and hasattr(transformations[head], "move"):
@@ -237,8 +382,8 @@ class _Resample:
     transformation: Callable
 
     def sample(self, rng, shape):
-        rows, columns = np.arange(float(shape[0])), np.arange(float(shape[1]))
-        return np.concatenate(self.transformation.move(rng, rows, columns))
+        still = (np.arange(float(size))[None] for size in shape[:2])
+        return np.concatenate(self.transformation.move(rng, *still), axis=-1)[0]
 
     def apply(self, images, grid):
         height = images.shape[1]
