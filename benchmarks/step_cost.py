@@ -1,65 +1,83 @@
 """What a step of the ascent costs, as a multiple of the bare model.
 
 The limit is one compiled forward pass and gradient to the input of the bare
-model at the same batch. Limit and step run in turn in one process; the ratio of
-their medians is what counts.
+model at the same batch. Limit and step run in turn in one process, and the
+median of the ratios of neighbours counts.
 
     python benchmarks/step_cost.py [--model FILE.keras --layer logits] [--rounds 40]
 """
 
 import argparse
-import time
+import itertools
 
 import keras
 import numpy as np
-from common import small_model, write_table
+from common import DEFAULTS, in_turn, small_model, write_table
 from keras import ops
 
 from featviz_callback import Objective, backend, optimization
-from featviz_callback.optimization import prepare
 
 
-def bare_step(model, layer, ids, images):
-    """One forward pass and gradient to the input, compiled by our own backend file."""
-    target = model.get_layer(layer).output if layer else model.output
-    cut = keras.Model(model.input, target)
+def bare_step(model, ids):
+    """One forward pass and gradient to the input, through the same backend file."""
 
-    def score(params, data):
-        output = ops.reshape(cut(params, training=False), (params.shape[0], -1))
-        scores = ops.squeeze(ops.take_along_axis(output, data, axis=1), 1)
+    def score(images, data):
+        outputs = ops.cast(model(images, training=False), "float32")
+        scores = ops.sum(ops.where(data, outputs, 0.0), axis=1)
         return scores, scores
 
-    step = backend.load().compile_step(score, lambda p, g, s, d: (g, s, d), lambda: cut)
-    images, ids = ops.convert_to_tensor(images), ops.convert_to_tensor(ids[:, None])
-    return lambda: step(images, (), ids)
+    def update(images, gradient, state, data):
+        return images, state, gradient
+
+    step = backend.load().compile_step(score, update, lambda: model)
+    low_noise = np.random.default_rng(0).uniform(-1, 1, (len(ids), *model.input_shape[1:]))
+    images = ops.convert_to_tensor(low_noise.astype("float32"))
+    chosen = ops.convert_to_tensor(np.eye(model.output_shape[-1], dtype=bool)[ids])
+
+    def run():
+        *_, gradient, scores = step(images, [], chosen)
+        return ops.convert_to_numpy(gradient), ops.convert_to_numpy(scores)
+
+    return run
 
 
 def ascent_step(model, layer, ids, **settings):
-    """One step of the default recipe, with everything that a real step does."""
-    objective = Objective.neuron(model, layer, ids)
-    ascent = prepare(objective, **(DEFAULTS | settings))
-    program = optimization._program(model, ascent.plan)
-    generators = optimization._generators(objective.names, 0)
-    data = optimization._settings(ascent, np.arange(len(ids)))
-    start = optimization._start(ascent.plan, generators)
-    state = [start, program.initial_state(start, ascent.plan.optimizer)]
-
-    def step():
-        view = {"view": program.draw_views(generators, 0.5)}
-        params, inner, *_, scores = program.step(*state, data | view)
-        state[:] = params, inner
-        return scores
-
-    return step
+    """One step of the ascent, with all that is done on the host for it."""
+    ascent = optimization.prepare(
+        Objective.neuron(model, layer, ids), **(DEFAULTS | {"steps": 100} | settings)
+    )
+    chunk = optimization.Chunk(ascent, np.arange(len(ids)))
+    numbers = itertools.cycle(range(100))
+    return lambda: ops.convert_to_numpy(chunk.step(next(numbers))[0])
 
 
-def in_turn(functions, rounds):
-    """Median seconds of each function, run one after the other, round by round."""
-    seconds = {name: [] for name in functions}
-    for round_ in range(rounds + 3):
-        for name, function in functions.items():
-            began = time.perf_counter()
-            keras.tree.map_structure(ops.convert_to_numpy, function())
-            if round_ >= 3:
-                seconds[name].append(time.perf_counter() - began)
-    return {name: float(np.median(s)) for name, s in seconds.items()}
+def main():
+    """Measures a small net, and a model from a file where one is given."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", help="a .keras file of a classifier of images in [-1, 1]")
+    parser.add_argument("--layer", default="logits")
+    parser.add_argument("--rounds", type=int, default=40)
+    arguments = parser.parse_args()
+    cases = [("three convolutions, 32 pixels", small_model(), "logits", 16)]
+    if arguments.model:
+        model = keras.saving.load_model(arguments.model, compile=False)
+        cases.append((f"{model.name}, {model.input_shape[1]} pixels", model, arguments.layer, 8))
+    rows = []
+    for name, model, layer, batch in cases:
+        ids = np.arange(batch) % model.output_shape[-1]
+        functions = {
+            "the bare model": bare_step(model, ids),
+            "default recipe": ascent_step(model, layer, ids),
+            "pixel": ascent_step(model, layer, ids, parameterization="pixel"),
+            "Adam": ascent_step(model, layer, ids, optimizer="adam"),
+        }
+        seconds = in_turn(functions, arguments.rounds)
+        for label, times in seconds.items():
+            ratio = np.median(times / seconds["the bare model"])
+            rows.append((name, batch, label, f"{np.median(times) * 1e3:.1f}", f"{ratio:.2f}"))
+    columns = ("model", "batch", "step", "median ms", "ratio to the bare model")
+    write_table("step_cost", "Cost of a step", columns, rows)
+
+
+if __name__ == "__main__":
+    main()

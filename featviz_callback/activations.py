@@ -74,7 +74,7 @@ def find_layer(model: keras.Model, layer: str | int | keras.Layer) -> tuple[str,
             f"'{model.name}'. Received: layer={layer.name!r}, which is not part of it."
         )
     if isinstance(layer, int) and not isinstance(layer, bool):
-        layers = sublayers(model)
+        layers = model.layers
         if not -len(layers) <= layer < len(layers):
             raise ValueError(
                 f"Invalid value for argument `layer`. Expected an index from "

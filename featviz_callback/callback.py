@@ -30,8 +30,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
 
     Args:
         objectives: An `Objective`, a list of them, or a function
-            `model -> Objective or list`, called when training begins. Default: up
-            to 16 output units, and four channels of each of four convolutions
+            `model -> Objective or list`, called when training begins, or at the
+            end of the first epoch for a model that is not built before. Default:
+            up to 16 output units, and four channels of each of four convolutions
             spread over the depth.
         log_dir: Folder for TensorBoard; the events go to its sub-folder
             `feature_vis`.
@@ -132,28 +133,34 @@ class FeatureVisCallback(keras.callbacks.Callback):
             "batch_size": batch_size,
             "seed": seed,
         }
-        self._ascents = []
+        self._ascents = None
         self._params = []
         self._events = None
         self._warned = False
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Checks every argument against the model, and computes nothing."""
-        objectives = _as_list(self.objectives, self.model)
-        self._ascents = [prepare(objective, **self._settings) for objective in objectives]
-        _require_distinct_names(objectives)
-        self._params = [None] * len(objectives)
+        self._ascents = None
+        # TensorFlow builds a model at its first batch, later than this.
+        if self.model.built or isinstance(self.objectives, (Objective, list, tuple)):
+            self._prepare()
         self._events = summaries.EventFile(self.log_dir)
         self._warned = False
         self._last_epoch = None
         self._began = time.perf_counter()
         self._spent = 0.0
 
+    def _prepare(self):
+        objectives = _as_list(self.objectives, self.model)
+        _require_distinct_names(objectives)
+        self._ascents = [prepare(objective, **self._settings) for objective in objectives]
+        self._params = [None] * len(objectives)
+
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Looks at the network before it is trained."""
         if self._last_epoch is None:
             self._last_epoch = epoch - 1
-            if epoch - 1 not in self.history.epochs:
+            if self._ascents is not None and epoch - 1 not in self.history.epochs:
                 self._look(epoch - 1)
                 # The first look compiles, which no later one does.
                 self._spent = 0.0
@@ -177,8 +184,10 @@ class FeatureVisCallback(keras.callbacks.Callback):
 
     def _look_unguarded(self, epoch):
         began = time.perf_counter()
+        if self._ascents is None:
+            self._prepare()
         # Reading `self.model` brings the weights back to it on JAX.
-        assert self.model is not None
+        _ = self.model
         starts = self._params if self.warm_start else [None] * len(self._ascents)
         runs = [ascent.run(start=s) for ascent, s in zip(self._ascents, starts, strict=True)]
         result = _join([result for result, _ in runs])

@@ -663,8 +663,9 @@ def _is_sequence(value):
 
 def _indices(ids, size, argument):
     """Returns a list of ints from 0 to `size - 1`."""
-    given = np.atleast_1d(np.asarray(ids if not isinstance(ids, range) else list(ids)))
-    if given.ndim != 1 or not len(given) or given.dtype.kind not in "iu":
+    given = np.atleast_1d(np.asarray(ids))
+    has_bool = _is_sequence(ids) and any(isinstance(i, bool) for i in ids)
+    if given.ndim != 1 or not len(given) or given.dtype.kind not in "iu" or has_bool:
         raise ValueError(
             f"Invalid value for argument `{argument}`. Expected an int, or a sequence of at "
             f"least one. Received: {argument}={ids!r}"

@@ -36,14 +36,33 @@ _LARGEST_BATCH = 64
 _PROGRAMS_KEPT_PER_MODEL = 16
 
 _MOMENTUM = 0.8
+# Parameters shrink by this share of the rate at each step, towards the quiet ground.
+_SHRINKAGE = 0.3
 
 
-def learning_rate(steps: int) -> float:
-    """The default rate: how far a step moves, in units of a parameter's deviation.
+def recipe(steps: int, number: int) -> dict[str, float]:
+    """The default ascent: everything that follows from the number of steps.
 
-    Short ascents take longer steps, so that each covers about the same way.
+    It works coarse to fine: on a steep spectrum at first, which finds shapes, and
+    from its middle on a flatter one, which gives them detail. Longer ascents take
+    shorter steps, and end on more detail. Measured in `benchmarks/`.
+
+    Args:
+        steps: Steps of the whole ascent.
+        number: The step, from 0.
+
+    Returns:
+        `rate`, how far a step moves the field, as a root mean square; `decay`, the
+        exponent of the spectrum that the step works on; and `lowest`, the
+        frequency in cycles per image below which that spectrum is flat.
     """
-    return 3.2 / max(steps, 16)
+    octaves = math.log2(max(steps, 8) / 16)
+    last = min(max(0.8 - 0.1 * octaves, 0.5), 0.8)
+    return {
+        "rate": 0.06 * 2 ** (-octaves / 2),
+        "decay": 1.4 + (last - 1.4) * min(1.0, 2 * number / steps),
+        "lowest": min(max(1.5 * 2 ** (-octaves / 2), 0.75), 1.5),
+    }
 
 
 @dataclass(frozen=True)
@@ -184,8 +203,8 @@ def prepare(
         batch=math.ceil(len(objective) / math.ceil(len(objective) / limit)),
         image_shape=image_shape,
         view_shape=view_shape,
-        parameterization=parameterizations.get(parameterization),
-        transformations=transformations_module.get(transformations),
+        parameterization=parameterizations.get(parameterization, image_shape),
+        transformations=transformations_module.get(transformations, image_shape),
         regularizers=_get_regularizers(regularizers),
         values_range=_get_values_range(values_range),
         optimizer=_get_optimizer(optimizer),
@@ -219,15 +238,14 @@ class Ascent:
         """
         count, batch = len(self.objective), self.plan.batch
         firsts = range(0, count, batch)
-        progress = keras.utils.Progbar(self.schedule.steps * len(firsts), verbose=verbose)
-        generators = _generators(self.objective.names, self.seed)
-        parts = []
-        for first in firsts:
-            targets = np.arange(first, first + batch) % count
-            parts.append(_ascend(self, targets, [generators[i] for i in targets], start, progress))
+        progress_bar = keras.utils.Progbar(self.schedule.steps * len(firsts), verbose=verbose)
+        parts = [
+            _ascend(self, np.arange(first, first + batch) % count, start, progress_bar)
+            for first in firsts
+        ]
         joined = {
-            name: np.concatenate([getattr(part, name) for part in parts], axis=1)[:, :count]
-            for name in ("frames", "scores", "history", "gradients", "params")
+            name: np.concatenate([part[name] for part in parts], axis=1)[:, :count]
+            for name in parts[0]
         }
         return _result(joined, self), joined["params"][0]
 
@@ -247,69 +265,90 @@ class _Schedule:
         return sorted({*range(every, self.steps + 1, every), self.steps})
 
 
-@dataclass(frozen=True)
-class _Part:
-    """What the ascent of one chunk gives, as NumPy arrays; targets are axis 1."""
+class Chunk:
+    """The ascent of some of an objective's targets at once, step by step.
 
-    frames: np.ndarray
-    scores: np.ndarray
-    history: np.ndarray
-    gradients: np.ndarray
-    params: np.ndarray
+    Args:
+        ascent: What to do.
+        targets: Indices of the targets, as many as the plan's batch.
+        start: Parameters to start from, one row a target of the objective.
+    """
+
+    def __init__(self, ascent: Ascent, targets: np.ndarray, start: np.ndarray | None = None):
+        model, plan = ascent.objective.model, ascent.plan
+        self.ascent = ascent
+        self.program = _program(model, plan)
+        self.relaxed = None
+        if ascent.schedule.warmup_steps:
+            self.relaxed = _program(model, replace(plan, relaxed=True))
+        names = ascent.objective.names
+        self.generators = [_generators(names, ascent.seed)[i] for i in targets]
+        terms = keras.tree.map_structure(lambda rows: rows[targets], ascent.objective.data())
+        self.terms = keras.tree.map_structure(ops.convert_to_tensor, terms)
+        drawn = [plan.parameterization.init(g, plan.image_shape) for g in self.generators]
+        self.params = ops.convert_to_tensor(np.stack(drawn) if start is None else start[targets])
+        self.state = self.program.initial_state(self.params, plan.optimizer)
+        self.grids = self.program.draw_grids(self.generators, ascent.schedule.steps)
+
+    def step(self, number: int) -> tuple:
+        """Takes step `number`, from 0; returns scores before it and gradients' sizes."""
+        schedule = self.ascent.schedule
+        program = self.relaxed if number < schedule.warmup_steps else self.program
+        rows, columns = (_tensor(grid[number]) for grid in self.grids)
+        view = {"rows": rows, "columns": columns, "values": program.draw_values(self.generators)}
+        ahead = ops.zeros_like(self.params) if self.ascent.plan.optimizer else self.state[0]
+        data = self._data(view, number, ahead)
+        self.params, self.state, sizes, scores = program.step(self.params, self.state, data)
+        return scores, sizes
+
+    def images(self) -> np.ndarray:
+        """The images as they are now."""
+        return ops.convert_to_numpy(self.program.images(self._finished()))
+
+    def clean_scores(self) -> np.ndarray:
+        """The scores of the images as they are now, with no random view."""
+        plan, program, state = self.ascent.plan, self.program, self.state
+        # A still view is just another grid for the program at hand, unless it has
+        # transformations that cannot be told to do nothing.
+        if not transformations_module.only_move(plan.transformations):
+            plan = replace(plan, transformations=(), optimizer=None)
+            program = _program(self.ascent.objective.model, plan)
+            state = program.initial_state(self.params, None)
+        data = self._data(program.still_views(), 0, ops.zeros_like(self.params))
+        *_, scores = program.step(self._finished(), state, data)
+        return ops.convert_to_numpy(scores)
+
+    def _finished(self):
+        parameterization, shape = self.ascent.plan.parameterization, self.ascent.plan.image_shape
+        if not hasattr(parameterization, "finish"):
+            return self.params
+        return parameterization.finish(self.params, shape)
+
+    def _data(self, view, number, ahead):
+        settings = recipe(self.ascent.schedule.steps, number)
+        settings = {name: _tensor(value) for name, value in settings.items()}
+        return {"terms": self.terms, "view": view, "ahead": ahead} | settings
 
 
-def _ascend(ascent, targets, generators, start, progress):
-    """Runs the steps for some targets, given by index."""
-    model, plan, schedule = ascent.objective.model, ascent.plan, ascent.schedule
-    program = _program(model, plan)
-    relaxed = _program(model, replace(plan, relaxed=True)) if schedule.warmup_steps else None
-    settings = {
-        "terms": keras.tree.map_structure(lambda rows: rows[targets], ascent.objective.data()),
-        "rate": np.float32(learning_rate(schedule.steps)),
-    }
-    settings = keras.tree.map_structure(ops.convert_to_tensor, settings)
-    drawn = np.stack([plan.parameterization.init(g, plan.image_shape) for g in generators])
-    params = ops.convert_to_tensor(drawn if start is None else start[targets])
-    state = program.initial_state(params, plan.optimizer)
-    rows, columns = program.draw_grids(generators, schedule.steps)
-    frames, history, gradients = [], [], []
-    for step in range(1, schedule.steps + 1):
-        current = relaxed if step <= schedule.warmup_steps else program
-        view = {
-            "rows": _tensor(rows[step - 1]),
-            "columns": _tensor(columns[step - 1]),
-            "values": program.draw_values(generators),
-        }
-        data = settings | {"view": view}
-        params, state, gradient, scores = current.step(params, state, data)
-        history.append(scores)
-        gradients.append(gradient)
-        if step in schedule.frame_steps:
-            frames.append(program.images(params))
-        progress.add(1)
-    return _Part(
-        frames=_stack(frames),
-        scores=_stack([_clean_scores(model, plan, params, state, settings)]),
-        history=_stack(history),
-        gradients=_stack(gradients),
-        params=_stack([params]),
+def _ascend(ascent, targets, start, progress_bar):
+    """Runs all steps for some targets; everything returned has targets as axis 1."""
+    chunk = Chunk(ascent, targets, start)
+    frames, seen = [], []
+    for number in range(ascent.schedule.steps):
+        seen.append(chunk.step(number))
+        if number + 1 in ascent.schedule.frame_steps:
+            frames.append(chunk.images())
+        progress_bar.add(1)
+    history, gradients = (
+        np.stack(list(map(ops.convert_to_numpy, s))) for s in zip(*seen, strict=True)
     )
-
-
-def _stack(tensors):
-    return np.stack([ops.convert_to_numpy(tensor) for tensor in tensors])
-
-
-def _clean_scores(model, plan, params, state, settings):
-    # A still view is just another grid for the program at hand, unless it has
-    # transformations that cannot be told to do nothing.
-    if not transformations_module.only_move(plan.transformations):
-        plan = replace(plan, transformations=(), optimizer=None)
-        state = None
-    program = _program(model, plan)
-    state = program.initial_state(params, None) if state is None else state
-    *_, scores = program.step(params, state, settings | {"view": program.still_views()})
-    return scores
+    return {
+        "frames": np.stack(frames),
+        "history": history,
+        "gradients": gradients,
+        "scores": chunk.clean_scores()[None],
+        "params": ops.convert_to_numpy(chunk.params)[None],
+    }
 
 
 def _result(joined, ascent):
@@ -360,7 +399,7 @@ class _Program:
 
     def initial_state(self, params, optimizer):
         if optimizer is None:
-            return [ops.zeros_like(params), ops.zeros((), "float32")]
+            return [ops.zeros_like(params), ops.zeros_like(params), ops.zeros((), "float32")]
         # A new copy, since its learning rate is data and may be another.
         fresh = optimizer.build_for(self._variable).variables
         return [ops.convert_to_tensor(ops.convert_to_numpy(v.value)) for v in fresh]
@@ -407,7 +446,7 @@ class _Program:
         """What is maximised and what is reported: one number an image each."""
         self.traces += 1
         view = data["view"]
-        images = self.images(params, view["rows"], view["columns"])
+        images = self.images(params + data["ahead"], view["rows"], view["columns"])
         images = transformations_module.apply(self.plan.transformations, images, view["values"])
         relax = activations.relaxed_activations if self.plan.relaxed else nullcontext
         with relax(self.model()):
@@ -424,7 +463,12 @@ class _Program:
         rms = ops.sqrt(ops.mean(ops.square(gradient), axis=axes, keepdims=True))
         gradient = ops.where(ops.isfinite(rms), gradient, 0.0)
         if self._optimizer is None:
-            params, state = _momentum_step(params, gradient, rms, state, data["rate"])
+            factors = 1.0
+            if hasattr(self.plan.parameterization, "precondition"):
+                factors = self.plan.parameterization.precondition(
+                    data["decay"], data["lowest"], self.plan.image_shape
+                )
+            params, state = _momentum_step(params, gradient, state, data["rate"], factors)
         else:
             params, state = self._backend.apply_optimizer(
                 self._optimizer, self._variable, params, -gradient, state
@@ -433,18 +477,25 @@ class _Program:
         return params, state, ops.reshape(rms, (-1,))
 
 
-def _momentum_step(params, gradient, rms, state, rate):
-    """Momentum on gradients of one length, with the bias of its start removed.
+def _momentum_step(params, gradient, state, rate, factors):
+    """Nesterov momentum on gradients of one length, with the bias of its start removed.
 
     No second moment: it would scale each coefficient by itself, and undo the
-    spectrum that the parameterization has given them.
+    spectrum that the parameterization has given them. The state holds where
+    momentum leads to, which is where the next gradient is taken.
+
+    References:
+        Nesterov 1983; in this form, Sutskever et al., "On the importance of
+        initialization and momentum in deep learning", ICML 2013, section 2.
     """
-    velocity, count = state
-    direction = gradient / ops.where(rms > 0, rms, 1.0)
-    direction = ops.where(ops.isfinite(direction), direction, 0.0)
-    velocity = _MOMENTUM * velocity + (1 - _MOMENTUM) * direction
+    _, velocity, count = state
+    gradient = factors * gradient
+    axes = tuple(range(1, len(params.shape)))
+    rms = ops.sqrt(ops.mean(ops.square(gradient), axis=axes, keepdims=True))
+    velocity = _MOMENTUM * velocity + (1 - _MOMENTUM) * gradient / ops.where(rms > 0, rms, 1.0)
     count = count + 1.0
-    return params + rate / (1 - _MOMENTUM**count) * velocity, [velocity, count]
+    move = rate / (1 - _MOMENTUM**count) * factors * velocity
+    return (params + move) * (1 - _SHRINKAGE * rate), [_MOMENTUM * move, velocity, count]
 
 
 _programs: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -556,22 +607,24 @@ def _get_values_range(values_range):
 
 
 def _get_regularizers(regularizers):
-    if callable(regularizers):
+    if regularizers is None:
+        regularizers = ()
+    if not isinstance(regularizers, (list, tuple)):
         regularizers = (regularizers,)
-    regularizers = tuple(regularizers or ())
     for one in regularizers:
         if not callable(one):
             raise ValueError(
                 "Invalid value for argument `regularizers`. Expected functions of images "
                 f"(images, height, width, channels) -> (images,). Received: {one!r}"
             )
-    return regularizers
+    return tuple(regularizers)
 
 
 def _shapes(objective, image_shape):
     """Shapes of the image that is optimised and of the view that the model sees."""
     expected = activations.input_shape(objective.model)
-    given = expected if image_shape is None else tuple(image_shape)
+    given = expected if image_shape is None else image_shape
+    given = tuple(given) if isinstance(given, (list, tuple)) else (given,)
     if len(given) == 2:
         given = (*given, expected[2])
     whole = all(isinstance(n, Integral) and n > 0 for n in given)

@@ -1,12 +1,17 @@
 """What is optimised, and how it becomes an image.
 
-A parameterization is a pair of pure functions, `init` and `image`, and a third,
-`project`, which keeps the parameters within bounds after each step:
+A parameterization is three pure functions:
 
 * `init(rng, shape)` draws the start of one image on the host;
 * `image(params, rows, columns, shape)` renders a batch at a grid of positions,
   with values in `[0, 1]`;
 * `project(params, shape)` returns the nearest parameters that are allowed.
+
+It may have two more:
+
+* `precondition(decay, lowest, shape)` gives factors, of the shape of one image's
+  parameters, by which the default ascent moves some farther than others;
+* `finish(params, shape)` is applied once, when an image is to be looked at.
 
 The image is always `sigmoid(field)`: a fixed map, so that two frames with the
 same parameters are the same picture. Anything with these three methods, equal
@@ -20,10 +25,16 @@ from keras import ops
 
 from featviz_callback import sampling
 
-# Square root of the covariance of natural images' colours, from ImageNet:
-# Olah, Mordvintsev, Schubert, "Feature Visualization", Distill 2017,
-# "Preconditioning and Parameterization".
+# Square root of the covariance of natural images' colours, from ImageNet: light and
+# dark, then two hues (Olah, Mordvintsev, Schubert, "Feature Visualization", Distill
+# 2017, "Preconditioning and Parameterization"). Scaled to keep the mean square of
+# what it is applied to; the hues a little less, since they are found last.
 _NATURAL_COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
+_NATURAL_COLORS /= np.sqrt(np.mean(np.sum(_NATURAL_COLORS**2, axis=1)))
+_NATURAL_COLORS *= [1.0, 0.8, 0.8]
+
+# An image that has found nothing is not blown up into noise.
+_LARGEST_GAIN = 3.0
 
 
 @dataclass(frozen=True)
@@ -58,12 +69,12 @@ class Pixel:
             params,
             sampling.interpolation_basis(columns, shape[1]),
         )
-        return ops.sigmoid(field + _logit(self.mean))
+        return _squash(field, self.mean)
 
     def project(self, params, shape: tuple):
         """Scales each image's parameters to the contrast allowed."""
         mean_square = ops.mean(ops.square(params), axis=(1, 2, 3), keepdims=True)
-        return params * _shrink(mean_square, self.contrast)
+        return params * ops.minimum(1.0, self.contrast * ops.rsqrt(mean_square + 1e-12))
 
 
 @dataclass(frozen=True)
@@ -82,14 +93,17 @@ class Fourier:
             images.
         detail: Highest frequency, as a share of the Nyquist frequency, in
             `(0, 1]`. Lower is smoother and faster.
-        contrast: Largest root mean square of the field before the sigmoid.
-            Positive; `inf` for no bound.
+        window: Distance from the middle at which the contrast has faded to `1/e`,
+            as a share of each side: what is wanted gathers on a quiet ground.
+            `None` for contrast up to the border.
+        contrast: Root mean square of the finished field, before window and
+            sigmoid, and the most that it may reach on the way. Positive.
         start: Root mean square of the field's start. Not negative.
-        mean: Mean of the start, in `(0, 1)`, one number or one a channel.
+        mean: Value of the quiet ground, in `(0, 1)`, one number or one a channel.
 
     Example:
     >>> from featviz_callback.parameterizations import Fourier
-    >>> Fourier().init(np.random.default_rng(0), (8, 6, 3)).shape
+    >>> Fourier(detail=1).init(np.random.default_rng(0), (8, 6, 3)).shape
     (3, 8, 6)
 
     Reference:
@@ -99,8 +113,9 @@ class Fourier:
 
     decay: float = 1.0
     detail: float = 1.0
-    contrast: float = 2.0
-    start: float = 0.01
+    window: float | None = 0.52
+    contrast: float = 1.2
+    start: float = 0.05
     mean: float | tuple[float, ...] = 0.5
 
     def init(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
@@ -109,14 +124,25 @@ class Fourier:
         return rng.normal(0, self.start, (shape[2], *scale.shape)).astype("float32")
 
     def scale(self, shape: tuple) -> np.ndarray:
-        """What each parameter is multiplied by; the mean square sums to one."""
-        frequencies = np.hypot(
-            sampling.fourier_frequencies(shape[0], self.detail)[:, None] / shape[0],
-            sampling.fourier_frequencies(shape[1], self.detail)[None] / shape[1],
-        )
-        lowest = 1 / max(shape[:2])
-        scale = np.maximum(frequencies, lowest) ** -self.decay
+        """What each parameter is multiplied by; the squares sum to one."""
+        scale = np.maximum(self._frequencies(shape), 1.0) ** -self.decay
         return (scale / np.sqrt(np.sum(scale**2))).astype("float32")
+
+    def precondition(self, decay, lowest, shape: tuple):
+        """How much farther than the others the ascent moves each parameter.
+
+        It makes the ascent that of another spectrum, which may change on the way.
+
+        Args:
+            decay: Scalar tensor, the exponent of that spectrum's fall.
+            lowest: Scalar tensor, the frequency in cycles per image below which
+                that spectrum is flat.
+            shape: `(height, width, channels)` of the image.
+        """
+        frequencies = ops.convert_to_tensor(self._frequencies(shape).astype("float32"))
+        scale = ops.exp(-decay * ops.log(ops.maximum(frequencies, lowest)))
+        scale = scale * ops.rsqrt(ops.sum(ops.square(scale)))
+        return scale / ops.convert_to_tensor(self.scale(shape))
 
     def field(self, params, rows, columns, shape: tuple):
         """The linear part: everything before the mean and the sigmoid."""
@@ -124,57 +150,83 @@ class Fourier:
         if shape[2] == 3:
             coefficients = _correlate_colors(coefficients)
         return sampling.render(
-            sampling.fourier_basis(rows, shape[0], self.detail),
-            coefficients,
-            sampling.fourier_basis(columns, shape[1], self.detail),
+            self._basis(rows, shape[0]), coefficients, self._basis(columns, shape[1])
         )
 
     def image(self, params, rows, columns, shape: tuple):
         """Renders float32 `(images, len(rows), len(columns), channels)`."""
-        field = self.field(params, rows, columns, shape)
-        return ops.sigmoid(field + _logit(self.mean))
+        return _squash(self.field(params, rows, columns, shape), self.mean)
 
     def project(self, params, shape: tuple):
-        """Scales each image's parameters to the contrast allowed."""
+        """Keeps each image's contrast below that of the finished image."""
+        return params * ops.minimum(1.0, self._gain(params, shape))
+
+    def finish(self, params, shape: tuple):
+        """Gives each image its full contrast, unless it has hardly left its start."""
+        return params * ops.minimum(_LARGEST_GAIN, self._gain(params, shape))
+
+    def _gain(self, params, shape):
         scale = ops.convert_to_tensor(self.scale(shape))
         squares = ops.sum(ops.square(params * scale), axis=(2, 3), keepdims=True)
-        mean_square = ops.mean(squares, axis=1, keepdims=True)
-        return params * _shrink(mean_square, self.contrast)
+        weights = np.full(shape[2], 1 / shape[2])
+        if shape[2] == 3:
+            weights = np.mean(_NATURAL_COLORS**2, axis=0)
+        weights = ops.convert_to_tensor(weights.astype("float32").reshape(1, -1, 1, 1))
+        mean_square = ops.sum(weights * squares, axis=1, keepdims=True)
+        return self.contrast * ops.rsqrt(ops.maximum(mean_square, 1e-12))
+
+    def _basis(self, positions, size):
+        basis = sampling.fourier_basis(positions, size, self.detail)
+        if self.window is None:
+            return basis
+        # As a factor of the basis the window costs nothing for each pixel.
+        distance = ((positions + 0.5) / size - 0.5) / self.window
+        return basis * ops.expand_dims(ops.exp(-ops.square(ops.square(distance))), -1)
+
+    def _frequencies(self, shape):
+        down = sampling.fourier_frequencies(shape[0], self.detail)[:, None]
+        across = sampling.fourier_frequencies(shape[1], self.detail)[None]
+        # In cycles along the longer side, so that the spectrum is isotropic.
+        longest = max(shape[:2])
+        return np.hypot(down * longest / shape[0], across * longest / shape[1])
 
 
-NAMED = {"fourier": Fourier, "pixel": Pixel}
+def standard(shape: tuple) -> Fourier:
+    """The default: `Fourier()`, or without a quiet ground for small images.
+
+    Args:
+        shape: `(height, width, channels)` of the image.
+    """
+    return Fourier(window=None, contrast=2.0) if sampling.is_small(shape) else Fourier()
 
 
-def get(parameterization, mean=None):
+def get(parameterization: str | object, shape: tuple) -> object:
     """Returns the parameterization of that name, or the object itself.
 
     Raises:
         ValueError: If the name is unknown or the object lacks a method.
     """
-    if isinstance(parameterization, str) and parameterization in NAMED:
-        return NAMED[parameterization]()
-    missing = [m for m in ("init", "image", "project") if not hasattr(parameterization, m)]
-    if missing:
+    if isinstance(parameterization, str) and parameterization == "fourier":
+        return standard(shape)
+    if isinstance(parameterization, str) and parameterization == "pixel":
+        return Pixel()
+    if not all(hasattr(parameterization, method) for method in ("init", "image", "project")):
         raise ValueError(
-            "Invalid value for argument `parameterization`. Expected one of "
-            f"{sorted(NAMED)} or an object with the methods init, image and project. "
+            "Invalid value for argument `parameterization`. Expected 'fourier', 'pixel' or an "
+            "object with the methods init, image and project. "
             f"Received: parameterization={parameterization!r}"
         )
     return parameterization
 
 
 def _correlate_colors(coefficients):
-    matrix = _NATURAL_COLORS / np.sqrt(np.mean(np.sum(_NATURAL_COLORS**2, axis=1)))
     images, channels, *functions = coefficients.shape
     flat = ops.reshape(coefficients, (images, channels, -1))
-    flat = ops.matmul(ops.convert_to_tensor(matrix.astype("float32")), flat)
+    flat = ops.matmul(ops.convert_to_tensor(_NATURAL_COLORS.astype("float32")), flat)
     return ops.reshape(flat, (images, channels, *functions))
 
 
-def _shrink(mean_square, contrast):
-    return ops.minimum(1.0, contrast * ops.rsqrt(ops.maximum(mean_square, 1e-12)))
-
-
-def _logit(mean):
+def _squash(field, mean):
     mean = np.asarray(mean, "float64")
-    return ops.convert_to_tensor(np.log(mean / (1 - mean)).astype("float32"))
+    logit = np.log(mean / (1 - mean)).astype("float32")
+    return ops.sigmoid(field + ops.convert_to_tensor(logit) if logit.any() else field)

@@ -69,7 +69,7 @@ class Result:
         shown = list(pictures.to_uint8(self.images, self.values_range))
         columns = max(1, math.ceil(math.sqrt(len(shown))))
         captions = [
-            f"{name}" if status == "ok" else f"{name}: {status}"
+            name if status == "ok" else f"{status}: {name}"
             for name, status in zip(self.names, self.status, strict=True)
         ]
         padding = -len(shown) % columns

@@ -12,6 +12,15 @@ import numpy as np
 from keras import ops
 
 
+def is_small(shape: tuple) -> bool:
+    """Whether an image is below 96 pixels, on which the default recipe depends.
+
+    What a small image shows (a digit, a shoe, CIFAR's frog) fills its frame; larger
+    ones are photographs, in which it stands on a ground.
+    """
+    return max(shape[:2]) < 96
+
+
 def whole_grid(image_size: int, view_size: int) -> np.ndarray:
     """Positions along one axis that spread a view over the whole image.
 
@@ -86,6 +95,8 @@ def interpolation_basis(positions, size: int):
     """
     distance = ops.expand_dims(positions, -1) - _constant(np.arange(size))
     distance = distance - size * ops.round(distance / size)
+    if size == 1:  # a single pixel is its own neighbour on both sides
+        return ops.ones_like(distance)
     return ops.relu(1.0 - ops.abs(distance))
 
 

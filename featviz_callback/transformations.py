@@ -162,10 +162,20 @@ class Noise:
         return images + noise
 
 
-STANDARD = (Jitter(), Scale())
+def standard(shape: tuple) -> tuple:
+    """The default views: whole objects, a little larger, smaller and elsewhere.
+
+    Smaller moves for small images, where the object fills the frame.
+
+    Args:
+        shape: `(height, width, channels)` of the image.
+    """
+    if sampling.is_small(shape):
+        return Jitter(0.05), Scale(0.9, 1.1)
+    return Jitter(0.12), Scale(0.7, 1.25)
 
 
-def get(transformations) -> tuple:
+def get(transformations: str | object | None, shape: tuple) -> tuple:
     """Returns a tuple of transformations: none for `None`, or the standard ones.
 
     Raises:
@@ -173,11 +183,9 @@ def get(transformations) -> tuple:
     """
     if transformations is None:
         return ()
-    if isinstance(transformations, str):
-        if transformations == "standard":
-            return STANDARD
-        transformations = (transformations,)
-    elif not isinstance(transformations, (list, tuple)):
+    if isinstance(transformations, str) and transformations == "standard":
+        return standard(shape)
+    if not isinstance(transformations, (list, tuple)):
         transformations = (transformations,)
     for one in transformations:
         moves, changes = hasattr(one, "move"), hasattr(one, "apply")

@@ -14,20 +14,97 @@ from PIL import Image
 
 logging.getLogger("featviz_callback").setLevel(logging.ERROR)
 
+IMAGE_SHAPE = (12, 10, 1)
+
+
+def fill(model, seed=0):
+    """Gives a model the same weights on every backend: unit gain, small biases."""
+    rng = np.random.default_rng(seed)
+    weights = []
+    for old in model.get_weights():
+        deviation = np.prod(old.shape[:-1]) ** -0.5 if old.ndim > 1 else 0.1
+        weights.append(rng.normal(0, deviation, old.shape))
+    model.set_weights(weights)
+    return model
+
+
+def sequential(*inner, shape=IMAGE_SHAPE, seed=0):
+    """A filled `Sequential` for images of that shape."""
+    return fill(keras.Sequential([keras.Input(shape), *inner]), seed)
+
+
+def make_small_model(seed=0):
+    """Grey 12x10 images, two convolutions, ten logits, smooth activations."""
+    return sequential(
+        layers.Conv2D(4, 3, activation="tanh", name="conv1"),
+        layers.Conv2D(6, 3, activation="tanh", name="conv2"),
+        layers.Flatten(name="flatten"),
+        layers.Dense(10, name="logits"),
+        seed=seed,
+    )
+
 
 @pytest.fixture
 def small_model():
-    """Grey 12x10 images, two convolutions, ten logits, smooth activations."""
-    keras.utils.set_random_seed(0)
-    return keras.Sequential(
-        [
-            keras.Input((12, 10, 1)),
-            layers.Conv2D(4, 3, activation="tanh", name="conv1"),
-            layers.Conv2D(6, 3, activation="tanh", name="conv2"),
-            layers.Flatten(),
-            layers.Dense(10, name="logits"),
-        ]
-    )
+    """A model of its own for each test."""
+    return make_small_model()
+
+
+@pytest.fixture
+def images():
+    """Three images for the small model."""
+    return random_images(3, *IMAGE_SHAPE)
+
+
+def random_images(*shape, seed=0):
+    """Uniform float32 values in [0, 1)."""
+    return np.random.default_rng(seed).random(shape, "float32")
+
+
+def layer_output(model, layer, images):
+    """A layer's output by Keras' own functional slicing, as float64."""
+    inner = keras.Model(model.inputs[0], model.get_layer(layer).output)
+    return to_numpy(inner(images)).astype("float64")
+
+
+def to_numpy(tensor):
+    """A tensor of any backend as an array."""
+    return keras.ops.convert_to_numpy(tensor)
+
+
+def tensor(array):
+    """An array as a float32 tensor of the backend."""
+    return keras.ops.convert_to_tensor(np.asarray(array, "float32"))
+
+
+def gradient(function, array):
+    """The gradient of a scalar function of one tensor, by the backend's own means."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            inputs = tensor(array)
+            tape.watch(inputs)
+            value = function(inputs)
+        return tape.gradient(value, inputs).numpy()
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return np.asarray(jax.grad(function)(tensor(array)))
+    import torch
+
+    inputs = tensor(array).detach().requires_grad_(True)
+    (result,) = torch.autograd.grad(function(inputs), inputs)
+    return to_numpy(result)
+
+
+def accumulator(folder):
+    """TensorBoard's reader of every event under a folder, dropping nothing."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    reader = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    reader.Reload()
+    return reader
 
 
 def read_events(folder):
@@ -36,15 +113,13 @@ def read_events(folder):
     Returns:
         `(images, scalars)`: tag to `[(step, array)]` and tag to `[(step, value)]`.
     """
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
 
-    accumulator = EventAccumulator(str(folder), size_guidance={"tensors": 0})
-    accumulator.Reload()
+    reader = accumulator(folder)
     images, scalars = {}, {}
-    for tag in accumulator.Tags()["tensors"]:
-        plugin = accumulator.SummaryMetadata(tag).plugin_data.plugin_name
-        for event in accumulator.Tensors(tag):
+    for tag in reader.Tags()["tensors"]:
+        plugin = reader.SummaryMetadata(tag).plugin_data.plugin_name
+        for event in reader.Tensors(tag):
             value = make_ndarray(event.tensor_proto)
             if plugin == "images":
                 width, height, *pngs = value.tolist()

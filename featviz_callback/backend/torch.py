@@ -20,9 +20,9 @@ def compile_step(score, update, model):
         weights = [(v, v.value.detach()) for v in model().variables]
         with torch.enable_grad(), keras.StatelessScope(weights):
             target, scores = score(params, data)
-            (gradient,) = torch.autograd.grad(target.sum(), params, allow_unused=True)
-        if gradient is None:
-            gradient = torch.zeros_like(params)
+            # The zero is for scores that do not depend on the image at all.
+            total = target.sum() + 0.0 * params.sum()
+            (gradient,) = torch.autograd.grad(total, params)
         with torch.no_grad():
             return *update(params.detach(), gradient, state, data), scores.detach()
 

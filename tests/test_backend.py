@@ -1,0 +1,110 @@
+"""The one place that names frameworks: gradients, weights, and optimizers."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from featviz_callback import backend
+from tests.conftest import sequential, tensor, to_numpy
+
+
+@pytest.fixture
+def model():
+    """A dense layer of known weights."""
+    return sequential(layers.Flatten(), layers.Dense(1), shape=(2, 2, 1))
+
+
+def compiled(model, score):
+    """A step that returns the gradient in place of the parameters."""
+    return backend.load().compile_step(
+        score, lambda params, gradient, state, data: (gradient, state, params), lambda: model
+    )
+
+
+def run(step, params, data=1.0):
+    """The gradient, the state, the third result and the scores of one step."""
+    gradient, [state], extra, scores = step(tensor(params), [tensor([7.0])], tensor(data))
+    return [to_numpy(one) for one in (gradient, state, extra, scores)]
+
+
+def test_the_backend_is_that_of_keras():
+    assert backend.load().__name__ == f"featviz_callback.backend.{keras.backend.backend()}"
+
+
+def test_a_step_differentiates_what_is_maximised_and_reports_the_scores(model):
+    def score(params, data):
+        squares = ops.sum(ops.square(params), axis=1)
+        return data * squares, squares + 1
+
+    params = np.array([[1.0, -2.0], [0.5, 3.0]])
+    gradient, state, extra, scores = run(compiled(model, score), params, 5.0)
+    np.testing.assert_allclose(gradient, 10 * params, rtol=1e-6)
+    np.testing.assert_allclose(extra, params)
+    np.testing.assert_allclose(scores, (params**2).sum(1) + 1, rtol=1e-6)
+    assert state.tolist() == [7.0]
+
+
+def test_a_step_reads_the_weights_of_the_moment(model):
+    step = compiled(model, lambda params, data: (model(params)[:, 0],) * 2)
+    images = np.ones((2, 2, 2, 1))
+    for factor in (1.0, -3.0):
+        kernel = factor * np.arange(1.0, 5.0)[:, None]
+        model.set_weights([kernel, np.array([0.5])])
+        gradient, *_, scores = run(step, images)
+        np.testing.assert_allclose(gradient.reshape(2, 4), np.tile(kernel[:, 0], (2, 1)), rtol=1e-5)
+        np.testing.assert_allclose(scores, kernel.sum() + 0.5, rtol=1e-5)
+
+
+def test_a_score_that_no_parameter_reaches_has_a_gradient_of_zero(model):
+    def score(params, data):
+        constant = ops.zeros((params.shape[0],)) + data
+        return constant, constant
+
+    gradient, *_, scores = run(compiled(model, score), np.ones((2, 3)), 4.0)
+    assert gradient.tolist() == [[0.0] * 3] * 2
+    assert scores.tolist() == [4.0, 4.0]
+
+
+def test_layers_that_update_themselves_are_left_alone():
+    model = sequential(layers.BatchNormalization(), layers.Dropout(0.5), shape=(2, 2, 1))
+    model.set_weights([np.ones(1), np.zeros(1), np.full(1, 0.2), np.full(1, 2.0)])
+    before = [to_numpy(v).tolist() for v in model.variables]
+
+    def score(params, data):
+        total = ops.sum(model(params, training=False), axis=(1, 2, 3))
+        return total, total
+
+    gradient, *_ = run(compiled(model, score), np.ones((1, 2, 2, 1)))
+    np.testing.assert_allclose(gradient, (2.0 + 1e-3) ** -0.5, rtol=1e-5)
+    assert [to_numpy(v).tolist() for v in model.variables] == before
+
+
+def adam_in_numpy(params, gradients, rate=0.1, one=0.9, two=0.999, epsilon=1e-7):
+    """Kingma and Ba 2015, with the epsilon inside the correction as Keras has it."""
+    first = second = np.zeros_like(params)
+    for t, gradient in enumerate(gradients, 1):
+        first = one * first + (1 - one) * gradient
+        second = two * second + (1 - two) * gradient**2
+        corrected = rate * np.sqrt(1 - two**t) / (1 - one**t)
+        params = params - corrected * first / (np.sqrt(second) + epsilon)
+    return params
+
+
+def test_an_optimizer_becomes_a_pure_update():
+    start = np.array([[1.0, -2.0, 0.5]])
+    gradients = [np.array([[0.3, -0.1, 2.0]]), np.array([[-0.2, 0.4, 1.0]])]
+    variable = keras.Variable(np.zeros((1, 3)), dtype="float32")
+    adam = keras.optimizers.Adam(0.1)
+    adam.build([variable])
+    fresh = [tensor(to_numpy(v)) if v.dtype == "float32" else v.value + 0 for v in adam.variables]
+    results = []
+    for _ in range(2):
+        params, state = tensor(start), list(fresh)
+        for gradient in gradients:
+            params, state = backend.load().apply_optimizer(
+                adam, variable, params, tensor(gradient), state
+            )
+        results.append(to_numpy(params))
+    np.testing.assert_allclose(results[0], adam_in_numpy(start, gradients), rtol=1e-5)
+    np.testing.assert_array_equal(*results)

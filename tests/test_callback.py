@@ -1,0 +1,430 @@
+"""The callback in real trainings: what it sees, writes, refuses and leaves alone."""
+
+import copy
+import os
+import random
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from featviz_callback import FeatureVisCallback, Objective
+from featviz_callback.transformations import Jitter
+from tests.conftest import make_small_model, random_images, read_events, sequential, to_numpy
+
+PIXELS = random_images(16, 12, 10, 1)
+LABELS = np.arange(16) % 10
+
+
+def compiled(model=None, rate=0.1):
+    model = model or make_small_model()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(rate), loss)
+    return model
+
+
+def train(model, *callbacks, epochs=2, **settings):
+    """A short fit on sixteen images."""
+    settings = {"batch_size": 8, "verbose": 0, **settings}
+    return model.fit(PIXELS, LABELS, epochs=epochs, callbacks=list(callbacks), **settings)
+
+
+@pytest.fixture
+def model():
+    """The small model, ready to be trained."""
+    return compiled()
+
+
+@pytest.fixture
+def watch(tmp_path):
+    """Makes callbacks of few steps that raise whatever goes wrong."""
+
+    def make(objectives=None, **settings):
+        settings = {"steps": 2, "log_dir": tmp_path, "on_error": "raise", **settings}
+        return FeatureVisCallback(objectives, **settings)
+
+    return make
+
+
+def neurons(model):
+    return Objective.neuron(model, "logits", range(3))
+
+
+# --- twelve epochs of twenty objectives -----------------------------------------------
+
+NAMES = [*[f"Neuron#logits_{i}" for i in range(10)]] + [
+    *[f"Channel#conv1_{i}" for i in range(4)],
+    *[f"Channel#conv2_{i}" for i in range(6)],
+]
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory):
+    """`(callback, images, scalars)` of one long training."""
+    folder = tmp_path_factory.mktemp("logs")
+    model = compiled()
+    callback = FeatureVisCallback(
+        [
+            Objective.neuron(model, "logits", range(10)),
+            Objective.channel(model, "conv1", range(4)),
+            Objective.channel(model, "conv2", range(6)),
+        ],
+        log_dir=folder,
+        steps=2,
+        on_error="raise",
+    )
+    train(model, callback, epochs=12)
+    assert os.listdir(folder) == ["feature_vis"]
+    return callback, *read_events(folder / "feature_vis")
+
+
+def test_every_tag_of_the_layout_is_there_and_no_other(long_run):
+    _, images, scalars = long_run
+    assert set(images) == {f"feature_vis/{name}" for name in NAMES} | {"feature_vis/evolution"}
+    assert set(scalars) == {
+        f"feature_vis_{kind}/{name}" for kind in ("score", "drift") for name in NAMES
+    } | {"feature_vis/seconds"}
+
+
+def test_every_epoch_is_written_from_the_untrained_network_on(long_run):
+    _, images, scalars = long_run
+    for name in NAMES:
+        assert [s for s, _ in images[f"feature_vis/{name}"]] == list(range(-1, 12))
+        assert [s for s, _ in scalars[f"feature_vis_score/{name}"]] == list(range(-1, 12))
+    assert [s for s, _ in scalars["feature_vis/seconds"]] == list(range(-1, 12))
+
+
+def test_drift_begins_with_the_second_look(long_run):
+    callback, _, scalars = long_run
+    for i, name in enumerate(NAMES):
+        steps, values = zip(*scalars[f"feature_vis_drift/{name}"], strict=True)
+        assert list(steps) == list(range(12))
+        np.testing.assert_allclose(values, callback.history.drift[1:, i], rtol=1e-6)
+    assert np.isnan(callback.history.drift[0]).all()
+
+
+def test_pictures_are_those_of_the_history_at_their_own_size(long_run):
+    callback, images, _ = long_run
+    for i, name in enumerate(NAMES):
+        for look, (_, picture) in enumerate(images[f"feature_vis/{name}"]):
+            expected = callback.history.images[look, i, ..., 0] * 255
+            assert picture.shape == (12, 10)
+            np.testing.assert_allclose(picture, expected, atol=0.501)
+
+
+def test_the_evolution_is_the_strip_written_at_the_end(long_run):
+    callback, images, _ = long_run
+    [(step, picture)] = images["feature_vis/evolution"]
+    assert step == 11
+    np.testing.assert_array_equal(picture, callback.history.strip())
+
+
+def test_the_history_has_every_look(long_run):
+    history, _, scalars = long_run[0].history, *long_run[1:]
+    assert history.names == NAMES
+    assert history.epochs.tolist() == list(range(-1, 12))
+    assert history.images.shape == (13, 20, 12, 10, 1)
+    assert history.status.shape == history.scores.shape == (13, 20)
+    for i, name in enumerate(NAMES):
+        written = [value for _, value in scalars[f"feature_vis_score/{name}"]]
+        np.testing.assert_allclose(written, history.scores[:, i], rtol=1e-6)
+
+
+def test_what_is_learned_is_seen(long_run):
+    history = long_run[0].history
+    assert (history.drift[1:] > 0).any(1).all()
+
+
+# --- what to look at ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("objectives", "names"),
+    [
+        (lambda m: neurons(m), NAMES[:3]),
+        (lambda m: [neurons(m), Objective.layer(m, "conv1")], [*NAMES[:3], "Layer#conv1"]),
+        (lambda m: lambda model: neurons(model), NAMES[:3]),
+        (lambda m: lambda model: (neurons(model),), NAMES[:3]),
+        (lambda m: None, [*NAMES[10:14], *NAMES[14:18], *NAMES[:10]]),
+    ],
+    ids=["one", "list", "function", "function of a list", "none"],
+)
+def test_objectives_are_given_made_or_chosen(objectives, names, model, watch):
+    callback = watch(objectives(model))
+    train(model, callback, epochs=1)
+    assert callback.history.names == names
+
+
+def test_a_model_that_fit_builds_is_watched_by_default(watch):
+    model = keras.Sequential(
+        [
+            layers.Conv2D(2, 3, name="conv"),
+            layers.Flatten(),
+            layers.Dense(10, activation="softmax", name="probabilities"),
+        ]
+    )
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    callback = watch()
+    train(model, callback, epochs=1)
+    assert callback.history.names == [
+        *[f"Channel#conv_{i}" for i in range(2)],
+        *[f"Neuron#probabilities_{i}" for i in range(10)],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("freq", "epochs", "expected"),
+    [
+        (1, 3, [-1, 0, 1, 2]),
+        (2, 4, [-1, 0, 2, 3]),
+        (3, 4, [-1, 0, 3]),
+        (100, 3, [-1, 0, 2]),
+    ],
+)
+def test_freq_counts_epochs_and_the_last_is_always_looked_at(
+    freq, epochs, expected, model, watch, tmp_path
+):
+    callback = watch(neurons(model), freq=freq)
+    train(model, callback, epochs=epochs)
+    assert callback.history.epochs.tolist() == expected
+    images, _ = read_events(tmp_path / "feature_vis")
+    assert [step for step, _ in images["feature_vis/Neuron#logits_0"]] == expected
+
+
+def test_training_that_stops_early_is_looked_at_to_its_end(model, watch):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 2
+
+    callback = watch(neurons(model), freq=100)
+    train(model, Stop(), callback, epochs=10)
+    assert callback.history.epochs[-1] == 2
+
+
+def test_a_second_fit_goes_on_where_the_first_ended(model, watch, tmp_path):
+    callback = watch(neurons(model))
+    train(model, callback, epochs=2)
+    train(model, callback, epochs=4, initial_epoch=2)
+    assert callback.history.epochs.tolist() == [-1, 0, 1, 2, 3]
+    assert np.isfinite(callback.history.drift[1:]).all()
+    assert len(list((tmp_path / "feature_vis").iterdir())) == 2
+
+
+def test_a_second_model_begins_a_new_history(model, watch):
+    callback = watch(lambda model: Objective.neuron(model, -1, 0))
+    train(model, callback)
+    other = sequential(layers.Flatten(), layers.Dense(10, name="other"))
+    train(compiled(other), callback, epochs=1)
+    assert callback.history.names == ["Neuron#other_0"]
+    assert callback.history.epochs.tolist()[-1] == 0
+
+
+def test_looks_at_one_network_are_the_same_to_the_bit(watch):
+    frozen = compiled(rate=0.0)
+    callback = watch(neurons(frozen))
+    train(frozen, callback, epochs=3)
+    for looked in callback.history.images[1:]:
+        np.testing.assert_array_equal(looked, callback.history.images[0])
+    np.testing.assert_allclose(callback.history.drift[1:], 0, atol=1e-6)
+
+
+def test_a_warm_start_goes_on_from_the_last_look(watch):
+    frozen = compiled(rate=0.0)
+    settings = {"transformations": None, "parameterization": "pixel"}
+    callback = watch(neurons(frozen), warm_start=True, **settings)
+    train(frozen, callback, epochs=4)
+    assert (np.diff(callback.history.scores, axis=0) > 0).all()
+
+
+def test_looks_above_the_overhead_are_skipped_but_the_first_and_the_last(model, watch):
+    callback = watch(neurons(model), max_overhead=1e-7)
+    train(model, callback, epochs=8)
+    epochs = callback.history.epochs.tolist()
+    assert (epochs[0], epochs[-1]) == (-1, 7)
+    assert len(epochs) <= 3
+
+
+def test_settings_reach_the_ascent(model, watch):
+    callback = watch(neurons(model), values_range=(-1.0, 1.0), image_shape=(6, 5), seed=3)
+    other = watch(neurons(model), values_range=(-1.0, 1.0), image_shape=(6, 5), seed=4)
+    train(model, callback, other, epochs=1)
+    assert callback.history.images.shape == (2, 3, 6, 5, 1)
+    assert callback.history.images.min() < 0
+    assert callback.history.values_range == (-1.0, 1.0)
+    assert not np.allclose(callback.history.images, other.history.images, atol=1e-3)
+
+
+def test_one_line_a_look_is_printed_on_request(model, watch, capsys):
+    train(model, watch(neurons(model), verbose=1), epochs=2)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "feature_vis" in line]
+    assert len(lines) == 3
+    assert all("3 images" in line for line in lines)
+
+
+def test_a_copy_made_before_training_watches_the_same(model, watch):
+    callback = copy.deepcopy(watch(neurons(model)))
+    train(model, callback, epochs=1)
+    assert callback.history.epochs.tolist() == [-1, 0]
+    assert callback.history.names == NAMES[:3]
+
+
+def test_an_objective_of_a_part_of_the_model_follows_its_training(watch):
+    model = compiled()
+    part = keras.Model(model.inputs[0], model.get_layer("conv2").output)
+    callback = watch(Objective.channel(part, "conv2", [0, 1]))
+    train(model, callback, epochs=2)
+    assert (callback.history.drift[1:] > 0).any()
+
+
+# --- training is untouched ------------------------------------------------------------
+
+
+def trained(*callbacks):
+    """Weights, losses and next random numbers of a training that draws many."""
+    keras.utils.set_random_seed(3)
+    model = sequential(
+        layers.Conv2D(4, 3, activation="relu", name="conv1"),
+        layers.BatchNormalization(),
+        layers.Dropout(0.3),
+        layers.Flatten(),
+        layers.Dense(10, name="logits"),
+    )
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.set_weights([np.ones(4), np.zeros(4), np.zeros(4), np.ones(4)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
+    history = train(model, *callbacks, epochs=3, shuffle=True, validation_data=(PIXELS, LABELS))
+    values = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+    values = [to_numpy(v).tolist() for v in values]
+    drawn = to_numpy(keras.random.uniform((3,))).tolist(), np.random.random(), random.random()
+    return values, history.history, drawn
+
+
+def test_training_is_the_same_to_the_bit_with_the_callback(tmp_path):
+    everything = {
+        "steps": 3,
+        "transformations": [Jitter(), lambda images: images * 0.9],
+        "optimizer": "adam",
+        "log_dir": tmp_path,
+        "on_error": "raise",
+    }
+    plain, watched = trained(), trained(FeatureVisCallback(**everything))
+    assert watched[1] == plain[1]
+    assert watched[2] == plain[2]
+    assert watched[0] == plain[0]
+
+
+# --- what is refused, before anything is trained or written ---------------------------
+
+
+@pytest.mark.parametrize(
+    ("objectives", "settings", "message"),
+    [
+        (lambda m: Objective.channel(m, "conv9", 0), {}, "conv1"),
+        (lambda m: Objective.neuron(m, "logits", 10), {}, "-10 to 9"),
+        (lambda m: Objective.neuron(m, "logits", 0, multiplier=float("nan")), {}, "multiplier"),
+        (lambda m: [], {}, "objectives"),
+        (lambda m: [neurons(m), neurons(m)], {}, "different name"),
+        (lambda m: Objective.neuron(m, "logits", [1, 1]), {}, "different name"),
+        (neurons, {"steps": 0}, "steps"),
+        (neurons, {"values_range": (1, 1)}, "values_range"),
+        (neurons, {"image_shape": (12, 10, 3)}, "image_shape"),
+        (neurons, {"seed": -1}, "seed"),
+        (neurons, {"optimizer": "nobody"}, "optimizer"),
+        (neurons, {"transformations": "nothing"}, "transformations"),
+        (neurons, {"parameterization": "nothing"}, "parameterization"),
+    ],
+)
+@pytest.mark.parametrize("on_error", ["warn", "raise"])
+def test_a_wrong_argument_stops_training_before_it_begins(
+    objectives, settings, message, on_error, model, watch, tmp_path
+):
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=message):
+        train(model, watch(objectives, on_error=on_error, **settings))
+    for now, then in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+    assert not list(tmp_path.rglob("*tfevents*"))
+
+
+def test_a_log_dir_that_is_a_file_is_refused(model, watch, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ValueError, match="`log_dir`"):
+        train(model, watch(neurons(model), log_dir=tmp_path / "file"))
+    assert [path.name for path in tmp_path.rglob("*")] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"freq": 0},
+        {"freq": 1.5},
+        {"on_error": "ignore"},
+        {"max_overhead": 0},
+        {"max_overhead": 1.5},
+    ],
+    ids=str,
+)
+def test_a_wrong_setting_is_refused_at_once(settings):
+    [name] = settings
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        FeatureVisCallback(**settings)
+
+
+# --- what fails later -----------------------------------------------------------------
+
+
+class FailingLater(Jitter):
+    """A random view that fails from its third use on."""
+
+    def __init__(self):
+        super().__init__()
+        object.__setattr__(self, "uses", [])
+
+    def move(self, rng, rows, columns):
+        self.uses.append(1)
+        if len(self.uses) > 2:
+            raise FloatingPointError("no third view")
+        return super().move(rng, rows, columns)
+
+
+def one_neuron(model):
+    return Objective.neuron(model, "logits", 0)
+
+
+def test_a_later_failure_is_said_once_and_training_goes_on(model, watch):
+    callback = watch(one_neuron, transformations=[FailingLater()], on_error="warn")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        history = train(model, callback, epochs=5)
+    said = [str(w.message) for w in caught if "FeatureVisCallback" in str(w.message)]
+    assert len(said) == 1
+    assert "FloatingPointError: no third view" in said[0]
+    assert len(history.history["loss"]) == 5
+    assert callback.history.epochs.tolist() == [-1, 0]
+
+
+def test_a_later_failure_can_be_raised(model, watch):
+    callback = watch(one_neuron, transformations=[FailingLater()], on_error="raise")
+    with pytest.raises(FloatingPointError, match="no third view"):
+        train(model, callback, epochs=5)
+
+
+def test_a_folder_that_vanishes_does_not_end_training(model, watch, tmp_path):
+    class Vanish(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                folder = tmp_path / "feature_vis"
+                for path in folder.iterdir():
+                    path.unlink()
+                folder.rmdir()
+                folder.write_text("in the way")
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        history = train(model, watch(one_neuron, on_error="warn"), Vanish(), epochs=4)
+    assert len(history.history["loss"]) == 4
+    assert len([w for w in caught if "FeatureVisCallback" in str(w.message)]) == 1

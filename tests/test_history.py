@@ -1,0 +1,184 @@
+"""Looks at a network, one after another: drift, strips, animations, archives."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featviz_callback.history import History, drift
+from featviz_callback.result import Result
+from tests.conftest import random_images
+
+NAMES = ["one", "two <b>", "drei ö"]
+
+
+def look(seed=0, names=NAMES, shape=(6, 5, 1), status="ok", values_range=(0.0, 1.0)):
+    count = len(names)
+    return Result(
+        images=random_images(count, *shape, seed=seed),
+        names=list(names),
+        scores=np.arange(count, dtype="float32") + seed,
+        history=np.zeros((2, count), "float32"),
+        status=[status] * count,
+        values_range=values_range,
+    )
+
+
+@pytest.fixture
+def history():
+    """Four looks: the untrained network, and three epochs."""
+    filled = History()
+    for i in range(4):
+        filled.add(i - 1, look(i), seconds=0.5 * i)
+    return filled
+
+
+# --- drift ----------------------------------------------------------------------------
+
+PICTURE = np.random.default_rng(0).normal(size=(1, 40, 40, 3))
+OTHER = np.random.default_rng(1).normal(size=(1, 40, 40, 3))
+WAVES = np.arange(8) * np.pi / 4
+
+
+def wave(function):
+    return np.tile(function(WAVES)[None, :, None, None], (1, 1, 4, 1))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (PICTURE, PICTURE, 0),
+        (PICTURE, 0.3 * PICTURE, 0),
+        (PICTURE, PICTURE + 5, 0),
+        (PICTURE, PICTURE + np.array([1, -2, 3]), 0),
+        (PICTURE, -2 * PICTURE, 2),
+        (wave(np.sin), wave(np.cos), 1),
+        (wave(np.sin), wave(lambda x: np.sin(x + np.pi / 3)), 0.5),
+        (wave(np.sin), wave(np.sin) + wave(np.cos), 1 - 0.5**0.5),
+        (0 * PICTURE, 0 * PICTURE + 1, 0),
+        (0 * PICTURE, PICTURE, 1),
+        (PICTURE, 0 * PICTURE + 0.5, 1),
+    ],
+)
+def test_drift_is_one_minus_the_correlation(before, after, expected):
+    np.testing.assert_allclose(drift(before, after), [expected], atol=1e-6)
+
+
+def test_drift_of_unrelated_pictures_is_about_one():
+    assert abs(drift(PICTURE, OTHER)[0] - 1) < 0.05
+
+
+def test_drift_is_numpys_correlation_image_by_image():
+    before, after = random_images(4, 7, 5, 1), random_images(4, 7, 5, 1, seed=9)
+    after[2] += before[2]
+    expected = [
+        1 - np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(before, after, strict=True)
+    ]
+    np.testing.assert_allclose(drift(before, after), expected, atol=1e-6)
+    np.testing.assert_allclose(drift(after, before), expected, atol=1e-6)
+
+
+# --- what is kept ---------------------------------------------------------------------
+
+
+def test_looks_are_kept_in_order(history):
+    assert len(history) == 4
+    assert history.names == NAMES
+    assert history.epochs.tolist() == [-1, 0, 1, 2]
+    assert history.seconds.tolist() == [0.0, 0.5, 1.0, 1.5]
+    assert history.status.tolist() == [["ok"] * 3] * 4
+    np.testing.assert_array_equal(history.images, [look(i).images for i in range(4)])
+    np.testing.assert_array_equal(history.scores, np.arange(3) + np.arange(4)[:, None])
+
+
+def test_drift_compares_each_look_with_the_one_before(history):
+    assert np.isnan(history.drift[0]).all()
+    for i in (1, 2, 3):
+        np.testing.assert_array_equal(history.drift[i], drift(look(i - 1).images, look(i).images))
+
+
+@pytest.mark.parametrize("other", [{"names": ["a", "b", "c"]}, {"shape": (7, 5, 1)}])
+def test_other_targets_or_sizes_begin_a_new_history(history, other):
+    moved = history.add(0, look(9, **other), 1.0)
+    assert np.isnan(moved).all()
+    assert history.epochs.tolist() == [0]
+    assert history.names == list(look(**other).names)
+
+
+# --- what is shown --------------------------------------------------------------------
+
+
+def test_a_strip_has_targets_down_and_looks_across():
+    levels = np.array([[0.0, 0.25, 0.5], [0.75, 1.0, 0.125]])
+    history = History()
+    for epoch, column in enumerate(levels.T):
+        one = look(names=["a", "b"], shape=(64, 64, 1))
+        one.images[:] = column[:, None, None, None]
+        history.add(epoch, one, 0.0)
+    strip = history.strip()
+    centres = {}
+    for level in np.unique(levels)[:-1]:
+        shown = round(level * 255)
+        rows, columns = np.nonzero((strip == shown).all(-1))
+        centres[level] = np.median(rows), np.median(columns)
+    (a0, a1, a2), (b0, b2) = levels[0], levels[1, [0, 2]]
+    assert centres[a0][0] == pytest.approx(centres[a1][0], abs=2)
+    assert centres[a0][0] < centres[b0][0]
+    assert centres[b0][1] < centres[b2][1]
+    assert centres[a1][1] < centres[a2][1]
+    assert centres[a1][0] == pytest.approx(centres[a2][0], abs=2)
+    assert centres[b0][0] == pytest.approx(centres[b2][0], abs=2)
+
+
+def test_a_strip_shows_looks_evenly_spread_with_the_first_and_the_last():
+    history = History()
+    for i in range(21):
+        one = look(names=["a"], shape=(64, 64, 1))
+        one.images[:] = (i + 40) / 255
+        history.add(i - 1, one, 0.0)
+    strip = history.strip(columns=5)
+    solid = [v for v in range(40, 61) if (strip == v).all(-1).sum() >= 64 * 64]
+    assert solid == [40, 45, 50, 55, 60]
+
+
+def test_a_dead_target_is_marked(history):
+    dead = History()
+    dead.add(-1, look(status="dead"), 0.0)
+    fine = History()
+    fine.add(-1, look(), 0.0)
+    assert dead.strip().shape[0] > fine.strip().shape[0]
+
+
+def test_a_strip_is_written_as_a_picture(history, tmp_path):
+    strip = history.strip(tmp_path / "strip.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "strip.png")), strip)
+
+
+def test_an_animation_has_a_frame_a_look(history, tmp_path):
+    history.gif(tmp_path / "looks.gif", seconds=0.2)
+    gif = Image.open(tmp_path / "looks.gif")
+    assert gif.n_frames == 4
+    assert gif.info["duration"] == 200
+
+
+def test_the_archive_opens_without_pickle(history, tmp_path):
+    history.save(tmp_path / "looks.npz")
+    with np.load(tmp_path / "looks.npz", allow_pickle=False) as archive:
+        assert archive["names"].tolist() == NAMES
+        assert archive["values_range"].tolist() == [0.0, 1.0]
+        for name in ("epochs", "images", "scores", "status", "drift", "seconds"):
+            np.testing.assert_array_equal(archive[name], getattr(history, name))
+
+
+def test_a_notebook_shows_the_strip(history):
+    shown = Image.open(io.BytesIO(history._repr_png_()))
+    np.testing.assert_array_equal(np.asarray(shown), history.strip())
+
+
+@pytest.mark.parametrize("show", [lambda h, p: h.strip(p), lambda h, p: h.gif(p)])
+def test_an_empty_history_has_nothing_to_show(show, tmp_path):
+    with pytest.raises(ValueError, match="no epoch"):
+        show(History(), tmp_path / "nothing")
+    assert len(History()) == 0
+    assert History().epochs.tolist() == []

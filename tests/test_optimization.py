@@ -1,0 +1,653 @@
+"""The ascent: its gradient, its determinism, its bookkeeping and its refusals."""
+
+import gc
+import math
+import weakref
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from featviz_callback import Objective, optimization, optimize
+from featviz_callback.parameterizations import Fourier, Pixel
+from featviz_callback.regularizers import L2
+from featviz_callback.transformations import Blur, Flip, Jitter, Noise, Rotate, Scale
+from tests import reference
+from tests.conftest import IMAGE_SHAPE, fill, make_small_model, random_images, sequential, to_numpy
+
+DEFAULTS = {
+    "steps": 2,
+    "optimizer": None,
+    "parameterization": "fourier",
+    "transformations": "standard",
+    "regularizers": (),
+    "values_range": (0.0, 1.0),
+    "image_shape": None,
+    "save_every": None,
+    "warmup_steps": 0,
+    "batch_size": None,
+    "seed": 0,
+}
+
+
+def ascend(objective, start=None, **settings):
+    """Runs an ascent; returns the result and the final parameters."""
+    return optimization.prepare(objective, **DEFAULTS | settings).run(start=start)
+
+
+@pytest.fixture
+def neurons(small_model):
+    """Four of the small model's logits."""
+    return Objective.neuron(small_model, "logits", range(4))
+
+
+# --- what the documentation shows -----------------------------------------------------
+
+
+@pytest.fixture
+def documented_model():
+    """A network with the layer names of the documentation."""
+    return sequential(
+        layers.Conv2D(4, 3, activation="relu", name="conv2d_1"),
+        layers.Conv2D(6, 3, activation="relu", name="mixed4_2"),
+        layers.Flatten(),
+        layers.Dense(10, name="logits"),
+        shape=(10, 9, 3),
+    )
+
+
+def test_ten_logits_give_ten_images(documented_model):
+    objective = Objective.neuron(documented_model, "logits", list(range(10)))
+    images, names = optimize(objective, steps=2)
+    assert images.shape == (10, 10, 9, 3)
+    assert images.dtype == np.float32
+    assert names == [f"Neuron#logits_{i}" for i in range(10)]
+
+
+def test_a_weighted_sum_of_single_targets_gives_one_image(documented_model):
+    logits_obj = Objective.neuron(documented_model, "logits", 1)
+    layer_obj = Objective.layer(documented_model, "mixed4_2")
+    channel_obj = Objective.channel(documented_model, "conv2d_1", 2)
+    total = logits_obj * 1.0 + layer_obj * 3.0 + channel_obj * (-5.0)
+    images, names = optimize(total, steps=2)
+    assert images.shape == (1, 10, 9, 3)
+    assert names == ["Neuron#logits_1 & Layer#mixed4_2 & Channel#conv2d_1_2"]
+
+
+# --- the gradient ---------------------------------------------------------------------
+
+SHAPE = (6, 5, 3)
+RANGE = (-1.0, 2.0)
+VECTOR = np.array([1.0, -0.5, 0.25, 2.0])
+
+TARGETS = {
+    "neuron": (lambda m: Objective.neuron(m, "logits", 2), lambda out: out["logits"][2]),
+    "channel": (lambda m: Objective.channel(m, "conv", 1), lambda out: out["conv"][..., 1].mean()),
+    "layer": (lambda m: Objective.layer(m, "conv"), lambda out: (out["conv"] ** 2).mean()),
+    "direction": (
+        lambda m: Objective.direction(m, "conv", VECTOR),
+        lambda out: reference.direction_score(out["conv"], VECTOR, 2),
+    ),
+    "custom": (
+        lambda m: Objective.custom(
+            m, ["conv", "logits"], lambda o: keras.ops.sum(o[0], (1, 2, 3)) * o[1][:, 0]
+        ),
+        lambda out: out["conv"].sum() * out["logits"][0],
+    ),
+    "sum": (
+        lambda m: 2 * Objective.neuron(m, "logits", 0) - 3 * Objective.channel(m, "conv", 2) / 4,
+        lambda out: 2 * out["logits"][0] - 0.75 * out["conv"][..., 2].mean(),
+    ),
+}
+FOURIER = {"decay": 1.0, "detail": 0.9, "window": 0.5, "mean": 0.3}
+PARAMETERIZATIONS = {
+    "fourier": (
+        Fourier(**FOURIER, contrast=math.inf, start=1.0),
+        lambda params: reference.fourier_image(params, SHAPE, **FOURIER),
+    ),
+    "pixel": (
+        Pixel(contrast=math.inf, start=1.0, mean=0.3),
+        lambda params: reference.pixel_image(params, mean=0.3),
+    ),
+}
+
+
+def smooth_model():
+    return sequential(
+        layers.Conv2D(4, (3, 2), activation="tanh", name="conv"),
+        layers.Flatten(),
+        layers.Dense(3, name="logits"),
+        shape=SHAPE,
+    )
+
+
+@pytest.fixture(scope="module")
+def smooth():
+    return smooth_model()
+
+
+def step_gradient(objective, start, **settings):
+    """What one step of plain gradient ascent at rate 1 adds to the parameters."""
+    sgd = keras.optimizers.SGD(1.0)
+    settings = {"steps": 1, "optimizer": sgd, "transformations": None, **settings}
+    _, final = ascend(objective, start=start, **settings)
+    return final - start
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.7])
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_step_follows_the_gradient_of_finite_differences(
+    target, parameterization, penalty, smooth
+):
+    make, score = TARGETS[target]
+    package, to_image = PARAMETERIZATIONS[parameterization]
+    weights = [w.astype("float64") for w in smooth.get_weights()]
+
+    def independent(params):
+        image = RANGE[0] + (RANGE[1] - RANGE[0]) * to_image(params)
+        return score(reference.conv_net(image, *weights)) - penalty * (image**2).mean() ** 0.5
+
+    start = package.init(np.random.default_rng(3), SHAPE)[None]
+    gradient = step_gradient(
+        make(smooth),
+        start,
+        parameterization=package,
+        values_range=RANGE,
+        regularizers=[L2(penalty)] if penalty else (),
+    )[0]
+    expected = reference.central_differences(independent, start[0].astype("float64"))
+    error = np.linalg.norm(gradient - expected) / np.linalg.norm(expected)
+    assert error < 1e-3
+
+
+def test_the_default_step_goes_along_the_gradient(smooth):
+    objective = Objective.neuron(smooth, "logits", 2)
+    still = {"parameterization": Pixel(contrast=math.inf), "transformations": None}
+    start = np.zeros((1, 3, 6, 5), "float32")
+    gradient = step_gradient(objective, start, **still)
+    _, final = ascend(objective, start=start, steps=1, **still)
+    cosine = (final * gradient).sum() / np.linalg.norm(final) / np.linalg.norm(gradient)
+    assert cosine > 0.9999
+
+
+@pytest.mark.parametrize("optimizer", [None, keras.optimizers.SGD(1.0)], ids=["default", "SGD"])
+def test_the_image_of_a_linear_unit_is_its_weights(optimizer):
+    model = sequential(layers.Flatten(), layers.Dense(1, use_bias=False), shape=(6, 6, 1))
+    images, _ = optimize(
+        Objective.neuron(model, model.layers[-1], 0),
+        steps=32,
+        optimizer=optimizer,
+        parameterization="pixel",
+        transformations=None,
+        values_range=(-1.0, 1.0),
+    )
+    image, weights = images.ravel(), model.get_weights()[0].ravel()
+    assert image @ weights / np.linalg.norm(image) / np.linalg.norm(weights) > 0.9
+
+
+# --- what an image depends on ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("transformations", ["standard", None, [Jitter(), Noise()]])
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(neurons, transformations):
+    first, again, other = (
+        optimize(neurons, steps=2, seed=seed, transformations=transformations).images
+        for seed in (5, 5, 6)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other, atol=1e-3)
+
+
+def test_an_image_does_not_depend_on_what_else_is_asked_for(neurons, small_model):
+    together = optimize(neurons, steps=4)
+    for ids in ([2], [3, 2, 9]):
+        other = optimize(Objective.neuron(small_model, "logits", ids), steps=4)
+        i = ids.index(2)
+        np.testing.assert_allclose(other.images[i], together.images[2], atol=1e-4)
+        np.testing.assert_allclose(other.scores[i], together.scores[2], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_an_image_does_not_depend_on_the_size_of_the_batch(batch_size, small_model):
+    five = Objective.neuron(small_model, "logits", range(5))
+    whole = optimize(five, steps=3, save_every=2)
+    parts = optimize(five, steps=3, save_every=2, batch_size=batch_size)
+    assert parts.names == whole.names
+    for name in ("images", "scores", "history", "frames"):
+        np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), atol=1e-4)
+
+
+def test_targets_of_one_name_differ(small_model):
+    twice = Objective.neuron(small_model, "logits", [1, 1])
+    images, _ = optimize(twice, steps=1)
+    assert not np.allclose(images[0], images[1], atol=1e-4)
+
+
+def test_an_image_follows_the_weights_and_nothing_else(neurons, small_model):
+    first = optimize(neurons, steps=2).images
+    np.testing.assert_array_equal(optimize(neurons, steps=2).images, first)
+    weights = small_model.get_weights()
+    fill(small_model, seed=1)
+    assert not np.allclose(optimize(neurons, steps=2).images, first, atol=1e-3)
+    small_model.set_weights(weights)
+    np.testing.assert_array_equal(optimize(neurons, steps=2).images, first)
+
+
+def test_the_model_is_left_as_it_was():
+    model = sequential(layers.Conv2D(2, 3), layers.Dropout(0.5), layers.Flatten(), layers.Dense(2))
+    before = [to_numpy(v).copy() for v in model.variables]
+    trainable = [v.trainable for v in model.variables]
+    optimize(Objective.neuron(model, -1, [0, 1]), steps=2)
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(to_numpy(variable), value)
+    assert [v.trainable for v in model.variables] == trainable
+
+
+# --- scores, history, frames ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "transformations",
+    [
+        "standard",
+        None,
+        [Jitter(), Noise(0.3)],
+        [Rotate(20), Blur(1), Scale(0.5, 2), Flip()],
+        lambda images: images * 0.5,
+    ],
+)
+def test_scores_are_those_of_the_clean_final_images(neurons, transformations):
+    result = optimize(neurons, steps=3, transformations=transformations)
+    expected = neurons.score(result.images)
+    np.testing.assert_allclose(result.scores, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [None, 3])
+def test_the_history_is_the_score_at_every_step(neurons, batch_size):
+    settings = {"optimizer": keras.optimizers.SGD(0.5), "transformations": None}
+    settings["parameterization"] = "pixel"
+    result = optimize(neurons, steps=5, save_every=1, batch_size=batch_size, **settings)
+    assert result.history.shape == (5, 4)
+    for frame, scores in zip(result.frames, result.history[1:], strict=False):
+        np.testing.assert_allclose(neurons.score(frame), scores, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "expected"),
+    [(5, 2, [2, 4, 5]), (4, 2, [2, 4]), (3, 1, [1, 2, 3]), (2, 7, [2])],
+)
+def test_frames_are_kept_every_so_many_steps_and_at_the_end(neurons, steps, every, expected):
+    settings = {"optimizer": keras.optimizers.SGD(0.5), "transformations": None}
+    result = optimize(neurons, steps=steps, save_every=every, **settings)
+    assert result.frame_steps.tolist() == expected
+    assert result.frames.shape == (len(expected), 4, 12, 10, 1)
+    np.testing.assert_array_equal(result.frames[-1], result.images)
+    shorter = optimize(neurons, steps=expected[0], **settings)
+    np.testing.assert_array_equal(result.frames[0], shorter.images)
+    assert shorter.frames is None
+    assert shorter.frame_steps is None
+
+
+def test_the_ascent_goes_up(neurons):
+    result = optimize(neurons, steps=16, transformations=None)
+    assert (result.scores > result.history[0] + 0.1).all()
+
+
+@pytest.mark.parametrize("parameterization", ["fourier", "pixel"])
+@pytest.mark.parametrize("values_range", [(-1.0, 1.0), (0.0, 255.0), (-3, -2)])
+def test_a_model_of_another_range_gets_the_same_picture_in_it(values_range, parameterization):
+    low, high = values_range
+    small = make_small_model()
+    to_shares = layers.Rescaling(1 / (high - low), offset=-low / (high - low))
+    scaled = keras.Sequential([keras.Input(IMAGE_SHAPE), to_shares, *small.layers])
+    settings = {"steps": 3, "parameterization": parameterization}
+    plain = optimize(Objective.neuron(small, "logits", [0, 1]), **settings)
+    result = optimize(
+        Objective.neuron(scaled, "logits", [0, 1]), values_range=values_range, **settings
+    )
+    assert result.values_range == values_range
+    assert result.images.min() >= low
+    assert result.images.max() <= high
+    np.testing.assert_allclose((result.images - low) / (high - low), plain.images, atol=1e-3)
+    np.testing.assert_allclose(result.scores, plain.scores, atol=1e-3)
+
+
+def test_a_regularizer_pulls_on_the_image(neurons):
+    settings = {"steps": 16, "transformations": None, "parameterization": "pixel"}
+    plain, pulled = (
+        optimize(neurons, regularizers=regularizers, **settings).images
+        for regularizers in ((), [L2(1000.0)])
+    )
+    assert (pulled**2).mean() < 0.8 * (plain**2).mean()
+
+
+def test_a_regularizer_sees_the_whole_image_and_not_a_view(neurons):
+    seen = []
+
+    def penalty(images):
+        seen.append(tuple(images.shape))
+        return keras.ops.mean(images, axis=(1, 2, 3))
+
+    optimize(neurons, steps=1, image_shape=(20, 18), regularizers=penalty)
+    assert set(seen) == {(4, 20, 18, 1)}
+
+
+# --- optimizers -----------------------------------------------------------------------
+
+
+def test_an_optimizer_is_copied_and_can_be_used_again(neurons, small_model, images):
+    adam = keras.optimizers.Adam(0.1)
+    config = adam.get_config()
+    first = optimize(neurons, steps=3, optimizer=adam).images
+    np.testing.assert_array_equal(optimize(neurons, steps=3, optimizer=adam).images, first)
+    assert adam.get_config() == config
+    assert not adam.built
+    assert int(to_numpy(adam.iterations)) == 0
+    small_model.compile(adam, "mse")
+    small_model.fit(images, np.zeros((3, 10)), verbose=0)
+    assert int(to_numpy(adam.iterations)) == 1
+
+
+def test_an_optimizer_in_use_is_not_touched(neurons, small_model, images):
+    small_model.compile(keras.optimizers.Adam(0.01), "mse")
+    small_model.fit(images, np.zeros((3, 10)), verbose=0)
+    before = [to_numpy(v).copy() for v in small_model.optimizer.variables]
+    optimize(neurons, steps=2, optimizer=small_model.optimizer)
+    for variable, value in zip(small_model.optimizer.variables, before, strict=True):
+        np.testing.assert_array_equal(to_numpy(variable), value)
+
+
+def test_an_optimizer_can_be_named(neurons):
+    named, given = (
+        optimize(neurons, steps=2, optimizer=optimizer).images
+        for optimizer in ("adam", keras.optimizers.Adam())
+    )
+    np.testing.assert_array_equal(named, given)
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adamw", "nadam", "lion", "adafactor"])
+def test_any_optimizer_of_keras_ascends(name, neurons):
+    settings = {"parameterization": "pixel", "transformations": None}
+    result = optimize(neurons, steps=3, optimizer=name, **settings)
+    assert (result.scores >= result.history[0]).all()
+    assert (result.scores > result.history[0]).any()
+
+
+def test_the_learning_rate_is_data(smooth):
+    objective = Objective.neuron(smooth, "logits", 2)
+    start = np.zeros((1, 3, 6, 5), "float32")
+    settings = {"parameterization": Pixel(contrast=math.inf), "transformations": None, "steps": 1}
+    once, twice = (
+        ascend(objective, start=start, optimizer=keras.optimizers.SGD(rate), **settings)[1]
+        for rate in (1.0, 2.0)
+    )
+    np.testing.assert_allclose(twice, 2 * once, rtol=1e-5)
+
+
+# --- sizes ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "expected"),
+    [
+        ((24, 20), (24, 20, 1)),
+        ((24, 20, 1), (24, 20, 1)),
+        ((6, 5), (6, 5, 1)),
+        ((7, 30), (7, 30, 1)),
+    ],
+)
+def test_an_image_can_be_larger_or_smaller_than_the_models(neurons, image_shape, expected):
+    result = optimize(neurons, steps=3, image_shape=image_shape)
+    assert result.images.shape == (4, *expected)
+    assert result.status == ["ok"] * 4
+    assert np.isfinite(result.scores).all()
+
+
+def test_a_smaller_image_is_seen_enlarged(neurons):
+    """Each pixel of a flat image is the same however it is enlarged."""
+    flat = {"parameterization": Pixel(start=0.0, mean=0.3), "optimizer": keras.optimizers.SGD(0.0)}
+    result = optimize(neurons, steps=1, image_shape=(6, 5), transformations=None, **flat)
+    expected = neurons.score(np.full((4, 12, 10, 1), 0.3))
+    np.testing.assert_allclose(result.scores, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def any_size():
+    """A fully convolutional model."""
+    return sequential(
+        layers.Conv2D(3, 3, activation="tanh", name="conv"),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(2, name="logits"),
+        shape=(None, None, 3),
+    )
+
+
+@pytest.mark.parametrize("image_shape", [(9, 7), (9, 7, 3), (16, 16)])
+def test_a_model_of_any_size_takes_the_size_that_is_asked_for(any_size, image_shape):
+    objective = Objective.neuron(any_size, "logits", [0, 1]) + Objective.channel(
+        any_size, "conv", 0
+    )
+    result = optimize(objective, steps=2, image_shape=image_shape)
+    assert result.images.shape == (2, *image_shape[:2], 3)
+    np.testing.assert_allclose(result.scores, objective.score(result.images), rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_of_any_size_needs_to_be_told_one(any_size):
+    with pytest.raises(ValueError, match="`image_shape`"):
+        optimize(Objective.channel(any_size, "conv", 0))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 13])
+def test_any_number_of_channels_can_be_seen(channels):
+    model = sequential(layers.Conv2D(2, 3, name="conv"), shape=(7, 6, channels))
+    images, _ = optimize(Objective.channel(model, "conv", [0, 1]), steps=2)
+    assert images.shape == (2, 7, 6, channels)
+
+
+# --- status and warm-up ---------------------------------------------------------------
+
+
+def sleeper(bias):
+    """A unit that answers to bright images alone."""
+    model = sequential(
+        layers.Conv2D(1, 1, activation="relu", name="conv"),
+        layers.GlobalAveragePooling2D(),
+        shape=(6, 6, 1),
+    )
+    model.set_weights([np.full((1, 1, 1, 1), 4.0), np.array([bias])])
+    return model
+
+
+def test_a_unit_that_no_gradient_reaches_is_dead():
+    result = optimize(Objective.channel(sleeper(-100.0), "conv", 0), steps=3)
+    assert result.status == ["dead"]
+    assert result.scores.tolist() == [0.0]
+
+
+def test_before_its_activation_the_same_unit_is_alive():
+    objective = Objective.channel(sleeper(-100.0), "conv", 0, pre_activation=True)
+    result = optimize(objective, steps=3)
+    assert result.status == ["ok"]
+    assert result.scores[0] > result.history[0, 0]
+
+
+def test_a_warm_up_wakes_a_sleeping_unit():
+    settings = {"steps": 30, "transformations": None, "optimizer": keras.optimizers.SGD(30.0)}
+    objective = Objective.channel(sleeper(-2.6), "conv", 0)
+    still = {"parameterization": Pixel(start=0.0, contrast=math.inf, mean=0.5)}
+    asleep, awake = (optimize(objective, warmup_steps=n, **settings, **still) for n in (0, 10))
+    assert asleep.status == ["dead"]
+    assert awake.status[0] != "dead"
+    assert asleep.scores[0] == 0
+    assert awake.scores[0] > 0.1
+
+
+def test_weights_that_are_no_numbers_are_said(neurons, small_model):
+    kernel, bias = small_model.get_layer("logits").get_weights()
+    kernel[0] = np.nan
+    small_model.get_layer("logits").set_weights([kernel, bias])
+    result = optimize(neurons, steps=2)
+    assert result.status == ["nan"] * 4
+    assert np.isnan(result.scores).all()
+    assert np.isfinite(result.images).all()
+
+
+def test_an_image_at_the_ends_of_its_range_is_saturated(neurons):
+    result = optimize(
+        neurons,
+        steps=3,
+        parameterization=Pixel(contrast=math.inf),
+        optimizer=keras.optimizers.SGD(1e6),
+        transformations=None,
+    )
+    assert result.status == ["saturated"] * 4
+
+
+# --- programs -------------------------------------------------------------------------
+
+
+def compilations(model):
+    """How many programs there are, and how often their scores were traced.
+
+    Torch runs eagerly: there each step counts as a trace, so those are left out.
+    """
+    programs = list(optimization._programs[model].values())
+    eager = keras.backend.backend() == "torch"
+    return len(programs), 0 if eager else sum(program.traces for program in programs)
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "adam"}], ids=str)
+def test_a_second_call_with_other_data_compiles_nothing(settings, small_model):
+    first = Objective.neuron(small_model, "logits", [0, 1]) + Objective.direction(
+        small_model, "conv1", np.ones(4)
+    )
+    optimize(first, steps=2, **settings)
+    before = compilations(small_model)
+    assert before[0] == 1
+    second = -2.5 * Objective.neuron(small_model, "logits", [7, 3], names=["a", "b"])
+    second = second + Objective.direction(small_model, "conv1", [1, 2, 3, 4])
+    fill(small_model, seed=3)
+    if settings:
+        settings = {"optimizer": keras.optimizers.Adam(0.3)}
+    optimize(second, steps=5, seed=9, save_every=2, **settings)
+    assert compilations(small_model) == before
+
+
+def test_each_program_is_traced_once(neurons, small_model):
+    for _ in range(2):
+        optimize(neurons, steps=3, transformations=[Noise()], warmup_steps=1)
+    programs, traces = compilations(small_model)
+    assert programs == 3  # the ascent, its warm-up, and the clean scores
+    assert traces in (0, programs)
+
+
+def test_a_changed_model_gets_a_new_program(neurons, small_model):
+    before = optimize(neurons, steps=2).images
+    small_model.get_layer("conv2").activation = keras.activations.relu
+    after = optimize(neurons, steps=2).images
+    assert not np.allclose(before, after, atol=1e-4)
+    assert compilations(small_model)[0] == 2
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"optimizer": "adam", "transformations": [Noise()]}], ids=str
+)
+def test_programs_do_not_keep_their_model_alive(settings):
+    model = make_small_model()
+    optimize(Objective.neuron(model, "logits", 0), steps=2, **settings)
+    alive = weakref.ref(model)
+    del model
+    gc.collect()
+    assert alive() is None
+
+
+def test_parameters_can_be_carried_on(neurons):
+    settings = {"optimizer": keras.optimizers.SGD(0.5), "transformations": None}
+    _, middle = ascend(neurons, steps=2, **settings)
+    continued, _ = ascend(neurons, start=middle, steps=3, **settings)
+    whole, _ = ascend(neurons, steps=5, **settings)
+    np.testing.assert_allclose(continued.images, whole.images, atol=1e-5)
+
+
+def test_a_model_of_mixed_precision_is_ascended_in_float32():
+    policy = "mixed_bfloat16"
+    model = sequential(
+        layers.Conv2D(2, 3, activation="tanh", dtype=policy),
+        layers.Flatten(dtype=policy),
+        layers.Dense(2, name="logits", dtype=policy),
+        shape=(6, 6, 1),
+    )
+    result = optimize(Objective.neuron(model, "logits", [0, 1]), steps=4, transformations=None)
+    assert result.images.dtype == result.scores.dtype == result.history.dtype == np.float32
+    assert result.status == ["ok", "ok"]
+    assert (result.scores > result.history[0]).all()
+
+
+# --- refusals -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"steps": 0},
+        {"steps": -1},
+        {"steps": 2.5},
+        {"steps": True},
+        {"steps": None},
+        {"warmup_steps": -1},
+        {"save_every": 0},
+        {"batch_size": 0},
+        {"seed": -1},
+        {"seed": 1.5},
+        {"seed": None},
+        {"values_range": (1, 1)},
+        {"values_range": (1, 0)},
+        {"values_range": (0, math.inf)},
+        {"values_range": (0, math.nan)},
+        {"values_range": 1},
+        {"values_range": (0, 1, 2)},
+        {"image_shape": (0, 4)},
+        {"image_shape": (4,)},
+        {"image_shape": (4, 4, 3)},
+        {"image_shape": (4.5, 4)},
+        {"image_shape": (1, 4, 4, 1)},
+        {"image_shape": 12},
+        {"optimizer": "no such optimizer"},
+        {"optimizer": 3},
+        {"transformations": "jitter"},
+        {"transformations": [None]},
+        {"transformations": 3},
+        {"regularizers": ["l2"]},
+        {"regularizers": 3},
+        {"parameterization": "wavelet"},
+        {"parameterization": None},
+    ],
+    ids=str,
+)
+def test_a_wrong_argument_is_named(settings, neurons, small_model):
+    [name] = settings
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        optimize(neurons, **settings)
+    assert small_model not in optimization._programs
+
+
+@pytest.mark.parametrize("objective", [None, "logits", make_small_model], ids=str)
+def test_what_is_no_objective_is_refused(objective):
+    with pytest.raises(ValueError, match="`objective`"):
+        optimize(objective)
+
+
+def test_a_size_that_the_model_cannot_take_is_refused():
+    model = sequential(layers.Conv2D(2, 5, name="conv"), shape=(None, None, 1))
+    with pytest.raises(ValueError, match="`image_shape`"):
+        optimize(Objective.channel(model, "conv", 0), image_shape=(3, 3))
+
+
+def test_random_images_are_not_what_is_asked_of_the_ascent(neurons):
+    """The ascent beats a hundred random images of the same range."""
+    result = optimize(neurons, steps=24, transformations=None)
+    for i in range(4):
+        one = Objective.neuron(neurons.model, "logits", i)
+        assert result.scores[i] > one.score(random_images(100, 12, 10, 1)).max()

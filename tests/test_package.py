@@ -1,0 +1,128 @@
+"""What the package exports, and which frameworks it needs."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import featviz_callback
+from featviz_callback.parameterizations import Fourier, Pixel
+
+FRAMEWORKS = {"tensorflow", "jax", "torch"}
+
+USE = """
+import sys
+
+def loaded():
+    return {"tensorflow", "jax", "torch"} & set(sys.modules)
+
+import keras, numpy as np
+print(*sorted(loaded()))
+
+import featviz_callback
+print(*sorted(loaded()))
+
+model = keras.Sequential([
+    keras.Input((6, 6, 1)),
+    keras.layers.Conv2D(2, 3, name="conv"),
+    keras.layers.Flatten(),
+    keras.layers.Dense(3),
+])
+result = featviz_callback.optimize(
+    featviz_callback.Objective.channel(model, "conv", [0, 1]), steps=1, optimizer="adam"
+)
+print(*sorted(loaded()))
+
+model.compile("sgd", "mse")
+callback = featviz_callback.FeatureVisCallback(steps=1, log_dir=sys.argv[1], on_error="raise")
+model.fit(np.zeros((2, 6, 6, 1)), np.zeros((2, 3)), verbose=0, callbacks=[callback])
+assert callback.history.epochs.tolist() == [-1, 0]
+print(*sorted(loaded()))
+"""
+
+STARTS = """
+import numpy as np
+from featviz_callback.parameterizations import Fourier, Pixel
+for kind in (Fourier, Pixel):
+    print(kind().init(np.random.default_rng(5), (7, 6, 3)).tobytes().hex())
+"""
+
+UNSUPPORTED = """
+import keras
+from featviz_callback import Objective, optimize
+model = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Conv2D(2, 3, name="conv")])
+try:
+    optimize(Objective.channel(model, "conv", 0), steps=1)
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def python(code, backend, *arguments):
+    """Runs code in a new process with that backend of Keras; returns its lines."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env={**os.environ, "KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_public_names_are_these():
+    assert sorted(featviz_callback.__all__) == [
+        "FeatureVisCallback",
+        "Objective",
+        "optimize",
+        "parameterizations",
+        "regularizers",
+        "transformations",
+    ]
+    assert all(hasattr(featviz_callback, name) for name in featviz_callback.__all__)
+
+
+def test_every_public_name_explains_itself():
+    for name in featviz_callback.__all__:
+        assert len(getattr(featviz_callback, name).__doc__.strip()) > 20
+
+
+def test_the_version_is_a_version():
+    assert re.fullmatch(r"\d+\.\d+\.\d+", featviz_callback.__version__)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", sorted(FRAMEWORKS))
+def test_no_framework_is_imported_but_that_of_keras(backend, tmp_path):
+    if not importlib.util.find_spec(backend):
+        backend = keras.backend.backend()
+    # Some versions of Keras import JAX themselves, where it is installed.
+    by_keras, *by_us = python(USE, backend, tmp_path)
+    assert by_us == [by_keras] * 3
+    assert backend in by_keras.split()
+    assert backend == "tensorflow" or "tensorflow" not in by_keras.split()
+    assert list((tmp_path / "feature_vis").iterdir())
+
+
+@pytest.mark.slow
+def test_starts_are_the_same_on_every_backend():
+    """NumPy alone draws them, so that even its own backend will do."""
+    starts = [
+        kind().init(np.random.default_rng(5), (7, 6, 3)).tobytes().hex()
+        for kind in (Fourier, Pixel)
+    ]
+    assert python(STARTS, "numpy") == starts
+
+
+@pytest.mark.slow
+def test_a_backend_without_gradients_is_refused_in_one_clear_line():
+    [message] = python(UNSUPPORTED, "numpy")
+    assert "KERAS_BACKEND" in message
+    assert "'numpy'" in message
+    assert all(name in message for name in FRAMEWORKS)

@@ -1,0 +1,239 @@
+"""Parameters to images: starts, values, spectra, colours and bounds."""
+
+import numpy as np
+import pytest
+
+from featviz_callback import parameterizations
+from featviz_callback.parameterizations import Fourier, Pixel
+from tests.conftest import tensor, to_numpy
+from tests.reference import fourier_image, fourier_scale, logit, pixel_image
+
+SHAPES = [(8, 8, 1), (7, 6, 3), (5, 9, 2), (4, 4, 13)]
+KINDS = [Fourier, Pixel]
+
+
+def plain(decay=1.0, detail=1.0, window=None, **others):
+    """A Fourier parameterization with nothing left to its defaults."""
+    others = {"mean": 0.5, "contrast": np.inf} | others
+    return Fourier(decay=decay, detail=detail, window=window, **others)
+
+
+def parameters(shape, deviation=1.0, images=2):
+    height, width, channels = shape
+    draw = np.random.default_rng(0).normal
+    return draw(0, deviation, (images, channels, height, width))
+
+
+def render(parameterization, params, shape):
+    """The whole images, pixel by pixel."""
+    grid = (tensor(np.tile(np.arange(size), (len(params), 1))) for size in shape[:2])
+    return to_numpy(parameterization.image(tensor(params), *grid, shape))
+
+
+def field(parameterization, params, shape):
+    """What is inside the sigmoid, without the mean."""
+    images = render(parameterization, params, shape).astype("float64")
+    return logit(images) - logit(parameterization.mean)
+
+
+def root_mean_squares(fields):
+    return np.sqrt((fields**2).mean((1, 2, 3)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_start_is_drawn_on_the_host_from_the_generator_alone(kind, shape):
+    first, again, other = (
+        kind(start=0.5).init(np.random.default_rng(seed), shape) for seed in (1, 1, 2)
+    )
+    assert isinstance(first, np.ndarray)
+    assert first.dtype == np.float32
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("make", [plain, Pixel])
+def test_start_is_the_deviation_of_the_fields_start(make):
+    shape = (32, 32, 1)
+    one = make(start=0.3, contrast=np.inf)
+    starts = np.stack([one.init(np.random.default_rng(i), shape) for i in range(20)])
+    deviation = np.sqrt((root_mean_squares(field(one, starts, shape)) ** 2).mean())
+    np.testing.assert_allclose(deviation, 0.3, rtol=0.15)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_pixel_image_is_the_sigmoid_of_its_parameters(shape):
+    params = parameters(shape)
+    expected = [pixel_image(one) for one in params]
+    np.testing.assert_allclose(render(Pixel(mean=0.5), params, shape), expected, atol=1e-5)
+
+
+SPECTRA = [
+    {"decay": 1.0},
+    {"decay": 0.0},
+    {"decay": 1.5},
+    {"window": 0.4},
+    {"mean": 0.2, "detail": 0.6},
+]
+
+
+@pytest.mark.parametrize("settings", SPECTRA, ids=str)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_fourier_image_is_the_sigmoid_of_its_scaled_spectrum(shape, settings):
+    one = plain(**settings)
+    starts = [one.init(np.random.default_rng(i), shape) for i in range(2)]
+    params = np.stack(starts) / np.std(starts)
+    expected = [fourier_image(p, shape, **settings) for p in params]
+    np.testing.assert_allclose(render(one, params, shape), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", SPECTRA, ids=str)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_spectrum_falls_as_documented(shape, settings):
+    spectral = {k: v for k, v in settings.items() if k in ("decay", "detail")}
+    scale = plain(**settings).scale(shape)
+    np.testing.assert_allclose(scale, fourier_scale(*shape[:2], **spectral), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("decay", "lowest"), [(1.4, 1.0), (1.0, 1.0), (0.6, 1.5), (1.0, 0.5)])
+def test_an_ascent_can_work_on_another_spectrum(decay, lowest):
+    factors = to_numpy(plain().precondition(tensor(decay), tensor(lowest), (8, 6, 1)))
+    # No frequency but the constant's lies below one.
+    lowest = max(lowest, 1e-3)
+    expected = fourier_scale(8, 6, decay, lowest) / fourier_scale(8, 6, 1.0)
+    np.testing.assert_allclose(factors, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("deviation", [1.0, 10.0])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_finished_image_has_its_full_contrast(deviation, channels):
+    shape = (7, 6, channels)
+    one = plain(contrast=1.2)
+    finished = to_numpy(one.finish(tensor(parameters(shape, deviation)), shape))
+    np.testing.assert_allclose(root_mean_squares(field(one, finished, shape)), 1.2, rtol=1e-3)
+
+
+def test_an_image_that_has_hardly_left_its_start_stays_quiet():
+    shape = (7, 6, 1)
+    one = plain(contrast=1.2)
+    finished = to_numpy(one.finish(tensor(parameters(shape, 1e-4)), shape))
+    assert (root_mean_squares(field(one, finished, shape)) < 0.1).all()
+    assert not to_numpy(one.finish(tensor(np.zeros((1, 1, 7, 6))), shape)).any()
+
+
+def test_less_detail_is_a_smoother_image_of_fewer_parameters():
+    shape = (16, 16, 1)
+    one = plain(detail=0.25)
+    params = one.init(np.random.default_rng(0), shape)[None] * 10
+    assert params.shape == (1, 1, 5, 5)
+    spectrum = np.abs(np.fft.fft2(field(one, params, shape)[0, ..., 0]))
+    assert spectrum[:3, :3].max() > 1
+    np.testing.assert_allclose(spectrum[3:-2], 0, atol=1e-3)
+    np.testing.assert_allclose(spectrum[:, 3:-2], 0, atol=1e-3)
+
+
+def test_a_window_fades_to_the_ground_at_the_border():
+    shape = (16, 16, 1)
+    still, faded = (render(plain(window=w), parameters(shape), shape) for w in (None, 0.3))
+    assert np.abs(still[:, 0] - 0.5).max() > 0.05
+    np.testing.assert_allclose(faded[:, 0], 0.5, atol=1e-3)
+    np.testing.assert_allclose(faded[:, 7:9, 7:9], still[:, 7:9, 7:9], atol=1e-3)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 13])
+def test_only_three_channels_are_mixed_as_colours(channels):
+    shape = (4, 4, channels)
+    params = np.zeros((1, channels, 4, 4))
+    params[:, 0] = 1.0
+    moved = (np.abs(field(plain(), params, shape)).max((0, 1, 2)) > 1e-4).tolist()
+    # The first natural colour is light, so it moves red, green and blue alike.
+    assert moved == [True] * 3 if channels == 3 else [True] + [False] * (channels - 1)
+
+
+@pytest.mark.parametrize("make", [plain, Pixel])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("deviation", [0.1, 1.0, 10.0])
+def test_projection_keeps_the_contrast_under_its_bound(make, channels, deviation):
+    shape = (7, 6, channels)
+    one = make(contrast=0.8)
+    params = parameters(shape, deviation, images=4)
+    projected = to_numpy(one.project(tensor(params), shape))
+    before = root_mean_squares(field(one, params / 100, shape)) * 100
+    after = root_mean_squares(field(one, projected, shape))
+    # The natural colours are not quite orthogonal.
+    assert (after <= 0.8 * (1.05 if channels == 3 else 1.001)).all()
+    assert (after <= before * 1.001).all()
+
+
+@pytest.mark.parametrize("make", [plain, Pixel])
+@pytest.mark.parametrize("color", [0, 1, 2])
+def test_contrast_is_bounded_whatever_the_colour(make, color):
+    shape = (6, 6, 3)
+    one = make(contrast=0.8)
+    params = np.zeros((1, 3, 6, 6))
+    params[:, color] = parameters(shape, 100.0, images=1)[:, color]
+    projected = to_numpy(one.project(tensor(params), shape))
+    np.testing.assert_allclose(root_mean_squares(field(one, projected, shape)), 0.8, rtol=1e-3)
+
+
+@pytest.mark.parametrize("make", [plain, Pixel])
+@pytest.mark.parametrize("contrast", [3.0, np.inf])
+def test_projection_leaves_what_is_allowed(make, contrast):
+    params = tensor(parameters((7, 6, 2), 0.1))
+    projected = make(contrast=contrast).project(params, (7, 6, 2))
+    np.testing.assert_array_equal(to_numpy(projected), to_numpy(params))
+
+
+@pytest.mark.parametrize("make", [plain, Pixel])
+def test_projection_scales_each_image_by_itself(make):
+    shape = (6, 6, 1)
+    params = np.concatenate([parameters(shape, 0.01), parameters(shape, 50.0)])
+    projected = to_numpy(make(contrast=1.0).project(tensor(params), shape))
+    np.testing.assert_allclose(projected[:2], params[:2], rtol=1e-6)
+    ratios = projected[2:] / params[2:]
+    assert (ratios < 0.5).all()
+    np.testing.assert_allclose(ratios, ratios[:, :1, :1, :1] * np.ones_like(ratios), rtol=1e-4)
+
+
+@pytest.mark.parametrize("make", [plain, Pixel])
+def test_projection_of_zero_is_zero(make):
+    assert not to_numpy(make().project(tensor(np.zeros((1, 1, 4, 4))), (4, 4, 1))).any()
+
+
+@pytest.mark.parametrize("make", [plain, Pixel])
+@pytest.mark.parametrize("mean", [0.5, 0.1, (0.2, 0.5, 0.9)])
+def test_without_a_field_the_image_is_its_mean(make, mean):
+    images = render(make(mean=mean), np.zeros((1, 3, 4, 5)), (4, 5, 3))
+    np.testing.assert_allclose(images, np.broadcast_to(mean, (1, 4, 5, 3)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [plain, Pixel])
+def test_values_stay_between_zero_and_one(make):
+    images = render(make(), parameters((6, 6, 1), 1000.0), (6, 6, 1))
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert images.dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parameterizations_are_equal_by_value(kind):
+    assert kind(start=0.5) == kind(start=0.5) != kind(start=0.25)
+    assert hash(kind(start=0.5)) == hash(kind(start=0.5))
+
+
+def test_a_parameterization_is_named_or_given():
+    assert isinstance(parameterizations.get("fourier", (8, 8, 3)), Fourier)
+    assert isinstance(parameterizations.get("pixel", (8, 8, 3)), Pixel)
+    own = Pixel(start=0.7)
+    assert parameterizations.get(own, (8, 8, 3)) is own
+
+
+@pytest.mark.parametrize("unknown", ["wavelet", None, 3, np.zeros(2)])
+def test_an_unknown_parameterization_is_refused_with_the_known_ones(unknown):
+    with pytest.raises(ValueError, match="'fourier', 'pixel'"):
+        parameterizations.get(unknown, (8, 8, 3))
+
+
+def test_photographs_get_a_quiet_ground_and_small_images_do_not():
+    assert parameterizations.get("fourier", (224, 200, 3)).window is not None
+    assert parameterizations.get("fourier", (28, 28, 1)).window is None

@@ -1,0 +1,116 @@
+"""Arrays to what a screen shows, by a fixed map."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featviz_callback.pictures import encode_gif, encode_png, grid, to_pillow, to_uint8
+
+
+def solid(color, height=70, width=80):
+    return np.full((height, width, len(color)), color, "uint8")
+
+
+@pytest.mark.parametrize(
+    ("values_range", "values"),
+    [((0, 1), [0, 0.5, 1]), ((-1, 1), [-1, 0, 1]), ((0, 255), [0, 127.5, 255])],
+)
+def test_the_ends_of_the_range_are_black_and_white(values_range, values):
+    image = np.array(values).reshape(1, 3, 1)
+    assert to_uint8(image, values_range).ravel().tolist() == [0, 128, 255]
+
+
+def test_values_outside_are_cut_and_nan_is_black():
+    image = np.array([-3.0, 7.0, np.nan]).reshape(3, 1, 1)
+    assert to_uint8(image, (0, 1)).ravel().tolist() == [0, 255, 0]
+
+
+def test_a_flat_image_is_shown_as_it_is():
+    assert (to_uint8(np.full((4, 4, 1), 0.2), (0, 1)) == 51).all()
+
+
+@pytest.mark.parametrize(("channels", "shown"), [(1, 1), (2, 3), (3, 3), (4, 4), (5, 3), (13, 3)])
+def test_any_number_of_channels_can_be_shown(channels, shown):
+    image = np.random.default_rng(0).random((2, 5, 4, channels))
+    assert to_uint8(image, (0, 1)).shape == (2, 5, 4, shown)
+
+
+def test_many_channels_are_means_of_thirds():
+    image = np.arange(6.0).reshape(1, 1, 6) / 10
+    assert to_uint8(image, (0, 1)).ravel().tolist() == [13, 64, 115]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_png_holds_the_picture(channels):
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, channels), "uint8")
+    decoded = np.asarray(Image.open(io.BytesIO(encode_png(picture))))
+    np.testing.assert_array_equal(decoded.reshape(picture.shape), picture)
+
+
+def test_a_pillow_image_is_as_wide_as_the_array():
+    assert to_pillow(np.zeros((5, 7, 1), "uint8")).size == (7, 5)
+
+
+def test_a_gif_has_every_frame_and_rests_on_the_last():
+    colors = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    gif = Image.open(io.BytesIO(encode_gif([solid(c, 6, 8) for c in colors], seconds=0.1)))
+    assert (gif.n_frames, gif.size, gif.info["loop"]) == (3, (8, 6), 0)
+    durations = []
+    for i, color in enumerate(colors):
+        gif.seek(i)
+        durations.append(gif.info["duration"])
+        assert np.asarray(gif.convert("RGB"))[3, 3].tolist() == list(color)
+    assert durations == [100, 100, 400]
+
+
+def places(picture, color):
+    """Rows and columns where a colour is."""
+    rows, columns = np.nonzero((picture == color).all(-1))
+    return rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+
+
+def test_a_grid_has_rows_down_and_columns_across():
+    red, green, blue = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    sheet = grid([[solid(red), solid(green)], [solid(blue), None]])
+    assert sheet.dtype == np.uint8
+    at = {color: places(sheet, color) for color in (red, green, blue)}
+    for top, bottom, left, right in at.values():
+        assert (bottom - top, right - left) == (70, 80)
+    assert at[red][:2] == at[green][:2]
+    assert at[red][2:] == at[blue][2:]
+    assert at[red][3] < at[green][2]
+    assert at[red][1] < at[blue][0]
+
+
+def test_small_pictures_are_enlarged_by_a_whole_factor():
+    red = (255, 0, 0)
+    top, bottom, left, right = places(grid([[solid(red, 10, 12)]], smallest=64), red)
+    assert (bottom - top, right - left) == (70, 84)
+
+
+def test_grey_pictures_stay_grey():
+    sheet = grid([[np.full((70, 70, 1), 90, "uint8")]])
+    assert sheet.shape[-1] == 3
+    assert (sheet == 90).all(-1).sum() == 70 * 70
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [{"row_labels": ["<conv> & é"]}, {"column_labels": ["epoch 3"]}, {"captions": [["dead"]]}],
+)
+def test_labels_are_drawn_beside_the_picture(labels):
+    color = (250, 120, 10)
+    plain, labelled = (grid([[solid(color)]], **more) for more in ({}, labels))
+    assert (labelled == color).all(-1).sum() == (plain == color).all(-1).sum() == 70 * 80
+    assert (labelled < 200).all(-1).any()
+    assert not (plain < 200).all(-1).any()
+    assert labelled.size > plain.size
+
+
+def test_long_texts_are_cut_to_the_width_of_a_picture():
+    one = [[solid((9, 9, 9))]]
+    short = grid(one, column_labels=["a"], captions=[["a"]])
+    long = grid(one, column_labels=["a" * 200], captions=[["b" * 200]])
+    assert short.shape == long.shape

@@ -1,0 +1,256 @@
+"""Random views: what each does, and where its randomness comes from."""
+
+import dataclasses
+import random
+
+import keras
+import numpy as np
+import pytest
+
+from featviz_callback import Objective, optimize, sampling, transformations
+from featviz_callback.transformations import Blur, Flip, Jitter, Noise, Rotate, Scale
+from tests.conftest import random_images, tensor, to_numpy
+
+ALL = [Jitter(0.2), Scale(0.8, 1.2), Flip(), Rotate(20.0), Blur(1.5), Noise(0.1)]
+CHANNELS = [1, 2, 3, 4, 13]
+SHAPE = (20, 10, 3)
+
+
+def square(images):
+    return keras.ops.square(images)
+
+
+def still(height, width, views=1):
+    """The grid of the whole image, `(views, height)` and `(views, width)`."""
+    return tuple(np.tile(np.arange(float(size)), (views, 1)) for size in (height, width))
+
+
+def view(images, chosen, seeds):
+    """Views of a batch, one generator an image, as the ascent makes them."""
+    _, height, width, channels = images.shape
+    grids, values = [], []
+    for rng in map(np.random.default_rng, seeds):
+        grids.append(transformations.move(chosen, rng, *still(height, width)))
+        values.append(transformations.sample(chosen, rng, (height, width, channels)))
+    rows, columns = (tensor(np.concatenate(axis)) for axis in zip(*grids, strict=True))
+    values = tuple(tensor(np.stack(drawn)) for drawn in zip(*values, strict=True))
+    moved = sampling.resample(tensor(images), rows, columns)
+    return to_numpy(transformations.apply(chosen, moved, values))
+
+
+def moves(transformation, height=20, width=10, count=200):
+    """The grids of many views, drawn at once."""
+    return transformation.move(np.random.default_rng(0), *still(height, width, count))
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("size", [(7, 9), (8, 5)])
+@pytest.mark.parametrize("one", [*ALL, square], ids=lambda one: getattr(one, "__name__", str(one)))
+def test_a_view_has_the_shape_of_its_image(one, size, channels):
+    batch = random_images(2, *size, channels)
+    seen = view(batch, (one,), [0, 1])
+    assert seen.shape == batch.shape
+    assert seen.dtype == np.float32
+    assert np.isfinite(seen).all()
+
+
+@pytest.mark.parametrize("one", ALL, ids=str)
+def test_the_images_of_a_batch_get_different_views(one):
+    twice = np.repeat(random_images(1, 9, 9, 1), 8, axis=0)
+    seen = view(twice, (one,), range(8))
+    assert len(np.unique(seen.round(5), axis=0)) > 1
+    np.testing.assert_allclose(view(twice, (one,), [3] * 8), seen[[3] * 8], atol=1e-6)
+
+
+def test_each_target_of_an_ascent_gets_views_of_its_own(small_model):
+    seen = []
+
+    class Spy(Jitter):
+        def move(self, rng, rows, columns):
+            seen.append(super().move(rng, rows, columns))
+            return seen[-1]
+
+    neurons = Objective.neuron(small_model, "logits", range(6))
+    optimize(neurons, steps=1, transformations=[Spy(0.5)])
+    assert len(seen) >= 6
+    assert len({(rows[0, 0], columns[0, 0]) for rows, columns in seen[:6]}) > 1
+
+
+@pytest.mark.parametrize("one", ALL, ids=str)
+def test_drawing_touches_nobody_elses_random_state(one):
+    numpys, pythons = np.random.get_state(), random.getstate()
+    after = keras.random.SeedGenerator(0), to_numpy(keras.random.SeedGenerator(0).state)
+    view(random_images(2, 6, 6, 1), (one,), [0, 1])
+    assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), numpys, strict=True))
+    assert random.getstate() == pythons
+    np.testing.assert_array_equal(to_numpy(after[0].state), after[1])
+
+
+# --- those that move the grid ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(("share", "reach"), [(0.2, (4, 2)), (0.1, (2, 1)), (0.0, (0, 0))])
+def test_jitter_shifts_by_whole_pixels_within_its_share(share, reach):
+    for grid, bound in zip(moves(Jitter(share)), reach, strict=True):
+        shifts = grid - np.arange(grid.shape[1])
+        assert (shifts == shifts[:, :1]).all()
+        assert set(np.unique(shifts)) == set(range(-bound, bound + 1))
+
+
+def test_jitter_draws_its_axes_apart():
+    rows, columns = moves(Jitter(0.4), 10, 10)
+    assert np.unique(rows[:, 0] - columns[:, 0]).size > 3
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
+def test_scale_zooms_about_the_centre(factor):
+    rows, columns = moves(Scale(factor, factor), 9, 6, count=1)
+    np.testing.assert_allclose(rows[0], 4 + (np.arange(9) - 4) / factor)
+    np.testing.assert_allclose(columns[0], 2.5 + (np.arange(6) - 2.5) / factor)
+
+
+def test_scale_draws_one_factor_for_both_axes_within_its_bounds():
+    factors = [1 / np.diff(grid)[:, 0] for grid in moves(Scale(0.8, 1.5))]
+    np.testing.assert_allclose(*factors)
+    assert factors[0].min() >= 0.8
+    assert factors[0].max() <= 1.5
+    assert np.ptp(factors[0]) > 0.5
+
+
+def test_flip_mirrors_left_and_right_in_about_half_of_the_views():
+    rows, columns = moves(Flip())
+    flipped = columns[:, 0] > 0
+    np.testing.assert_array_equal(rows, np.tile(np.arange(20.0), (200, 1)))
+    assert (columns[flipped] == np.arange(9, -1, -1)).all()
+    assert (columns[~flipped] == np.arange(10)).all()
+    assert 60 < flipped.sum() < 140
+
+
+def test_a_flipped_view_is_the_mirror_image():
+    batch = np.repeat(random_images(1, 5, 6, 3), 8, axis=0)
+    views = view(batch, (Flip(),), range(8))
+    mirrored, same = (
+        [np.allclose(one, expected, atol=1e-6) for one in views]
+        for expected in (batch[0][:, ::-1], batch[0])
+    )
+    assert any(mirrored)
+    assert any(same)
+    assert all(a != b for a, b in zip(mirrored, same, strict=True))
+
+
+@pytest.mark.parametrize("function", [square, lambda x: 1 - x])
+def test_a_shift_after_a_change_of_values_is_the_shift_before_it(function):
+    batch = random_images(4, 10, 7, 2)
+    after = view(batch, (function, Jitter(0.4)), range(4))
+    before = view(batch, (Jitter(0.4), function), range(4))
+    np.testing.assert_allclose(after, before, atol=1e-5)
+    assert not np.allclose(after, to_numpy(function(tensor(batch))), atol=1e-3)
+
+
+def test_moves_at_the_head_compose_to_one_grid():
+    chosen = Jitter(0.0), Scale(2.0, 2.0), Scale(0.5, 0.5)
+    rng = np.random.default_rng(0)
+    assert transformations.only_move(chosen)
+    assert transformations.sample(chosen, rng, (6, 5, 1)) == ()
+    for moved, grid in zip(
+        transformations.move(chosen, rng, *still(6, 5)), still(6, 5), strict=True
+    ):
+        np.testing.assert_allclose(moved, grid, atol=1e-6)
+
+
+# --- those that change values ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(6, 6), (7, 7), (5, 8)])
+def test_a_turn_by_nothing_changes_nothing(size):
+    batch = random_images(2, *size, 3)
+    turned = to_numpy(Rotate().apply(tensor(batch), tensor([0.0, 0.0])))
+    np.testing.assert_allclose(turned, batch, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [6, 7])
+@pytest.mark.parametrize("quarters", [1, 2, 3, -1])
+def test_a_turn_by_right_angles_is_numpys(size, quarters):
+    batch = random_images(1, size, size, 3)
+    turned = to_numpy(Rotate().apply(tensor(batch), tensor([quarters * np.pi / 2])))
+    np.testing.assert_allclose(turned, np.rot90(batch, quarters, (1, 2)), atol=1e-4)
+
+
+def test_angles_stay_within_their_bound():
+    angles = [float(Rotate(30.0).sample(np.random.default_rng(i), (4, 4, 1))) for i in range(200)]
+    assert np.abs(angles).max() <= np.pi / 6
+    assert min(angles) < -0.4
+    assert max(angles) > 0.4
+
+
+@pytest.mark.parametrize("sigma", [0.3, 1.0, 4.0])
+def test_blur_keeps_a_flat_image(sigma):
+    flat = np.full((1, 9, 6, 2), 0.7)
+    np.testing.assert_allclose(
+        to_numpy(Blur().apply(tensor(flat), tensor([sigma]))), flat, rtol=1e-5
+    )
+
+
+def test_blur_spreads_a_point_into_a_gaussian():
+    points = np.zeros((2, 21, 19, 1))
+    points[:, 10, 9] = 1
+    sigmas = np.array([1.0, 1.5])
+    blurred = to_numpy(Blur().apply(tensor(points), tensor(sigmas)))
+    np.testing.assert_allclose(blurred.sum((1, 2, 3)), 1, atol=1e-4)
+    np.testing.assert_allclose(blurred, blurred[:, ::-1], atol=1e-6)
+    np.testing.assert_allclose(blurred, blurred[:, :, ::-1], atol=1e-6)
+    squares = (np.arange(21) - 10.0) ** 2
+    np.testing.assert_allclose(np.einsum("nyxc,y->n", blurred, squares), sigmas**2, rtol=1e-2)
+
+
+def test_blur_widths_stay_within_their_bound():
+    widths = [float(Blur(2.0).sample(np.random.default_rng(i), (4, 4, 1))) for i in range(200)]
+    assert 0 < min(widths) < 0.3
+    assert 1.7 < max(widths) <= 2.0
+
+
+def test_noise_has_its_deviation_at_every_value_by_itself():
+    flat = np.full((2, 40, 40, 3), 0.5, "float32")
+    noise = view(flat, (Noise(0.2),), [0, 1]) - 0.5
+    np.testing.assert_allclose(noise.std((1, 2, 3)), 0.2, rtol=0.05)
+    np.testing.assert_allclose(noise.mean((1, 2, 3)), 0, atol=0.02)
+    for axis in range(4):
+        first, *_, last = np.moveaxis(noise, axis, 0)
+        assert abs(np.corrcoef(first.ravel(), last.ravel())[0, 1]) < 0.25
+
+
+def test_a_function_is_a_transformation():
+    batch = random_images(2, 4, 5, 3)
+    np.testing.assert_allclose(view(batch, (square,), [0, 1]), batch**2, atol=1e-6)
+
+
+# --- which ones -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, ()),
+        ((), ()),
+        ([], ()),
+        (Flip(), (Flip(),)),
+        ([Flip(), square], (Flip(), square)),
+        (square, (square,)),
+        ("standard", transformations.standard(SHAPE)),
+    ],
+)
+def test_transformations_are_a_sequence_or_one_or_none(given, expected):
+    assert transformations.get(given, SHAPE) == expected
+
+
+@pytest.mark.parametrize("wrong", ["jitter", [None], 3, [Flip(), "standard"], ["standard"]])
+def test_what_is_no_transformation_is_refused(wrong):
+    with pytest.raises(ValueError, match="`transformations`"):
+        transformations.get(wrong, SHAPE)
+
+
+@pytest.mark.parametrize("one", ALL, ids=str)
+def test_transformations_are_equal_by_value(one):
+    assert dataclasses.replace(one) == one
+    assert hash(dataclasses.replace(one)) == hash(one)
+    assert all(one != other for other in ALL if other is not one)
