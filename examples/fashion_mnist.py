@@ -76,8 +76,8 @@ def main():
     features = FeatureVisCallback(
         [
             Objective.neuron(model, "logits", range(10), names=list(CLASSES)),
-            Objective.channel(model, "conv2", range(3)),
-            Objective.channel(model, "conv1", range(3)),
+            Objective.channel(model, "conv2", [1, 2, 3]),
+            Objective.channel(model, "conv1", [1, 4, 5]),
         ],
         log_dir=arguments.log_dir,
     )
