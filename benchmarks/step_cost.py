@@ -41,11 +41,9 @@ def bare_step(model, ids):
     return run
 
 
-def ascent_step(model, layer, ids, **settings):
+def ascent_step(model, layer, ids, kind=Objective.neuron, **settings):
     """One step of the ascent, with all that is done on the host for it."""
-    ascent = optimization.prepare(
-        Objective.neuron(model, layer, ids), **(DEFAULTS | {"steps": 100} | settings)
-    )
+    ascent = optimization.prepare(kind(model, layer, ids), **(DEFAULTS | {"steps": 100} | settings))
     chunk = optimization.Chunk(ascent, np.arange(len(ids)))
     numbers = itertools.cycle(range(100))
     return lambda: ops.convert_to_numpy(chunk.step(next(numbers))[0])

@@ -281,13 +281,14 @@ class Chunk:
         self.relaxed = None
         if ascent.schedule.warmup_steps:
             self.relaxed = _program(model, replace(plan, relaxed=True))
-        names = ascent.objective.names
-        self.generators = [_generators(names, ascent.seed)[i] for i in targets]
+        generators = _generators(ascent.objective.names, ascent.seed)
+        self.generators = [generators[i] for i in targets]
         terms = keras.tree.map_structure(lambda rows: rows[targets], ascent.objective.data())
         self.terms = keras.tree.map_structure(ops.convert_to_tensor, terms)
         drawn = [plan.parameterization.init(g, plan.image_shape) for g in self.generators]
         self.params = ops.convert_to_tensor(np.stack(drawn) if start is None else start[targets])
         self.state = self.program.initial_state(self.params, plan.optimizer)
+        self.nowhere = ops.zeros_like(self.params)
         self.grids = self.program.draw_grids(self.generators, ascent.schedule.steps)
 
     def step(self, number: int) -> tuple:
@@ -296,7 +297,7 @@ class Chunk:
         program = self.relaxed if number < schedule.warmup_steps else self.program
         rows, columns = (_tensor(grid[number]) for grid in self.grids)
         view = {"rows": rows, "columns": columns, "values": program.draw_values(self.generators)}
-        ahead = ops.zeros_like(self.params) if self.ascent.plan.optimizer else self.state[0]
+        ahead = self.nowhere if self.ascent.plan.optimizer else self.state[0]
         data = self._data(view, number, ahead)
         self.params, self.state, sizes, scores = program.step(self.params, self.state, data)
         return scores, sizes
@@ -314,7 +315,7 @@ class Chunk:
             plan = replace(plan, transformations=(), optimizer=None)
             program = _program(self.ascent.objective.model, plan)
             state = program.initial_state(self.params, None)
-        data = self._data(program.still_views(), 0, ops.zeros_like(self.params))
+        data = self._data(program.still_views(), 0, self.nowhere)
         *_, scores = program.step(self._finished(), state, data)
         return ops.convert_to_numpy(scores)
 
@@ -459,42 +460,50 @@ class _Program:
 
     def _update(self, params, gradient, state, data):
         """New parameters and state, and each image's root mean square gradient."""
-        axes = tuple(range(1, len(params.shape)))
-        rms = ops.sqrt(ops.mean(ops.square(gradient), axis=axes, keepdims=True))
-        gradient = ops.where(ops.isfinite(rms), gradient, 0.0)
+        factors = ops.ones((), "float32")
+        if self._optimizer is None and hasattr(self.plan.parameterization, "precondition"):
+            factors = self.plan.parameterization.precondition(
+                data["decay"], data["lowest"], self.plan.image_shape
+            )
+        sizes = _root_mean_squares(gradient, factors)
+        gradient = ops.where(ops.isfinite(sizes), gradient, 0.0)
         if self._optimizer is None:
-            factors = 1.0
-            if hasattr(self.plan.parameterization, "precondition"):
-                factors = self.plan.parameterization.precondition(
-                    data["decay"], data["lowest"], self.plan.image_shape
-                )
-            params, state = _momentum_step(params, gradient, state, data["rate"], factors)
+            lengths = ops.where(sizes > 0, sizes, 1.0)
+            params, state = _momentum_step(params, gradient, state, data["rate"], factors, lengths)
         else:
             params, state = self._backend.apply_optimizer(
                 self._optimizer, self._variable, params, -gradient, state
             )
         params = self.plan.parameterization.project(params, self.plan.image_shape)
-        return params, state, ops.reshape(rms, (-1,))
+        return params, state, ops.reshape(sizes, (-1,))
 
 
-def _momentum_step(params, gradient, state, rate, factors):
+def _root_mean_squares(gradient, factors):
+    """Of `factors * gradient`, for each image; shaped to broadcast against it."""
+    images, *one = gradient.shape
+    weights = ops.broadcast_to(ops.square(factors), one)
+    # A product with a vector reads the squares once, and writes nothing large.
+    squares = ops.reshape(ops.square(gradient), (images, -1))
+    sums = ops.matmul(squares, ops.reshape(weights, (-1, 1)))
+    return ops.reshape(ops.sqrt(sums / math.prod(one)), (images, *(1,) * len(one)))
+
+
+def _momentum_step(params, gradient, state, rate, factors, lengths):
     """Nesterov momentum on gradients of one length, with the bias of its start removed.
 
     No second moment: it would scale each coefficient by itself, and undo the
     spectrum that the parameterization has given them. The state holds where
-    momentum leads to, which is where the next gradient is taken.
+    momentum leads to, which is where the next gradient is taken. The factors
+    stand squared, once for the gradient and once for the way back from it.
 
     References:
         Nesterov 1983; in this form, Sutskever et al., "On the importance of
         initialization and momentum in deep learning", ICML 2013, section 2.
     """
     _, velocity, count = state
-    gradient = factors * gradient
-    axes = tuple(range(1, len(params.shape)))
-    rms = ops.sqrt(ops.mean(ops.square(gradient), axis=axes, keepdims=True))
-    velocity = _MOMENTUM * velocity + (1 - _MOMENTUM) * gradient / ops.where(rms > 0, rms, 1.0)
+    velocity = _MOMENTUM * velocity + ((1 - _MOMENTUM) / lengths) * gradient
     count = count + 1.0
-    move = rate / (1 - _MOMENTUM**count) * factors * velocity
+    move = (rate / (1 - _MOMENTUM**count) * ops.square(factors)) * velocity
     return (params + move) * (1 - _SHRINKAGE * rate), [_MOMENTUM * move, velocity, count]
 
 

@@ -112,9 +112,9 @@ class Fourier:
     """
 
     decay: float = 1.0
-    detail: float = 1.0
-    window: float | None = 0.52
-    contrast: float = 1.2
+    detail: float = 0.8
+    window: float | None = 0.42
+    contrast: float = 1.5
     start: float = 0.05
     mean: float | tuple[float, ...] = 0.5
 
@@ -166,13 +166,13 @@ class Fourier:
         return params * ops.minimum(_LARGEST_GAIN, self._gain(params, shape))
 
     def _gain(self, params, shape):
-        scale = ops.convert_to_tensor(self.scale(shape))
-        squares = ops.sum(ops.square(params * scale), axis=(2, 3), keepdims=True)
-        weights = np.full(shape[2], 1 / shape[2])
+        channels = np.full(shape[2], 1 / shape[2])
         if shape[2] == 3:
-            weights = np.mean(_NATURAL_COLORS**2, axis=0)
-        weights = ops.convert_to_tensor(weights.astype("float32").reshape(1, -1, 1, 1))
-        mean_square = ops.sum(weights * squares, axis=1, keepdims=True)
+            channels = np.mean(_NATURAL_COLORS**2, axis=0)
+        weights = channels[:, None, None] * self.scale(shape).astype("float64") ** 2
+        weights = ops.convert_to_tensor(weights.astype("float32").reshape(-1, 1))
+        squares = ops.reshape(ops.square(params), (params.shape[0], -1))
+        mean_square = ops.reshape(ops.matmul(squares, weights), (-1, 1, 1, 1))
         return self.contrast * ops.rsqrt(ops.maximum(mean_square, 1e-12))
 
     def _basis(self, positions, size):
@@ -192,12 +192,14 @@ class Fourier:
 
 
 def standard(shape: tuple) -> Fourier:
-    """The default: `Fourier()`, or without a quiet ground for small images.
+    """The default: `Fourier()`; small images get neither a quiet ground nor a cut-off.
 
     Args:
         shape: `(height, width, channels)` of the image.
     """
-    return Fourier(window=None, contrast=2.0) if sampling.is_small(shape) else Fourier()
+    if sampling.is_small(shape):
+        return Fourier(detail=1.0, window=None, contrast=2.0)
+    return Fourier()
 
 
 def get(parameterization: str | object, shape: tuple) -> object:

@@ -172,7 +172,7 @@ def standard(shape: tuple) -> tuple:
     """
     if sampling.is_small(shape):
         return Jitter(0.05), Scale(0.9, 1.1)
-    return Jitter(0.12), Scale(0.7, 1.25)
+    return Jitter(0.12), Scale(0.8, 1.6)
 
 
 def get(transformations: str | object | None, shape: tuple) -> tuple:
