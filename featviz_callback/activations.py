@@ -13,10 +13,13 @@ import difflib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from numbers import Integral
 
 import keras
 from keras import ops
 
+# Keras calls the second of a quantised layer.
+_CALLS = ("call", "quantized_call")
 _ACTIVATION_LAYERS = ("ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax")
 
 
@@ -68,19 +71,19 @@ def find_layer(model: keras.Model, layer: str | int | keras.Layer) -> tuple[str,
     if isinstance(layer, keras.Layer):
         for path, found in walk(model):
             if found is layer:
-                return path, found
+                return find_layer(model, path)
         raise ValueError(
             f"Invalid value for argument `layer`. Expected a layer of the model "
             f"'{model.name}'. Received: layer={layer.name!r}, which is not part of it."
         )
-    if isinstance(layer, int) and not isinstance(layer, bool):
+    if isinstance(layer, Integral) and not isinstance(layer, bool):
         layers = model.layers
         if not -len(layers) <= layer < len(layers):
             raise ValueError(
                 f"Invalid value for argument `layer`. Expected an index from "
                 f"{-len(layers)} to {len(layers) - 1}. Received: layer={layer}"
             )
-        return layers[layer].name, layers[layer]
+        return find_layer(model, layers[layer])
     if not isinstance(layer, str):
         raise ValueError(
             "Invalid value for argument `layer`. Expected a name, an index or a "
@@ -88,9 +91,15 @@ def find_layer(model: keras.Model, layer: str | int | keras.Layer) -> tuple[str,
         )
     found = model
     for name in layer.split("/"):
-        found = next((one for one in sublayers(found) if one.name == name), None)
-        if found is None:
+        same_name = [one for one in sublayers(found) if one.name == name]
+        if not same_name:
             raise ValueError(_no_such_layer(model, layer))
+        if len(same_name) > 1:
+            raise ValueError(
+                f"The model '{model.name}' has {len(same_name)} layers at the path {layer!r}. "
+                "Expected every layer to be found by its path: give them different names."
+            )
+        found = same_name[0]
     return layer, found
 
 
@@ -108,7 +117,21 @@ def _no_such_layer(model, name):
 def is_softmax(layer: keras.Layer) -> bool:
     """Whether what a layer returns has gone through a softmax."""
     activation = getattr(layer, "activation", None)
-    return isinstance(layer, keras.layers.Softmax) or activation is keras.activations.softmax
+    is_layer = isinstance(layer, keras.layers.Softmax) or isinstance(
+        activation, keras.layers.Softmax
+    )
+    # TensorFlow, JAX, torch and Keras each have a function of that name.
+    return is_layer or getattr(activation, "__name__", None) == "softmax"
+
+
+def output_layer(path: str, layer: keras.Layer) -> tuple[str, keras.Layer]:
+    """The innermost layer that gives a nested model's one output, with its path."""
+    while isinstance(layer, keras.Model) and len(getattr(layer, "outputs", None) or ()) == 1:
+        last = layer.outputs[0]._keras_history.operation
+        if last not in sublayers(layer):
+            break
+        path, layer = f"{path}/{last.name}", last
+    return path, layer
 
 
 def tap_before_activation(path: str, layer: keras.Layer) -> Tap:
@@ -179,9 +202,9 @@ def _recording(layer, tap, recorded, wanted):
         return recorder
 
     if tap.point == "output":
-        wrap, names = record_output, ("call", "quantized_call")
+        wrap, names = record_output, _CALLS
     elif tap.point == "input":
-        wrap, names = record_input, ("call", "quantized_call")
+        wrap, names = record_input, _CALLS
     else:
         wrap, names = record_input, ("activation",)
     with overridden(layer, {name: wrap(getattr(layer, name)) for name in names}):
@@ -261,6 +284,12 @@ def input_shape(model: keras.Model) -> tuple:
             "Expected a model with one input of shape (images, height, width, "
             f"channels). Received: model '{model.name}' with input_shape={shape}"
         )
+    inputs = getattr(model, "inputs", None)
+    if inputs and not keras.backend.is_float_dtype(inputs[0].dtype):
+        raise ValueError(
+            f"The input of the model '{model.name}' is {inputs[0].dtype}, through which there "
+            "is no gradient. Expected an input of floats: name the model behind the cast."
+        )
     return tuple(shape[1:])
 
 
@@ -278,8 +307,11 @@ def layers_in_order(model: keras.Model, image_shape: tuple) -> list[tuple[str, k
             outputs = []
             with ExitStack() as stack:
                 for path, layer in walk(model):
-                    recorder = _order_recorder(path, layer, found, outputs)
-                    stack.enter_context(overridden(layer, {"call": recorder}))
+                    methods = {
+                        name: _order_recorder(path, layer, getattr(layer, name), found, outputs)
+                        for name in _CALLS
+                    }
+                    stack.enter_context(overridden(layer, methods))
                 model(images, training=False)
             return outputs
 
@@ -290,9 +322,7 @@ def layers_in_order(model: keras.Model, image_shape: tuple) -> list[tuple[str, k
     ]
 
 
-def _order_recorder(path, layer, found, outputs):
-    call = layer.call
-
+def _order_recorder(path, layer, call, found, outputs):
     def recorder(*args, **kwargs):
         output = call(*args, **kwargs)
         if ops.is_tensor(output):
@@ -304,11 +334,13 @@ def _order_recorder(path, layer, found, outputs):
 
 
 @contextmanager
-def relaxed_activations(model: keras.Model, slope: float = 0.1):
+def relaxed_activations(model: keras.Model):
     """Lets a gradient through ReLUs where they are off, values unchanged.
 
-    Used for the warm-up of dead units. Activations given as functions of the
-    model's own `call`, rather than as layers, are not seen.
+    The gradient gains that of a softplus: the nearer to its threshold, the more.
+    A constant slope would not do, since that of a filter for edges cancels over
+    space. Used to wake units. Activations given as functions of the model's own
+    `call`, rather than as layers, are not seen.
     """
     with ExitStack() as stack:
         for _, layer in walk(model):
@@ -316,14 +348,13 @@ def relaxed_activations(model: keras.Model, slope: float = 0.1):
             function = getattr(layer, name, None)
             is_relu = function in (keras.activations.relu, keras.activations.relu6)
             if name == "call" or is_relu:
-                stack.enter_context(overridden(layer, {name: _relaxed(function, slope)}))
+                stack.enter_context(overridden(layer, {name: _relaxed(function)}))
         yield
 
 
-def _relaxed(function, slope):
+def _relaxed(function):
     def relaxed(inputs, *args, **kwargs):
-        leak = slope * inputs
-        # The value is that of the function; the gradient gains the slope.
+        leak = ops.softplus(inputs)
         return function(inputs, *args, **kwargs) + leak - ops.stop_gradient(leak)
 
     return relaxed

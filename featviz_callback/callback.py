@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import time
 import warnings
+import weakref
+from collections import Counter
 from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 
 import keras
 import numpy as np
@@ -13,16 +16,16 @@ import numpy as np
 from featviz_callback import summaries
 from featviz_callback.history import History
 from featviz_callback.objectives import Objective, default_objectives
-from featviz_callback.optimization import prepare
+from featviz_callback.optimization import check_numbers, get_values_range, prepare
 from featviz_callback.result import Result
 
 
 class FeatureVisCallback(keras.callbacks.Callback):
     """Watches what a model is learning, while `fit` runs.
 
-    Before the first epoch, and after every `freq` epochs and the last, it finds
-    the images that the objectives ask for, on the weights of that moment, and
-    writes them to TensorBoard. Start and views are the same each time: what
+    Before the first epoch, after epochs 0, `freq`, `2 * freq` and so on, and after
+    the last, it finds the images that the objectives ask for, on the weights of
+    that moment, and writes them to TensorBoard. Start and views are the same each time: what
     differs between two frames is the model. Training is not changed by it.
 
     Show every epoch with
@@ -36,7 +39,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
             spread over the depth.
         log_dir: Folder for TensorBoard; the events go to its sub-folder
             `feature_vis`.
-        freq: Epochs between two looks.
+        freq: Epochs from one look to the next.
         steps: Steps of each ascent, see `optimize`.
         values_range: Lowest and highest value of the model's input.
         image_shape: See `optimize`.
@@ -97,17 +100,25 @@ class FeatureVisCallback(keras.callbacks.Callback):
         verbose: int = 0,
     ):
         super().__init__()
-        if not isinstance(freq, int) or freq < 1:
+        if not isinstance(freq, Integral) or isinstance(freq, bool) or freq < 1:
             raise ValueError(
                 "Invalid value for argument `freq`. Expected a whole number of epochs, 1 or "
                 f"more. Received: freq={freq!r}"
             )
+        if not isinstance(log_dir, (str, os.PathLike)):
+            raise ValueError(
+                "Invalid value for argument `log_dir`. Expected a path. "
+                f"Received: log_dir={log_dir!r}"
+            )
+        check_numbers(steps, None, 0, batch_size, seed)
+        get_values_range(values_range)
         if on_error not in ("warn", "raise"):
             raise ValueError(
                 "Invalid value for argument `on_error`. Expected 'warn' or 'raise'. "
                 f"Received: on_error={on_error!r}"
             )
-        if max_overhead is not None and not 0 < max_overhead < 1:
+        is_share = isinstance(max_overhead, Real) and 0 < max_overhead < 1
+        if max_overhead is not None and not is_share:
             raise ValueError(
                 "Invalid value for argument `max_overhead`. Expected None, or a share between "
                 f"0 and 1. Received: max_overhead={max_overhead!r}"
@@ -137,6 +148,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._params = []
         self._events = None
         self._warned = False
+        self._seen_model = None
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Checks every argument against the model, and computes nothing."""
@@ -146,21 +158,26 @@ class FeatureVisCallback(keras.callbacks.Callback):
             self._prepare()
         self._events = summaries.EventFile(self.log_dir)
         self._warned = False
-        self._last_epoch = None
+        self._last_epoch = self._last_look = None
         self._began = time.perf_counter()
         self._spent = 0.0
 
     def _prepare(self):
         objectives = _as_list(self.objectives, self.model)
-        _require_distinct_names(objectives)
+        _require_names(objectives)
+        _require_model(objectives, self.model)
+        if self._seen_model is None or self._seen_model() is not self.model:
+            self._seen_model = weakref.ref(self.model)
+            self.history = History()
         self._ascents = [prepare(objective, **self._settings) for objective in objectives]
         self._params = [None] * len(objectives)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Looks at the network before it is trained."""
         if self._last_epoch is None:
-            self._last_epoch = epoch - 1
-            if self._ascents is not None and epoch - 1 not in self.history.epochs:
+            self._last_epoch = self._last_look = epoch - 1
+            seen = epoch - 1 in self.history.epochs
+            if self._ascents is not None and not seen:
                 self._look(epoch - 1)
                 # The first look compiles, which no later one does.
                 self._spent = 0.0
@@ -173,13 +190,14 @@ class FeatureVisCallback(keras.callbacks.Callback):
             self._look(epoch)
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        """Looks at the network as it is left, and writes the film strip."""
-        if self._last_epoch is not None and self._last_epoch not in self.history.epochs:
+        """Looks at the network if its last epoch was not, and writes the film strip."""
+        if self._last_epoch != self._last_look:
             self._look(self._last_epoch)
         if len(self.history):
             self._guarded(self._write_strip)
 
     def _look(self, epoch):
+        self._last_look = epoch
         self._guarded(self._look_unguarded, epoch)
 
     def _look_unguarded(self, epoch):
@@ -230,24 +248,37 @@ def _as_list(objectives, model):
         objectives = default_objectives
     if not isinstance(objectives, (Objective, list, tuple)) and callable(objectives):
         objectives = objectives(model)
-    objectives = [objectives] if isinstance(objectives, Objective) else list(objectives)
-    if not objectives:
+    if isinstance(objectives, Objective):
+        objectives = [objectives]
+    is_list = isinstance(objectives, (list, tuple)) and len(objectives) > 0
+    if not is_list or not all(isinstance(one, Objective) for one in objectives):
         raise ValueError(
-            "Invalid value for argument `objectives`. Expected at least one objective. "
+            "Invalid value for argument `objectives`. Expected an Objective, a list of at least "
+            "one, or a function of the model that returns them. "
             f"Received: objectives={objectives!r}"
         )
-    return objectives
+    return list(objectives)
 
 
-def _require_distinct_names(objectives):
-    names = [name for objective in objectives for name in objective.names]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+def _require_names(objectives):
+    names = Counter(name for objective in objectives for name in objective.names)
+    wrong = sorted(n for n, count in names.items() if count > 1 or n in summaries.RESERVED_NAMES)
+    if wrong:
         raise ValueError(
             "Invalid value for argument `objectives`. Expected a different name for each "
-            f"target, since TensorBoard tells them apart by it. Received twice: {twice}. "
-            "Give `names` to one of them."
+            "target, since TensorBoard tells them apart by it, and none of "
+            f"{summaries.RESERVED_NAMES}. Received twice, or reserved: {wrong}. Give `names`."
         )
+
+
+def _require_model(objectives, model):
+    trained = {id(variable) for variable in model.variables}
+    for objective in objectives:
+        if trained.isdisjoint(id(variable) for variable in objective.model.variables):
+            raise ValueError(
+                "Invalid value for argument `objectives`. Expected objectives of the model that "
+                f"is trained, '{model.name}', or of a part of it. Received: {objective!r}"
+            )
 
 
 def _join(results):

@@ -102,9 +102,14 @@ class History:
             Uint8 array `(height, width, 3)`.
 
         Raises:
-            ValueError: If nothing has been seen yet.
+            ValueError: If nothing has been seen yet, or `columns` is below 2.
         """
         self._require_looks()
+        if columns < 2:
+            raise ValueError(
+                "Invalid value for argument `columns`. Expected 2 or more, for the first and the "
+                f"last look. Received: columns={columns!r}"
+            )
         looks = np.unique(
             np.linspace(0, len(self) - 1, min(columns, len(self))).round().astype(int)
         )

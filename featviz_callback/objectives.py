@@ -34,12 +34,19 @@ from featviz_callback.activations import (
     find_layer,
     input_shape,
     is_softmax,
+    layers_in_order,
+    output_layer,
     output_shapes,
     record,
     tap_before_activation,
 )
 
 logger = logging.getLogger("featviz_callback")
+
+# A direction has no cosine with an activation of zero; this keeps its gradient finite.
+_TINY = 1e-12
+
+_LARGEST = float(np.finfo("float32").max)
 
 # --- how a term reads a layer: (outputs, data) -> one score an image ------------
 
@@ -89,8 +96,9 @@ class ReadDirection:
         products = ops.sum(values * vectors, axis=-1)
         if self.cossim_pow:
             squares = ops.sum(ops.square(values), axis=-1)
-            squares = squares * ops.sum(ops.square(vectors), axis=-1)
-            cosines = products * ops.rsqrt(ops.maximum(squares, 1e-12))
+            # Vectors that are gradients may be very short.
+            lengths = ops.maximum(ops.sum(ops.square(vectors), axis=-1), 1e-30)
+            cosines = products * ops.rsqrt(ops.maximum(squares, _TINY) * lengths)
             products = products * ops.maximum(cosines, 0.1) ** self.cossim_pow
         return ops.mean(ops.reshape(products, (vectors.shape[0], -1)), axis=1)
 
@@ -444,10 +452,12 @@ class Objective:
         if not _is_number(factor):
             return NotImplemented
         factor = _multiplier(factor)
-        scaled = (replace(t, multiplier=t.multiplier * factor) for t in self.terms)
+        scaled = (replace(t, multiplier=_multiplier(t.multiplier * factor)) for t in self.terms)
         return Objective(self.model, tuple(scaled))
 
     __rmul__ = __mul__
+    # An array times an objective is refused, not an array of objectives.
+    __array_ufunc__ = None
 
     def __truediv__(self, divisor) -> Objective:
         if not _is_number(divisor):
@@ -546,8 +556,6 @@ def default_objectives(model: keras.Model) -> list[Objective]:
     Raises:
         ValueError: If the model has neither.
     """
-    from featviz_callback.activations import layers_in_order
-
     order = layers_in_order(model, input_shape(model))
     convolutions = [
         (path, shape)
@@ -585,6 +593,8 @@ def _tap(model, layer, pre_activation):
     image_shape = input_shape(model)
     path, found = find_layer(model, layer)
     softmax = is_softmax(found)
+    if not softmax and pre_activation is None and is_softmax(output_layer(path, found)[1]):
+        (path, found), softmax = output_layer(path, found), True
     if softmax and pre_activation is None:
         logger.warning("The softmax of layer '%s' is taken off: the score is the logit.", path)
     if pre_activation or (softmax and pre_activation is None):
@@ -599,7 +609,11 @@ def _objective(model, read, taps, data, multiplier, names, labels):
         names = labels
     elif isinstance(names, str):
         names = [names]
-    if len(names) != len(labels) or not all(isinstance(name, str) for name in names):
+    if (
+        not _is_sequence(names)
+        or len(names) != len(labels)
+        or not all(isinstance(name, str) for name in names)
+    ):
         raise ValueError(
             f"Invalid value for argument `names`. Expected {len(labels)} strings, one a "
             f"target. Received: names={names!r}"
@@ -617,9 +631,10 @@ def _is_number(value):
 
 
 def _multiplier(value):
-    if not _is_number(value) or not math.isfinite(value):
+    if not _is_number(value) or not abs(value) <= _LARGEST:
         raise ValueError(
-            "Invalid value for argument `multiplier`. Expected a finite number. "
+            "Invalid value for argument `multiplier`. Expected a number that is finite in "
+            "float32. "
             f"Received: multiplier={value!r}"
         )
     return float(value)
@@ -644,10 +659,10 @@ def _neuron_ids(ids, shape):
         return flat, flat
     flat, labels = [], []
     for one in ids:
-        if len(one) != len(shape):
+        if not _is_sequence(one) or len(one) != len(shape):
             raise ValueError(
                 f"Invalid value for argument `neurons_ids`. Expected {len(shape)} numbers in "
-                f"each id for a layer of shape {shape}. Received: {tuple(one)}"
+                f"each id for a layer of shape {shape}. Received: {one!r}"
             )
         index = [_indices(i, n, "neurons_ids")[0] for i, n in zip(one, shape, strict=True)]
         flat.append(int(np.ravel_multi_index(index, shape)))
@@ -663,8 +678,9 @@ def _is_sequence(value):
 
 def _indices(ids, size, argument):
     """Returns a list of ints from 0 to `size - 1`."""
-    given = np.atleast_1d(np.asarray(ids))
-    has_bool = _is_sequence(ids) and any(isinstance(i, bool) for i in ids)
+    flat = ids if _is_sequence(ids) else [ids]
+    given = np.asarray(flat) if all(_is_number(i) for i in flat) else np.array([])
+    has_bool = any(isinstance(i, (bool, np.bool_)) for i in flat)
     if given.ndim != 1 or not len(given) or given.dtype.kind not in "iu" or has_bool:
         raise ValueError(
             f"Invalid value for argument `{argument}`. Expected an int, or a sequence of at "

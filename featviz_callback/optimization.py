@@ -12,6 +12,7 @@ of the same layer or another seed compiles nothing.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import weakref
@@ -21,6 +22,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
+from types import FunctionType, MethodType
 
 import keras
 import numpy as np
@@ -108,8 +110,10 @@ def optimize(
         steps: Steps of the ascent, 1 or more. 16 to 32 show what a unit wants, 128
             or more give a picture to consider.
         optimizer: A Keras optimizer or its name. It is copied, never changed, and
-            can be used again. Default: the gradient of each image divided by its
-            root mean square, with momentum, at a rate that follows from `steps`.
+            can be used again. One that looks at all parameters together, as
+            `clipnorm` does, makes images depend on each other. Default: the
+            gradient of each image divided by its root mean square, with momentum,
+            at a rate that follows from `steps`.
         parameterization: `"fourier"`, `"pixel"`, or an object with the methods
             described in `featviz_callback.parameterizations`.
         transformations: `"standard"`, `None`, or a sequence of what is described
@@ -195,8 +199,9 @@ def prepare(
             "Invalid value for argument `objective`. Expected an Objective, such as "
             f"Objective.neuron(model, layer, ids). Received: objective={objective!r}"
         )
+    check_numbers(steps, save_every, warmup_steps, batch_size, seed)
     image_shape, view_shape = _shapes(objective, image_shape)
-    limit = _whole("batch_size", batch_size, 1, or_none=True) or _LARGEST_BATCH
+    limit = batch_size or _LARGEST_BATCH
     plan = _Plan(
         reads=objective.program,
         # Equal chunks: the last one is padded the least.
@@ -206,15 +211,11 @@ def prepare(
         parameterization=parameterizations.get(parameterization, image_shape),
         transformations=transformations_module.get(transformations, image_shape),
         regularizers=_get_regularizers(regularizers),
-        values_range=_get_values_range(values_range),
+        values_range=get_values_range(values_range),
         optimizer=_get_optimizer(optimizer),
     )
-    schedule = _Schedule(
-        steps=_whole("steps", steps, 1),
-        warmup_steps=_whole("warmup_steps", warmup_steps, 0),
-        save_every=_whole("save_every", save_every, 1, or_none=True),
-    )
-    return Ascent(objective, plan, schedule, _whole("seed", seed, 0))
+    _require_hashable(plan)
+    return Ascent(objective, plan, _Schedule(steps, warmup_steps, save_every), seed)
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,25 @@ class Ascent:
             name: np.concatenate([part[name] for part in parts], axis=1)[:, :count]
             for name in parts[0]
         }
+        self._wake(joined, start)
         return _result(joined, self), joined["params"][0]
+
+    def _wake(self, joined, start):
+        """Tries once more, with relaxed ReLUs for most steps, where nothing ever moved.
+
+        A unit that is off on every view of the start need not be dead.
+        """
+        asleep = np.flatnonzero((joined["gradients"] == 0).all(0))
+        warmup_steps = self.schedule.steps * 3 // 4
+        if self.schedule.warmup_steps or not warmup_steps:
+            return
+        second = replace(self, schedule=replace(self.schedule, warmup_steps=warmup_steps))
+        for first in range(0, len(asleep), self.plan.batch):
+            some = asleep[first : first + self.plan.batch]
+            part = _ascend(second, np.resize(some, self.plan.batch), start, None)
+            part["gradients"][:warmup_steps] = 0
+            for name, values in part.items():
+                joined[name][:, some] = values[:, : len(some)]
 
 
 # --- one chunk of images -------------------------------------------------------------
@@ -285,6 +304,8 @@ class Chunk:
         self.generators = [generators[i] for i in targets]
         terms = keras.tree.map_structure(lambda rows: rows[targets], ascent.objective.data())
         self.terms = keras.tree.map_structure(ops.convert_to_tensor, terms)
+        multipliers = [abs(term.multiplier) for term in ascent.objective.terms]
+        self.scale = _tensor(max(multipliers) or 1.0)
         drawn = [plan.parameterization.init(g, plan.image_shape) for g in self.generators]
         self.params = ops.convert_to_tensor(np.stack(drawn) if start is None else start[targets])
         self.state = self.program.initial_state(self.params, plan.optimizer)
@@ -328,18 +349,21 @@ class Chunk:
     def _data(self, view, number, ahead):
         settings = recipe(self.ascent.schedule.steps, number)
         settings = {name: _tensor(value) for name, value in settings.items()}
+        settings["scale"] = self.scale
         return {"terms": self.terms, "view": view, "ahead": ahead} | settings
 
 
 def _ascend(ascent, targets, start, progress_bar):
     """Runs all steps for some targets; everything returned has targets as axis 1."""
     chunk = Chunk(ascent, targets, start)
+    frame_steps = set(ascent.schedule.frame_steps)
     frames, seen = [], []
     for number in range(ascent.schedule.steps):
         seen.append(chunk.step(number))
-        if number + 1 in ascent.schedule.frame_steps:
+        if number + 1 in frame_steps:
             frames.append(chunk.images())
-        progress_bar.add(1)
+        if progress_bar is not None:
+            progress_bar.add(1)
     history, gradients = (
         np.stack(list(map(ops.convert_to_numpy, s))) for s in zip(*seen, strict=True)
     )
@@ -455,8 +479,10 @@ class _Program:
         target = scores
         if self.plan.regularizers:
             whole = self.images(params)
-            target = scores - sum(r(whole) for r in self.plan.regularizers)
-        return target, scores
+            target = scores - sum(_penalty(r, whole) for r in self.plan.regularizers)
+        # The gradient that goes through the model is that of a score near one,
+        # whatever the multipliers: half precision has few exponents.
+        return target / data["scale"], scores
 
     def _update(self, params, gradient, state, data):
         """New parameters and state, and each image's root mean square gradient."""
@@ -471,11 +497,22 @@ class _Program:
             lengths = ops.where(sizes > 0, sizes, 1.0)
             params, state = _momentum_step(params, gradient, state, data["rate"], factors, lengths)
         else:
+            gradient = -gradient * data["scale"]
             params, state = self._backend.apply_optimizer(
-                self._optimizer, self._variable, params, -gradient, state
+                self._optimizer, self._variable, params, gradient, state
             )
         params = self.plan.parameterization.project(params, self.plan.image_shape)
         return params, state, ops.reshape(sizes, (-1,))
+
+
+def _penalty(regularizer, images):
+    penalty = regularizer(images)
+    if tuple(penalty.shape) != (images.shape[0],):
+        raise ValueError(
+            "A regularizer must return one penalty an image. Expected shape "
+            f"({images.shape[0]},). Received: {tuple(penalty.shape)} from {regularizer!r}"
+        )
+    return penalty
 
 
 def _root_mean_squares(gradient, factors):
@@ -522,13 +559,36 @@ def _program(model, plan):
     return kept[key]
 
 
+@dataclass(frozen=True)
+class _Same:
+    """Something compared by identity, and kept so that no other takes its identity."""
+
+    thing: object
+
+    def __eq__(self, other):
+        return self.thing is other.thing
+
+    def __hash__(self):
+        return id(self.thing)
+
+
 def _fingerprint(model):
-    """Changes with the model's layers, variables, activations and precision."""
+    """Changes with the model's layers, variables, and what Python knows of them."""
     layers = [
-        (path, id(layer), id(getattr(layer, "activation", None)), layer.dtype_policy.name)
+        (path, _Same(layer), _settings(layer), layer.dtype_policy.name)
         for path, layer in activations.walk(model)
     ]
-    return tuple(layers), tuple(id(v) for v in model.variables)
+    return tuple(layers), tuple(_Same(variable) for variable in model.variables)
+
+
+def _settings(layer):
+    """A layer's own numbers, words and functions, which a program takes for fixed."""
+    plain = (bool, int, float, str, tuple, FunctionType, MethodType, keras.layers.Layer)
+    return frozenset(
+        (name, repr(value) if isinstance(value, (float, tuple)) else value)
+        for name, value in vars(layer).items()
+        if not name.startswith("_") and isinstance(value, plain)
+    )
 
 
 def _still_grid(generator, views, image_size, view_size):
@@ -569,7 +629,7 @@ class _Optimizer:
     config: dict = field(compare=False)
 
     def build_for(self, variable):
-        optimizer = self.kind.from_config(self.config)
+        optimizer = self.kind.from_config(copy.deepcopy(self.config))
         optimizer.build([variable])
         return optimizer
 
@@ -593,18 +653,51 @@ def _get_optimizer(optimizer):
 
 def _whole(name, value, lowest, or_none=False):
     if value is None and or_none:
-        return None
+        return
     if not isinstance(value, Integral) or isinstance(value, bool) or value < lowest:
         raise ValueError(
             f"Invalid value for argument `{name}`. Expected a whole number, {lowest} or more"
             f"{', or None' if or_none else ''}. Received: {name}={value!r}"
         )
-    return int(value)
 
 
-def _get_values_range(values_range):
+def _require_hashable(plan):
+    for part in (plan.parameterization, *plan.transformations, *plan.regularizers, *plan.reads):
+        try:
+            hash(part)
+        except TypeError as error:
+            raise ValueError(
+                "What an ascent is made of must be comparable by value, so that it is compiled "
+                "once. Expected a function or a frozen dataclass of numbers and tuples. "
+                f"Received: {part!r} ({error})"
+            ) from error
+
+
+def check_numbers(
+    steps: int, save_every: int | None, warmup_steps: int, batch_size: int | None, seed: int
+) -> None:
+    """Checks those arguments of `optimize` that are whole numbers.
+
+    Raises:
+        ValueError: If one of them is not, or too low.
+    """
+    _whole("steps", steps, 1)
+    _whole("save_every", save_every, 1, or_none=True)
+    _whole("warmup_steps", warmup_steps, 0)
+    _whole("batch_size", batch_size, 1, or_none=True)
+    _whole("seed", seed, 0)
+
+
+def get_values_range(values_range: tuple[float, float]) -> tuple[float, float]:
+    """Returns the range as two floats.
+
+    Raises:
+        ValueError: If it is not two finite numbers in order.
+    """
     try:
-        low, high = map(float, values_range)
+        low, high = (
+            float(value) if isinstance(value, Real) else math.nan for value in values_range
+        )
     except (TypeError, ValueError):
         low = high = math.nan
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
@@ -633,7 +726,7 @@ def _shapes(objective, image_shape):
     """Shapes of the image that is optimised and of the view that the model sees."""
     expected = activations.input_shape(objective.model)
     given = expected if image_shape is None else image_shape
-    given = tuple(given) if isinstance(given, (list, tuple)) else (given,)
+    given = tuple(given) if isinstance(given, (list, tuple, np.ndarray)) else (given,)
     if len(given) == 2:
         given = (*given, expected[2])
     whole = all(isinstance(n, Integral) and n > 0 for n in given)

@@ -57,6 +57,9 @@ class Pixel:
     start: float = 0.01
     mean: float | tuple[float, ...] = 0.5
 
+    def __post_init__(self):
+        _check(self)
+
     def init(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
         """Draws one image's parameters, float32 `(channels, height, width)`."""
         height, width, channels = shape
@@ -117,6 +120,11 @@ class Fourier:
     contrast: float = 1.5
     start: float = 0.05
     mean: float | tuple[float, ...] = 0.5
+
+    def __post_init__(self):
+        _check(self)
+        _require(self, "detail", 0 < self.detail <= 1, "above 0, up to 1")
+        _require(self, "window", self.window is None or self.window > 0, "above 0, or None")
 
     def init(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
         """Draws one image's parameters, `(channels, row and column functions)`."""
@@ -219,6 +227,25 @@ def get(parameterization: str | object, shape: tuple) -> object:
             f"Received: parameterization={parameterization!r}"
         )
     return parameterization
+
+
+def _check(self):
+    # Lists and arrays become tuples: a parameterization is compared by value.
+    mean = self.mean if np.ndim(self.mean) == 0 else tuple(map(float, self.mean))
+    object.__setattr__(self, "mean", mean)
+    _require(
+        self, "mean", np.all((np.asarray(mean) > 0) & (np.asarray(mean) < 1)), "between 0 and 1"
+    )
+    _require(self, "contrast", self.contrast > 0, "above 0")
+    _require(self, "start", self.start >= 0, "0 or more")
+
+
+def _require(self, name, holds, expected):
+    if not holds:
+        raise ValueError(
+            f"Invalid value for argument `{name}`. Expected {expected}. "
+            f"Received: {name}={getattr(self, name)!r}"
+        )
 
 
 def _correlate_colors(coefficients):

@@ -20,12 +20,14 @@ class Result:
         images: Float32 array `(targets, height, width, channels)` in `values_range`.
         names: One name a target.
         scores: Float32 array `(targets,)`: the score of each final image, with no
-            random view.
+            random view. An image of another size than the model's input is scored
+            as a whole, resampled to that size.
         history: Float32 array `(steps, targets)`: the score that the ascent saw at
             each step, before its update.
         status: For each target `"ok"`; `"dead"`, no gradient reached the image at
-            any step; `"saturated"`, half of its values stand at an end of the
-            range; or `"nan"`, a score or gradient was not a finite number.
+            any step, not even on a second try that began with relaxed ReLUs;
+            `"saturated"`, half of its values stand at an end of the range; or
+            `"nan"`, a score or gradient was not a finite number.
         values_range: Lowest and highest value of an image.
         frames: Float32 array `(frames, targets, height, width, channels)` of the
             ascent on its way, where `save_every` asked for them, else `None`.
@@ -60,7 +62,8 @@ class Result:
         """
         if os.fspath(path).lower().endswith(".npz"):
             arrays = {k: v for k, v in vars(self).items() if v is not None}
-            np.savez_compressed(path, **arrays)
+            with open(path, "wb") as file:
+                np.savez_compressed(file, **arrays)
         else:
             pictures.to_pillow(self.sheet()).save(path)
 

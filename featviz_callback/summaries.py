@@ -40,6 +40,8 @@ SCORE_TAG = "feature_vis_score/{}"
 DRIFT_TAG = "feature_vis_drift/{}"
 SECONDS_TAG = "feature_vis/seconds"
 EVOLUTION_TAG = "feature_vis/evolution"
+# An objective of such a name would share a tag with one of the above.
+RESERVED_NAMES = ("seconds", "evolution")
 
 
 class EventFile:

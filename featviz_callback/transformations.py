@@ -10,7 +10,8 @@ There are three kinds, and a sequence may mix them:
 * one that changes values (`Rotate`, `Blur`, `Noise`): `sample(rng, shape)` draws
   an array for one image on the host, `apply(images, draws)` uses a batch of them;
 * any function of a batch of images `(images, height, width, channels)`, with
-  values in the model's range, that returns such a batch.
+  values in the model's range, that returns such a batch. What is random in it is
+  drawn once, when the program is compiled: to draw at each step, `sample` it.
 
 All randomness is drawn on the host from a `numpy.random.Generator` of the run:
 the same seed gives the same views on every backend, and no other random state
@@ -24,6 +25,9 @@ import numpy as np
 from keras import ops
 
 from featviz_callback import sampling
+
+# A Gaussian of this width leaves an image as it is.
+_SHARPEST = 0.05
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,20 @@ class Jitter:
 
     share: float = 0.07
 
+    def __post_init__(self):
+        _require("share", self.share, self.share >= 0, "0 or more")
+
     def move(self, rng: np.random.Generator, rows, columns):
         """Returns the positions `(views, height)` and `(views, width)` of shifted views."""
-        # Whole pixels: a fractional shift would blur what it moves.
-        reach = [round(self.share * axis.shape[-1]) for axis in (rows, columns)]
-        down, right = (rng.integers(-r, r + 1, _one_a_view(rows)) for r in reach)
-        return rows + down, columns + right
+        return tuple(self._shift(rng, positions) for positions in (rows, columns))
+
+    def _shift(self, rng, positions):
+        size = positions.shape[-1]
+        # Whole pixels of the view: a fractional shift would blur what it moves.
+        reach = round(self.share * size)
+        shifts = rng.integers(-reach, reach + 1, _one_a_view(positions))
+        pixel = (positions[..., -1:] - positions[..., :1]) / max(size - 1, 1)
+        return positions + shifts * pixel
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,9 @@ class Scale:
 
     low: float = 0.9
     high: float = 1.1
+
+    def __post_init__(self):
+        _require("low", self.low, 0 < self.low <= self.high, "above 0, and at most `high`")
 
     def move(self, rng: np.random.Generator, rows, columns):
         """Returns the positions `(views, height)` and `(views, width)` of zoomed views."""
@@ -121,14 +136,17 @@ class Blur:
     """Blurs every channel with a Gaussian of random width.
 
     Args:
-        sigma: Largest standard deviation, in pixels. Positive.
+        sigma: Largest standard deviation, in pixels. 0.05 or more.
     """
 
     sigma: float = 1.0
 
+    def __post_init__(self):
+        _require("sigma", self.sigma, self.sigma >= _SHARPEST, f"{_SHARPEST} or more")
+
     def sample(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
         """Draws one standard deviation in pixels."""
-        return np.asarray(rng.uniform(0.05, self.sigma))
+        return np.asarray(rng.uniform(_SHARPEST, self.sigma))
 
     def apply(self, images, sigmas):
         """Blurs a batch `(images, height, width, channels)` by `(images,)`."""
@@ -188,8 +206,8 @@ def get(transformations: str | object | None, shape: tuple) -> tuple:
     if not isinstance(transformations, (list, tuple)):
         transformations = (transformations,)
     for one in transformations:
-        moves, changes = hasattr(one, "move"), hasattr(one, "apply")
-        if not (moves or changes or callable(one)):
+        is_kind = hasattr(one, "move") or (hasattr(one, "apply") and hasattr(one, "sample"))
+        if isinstance(one, type) or not (is_kind or callable(one)):
             raise ValueError(
                 "Invalid value for argument `transformations`. Expected 'standard', "
                 "None, or a sequence of transformations or functions of a batch of "
@@ -241,8 +259,21 @@ def apply(transformations: tuple, images, values: tuple):
     """Applies what the grid has not already done to a rendered batch."""
     values = iter(values)
     for one in _split(transformations)[1]:
+        before = images.shape
         images = one.apply(images, next(values)) if hasattr(one, "sample") else one(images)
+        if len(images.shape) != 4 or images.shape[0] != before[0]:
+            raise ValueError(
+                "A transformation must return as many images as it gets. Expected shape "
+                f"{tuple(before)}. Received: {tuple(images.shape)} from {one!r}"
+            )
     return images
+
+
+def _require(name, value, holds, expected):
+    if not holds:
+        raise ValueError(
+            f"Invalid value for argument `{name}`. Expected {expected}. Received: {name}={value!r}"
+        )
 
 
 def _one_a_view(positions):

@@ -428,3 +428,52 @@ def test_a_folder_that_vanishes_does_not_end_training(model, watch, tmp_path):
         history = train(model, watch(one_neuron, on_error="warn"), Vanish(), epochs=4)
     assert len(history.history["loss"]) == 4
     assert len([w for w in caught if "FeatureVisCallback" in str(w.message)]) == 1
+
+
+# --- what a long-lived callback has to tell apart ---------------------------------------
+
+
+def test_the_last_epoch_of_each_fit_is_looked_at(model, watch):
+    callback = watch(neurons(model), freq=5)
+    train(model, callback, epochs=3)
+    train(model, callback, epochs=3)
+    assert callback.history.epochs.tolist() == [-1, 0, 2, 0, 2]
+
+
+def test_another_model_of_the_same_names_begins_a_new_history(model, watch):
+    callback = watch(neurons)
+    train(model, callback, epochs=2)
+    train(compiled(make_small_model(seed=1)), callback, epochs=1)
+    assert callback.history.epochs.tolist() == [-1, 0]
+    assert np.isnan(callback.history.drift[0]).all()
+
+
+def test_objectives_of_a_model_that_is_not_trained_are_refused(model, watch):
+    with pytest.raises(ValueError, match="of the model that is trained"):
+        train(model, watch(neurons(make_small_model())))
+
+
+@pytest.mark.parametrize("name", ["seconds", "evolution"])
+def test_names_of_other_tags_are_refused(name, model, watch):
+    with pytest.raises(ValueError, match="reserved"):
+        train(model, watch(Objective.neuron(model, "logits", 0, names=name)))
+
+
+@pytest.mark.parametrize("objectives", [5, ["logits"], []])
+def test_what_is_no_objective_is_refused(objectives, model, watch):
+    with pytest.raises(ValueError, match="`objectives`"):
+        train(model, watch(objectives))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"log_dir": None}, {"freq": True}, {"max_overhead": "a"}, {"steps": 1.5}]
+)
+def test_what_no_model_could_make_right_is_refused_when_the_callback_is_made(settings):
+    with pytest.raises(ValueError, match="Invalid value for argument"):
+        FeatureVisCallback(**settings)
+
+
+def test_freq_may_be_a_number_of_numpys(model, watch):
+    callback = watch(neurons(model), freq=np.int64(2))
+    train(model, callback, epochs=3)
+    assert callback.history.epochs.tolist() == [-1, 0, 2]

@@ -549,3 +549,61 @@ def test_default_objectives_are_output_units_and_spread_out_channels():
 def test_default_objectives_need_something_to_watch():
     with pytest.raises(ValueError, match="Nothing to watch"):
         default_objectives(sequential(layers.MaxPooling2D(2), shape=(4, 4, 1)))
+
+
+# --- what could be mistaken for something else ------------------------------------------
+
+
+class Twins(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.blocks = [layers.Conv2D(2, 3, name="twin") for _ in range(2)]
+
+    def call(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+@pytest.mark.parametrize("find", [lambda m: "twin", lambda m: m.blocks[1]])
+def test_two_layers_of_one_name_are_refused(find):
+    model = Twins()
+    model.build((None, 12, 10, 1))
+    with pytest.raises(ValueError, match="2 layers at the path 'twin'"):
+        Objective.channel(model, find(model), 0)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        [layers.Dense(3, activation=keras.ops.softmax, name="out")],
+        [layers.Dense(3, activation=layers.Softmax(), name="out")],
+        [keras.Sequential([layers.Dense(3, activation="softmax", name="inner")], name="out")],
+    ],
+    ids=["function", "layer", "nested"],
+)
+def test_a_softmax_is_seen_in_whatever_form(head):
+    model = keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten(), *head])
+    images = np.random.default_rng(0).normal(size=(5, 4, 4, 1)).astype("float32")
+    dense = head[0].layers[0] if isinstance(head[0], keras.Model) else head[0]
+    kernel, bias = (np.asarray(w) for w in dense.get_weights())
+    expected = (images.reshape(5, -1) @ kernel + bias)[:, 1]
+    scores = Objective.neuron(model, "out", 1).score(images)
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [1e-8, 1.0, 1e8])
+def test_the_cosine_of_a_direction_does_not_depend_on_its_length(length, small_model, images):
+    vector = np.array([1.0, -2.0, 0.5, 3.0, 0.0, 1.0])
+    long, unit = (
+        Objective.direction(small_model, "conv2", v).score(images)
+        for v in (length * vector, vector)
+    )
+    np.testing.assert_allclose(long / length, unit, rtol=1e-4)
+
+
+@pytest.mark.parametrize("factor", [1e39, float("inf"), float("nan")])
+def test_a_product_of_multipliers_stays_finite(factor, small_model):
+    objective = 1e10 * Objective.neuron(small_model, "logits", 0)
+    with pytest.raises(ValueError, match="`multiplier`"):
+        factor * objective

@@ -473,15 +473,18 @@ def test_before_its_activation_the_same_unit_is_alive():
     assert result.scores[0] > result.history[0, 0]
 
 
-def test_a_warm_up_wakes_a_sleeping_unit():
-    settings = {"steps": 30, "transformations": None, "optimizer": keras.optimizers.SGD(30.0)}
-    objective = Objective.channel(sleeper(-2.6), "conv", 0)
-    still = {"parameterization": Pixel(start=0.0, contrast=math.inf, mean=0.5)}
-    asleep, awake = (optimize(objective, warmup_steps=n, **settings, **still) for n in (0, 10))
-    assert asleep.status == ["dead"]
-    assert awake.status[0] != "dead"
-    assert asleep.scores[0] == 0
-    assert awake.scores[0] > 0.1
+@pytest.mark.parametrize("warmup_steps", [0, 10], ids=["second try", "warm-up"])
+def test_a_sleeping_unit_is_woken(warmup_steps):
+    result = optimize(
+        Objective.channel(sleeper(-2.6), "conv", 0),
+        steps=30,
+        transformations=None,
+        optimizer=keras.optimizers.SGD(30.0),
+        parameterization=Pixel(start=0.0, contrast=math.inf, mean=0.5),
+        warmup_steps=warmup_steps,
+    )
+    assert result.status[0] != "dead"
+    assert result.scores[0] > 0.1
 
 
 def test_weights_that_are_no_numbers_are_said(neurons, small_model):
@@ -651,3 +654,73 @@ def test_random_images_are_not_what_is_asked_of_the_ascent(neurons):
     for i in range(4):
         one = Objective.neuron(neurons.model, "logits", i)
         assert result.scores[i] > one.score(random_images(100, 12, 10, 1)).max()
+
+
+class Unhashable(Pixel):
+    __hash__ = None
+
+
+# --- what a kept program must not take for granted ----------------------------------------
+
+
+def scores_as_they_are(objective):
+    """Scores of an ascent's images, by the ascent and by a plain call."""
+    result = optimize(objective, steps=1, transformations=None)
+    return result.scores, objective.score(result.images)
+
+
+def test_a_program_notices_that_an_activation_was_replaced(small_model):
+    layer = small_model.get_layer("conv1")
+    for factor in range(1, 6):
+        layer.activation = lambda x, factor=float(factor): factor * x
+        ours, expected = scores_as_they_are(Objective.channel(small_model, "conv1", 0))
+        np.testing.assert_allclose(ours, expected, rtol=1e-4)
+
+
+def test_a_program_notices_that_a_setting_of_a_layer_changed():
+    leaky = layers.LeakyReLU(negative_slope=0.1, name="leaky")
+    model = sequential(layers.Conv2D(2, 3), leaky)
+    for slope in (0.1, 5.0):
+        leaky.negative_slope = slope
+        ours, expected = scores_as_they_are(-Objective.channel(model, "leaky", 0))
+        np.testing.assert_allclose(ours, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("factor", [1e-20, 1e-6, 1e6, 1e20])
+def test_a_multiplier_changes_the_score_and_not_the_picture(factor, small_model):
+    objective = Objective.neuron(small_model, "logits", [0, 1])
+    plain, scaled = (optimize(o, steps=4) for o in (objective, factor * objective))
+    assert scaled.status == ["ok", "ok"]
+    np.testing.assert_allclose(scaled.images, plain.images, atol=1e-4)
+    np.testing.assert_allclose(scaled.scores / factor, plain.scores, rtol=1e-3)
+
+
+def test_a_unit_that_is_off_at_the_start_is_not_called_dead():
+    # Off on grey, on where an image is bright in one place and dark in the next.
+    model = sequential(layers.Conv2D(1, (1, 2), activation="relu", name="edge"))
+    model.get_layer("edge").set_weights(
+        [np.array([3.0, -3.0]).reshape(1, 2, 1, 1), np.array([-0.5])]
+    )
+    result = optimize(Objective.channel(model, "edge", 0), steps=16)
+    assert result.status == ["ok"]
+    assert result.scores[0] > 0.01
+
+
+@pytest.mark.parametrize(
+    ("settings", "argument"),
+    [
+        ({"regularizers": [lambda x: keras.ops.sum(x)]}, "one penalty an image"),
+        ({"parameterization": Unhashable()}, "comparable by value"),
+        ({"values_range": "01"}, "`values_range`"),
+    ],
+)
+def test_parts_of_the_wrong_kind_are_refused(settings, argument, small_model):
+    with pytest.raises(ValueError, match=argument):
+        optimize(Objective.neuron(small_model, "logits", 0), steps=1, **settings)
+
+
+def test_an_optimizer_may_hold_another(small_model):
+    inner = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1))
+    objective = Objective.neuron(small_model, "logits", 0)
+    first, second = (optimize(objective, steps=2, optimizer=inner) for _ in range(2))
+    np.testing.assert_array_equal(first.images, second.images)

@@ -237,3 +237,17 @@ def test_an_unknown_parameterization_is_refused_with_the_known_ones(unknown):
 def test_photographs_get_a_quiet_ground_and_small_images_do_not():
     assert parameterizations.get("fourier", (224, 200, 3)).window is not None
     assert parameterizations.get("fourier", (28, 28, 1)).window is None
+
+
+@pytest.mark.parametrize(
+    "settings", [{"mean": 0.0}, {"mean": (0.5, 1.0)}, {"contrast": -1}, {"start": -0.1}]
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_impossible_settings_are_refused(kind, settings):
+    with pytest.raises(ValueError, match=f"`{next(iter(settings))}`"):
+        kind(**settings)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mean_for_each_channel_may_be_a_list(kind):
+    assert kind(mean=[0.2, 0.4]) == kind(mean=np.array([0.2, 0.4])) == kind(mean=(0.2, 0.4))

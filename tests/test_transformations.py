@@ -254,3 +254,25 @@ def test_transformations_are_equal_by_value(one):
     assert dataclasses.replace(one) == one
     assert hash(dataclasses.replace(one)) == hash(one)
     assert all(one != other for other in ALL if other is not one)
+
+
+def test_jitter_moves_an_enlarged_image_by_the_same_share():
+    rows, columns = (np.tile(sampling.whole_grid(10, 100), (500, 1)) for _ in range(2))
+    moved, _ = Jitter(0.1).move(np.random.default_rng(0), rows, columns)
+    shifts = np.abs((moved - rows)[:, 0])
+    assert 0.9 < shifts.max() <= 1.0
+
+
+def test_a_function_may_not_change_the_number_of_images():
+    doubled = (lambda images: keras.ops.concatenate([images, images]),)
+    with pytest.raises(ValueError, match="as many images"):
+        transformations.apply(doubled, tensor(random_images(2, 4, 4, 1)), ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [(Jitter, {"share": -0.1}), (Scale, {"low": 0}), (Scale, {"low": 2}), (Blur, {"sigma": 0})],
+)
+def test_impossible_settings_are_refused(kind, settings):
+    with pytest.raises(ValueError, match=f"`{next(iter(settings))}`"):
+        kind(**settings)
