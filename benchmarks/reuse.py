@@ -108,7 +108,7 @@ def main():
         Objective.channel(model, arguments.channels_layer, np.arange(count) % channels)
         for count in (64, 512)
     )
-    optimize(few, steps=1, batch_size=64)
+    optimize(few, steps=4, batch_size=64)
     few_seconds = seconds_of(lambda: optimize(few, steps=4, batch_size=64))
     few_peak = peak_mebibytes()
     many_seconds = seconds_of(lambda: optimize(many, steps=4, batch_size=64))

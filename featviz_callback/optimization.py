@@ -240,14 +240,11 @@ class Ascent:
         count, batch = len(self.objective), self.plan.batch
         firsts = range(0, count, batch)
         progress_bar = keras.utils.Progbar(self.schedule.steps * len(firsts), verbose=verbose)
-        parts = [
-            _ascend(self, np.arange(first, first + batch) % count, start, progress_bar)
-            for first in firsts
-        ]
-        joined = {
-            name: np.concatenate([part[name] for part in parts], axis=1)[:, :count]
-            for name in parts[0]
-        }
+        joined = {}
+        for first in firsts:
+            targets = np.arange(first, first + batch)
+            part = _ascend(self, targets % count, start, progress_bar)
+            _keep(joined, part, targets[targets < count], count)
         self._wake(joined, start)
         return _result(joined, self), joined["params"][0]
 
@@ -265,8 +262,15 @@ class Ascent:
             some = asleep[first : first + self.plan.batch]
             part = _ascend(second, np.resize(some, self.plan.batch), start, None)
             part["gradients"][:warmup_steps] = 0
-            for name, values in part.items():
-                joined[name][:, some] = values[:, : len(some)]
+            _keep(joined, part, some, len(self.objective))
+
+
+def _keep(joined, part, targets, count):
+    """Puts what one chunk gave where it belongs: targets are axis 1."""
+    for name, values in part.items():
+        if name not in joined:
+            joined[name] = np.empty((len(values), count, *values.shape[2:]), values.dtype)
+        joined[name][:, targets] = values[:, : len(targets)]
 
 
 # --- one chunk of images -------------------------------------------------------------
