@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 
+# They import a framework each, not all of which need be installed, and have no examples.
+collect_ignore_glob = ["featviz_callback/backend/*"]
+
 
 @pytest.fixture(autouse=True)
 def _doctest_names(doctest_namespace, tmp_path):

@@ -80,6 +80,7 @@ def main():
             Objective.channel(model, "conv1", [1, 4, 5]),
         ],
         log_dir=arguments.log_dir,
+        probe_data=images[:1000],
     )
     model.fit(
         images[:9000],

@@ -8,12 +8,13 @@ import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 
 import keras
 import numpy as np
 
-from featviz_callback import summaries
+from featviz_callback import parameterizations, summaries
 from featviz_callback.history import History
 from featviz_callback.objectives import Objective, default_objectives
 from featviz_callback.optimization import check_numbers, get_values_range, prepare
@@ -50,6 +51,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
         seed: Seed of the start and of all views, an int.
         warm_start: Whether each look starts from the images of the last one. It
             excites more in as many steps, and hides change.
+        probe_data: Real inputs, an array `(images, height, width, channels)` in
+            `values_range`. Their mean colour becomes the ground of the pictures,
+            which then look more like the data.
         max_overhead: Skips looks that would take the share of the time since
             training began above this, such as 0.05. The first look, which
             compiles, and the last one are always taken.
@@ -94,6 +98,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         optimizer: keras.optimizers.Optimizer | str | None = None,
         seed: int = 0,
         warm_start: bool = False,
+        probe_data: np.ndarray | None = None,
         max_overhead: float | None = None,
         batch_size: int | None = None,
         on_error: str = "warn",
@@ -112,6 +117,11 @@ class FeatureVisCallback(keras.callbacks.Callback):
             )
         check_numbers(steps, None, 0, batch_size, seed)
         get_values_range(values_range)
+        if probe_data is not None and parameterization != "fourier":
+            raise ValueError(
+                "Invalid value for argument `probe_data`. Expected None, or the parameterization "
+                f"'fourier' with it. Received: parameterization={parameterization!r}"
+            )
         if on_error not in ("warn", "raise"):
             raise ValueError(
                 "Invalid value for argument `on_error`. Expected 'warn' or 'raise'. "
@@ -127,6 +137,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self.log_dir = log_dir
         self.freq = freq
         self.warm_start = warm_start
+        self.probe_data = probe_data
         self.max_overhead = max_overhead
         self.on_error = on_error
         self.verbose = verbose
@@ -169,8 +180,18 @@ class FeatureVisCallback(keras.callbacks.Callback):
         if self._seen_model is None or self._seen_model() is not self.model:
             self._seen_model = weakref.ref(self.model)
             self.history = History()
-        self._ascents = [prepare(objective, **self._settings) for objective in objectives]
+        self._ascents = [self._prepare_one(objective) for objective in objectives]
         self._params = [None] * len(objectives)
+
+    def _prepare_one(self, objective):
+        ascent = prepare(objective, **self._settings)
+        if self.probe_data is None:
+            return ascent
+        plan = ascent.plan
+        like_data = parameterizations.like_data(
+            self.probe_data, plan.values_range, plan.image_shape
+        )
+        return replace(ascent, plan=replace(plan, parameterization=like_data))
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Looks at the network before it is trained."""

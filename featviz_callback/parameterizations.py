@@ -18,7 +18,7 @@ same parameters are the same picture. Anything with these three methods, equal
 and hashable by value, can be passed as `parameterization`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from keras import ops
@@ -208,6 +208,28 @@ def standard(shape: tuple) -> Fourier:
     if sampling.is_small(shape):
         return Fourier(detail=1.0, window=None, contrast=2.0)
     return Fourier()
+
+
+def like_data(images: np.ndarray, values_range: tuple[float, float], shape: tuple) -> Fourier:
+    """The default, on a ground of the mean colour of real images.
+
+    Args:
+        images: Array `(images, height, width, channels)` in `values_range`.
+        values_range: Lowest and highest value of an image.
+        shape: `(height, width, channels)` of the image to be made.
+
+    Raises:
+        ValueError: If the images are not finite, or of other channels.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[-1] != shape[2] or not np.isfinite(images).all():
+        raise ValueError(
+            "Invalid value for argument `probe_data`. Expected a finite array (images, height, "
+            f"width, {shape[2]}). Received: an array of shape {images.shape}"
+        )
+    low, high = values_range
+    mean = (images.mean((0, 1, 2), dtype="float64") - low) / (high - low)
+    return replace(standard(shape), mean=tuple(np.clip(mean, 0.02, 0.98)))
 
 
 def get(parameterization: str | object, shape: tuple) -> object:

@@ -477,3 +477,16 @@ def test_freq_may_be_a_number_of_numpys(model, watch):
     callback = watch(neurons(model), freq=np.int64(2))
     train(model, callback, epochs=3)
     assert callback.history.epochs.tolist() == [-1, 0, 2]
+
+
+def test_pictures_stand_on_the_ground_of_real_images(model, watch):
+    dead = Objective.custom(model, "conv1", lambda x: 0.0 * keras.ops.mean(x, (1, 2, 3)))
+    callback = watch(dead, probe_data=np.full((3, 12, 10, 1), 0.2))
+    train(model, callback, epochs=1)
+    np.testing.assert_allclose(callback.history.images.mean(), 0.2, atol=0.03)
+
+
+@pytest.mark.parametrize("shape", [(3, 12, 10), (3, 12, 10, 3)])
+def test_real_images_of_other_channels_are_refused(shape, model, watch):
+    with pytest.raises(ValueError, match="`probe_data`"):
+        train(model, watch(neurons(model), probe_data=np.zeros(shape)))

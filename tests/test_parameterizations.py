@@ -5,7 +5,7 @@ import pytest
 
 from featviz_callback import parameterizations
 from featviz_callback.parameterizations import Fourier, Pixel
-from tests.conftest import tensor, to_numpy
+from tests.conftest import random_images, tensor, to_numpy
 from tests.reference import fourier_image, fourier_scale, logit, pixel_image
 
 SHAPES = [(8, 8, 1), (7, 6, 3), (5, 9, 2), (4, 4, 13)]
@@ -251,3 +251,10 @@ def test_impossible_settings_are_refused(kind, settings):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_mean_for_each_channel_may_be_a_list(kind):
     assert kind(mean=[0.2, 0.4]) == kind(mean=np.array([0.2, 0.4])) == kind(mean=(0.2, 0.4))
+
+
+def test_the_ground_is_of_the_mean_colour_of_real_images():
+    real = random_images(5, 6, 4, 2) * [1.0, 3.0]
+    like = parameterizations.like_data(real, (-8.0, 8.0), (28, 28, 2))
+    np.testing.assert_allclose(like.mean, (real.mean((0, 1, 2)) + 8) / 16, rtol=1e-6)
+    assert like == Fourier(**{**vars(parameterizations.standard((28, 28, 2))), "mean": like.mean})
