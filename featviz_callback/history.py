@@ -61,27 +61,33 @@ class History:
         return np.array([look[i] for look in self._looks], dtype)
 
     @property
-    def epochs(self) -> np.ndarray:  # noqa: D102
+    def epochs(self) -> np.ndarray:
+        """The epoch of each look."""
         return self._column(0, "int64")
 
     @property
-    def images(self) -> np.ndarray:  # noqa: D102
+    def images(self) -> np.ndarray:
+        """Every image of every look."""
         return self._column(1, "float32")
 
     @property
-    def scores(self) -> np.ndarray:  # noqa: D102
+    def scores(self) -> np.ndarray:
+        """Every score."""
         return self._column(2, "float32")
 
     @property
-    def status(self) -> np.ndarray:  # noqa: D102
+    def status(self) -> np.ndarray:
+        """Every status."""
         return self._column(3, str)
 
     @property
-    def drift(self) -> np.ndarray:  # noqa: D102
+    def drift(self) -> np.ndarray:
+        """How far each picture moved since the look before."""
         return self._column(4, "float32")
 
     @property
-    def seconds(self) -> np.ndarray:  # noqa: D102
+    def seconds(self) -> np.ndarray:
+        """How long each look took."""
         return self._column(5, "float64")
 
     def save(self, path: str | os.PathLike) -> None:
