@@ -8,7 +8,6 @@ median of the ratios of neighbours counts.
 """
 
 import argparse
-import itertools
 
 import keras
 import numpy as np
@@ -43,10 +42,11 @@ def bare_step(model, ids):
 
 def ascent_step(model, layer, ids, kind=Objective.neuron, **settings):
     """One step of the ascent, with all that is done on the host for it."""
-    ascent = optimization.prepare(kind(model, layer, ids), **(DEFAULTS | {"steps": 100} | settings))
-    chunk = optimization.Chunk(ascent, np.arange(len(ids)))
-    numbers = itertools.cycle(range(100))
-    return lambda: ops.convert_to_numpy(chunk.step(next(numbers))[0])
+    settings = DEFAULTS | {"steps": 10_000} | settings
+    chunk = optimization.Chunk(
+        optimization.prepare(kind(model, layer, ids), **settings), np.arange(len(ids))
+    )
+    return lambda: ops.convert_to_numpy(chunk.step()[0])
 
 
 def main():

@@ -37,6 +37,9 @@ from featviz_callback.result import Result
 _LARGEST_BATCH = 64
 _PROGRAMS_KEPT_PER_MODEL = 16
 
+# Steps whose views are drawn together.
+_STEPS_AT_ONCE = 64
+
 _MOMENTUM = 0.8
 # Parameters shrink by this share of the rate at each step, towards the quiet ground.
 _SHRINKAGE = 0.3
@@ -307,25 +310,54 @@ class Chunk:
         generators = _generators(ascent.objective.names, ascent.seed)
         self.generators = [generators[i] for i in targets]
         terms = keras.tree.map_structure(lambda rows: rows[targets], ascent.objective.data())
-        self.terms = keras.tree.map_structure(ops.convert_to_tensor, terms)
         multipliers = [abs(term.multiplier) for term in ascent.objective.terms]
-        self.scale = _tensor(max(multipliers) or 1.0)
         drawn = [plan.parameterization.init(g, plan.image_shape) for g in self.generators]
         self.params = ops.convert_to_tensor(np.stack(drawn) if start is None else start[targets])
         self.state = self.program.initial_state(self.params, plan.optimizer)
-        self.nowhere = ops.zeros_like(self.params)
-        self.grids = self.program.draw_grids(self.generators, ascent.schedule.steps)
+        self.terms = keras.tree.map_structure(ops.convert_to_tensor, terms)
+        self.scale = max(multipliers) or 1.0
+        self.steps = self._prepare_steps()
 
-    def step(self, number: int) -> tuple:
-        """Takes step `number`, from 0; returns scores before it and gradients' sizes."""
-        schedule = self.ascent.schedule
-        program = self.relaxed if number < schedule.warmup_steps else self.program
-        rows, columns = (_tensor(grid[number]) for grid in self.grids)
-        view = {"rows": rows, "columns": columns, "values": program.draw_values(self.generators)}
-        ahead = self.nowhere if self.ascent.plan.optimizer else self.state[0]
-        data = self._data(view, number, ahead)
+    def step(self) -> tuple:
+        """Takes the next step; returns the scores before it, and the gradients' sizes."""
+        program, data = next(self.steps)
         self.params, self.state, sizes, scores = program.step(self.params, self.state, data)
         return scores, sizes
+
+    def _prepare_steps(self):
+        """Yields the program and the data of each step."""
+        schedule = self.ascent.schedule
+        for first in range(0, schedule.steps, _STEPS_AT_ONCE):
+            numbers = range(first, min(first + _STEPS_AT_ONCE, schedule.steps))
+            grids = self.program.draw_grids(self.generators, len(numbers))
+            moves = zip(*(self._move(self.ascent.plan, number) for number in numbers), strict=True)
+            # One transfer to the device for many steps: small networks feel each.
+            prepared = (ops.unstack(_tensor(arrays)) for arrays in (*grids, *map(np.stack, moves)))
+            for number, rows, columns, *move in zip(numbers, *prepared, strict=True):
+                program = self.relaxed if number < schedule.warmup_steps else self.program
+                values = self.program.draw_values(self.generators)
+                yield program, self._data(rows, columns, values, move)
+
+    def _move(self, plan, number):
+        """How much farther step `number` moves some parameters, squared; and its numbers."""
+        settings = recipe(self.ascent.schedule.steps, number)
+        rate, factors = settings["rate"], np.ones(())
+        if plan.optimizer is None and hasattr(plan.parameterization, "precondition"):
+            factors = plan.parameterization.precondition(
+                settings["decay"], settings["lowest"], plan.image_shape
+            )
+        # The bias that momentum has at its start is taken out.
+        pace = rate * (1 - _MOMENTUM) / (1 - _MOMENTUM ** (number + 1))
+        return factors**2, np.array([self.scale, pace, 1 - _SHRINKAGE * rate])
+
+    def _data(self, rows, columns, values, move):
+        factors, numbers = move
+        return {
+            "terms": self.terms,
+            "view": {"rows": rows, "columns": columns, "values": values},
+            "factors": factors,
+            "numbers": numbers,
+        }
 
     def images(self) -> np.ndarray:
         """The images as they are now."""
@@ -340,7 +372,8 @@ class Chunk:
             plan = replace(plan, transformations=(), optimizer=None)
             program = _program(self.ascent.objective.model, plan)
             state = program.initial_state(self.params, None)
-        data = self._data(program.still_views(), 0, self.nowhere)
+        move = map(_tensor, self._move(plan, 0))
+        data = self._data(*program.still_views(), (), move)
         *_, scores = program.step(self._finished(), state, data)
         return ops.convert_to_numpy(scores)
 
@@ -350,12 +383,6 @@ class Chunk:
             return self.params
         return parameterization.finish(self.params, shape)
 
-    def _data(self, view, number, ahead):
-        settings = recipe(self.ascent.schedule.steps, number)
-        settings = {name: _tensor(value) for name, value in settings.items()}
-        settings["scale"] = self.scale
-        return {"terms": self.terms, "view": view, "ahead": ahead} | settings
-
 
 def _ascend(ascent, targets, start, progress_bar):
     """Runs all steps for some targets; everything returned has targets as axis 1."""
@@ -363,7 +390,7 @@ def _ascend(ascent, targets, start, progress_bar):
     frame_steps = set(ascent.schedule.frame_steps)
     frames, seen = [], []
     for number in range(ascent.schedule.steps):
-        seen.append(chunk.step(number))
+        seen.append(chunk.step())
         if number + 1 in frame_steps:
             frames.append(chunk.images())
         if progress_bar is not None:
@@ -428,7 +455,7 @@ class _Program:
 
     def initial_state(self, params, optimizer):
         if optimizer is None:
-            return [ops.zeros_like(params), ops.zeros_like(params), ops.zeros((), "float32")]
+            return [ops.zeros_like(params)]
         # A new copy, since its learning rate is data and may be another.
         fresh = optimizer.build_for(self._variable).variables
         return [ops.convert_to_tensor(ops.convert_to_numpy(v.value)) for v in fresh]
@@ -448,9 +475,7 @@ class _Program:
         rows, columns = map(
             sampling.whole_grid, self.plan.image_shape[:2], self.plan.view_shape[:2]
         )
-        grid = {"rows": rows, "columns": columns}
-        grid = {k: _tensor(np.tile(v, (self.plan.batch, 1))) for k, v in grid.items()}
-        return grid | {"values": ()}
+        return [_tensor(np.tile(axis, (self.plan.batch, 1))) for axis in (rows, columns)]
 
     def draw_grids(self, generators, views):
         """Where the images are read: rows and columns `(views, images, size)`."""
@@ -465,6 +490,8 @@ class _Program:
     def draw_values(self, generators):
         """Whatever else is random about one view of each image."""
         view_shape = (*self.plan.view_shape[:2], self.plan.image_shape[2])
+        if transformations_module.only_move(self.plan.transformations):
+            return ()
         drawn = [
             transformations_module.sample(self.plan.transformations, g, view_shape)
             for g in generators
@@ -475,7 +502,7 @@ class _Program:
         """What is maximised and what is reported: one number an image each."""
         self.traces += 1
         view = data["view"]
-        images = self.images(params + data["ahead"], view["rows"], view["columns"])
+        images = self.images(params, view["rows"], view["columns"])
         images = transformations_module.apply(self.plan.transformations, images, view["values"])
         relax = activations.relaxed_activations if self.plan.relaxed else nullcontext
         with relax(self.model()):
@@ -486,24 +513,21 @@ class _Program:
             target = scores - sum(_penalty(r, whole) for r in self.plan.regularizers)
         # The gradient that goes through the model is that of a score near one,
         # whatever the multipliers: half precision has few exponents.
-        return target / data["scale"], scores
+        return target / data["numbers"][0], scores
 
     def _update(self, params, gradient, state, data):
         """New parameters and state, and each image's root mean square gradient."""
-        factors = ops.ones((), "float32")
-        if self._optimizer is None and hasattr(self.plan.parameterization, "precondition"):
-            factors = self.plan.parameterization.precondition(
-                data["decay"], data["lowest"], self.plan.image_shape
-            )
-        sizes = _root_mean_squares(gradient, factors)
+        scale, pace, shrinkage = ops.unstack(data["numbers"])
+        sizes = _root_mean_squares(gradient, data["factors"])
         gradient = ops.where(ops.isfinite(sizes), gradient, 0.0)
         if self._optimizer is None:
-            lengths = ops.where(sizes > 0, sizes, 1.0)
-            params, state = _momentum_step(params, gradient, state, data["rate"], factors, lengths)
+            # One division an image, where dividing the gradient would be one a parameter.
+            inverses = 1.0 / ops.where(sizes > 0, sizes, 1.0)
+            move, state = _nesterov(gradient * inverses, state)
+            params = (params + pace * data["factors"] * move) * shrinkage
         else:
-            gradient = -gradient * data["scale"]
             params, state = self._backend.apply_optimizer(
-                self._optimizer, self._variable, params, gradient, state
+                self._optimizer, self._variable, params, -gradient * scale, state
             )
         params = self.plan.parameterization.project(params, self.plan.image_shape)
         return params, state, ops.reshape(sizes, (-1,))
@@ -519,33 +543,30 @@ def _penalty(regularizer, images):
     return penalty
 
 
-def _root_mean_squares(gradient, factors):
-    """Of `factors * gradient`, for each image; shaped to broadcast against it."""
+def _root_mean_squares(gradient, squared_factors):
+    """Of the gradient times its factors, for each image; shaped to broadcast against it."""
     images, *one = gradient.shape
-    weights = ops.broadcast_to(ops.square(factors), one)
+    weights = ops.broadcast_to(squared_factors, one) / math.prod(one)
     # A product with a vector reads the squares once, and writes nothing large.
     squares = ops.reshape(ops.square(gradient), (images, -1))
-    sums = ops.matmul(squares, ops.reshape(weights, (-1, 1)))
-    return ops.reshape(ops.sqrt(sums / math.prod(one)), (images, *(1,) * len(one)))
+    means = ops.matmul(squares, ops.reshape(weights, (-1, 1)))
+    return ops.reshape(ops.sqrt(means), (images, *(1,) * len(one)))
 
 
-def _momentum_step(params, gradient, state, rate, factors, lengths):
-    """Nesterov momentum on gradients of one length, with the bias of its start removed.
+def _nesterov(gradient, state):
+    """Where to move the point at which the next gradient is taken, by Nesterov's momentum.
 
     No second moment: it would scale each coefficient by itself, and undo the
-    spectrum that the parameterization has given them. The state holds where
-    momentum leads to, which is where the next gradient is taken. The factors
-    stand squared, once for the gradient and once for the way back from it.
+    spectrum that the parameterization has given them.
 
     References:
         Nesterov 1983; in this form, Sutskever et al., "On the importance of
-        initialization and momentum in deep learning", ICML 2013, section 2.
+        initialization and momentum in deep learning", ICML 2013, section 2, and
+        Bengio et al., "Advances in optimizing recurrent networks", ICASSP 2013,
+        section 3.5.
     """
-    _, velocity, count = state
-    velocity = _MOMENTUM * velocity + ((1 - _MOMENTUM) / lengths) * gradient
-    count = count + 1.0
-    move = (rate / (1 - _MOMENTUM**count) * ops.square(factors)) * velocity
-    return (params + move) * (1 - _SHRINKAGE * rate), [_MOMENTUM * move, velocity, count]
+    velocity = _MOMENTUM * state[0] + gradient
+    return _MOMENTUM * velocity + gradient, [velocity]
 
 
 _programs: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()

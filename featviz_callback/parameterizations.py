@@ -9,7 +9,7 @@ A parameterization is three pure functions:
 
 It may have two more:
 
-* `precondition(decay, lowest, shape)` gives factors, of the shape of one image's
+* `precondition(decay, lowest, shape)` gives an array of factors, for one image's
   parameters, by which the default ascent moves some farther than others;
 * `finish(params, shape)` is applied once, when an image is to be looked at.
 
@@ -19,6 +19,7 @@ and hashable by value, can be passed as `parameterization`.
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from keras import ops
@@ -133,33 +134,34 @@ class Fourier:
 
     def scale(self, shape: tuple) -> np.ndarray:
         """What each parameter is multiplied by; the squares sum to one."""
-        scale = np.maximum(self._frequencies(shape), 1.0) ** -self.decay
+        scale = np.maximum(_frequencies(shape[0], shape[1], self.detail), 1.0) ** -self.decay
         return (scale / np.sqrt(np.sum(scale**2))).astype("float32")
 
-    def precondition(self, decay, lowest, shape: tuple):
+    def precondition(self, decay: float, lowest: float, shape: tuple) -> np.ndarray:
         """How much farther than the others the ascent moves each parameter.
 
         It makes the ascent that of another spectrum, which may change on the way.
 
         Args:
-            decay: Scalar tensor, the exponent of that spectrum's fall.
-            lowest: Scalar tensor, the frequency in cycles per image below which
-                that spectrum is flat.
+            decay: Exponent of that spectrum's fall.
+            lowest: Frequency in cycles per image below which that spectrum is flat.
             shape: `(height, width, channels)` of the image.
+
+        Returns:
+            Float array that broadcasts against one image's parameters.
         """
-        frequencies = ops.convert_to_tensor(self._frequencies(shape).astype("float32"))
-        scale = ops.exp(-decay * ops.log(ops.maximum(frequencies, lowest)))
-        scale = scale * ops.rsqrt(ops.sum(ops.square(scale)))
-        return scale / ops.convert_to_tensor(self.scale(shape))
+        scale = np.maximum(_frequencies(shape[0], shape[1], self.detail), lowest) ** -decay
+        return scale / np.sqrt(np.sum(scale**2)) / self.scale(shape)
 
     def field(self, params, rows, columns, shape: tuple):
         """The linear part: everything before the mean and the sigmoid."""
-        coefficients = params * ops.convert_to_tensor(self.scale(shape))
+        down, across = (sampling.fourier_norms(size, self.detail) for size in shape[:2])
+        scale = self.scale(shape) * np.outer(down, across)
+        coefficients = params * ops.convert_to_tensor(scale.astype("float32"))
         if shape[2] == 3:
             coefficients = _correlate_colors(coefficients)
-        return sampling.render(
-            self._basis(rows, shape[0]), coefficients, self._basis(columns, shape[1])
-        )
+        rows_basis, columns_basis = self._bases(rows, columns, shape)
+        return sampling.render(rows_basis, coefficients, columns_basis)
 
     def image(self, params, rows, columns, shape: tuple):
         """Renders float32 `(images, len(rows), len(columns), channels)`."""
@@ -183,6 +185,13 @@ class Fourier:
         mean_square = ops.reshape(ops.matmul(squares, weights), (-1, 1, 1, 1))
         return self.contrast * ops.rsqrt(ops.maximum(mean_square, 1e-12))
 
+    def _bases(self, rows, columns, shape):
+        if rows.shape != columns.shape or shape[0] != shape[1]:
+            return self._basis(rows, shape[0]), self._basis(columns, shape[1])
+        # Both axes at once: what small images cost is the number of operations.
+        both = self._basis(ops.concatenate([rows, columns]), shape[0])
+        return both[: rows.shape[0]], both[rows.shape[0] :]
+
     def _basis(self, positions, size):
         basis = sampling.fourier_basis(positions, size, self.detail)
         if self.window is None:
@@ -190,13 +199,6 @@ class Fourier:
         # As a factor of the basis the window costs nothing for each pixel.
         distance = ((positions + 0.5) / size - 0.5) / self.window
         return basis * ops.expand_dims(ops.exp(-ops.square(ops.square(distance))), -1)
-
-    def _frequencies(self, shape):
-        down = sampling.fourier_frequencies(shape[0], self.detail)[:, None]
-        across = sampling.fourier_frequencies(shape[1], self.detail)[None]
-        # In cycles along the longer side, so that the spectrum is isotropic.
-        longest = max(shape[:2])
-        return np.hypot(down * longest / shape[0], across * longest / shape[1])
 
 
 def standard(shape: tuple) -> Fourier:
@@ -268,6 +270,18 @@ def _require(self, name, holds, expected):
             f"Invalid value for argument `{name}`. Expected {expected}. "
             f"Received: {name}={getattr(self, name)!r}"
         )
+
+
+@lru_cache(maxsize=8)
+def _frequencies(height, width, detail):
+    """The frequency of each function of a separable basis."""
+    down = sampling.fourier_frequencies(height, detail)[:, None]
+    across = sampling.fourier_frequencies(width, detail)[None]
+    # In cycles along the longer side, so that the spectrum is isotropic.
+    longest = max(height, width)
+    frequencies = np.hypot(down * longest / height, across * longest / width)
+    frequencies.flags.writeable = False
+    return frequencies
 
 
 def _correlate_colors(coefficients):

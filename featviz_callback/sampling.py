@@ -54,7 +54,7 @@ def fourier_frequencies(size: int, detail: float = 1.0) -> np.ndarray:
 
 
 def fourier_norms(size: int, detail: float = 1.0) -> np.ndarray:
-    """Factors that give each function of one axis' basis a mean square of one."""
+    """Factors that give each function of `fourier_basis` a mean square of one."""
     frequencies = fourier_frequencies(size, detail)
     constant = (frequencies == 0) | (frequencies * 2 == size)
     return np.where(constant, 1.0, np.sqrt(2.0))
@@ -69,18 +69,17 @@ def fourier_basis(positions, size: int, detail: float = 1.0):
         detail: Highest frequency kept, as a share of the Nyquist frequency.
 
     Returns:
-        Float32 tensor `(images, view_size, functions)`.
+        Float32 tensor `(images, view_size, functions)` of cosines and sines, with
+        an amplitude of one.
     """
     frequencies = fourier_frequencies(size, detail)
-    cosines = int(frequencies.max()) + 1
-    norms = fourier_norms(size, detail).astype("float32")
+    # A sine is a cosine a quarter of a turn later.
+    quarters = np.arange(len(frequencies)) > frequencies.max()
     # Positions are reduced to one period first: float32 keeps few digits of
-    # the sine of a large angle.
+    # the cosine of a large angle.
     turns = positions / size
     turns = ops.expand_dims(turns - ops.round(turns), -1)
-    angles = 2 * np.pi * turns * _constant(frequencies[:cosines])
-    sines = ops.sin(angles[..., 1 : len(frequencies) - cosines + 1])
-    return ops.concatenate([ops.cos(angles), sines], axis=-1) * _constant(norms)
+    return ops.cos(turns * _constant(2 * np.pi * frequencies) - _constant(np.pi / 2 * quarters))
 
 
 def interpolation_basis(positions, size: int):
@@ -111,10 +110,16 @@ def render(rows_basis, coefficients, columns_basis):
     Returns:
         Tensor `(images, height, width, channels)`.
     """
-    columns_basis = ops.transpose(columns_basis, (0, 2, 1))
-    values = ops.matmul(ops.expand_dims(rows_basis, 1), coefficients)
-    values = ops.matmul(values, ops.expand_dims(columns_basis, 1))
-    return ops.transpose(values, (0, 2, 3, 1))
+    images, channels, row_functions, column_functions = coefficients.shape
+    _, height, _ = rows_basis.shape
+    _, width, _ = columns_basis.shape
+    # One product an image for each axis, with nothing to broadcast.
+    values = ops.reshape(coefficients, (images, channels * row_functions, column_functions))
+    values = ops.matmul(values, ops.transpose(columns_basis, (0, 2, 1)))
+    values = ops.reshape(values, (images, channels, row_functions, width))
+    values = ops.transpose(values, (0, 2, 3, 1))
+    values = ops.reshape(values, (images, row_functions, width * channels))
+    return ops.reshape(ops.matmul(rows_basis, values), (images, height, width, channels))
 
 
 def resample(images, rows, columns):

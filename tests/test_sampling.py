@@ -22,11 +22,16 @@ def fourier(coefficients, rows, columns):
     rows, columns = np.atleast_2d(rows), np.atleast_2d(columns)
     return to_numpy(
         sampling.render(
-            sampling.fourier_basis(tensor(rows), height),
+            tensor(fourier_basis(rows, height)),
             tensor(coefficients),
-            sampling.fourier_basis(tensor(columns), width),
+            tensor(fourier_basis(columns, width)),
         )
     )
+
+
+def fourier_basis(positions, size):
+    """Of functions with a mean square of one."""
+    return to_numpy(sampling.fourier_basis(tensor(positions), size)) * sampling.fourier_norms(size)
 
 
 def resampled(images, rows, columns):
@@ -37,7 +42,7 @@ def resampled(images, rows, columns):
 @pytest.mark.parametrize("size", range(1, 12))
 def test_the_fourier_basis_has_as_many_functions_as_pixels(size):
     assert len(sampling.fourier_frequencies(size)) == size
-    basis = to_numpy(sampling.fourier_basis(tensor(np.arange(size)[None]), size))[0]
+    basis = fourier_basis(np.arange(size)[None], size)[0]
     np.testing.assert_allclose(basis.T @ basis / size, np.eye(size), atol=1e-6)
 
 
