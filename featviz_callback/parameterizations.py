@@ -18,21 +18,14 @@ same parameters are the same picture. Anything with these three methods, equal
 and hashable by value, can be passed as `parameterization`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
 from keras import ops
 
-from featviz_callback import sampling
-
-# Square root of the covariance of natural images' colours, from ImageNet: light and
-# dark, then two hues (Olah, Mordvintsev, Schubert, "Feature Visualization", Distill
-# 2017, "Preconditioning and Parameterization"). Scaled to keep the mean square of
-# what it is applied to; the hues a little less, since they are found last.
-_NATURAL_COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
-_NATURAL_COLORS /= np.sqrt(np.mean(np.sum(_NATURAL_COLORS**2, axis=1)))
-_NATURAL_COLORS *= [1.0, 0.8, 0.8]
+from featviz_callback import image_statistics, sampling
+from featviz_callback.image_statistics import NATURAL_COLORS, Spectrum, Statistics
 
 # An image that has found nothing is not blown up into noise.
 _LARGEST_GAIN = 3.0
@@ -104,6 +97,12 @@ class Fourier:
             sigmoid, and the most that it may reach on the way. Positive.
         start: Root mean square of the field's start. Not negative.
         mean: Value of the quiet ground, in `(0, 1)`, one number or one a channel.
+        colors: Which mixtures of the channels vary together: `"natural"`, those of
+            natural images where there are three channels; `None`, each channel by
+            itself; or a matrix `(channels, channels)`, one mixture a column, as
+            `image_statistics.measure` finds it. Scaled to keep the mean square.
+        spectrum: Amplitudes in place of `1 / frequency**decay`, measured for
+            images of one size and `detail`.
 
     Example:
     >>> from featviz_callback.parameterizations import Fourier
@@ -121,21 +120,44 @@ class Fourier:
     contrast: float = 1.5
     start: float = 0.05
     mean: float | tuple[float, ...] = 0.5
+    colors: str | tuple[tuple[float, ...], ...] | None = "natural"
+    spectrum: Spectrum | None = None
 
     def __post_init__(self):
         _check(self)
         _require(self, "detail", 0 < self.detail <= 1, "above 0, up to 1")
         _require(self, "window", self.window is None or self.window > 0, "above 0, or None")
+        if not (self.colors is None or isinstance(self.colors, str)):
+            matrix = np.asarray(self.colors, "float64")
+            square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
+            _require(self, "colors", square and np.isfinite(matrix).all(), "a square matrix")
+            object.__setattr__(self, "colors", tuple(map(tuple, matrix.tolist())))
+        else:
+            _require(self, "colors", self.colors in (None, "natural"), "'natural' or a matrix")
 
     def init(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
         """Draws one image's parameters, `(channels, row and column functions)`."""
-        scale = self.scale(shape)
-        return rng.normal(0, self.start, (shape[2], *scale.shape)).astype("float32")
+        functions = _frequencies(shape[0], shape[1], self.detail).shape
+        return rng.normal(0, self.start, (shape[2], *functions)).astype("float32")
 
     def scale(self, shape: tuple) -> np.ndarray:
-        """What each parameter is multiplied by; the squares sum to one."""
-        scale = np.maximum(_frequencies(shape[0], shape[1], self.detail), 1.0) ** -self.decay
-        return (scale / np.sqrt(np.sum(scale**2))).astype("float32")
+        """What each parameter is multiplied by; the squares of a channel sum to one.
+
+        Raises:
+            ValueError: If the spectrum is of images of another shape.
+        """
+        frequencies = _frequencies(shape[0], shape[1], self.detail)
+        if self.spectrum is None:
+            scale = np.maximum(frequencies, 1.0) ** -self.decay
+            return (scale / np.sqrt(np.sum(scale**2))).astype("float32")
+        channels, *functions = self.spectrum.amplitudes.shape
+        if channels not in (1, shape[2]) or tuple(functions) != frequencies.shape:
+            raise ValueError(
+                f"Invalid value for argument `spectrum`. Expected one of {frequencies.shape} "
+                f"functions for images of shape {shape}. Received: one of {tuple(functions)} for "
+                f"{channels} channels"
+            )
+        return self.spectrum.amplitudes
 
     def precondition(self, decay: float, lowest: float, shape: tuple) -> np.ndarray:
         """How much farther than the others the ascent moves each parameter.
@@ -158,8 +180,9 @@ class Fourier:
         down, across = (sampling.fourier_norms(size, self.detail) for size in shape[:2])
         scale = self.scale(shape) * np.outer(down, across)
         coefficients = params * ops.convert_to_tensor(scale.astype("float32"))
-        if shape[2] == 3:
-            coefficients = _correlate_colors(coefficients)
+        colors = self._color_matrix(shape)
+        if colors is not None:
+            coefficients = _correlate_colors(coefficients, colors)
         rows_basis, columns_basis = self._bases(rows, columns, shape)
         return sampling.render(rows_basis, coefficients, columns_basis)
 
@@ -177,13 +200,24 @@ class Fourier:
 
     def _gain(self, params, shape):
         channels = np.full(shape[2], 1 / shape[2])
-        if shape[2] == 3:
-            channels = np.mean(_NATURAL_COLORS**2, axis=0)
+        if (colors := self._color_matrix(shape)) is not None:
+            channels = np.mean(colors**2, axis=0)
         weights = channels[:, None, None] * self.scale(shape).astype("float64") ** 2
         weights = ops.convert_to_tensor(weights.astype("float32").reshape(-1, 1))
         squares = ops.reshape(ops.square(params), (params.shape[0], -1))
         mean_square = ops.reshape(ops.matmul(squares, weights), (-1, 1, 1, 1))
         return self.contrast * ops.rsqrt(ops.maximum(mean_square, 1e-12))
+
+    def _color_matrix(self, shape):
+        if self.colors is None or (self.colors == "natural" and shape[2] != 3):
+            return None
+        colors = np.array(NATURAL_COLORS if self.colors == "natural" else self.colors)
+        if len(colors) != shape[2]:
+            raise ValueError(
+                f"Invalid value for argument `colors`. Expected a matrix of {shape[2]} rows for "
+                f"images of shape {shape}. Received: one of {len(colors)}"
+            )
+        return colors
 
     def _bases(self, rows, columns, shape):
         if rows.shape != columns.shape or shape[0] != shape[1]:
@@ -201,6 +235,69 @@ class Fourier:
         return basis * ops.expand_dims(ops.exp(-ops.square(ops.square(distance))), -1)
 
 
+@dataclass(frozen=True)
+class FixedMagnitude:
+    """Only the phases are optimised; how strong each frequency is stays as it is.
+
+    The magnitudes are those of natural images, or of the user's own, which no
+    ascent can leave: there is no high-frequency noise to be found, and contrast
+    needs no bound. Each step moves the coefficients freely and then gives each
+    frequency its magnitude back.
+
+    Args:
+        fourier: Basis, magnitudes (its `spectrum`, or the fall by `decay`), colours,
+            contrast, window and ground. Its `start` does not matter.
+
+    Example:
+    >>> from featviz_callback.parameterizations import FixedMagnitude
+    >>> FixedMagnitude().init(np.random.default_rng(0), (8, 6, 3)).shape
+    (3, 7, 5)
+
+    Reference:
+        Fel et al., "Unlocking Feature Visualization for Deeper Networks with
+        MAgnitude Constrained Optimization", NeurIPS 2023, section 3
+        (arXiv:2306.06805). There the phases themselves are the parameters.
+    """
+
+    fourier: Fourier = field(default_factory=Fourier)
+
+    def __post_init__(self):
+        _require(self.fourier, "contrast", np.isfinite(self.fourier.contrast), "a finite number")
+
+    def init(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
+        """Draws random phases, float32 `(channels, row and column functions)`."""
+        noise = replace(self.fourier, start=1.0).init(rng, shape)
+        params = self.project(ops.convert_to_tensor(noise[None]), shape)
+        return ops.convert_to_numpy(params)[0]
+
+    def precondition(self, decay: float, lowest: float, shape: tuple) -> np.ndarray:
+        """See `Fourier.precondition`."""
+        return self.fourier.precondition(decay, lowest, shape)
+
+    def image(self, params, rows, columns, shape: tuple):
+        """Renders float32 `(images, len(rows), len(columns), channels)`."""
+        return self.fourier.image(params, rows, columns, shape)
+
+    def project(self, params, shape: tuple):
+        """Gives each frequency of each image its magnitude back."""
+        size, detail = shape[:2], self.fourier.detail
+        parts = sampling.to_complex(params, size, detail)
+        # What is shared by one, two or four functions of a root mean square of one.
+        shared = np.outer(*(_by_frequency(length, detail) for length in size))
+        shared = ops.convert_to_tensor((self.fourier.contrast * shared).astype("float32"))
+        unit = []
+        for real, imaginary in (parts[:2], parts[2:]):
+            inverse = shared * ops.rsqrt(ops.square(real) + ops.square(imaginary) + 1e-20)
+            unit += [real * inverse, imaginary * inverse]
+        return sampling.from_complex(*unit, size, detail)
+
+
+def _by_frequency(size, detail):
+    """The norm of the functions of each whole frequency of one axis."""
+    highest = int(sampling.fourier_frequencies(size, detail).max())
+    return sampling.fourier_norms(size, detail)[: highest + 1]
+
+
 def standard(shape: tuple) -> Fourier:
     """The default: `Fourier()`; small images get neither a quiet ground nor a cut-off.
 
@@ -212,26 +309,49 @@ def standard(shape: tuple) -> Fourier:
     return Fourier()
 
 
-def like_data(images: np.ndarray, values_range: tuple[float, float], shape: tuple) -> Fourier:
-    """The default, on a ground of the mean colour of real images.
+def like_data(
+    images: np.ndarray,
+    values_range: tuple[float, float],
+    shape: tuple,
+    parameterization: str = "fourier",
+) -> Fourier | FixedMagnitude:
+    """A parameterization with the mean and the colours of real images.
+
+    That of fixed magnitude takes over their spectrum and contrast too.
 
     Args:
         images: Array `(images, height, width, channels)` in `values_range`.
         values_range: Lowest and highest value of an image.
         shape: `(height, width, channels)` of the image to be made.
+        parameterization: `"fourier"` or `"fixed_magnitude"`.
 
     Raises:
-        ValueError: If the images are not finite, or of other channels.
+        ValueError: If the images are not finite, or of other channels, or the
+            parameterization is another one.
     """
-    images = np.asarray(images)
-    if images.ndim != 4 or images.shape[-1] != shape[2] or not np.isfinite(images).all():
+    if parameterization not in ("fourier", "fixed_magnitude"):
         raise ValueError(
-            "Invalid value for argument `probe_data`. Expected a finite array (images, height, "
-            f"width, {shape[2]}). Received: an array of shape {images.shape}"
+            "Invalid value for argument `probe_data`. Expected None, or the parameterization "
+            "'fourier' or 'fixed_magnitude' with it. "
+            f"Received: parameterization={parameterization!r}"
         )
-    low, high = values_range
-    mean = (images.mean((0, 1, 2), dtype="float64") - low) / (high - low)
-    return replace(standard(shape), mean=tuple(np.clip(mean, 0.02, 0.98)))
+    fourier = standard(shape)
+    data = image_statistics.measure(images, values_range, shape, fourier.detail)
+    mean = tuple(np.clip(data.mean, 0.02, 0.98))
+    fourier = replace(fourier, mean=mean, colors=data.colors)
+    if parameterization == "fourier":
+        return fourier
+    contrast = _contrast_of(data)
+    return FixedMagnitude(replace(fourier, spectrum=data.spectrum, contrast=contrast))
+
+
+def _contrast_of(data: Statistics) -> float:
+    """The root mean square of a field whose image varies as much as real ones."""
+    contrasts = np.linspace(0.1, 4.0, 40)
+    normal = np.random.default_rng(0).standard_normal(4096)
+    middle = _logit(np.clip(np.mean(data.mean), 0.02, 0.98))
+    values = 1 / (1 + np.exp(-(middle + contrasts[:, None] * normal)))
+    return float(np.interp(data.deviation, values.std(1), contrasts))
 
 
 def get(parameterization: str | object, shape: tuple) -> object:
@@ -242,12 +362,14 @@ def get(parameterization: str | object, shape: tuple) -> object:
     """
     if isinstance(parameterization, str) and parameterization == "fourier":
         return standard(shape)
+    if isinstance(parameterization, str) and parameterization == "fixed_magnitude":
+        return FixedMagnitude(standard(shape))
     if isinstance(parameterization, str) and parameterization == "pixel":
         return Pixel()
     if not all(hasattr(parameterization, method) for method in ("init", "image", "project")):
         raise ValueError(
-            "Invalid value for argument `parameterization`. Expected 'fourier', 'pixel' or an "
-            "object with the methods init, image and project. "
+            "Invalid value for argument `parameterization`. Expected 'fourier', "
+            "'fixed_magnitude', 'pixel' or an object with the methods init, image and project. "
             f"Received: parameterization={parameterization!r}"
         )
     return parameterization
@@ -284,14 +406,17 @@ def _frequencies(height, width, detail):
     return frequencies
 
 
-def _correlate_colors(coefficients):
+def _correlate_colors(coefficients, colors):
     images, channels, *functions = coefficients.shape
     flat = ops.reshape(coefficients, (images, channels, -1))
-    flat = ops.matmul(ops.convert_to_tensor(_NATURAL_COLORS.astype("float32")), flat)
+    flat = ops.matmul(ops.convert_to_tensor(colors.astype("float32")), flat)
     return ops.reshape(flat, (images, channels, *functions))
 
 
 def _squash(field, mean):
-    mean = np.asarray(mean, "float64")
-    logit = np.log(mean / (1 - mean)).astype("float32")
+    logit = _logit(np.asarray(mean, "float64")).astype("float32")
     return ops.sigmoid(field + ops.convert_to_tensor(logit) if logit.any() else field)
+
+
+def _logit(shares):
+    return np.log(shares / (1 - shares))

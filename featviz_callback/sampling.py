@@ -82,6 +82,57 @@ def fourier_basis(positions, size: int, detail: float = 1.0):
     return ops.cos(turns * _constant(2 * np.pi * frequencies) - _constant(np.pi / 2 * quarters))
 
 
+def to_complex(coefficients, size: tuple[int, int], detail: float = 1.0):
+    """Real coefficients as complex ones, of the frequencies down and up the image.
+
+    A frequency and its mirror image `(-down, across)` share four real functions,
+    or two where one of them is constant along an axis.
+
+    Args:
+        coefficients: `(..., row functions, column functions)`, in the order of
+            `fourier_basis`, of functions of one length.
+        size: `(height, width)` of the image.
+        detail: As for `fourier_basis`.
+
+    Returns:
+        Four tensors `(..., down, across)`, of whole frequencies from 0: real and
+        imaginary part of the frequency, then of its mirror image.
+    """
+    cosines, sines = _split_axis(coefficients, -2, size[0], detail)
+    (cos_cos, cos_sin), (sin_cos, sin_sin) = (
+        _split_axis(part, -1, size[1], detail) for part in (cosines, sines)
+    )
+    return cos_cos - sin_sin, cos_sin + sin_cos, cos_cos + sin_sin, sin_cos - cos_sin
+
+
+def from_complex(real, imaginary, mirror_real, mirror_imaginary, size, detail: float = 1.0):
+    """The inverse of `to_complex`."""
+    cosines, sines = (
+        _join_axis(cosines / 2, sines / 2, -1, size[1], detail)
+        for cosines, sines in (
+            (real + mirror_real, imaginary - mirror_imaginary),
+            (imaginary + mirror_imaginary, mirror_real - real),
+        )
+    )
+    return _join_axis(cosines, sines, -2, size[0], detail)
+
+
+def _split_axis(coefficients, axis, size, detail):
+    """Cosines and sines along one axis, sines with zeros where there is none."""
+    highest = int(fourier_frequencies(size, detail).max())
+    cosines, sines = ops.split(coefficients, [highest + 1], axis=axis)
+    padding = [[0, 0]] * len(coefficients.shape)
+    padding[axis] = [1, highest - sines.shape[axis]]
+    return cosines, ops.pad(sines, padding)
+
+
+def _join_axis(cosines, sines, axis, size, detail):
+    functions = len(fourier_frequencies(size, detail))
+    last = functions - cosines.shape[axis] + 1
+    sines = sines[..., 1:last, :] if axis == -2 else sines[..., 1:last]
+    return ops.concatenate([cosines, sines], axis=axis)
+
+
 def interpolation_basis(positions, size: int):
     """Linear interpolation between the pixels of an axis, as a matrix.
 

@@ -2,7 +2,7 @@
 
 There are three kinds, and a sequence may mix them:
 
-* one that moves the grid (`Jitter`, `Scale`, `Flip`):
+* one that moves the grid (`Jitter`, `Scale`, `Crop`, `Flip`):
   `move(rng, rows, columns)` gets the positions `(views, height)` and
   `(views, width)` at which one image is read, and returns those of new views.
   Those at the head of the sequence cost nothing: they compose on the host and
@@ -82,6 +82,35 @@ class Scale:
         factor = rng.uniform(self.low, self.high, _one_a_view(rows))
         centres = (axis.mean(-1, keepdims=True) for axis in (rows, columns))
         return tuple(c + (a - c) / factor for a, c in zip((rows, columns), centres, strict=True))
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Shows a random part of an image, anywhere within it.
+
+    The smaller the parts, the smaller and the more numerous is what appears.
+
+    Args:
+        smallest: Smallest part, as a share of each side, above 0.
+        largest: Largest part, at most 1.
+    """
+
+    smallest: float = 0.25
+    largest: float = 1.0
+
+    def __post_init__(self):
+        _require("largest", self.largest, self.largest <= 1, "1 or less")
+        _require("smallest", self.smallest, 0 < self.smallest <= self.largest, "above 0")
+
+    def move(self, rng: np.random.Generator, rows, columns):
+        """Returns the positions `(views, height)` and `(views, width)` of parts."""
+        share = rng.uniform(self.smallest, self.largest, _one_a_view(rows))
+        return tuple(self._part(rng, positions, share) for positions in (rows, columns))
+
+    def _part(self, rng, positions, share):
+        first, last = positions[..., :1], positions[..., -1:]
+        start = rng.uniform(0, 1, _one_a_view(positions)) * (1 - share) * (last - first)
+        return first + start + (positions - first) * share
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
 """Parameters to images: starts, values, spectra, colours and bounds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from featviz_callback import parameterizations
-from featviz_callback.parameterizations import Fourier, Pixel
+from featviz_callback.image_statistics import Spectrum
+from featviz_callback.parameterizations import FixedMagnitude, Fourier, Pixel
 from tests.conftest import random_images, tensor, to_numpy
 from tests.reference import fourier_image, fourier_scale, logit, pixel_image
 
@@ -230,7 +233,7 @@ def test_a_parameterization_is_named_or_given():
 
 @pytest.mark.parametrize("unknown", ["wavelet", None, 3, np.zeros(2)])
 def test_an_unknown_parameterization_is_refused_with_the_known_ones(unknown):
-    with pytest.raises(ValueError, match="'fourier', 'pixel'"):
+    with pytest.raises(ValueError, match="'fourier', 'fixed_magnitude', 'pixel'"):
         parameterizations.get(unknown, (8, 8, 3))
 
 
@@ -253,8 +256,82 @@ def test_a_mean_for_each_channel_may_be_a_list(kind):
     assert kind(mean=[0.2, 0.4]) == kind(mean=np.array([0.2, 0.4])) == kind(mean=(0.2, 0.4))
 
 
-def test_the_ground_is_of_the_mean_colour_of_real_images():
+def test_like_data_takes_over_mean_and_colours():
     real = random_images(5, 6, 4, 2) * [1.0, 3.0]
     like = parameterizations.like_data(real, (-8.0, 8.0), (28, 28, 2))
     np.testing.assert_allclose(like.mean, (real.mean((0, 1, 2)) + 8) / 16, rtol=1e-6)
-    assert like == Fourier(**{**vars(parameterizations.standard((28, 28, 2))), "mean": like.mean})
+    covariance = np.cov(real.reshape(-1, 2).T)
+    found = np.array(like.colors) @ np.array(like.colors).T
+    np.testing.assert_allclose(found, covariance * 2 / np.trace(covariance), rtol=1e-6, atol=1e-6)
+    assert replace(like, mean=0.5, colors="natural") == parameterizations.standard((28, 28, 2))
+
+
+def test_images_of_fixed_magnitude_vary_as_much_as_real_ones():
+    real = random_images(40, 28, 28, 1) * 0.15 + 0.4
+    like = parameterizations.like_data(real, (0.0, 1.0), (28, 28, 1), "fixed_magnitude")
+    drawn = [like.init(np.random.default_rng(i), (28, 28, 1)) for i in range(20)]
+    made = render(like, np.stack(drawn), (28, 28, 1))
+    np.testing.assert_allclose(made.std(), real.std(), rtol=0.05)
+
+
+def test_only_what_is_drawn_in_fourier_space_can_be_like_data():
+    with pytest.raises(ValueError, match="'fourier' or 'fixed_magnitude'"):
+        parameterizations.like_data(random_images(2, 8, 8, 1), (0, 1), (8, 8, 1), "pixel")
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 6), (5, 9), (1, 12), (2, 3)])
+def test_of_fixed_magnitude_every_frequency_keeps_its_own(size):
+    shape = (*size, 1)
+    one = FixedMagnitude(plain(decay=0.7, contrast=0.8))
+    params = one.project(tensor(parameters(shape, 3.0)), shape)
+    expected = 0.8 * fourier_scale(*size, 0.7)
+    # Cosines come first: the frequencies 0, 1, 2... and their mirror images.
+    down, across = (np.minimum(np.arange(n), n - np.arange(n)) for n in size)
+    for image in field(one.fourier, params, shape):
+        found = np.abs(np.fft.fft2(image[..., 0])) / np.prod(size)
+        np.testing.assert_allclose(found, expected[np.ix_(down, across)], rtol=2e-3, atol=2e-5)
+
+
+def test_fixed_magnitude_keeps_the_phases():
+    shape = (7, 6, 2)
+    free = parameters(shape)
+    one = FixedMagnitude(plain(contrast=0.5))
+    before, after = (
+        np.fft.fft2(field(one.fourier, params, shape), axes=(1, 2))
+        for params in (free * 0.1, to_numpy(one.project(tensor(free), shape)))
+    )
+    # The sine of the constant and of the highest frequency has no phase to keep.
+    np.testing.assert_allclose(np.angle(after / before)[:, 1:3, 1:3], 0, atol=1e-3)
+
+
+def test_a_start_of_fixed_magnitude_already_has_it():
+    one, shape = FixedMagnitude(plain(contrast=1.0)), (8, 6, 3)
+    start = one.init(np.random.default_rng(0), shape)
+    again = to_numpy(one.project(tensor(start[None]), shape))[0]
+    assert start.dtype == np.float32
+    np.testing.assert_allclose(start, again, rtol=1e-4, atol=1e-5)
+
+
+def test_any_channels_can_vary_together():
+    colors = np.array([[1.0, 0.0], [1.0, 0.0]])
+    shape = (8, 6, 2)
+    images = render(plain(colors=colors), parameters(shape), shape)
+    np.testing.assert_allclose(images[..., 0], images[..., 1], atol=1e-6)
+    alone = render(plain(colors=None), parameters(shape), shape)
+    assert np.abs(alone[..., 0] - alone[..., 1]).max() > 0.1
+
+
+def test_colours_and_spectra_of_other_images_are_refused():
+    grid = [tensor(np.zeros((1, 4)))] * 2
+    params = tensor(parameters((8, 6, 2), images=1))
+    with pytest.raises(ValueError, match="matrix of 2 rows"):
+        plain(colors=np.eye(3)).image(params, *grid, (8, 6, 2))
+    spectrum = Spectrum(np.ones((1, 5, 5), "float32"))
+    with pytest.raises(ValueError, match=r"functions for images of shape \(8, 6, 2\)"):
+        plain(spectrum=spectrum).image(params, *grid, (8, 6, 2))
+    with pytest.raises(ValueError, match="a square matrix"):
+        plain(colors=[[1.0, 2.0]])
+    with pytest.raises(ValueError, match="'natural' or a matrix"):
+        plain(colors="rgb")
+    with pytest.raises(ValueError, match="a finite number"):
+        FixedMagnitude(plain(contrast=np.inf))

@@ -158,3 +158,30 @@ def test_a_whole_grid_covers_the_image_evenly(image, view):
     np.testing.assert_allclose(
         [grid[0], grid[-1]], [-0.5, image - 0.5] + np.array([1, -1]) * image / view / 2
     )
+
+
+@pytest.mark.parametrize("detail", [1.0, 0.6])
+@pytest.mark.parametrize(("height", "width"), [(8, 6), (7, 5), (1, 6), (2, 2), (5, 1)])
+def test_complex_coefficients_are_numpys(height, width, detail):
+    down, across = (len(sampling.fourier_frequencies(n, detail)) for n in (height, width))
+    given = np.random.default_rng(0).normal(size=(2, down, across)).astype("float32")
+    size = (height, width)
+    parts = sampling.to_complex(tensor(given), size, detail)
+    np.testing.assert_allclose(
+        to_numpy(sampling.from_complex(*parts, size, detail)), given, rtol=1e-5, atol=1e-6
+    )
+    rows, columns = (
+        sampling.fourier_basis(tensor(np.arange(n)[None]), n, detail) for n in (height, width)
+    )
+    image = to_numpy(rows)[0] @ given @ to_numpy(columns)[0].T
+    spectrum = np.fft.fft2(image) / (height * width)
+    real, imaginary, mirror_real, mirror_imaginary = map(to_numpy, parts)
+    # Away from the constant and the highest frequency, four functions share two numbers.
+    inner = np.s_[..., 1 : (height + 1) // 2, 1 : (width + 1) // 2]
+    first = (real - 1j * imaginary)[inner]
+    second = (mirror_real - 1j * mirror_imaginary)[inner]
+    rows = np.arange(1, 1 + first.shape[-2])
+    columns = np.arange(1, 1 + first.shape[-1])
+    np.testing.assert_allclose(4 * spectrum[:, rows[:, None], columns], first, atol=1e-5)
+    mirrored = spectrum[:, -rows[:, None], columns]
+    np.testing.assert_allclose(4 * np.abs(mirrored), np.abs(second), atol=1e-5)

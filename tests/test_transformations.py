@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from featviz_callback import Objective, optimize, sampling, transformations
-from featviz_callback.transformations import Blur, Flip, Jitter, Noise, Rotate, Scale
+from featviz_callback.transformations import Blur, Crop, Flip, Jitter, Noise, Rotate, Scale
 from tests.conftest import random_images, tensor, to_numpy
 
-ALL = [Jitter(0.2), Scale(0.8, 1.2), Flip(), Rotate(20.0), Blur(1.5), Noise(0.1)]
+ALL = [Jitter(0.2), Scale(0.8, 1.2), Crop(0.4, 0.8), Flip(), Rotate(20.0), Blur(1.5), Noise(0.1)]
 CHANNELS = [1, 2, 3, 4, 13]
 SHAPE = (20, 10, 3)
 
@@ -100,6 +100,18 @@ def test_jitter_shifts_by_whole_pixels_within_its_share(share, reach):
 def test_jitter_draws_its_axes_apart():
     rows, columns = moves(Jitter(0.4), 10, 10)
     assert np.unique(rows[:, 0] - columns[:, 0]).size > 3
+
+
+def test_a_crop_is_a_part_of_the_image_anywhere_within_it():
+    rows, columns = moves(Crop(0.25, 0.75), 41, 21, count=500)
+    shares = (rows[:, -1] - rows[:, 0]) / 40
+    np.testing.assert_allclose(shares, (columns[:, -1] - columns[:, 0]) / 20)
+    assert 0.25 <= shares.min() < 0.27
+    assert 0.73 < shares.max() <= 0.75
+    for grid, last in ((rows, 40), (columns, 20)):
+        np.testing.assert_allclose(np.diff(grid, 2), 0, atol=1e-12)
+        assert 0 <= grid.min() < 0.02 * last
+        assert 0.98 * last < grid.max() <= last + 1e-9
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
@@ -271,7 +283,14 @@ def test_a_function_may_not_change_the_number_of_images():
 
 @pytest.mark.parametrize(
     ("kind", "settings"),
-    [(Jitter, {"share": -0.1}), (Scale, {"low": 0}), (Scale, {"low": 2}), (Blur, {"sigma": 0})],
+    [
+        (Jitter, {"share": -0.1}),
+        (Scale, {"low": 0}),
+        (Scale, {"low": 2}),
+        (Crop, {"smallest": 0}),
+        (Crop, {"largest": 1.1}),
+        (Blur, {"sigma": 0}),
+    ],
 )
 def test_impossible_settings_are_refused(kind, settings):
     with pytest.raises(ValueError, match=f"`{next(iter(settings))}`"):
