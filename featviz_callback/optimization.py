@@ -49,8 +49,8 @@ def recipe(steps: int, number: int) -> dict[str, float]:
     """The default ascent: everything that follows from the number of steps.
 
     It works coarse to fine: on a steep spectrum at first, which finds shapes, and
-    from its middle on a flatter one, which gives them detail. Longer ascents take
-    shorter steps, and end on more detail. Measured in `benchmarks/`.
+    from its first third on a flatter one, which gives them detail. Longer ascents
+    take shorter steps. Measured in `benchmarks/`.
 
     Args:
         steps: Steps of the whole ascent.
@@ -61,12 +61,11 @@ def recipe(steps: int, number: int) -> dict[str, float]:
         exponent of the spectrum that the step works on; and `lowest`, the
         frequency in cycles per image below which that spectrum is flat.
     """
-    octaves = math.log2(max(steps, 8) / 16)
-    last = min(max(0.8 - 0.1 * octaves, 0.5), 0.8)
+    shortening = math.sqrt(16 / max(steps, 8))
     return {
-        "rate": 0.06 * 2 ** (-octaves / 2),
-        "decay": 1.4 + (last - 1.4) * min(1.0, 2 * number / steps),
-        "lowest": min(max(1.5 * 2 ** (-octaves / 2), 0.75), 1.5),
+        "rate": 0.06 * shortening,
+        "decay": 1.4 - 0.8 * min(1.0, 3 * number / steps),
+        "lowest": min(max(1.5 * shortening, 0.75), 1.5),
     }
 
 
