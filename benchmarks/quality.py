@@ -4,7 +4,7 @@ Maximises logits of one ImageNet classifier at several numbers of steps, and ask
 another for the class of each picture. All arguments of `optimize` are defaults,
 but `steps` and `values_range`.
 
-    python benchmarks/quality.py --model A.keras --judge B.keras [--steps 16 32 64 256] [--seeds 3]
+    python benchmarks/quality.py --model A.keras --judge B.keras [--steps 16 32 64] [--seeds 3]
 
 Both models take images in [-1, 1] and have 1,000 logits. Writes the table and one
 contact sheet for each number of steps to `results/`.
@@ -70,12 +70,12 @@ def spectrum_slope(image):
     return np.polyfit(np.log(fitted), np.log(means[fitted]), 1)[0]
 
 
-def measure(objective, judge, steps, seeds):
+def measure(objective, judge, steps, seeds, **settings):
     """One row of the table, and the images of the first seed."""
     rows, first = [], None
     for seed in range(seeds):
         began = time.perf_counter()
-        result = optimize(objective, steps=steps, seed=seed, values_range=(-1, 1))
+        result = optimize(objective, steps=steps, seed=seed, values_range=(-1, 1), **settings)
         seconds = time.perf_counter() - began
         shares = (result.images + 1) / 2
         right, probabilities = judge_pictures(judge, result.images)
@@ -112,7 +112,7 @@ def main():
     parser.add_argument("--model", required=True)
     parser.add_argument("--judge", required=True)
     parser.add_argument("--layer", default="logits")
-    parser.add_argument("--steps", type=int, nargs="+", default=[16, 32, 64, 256])
+    parser.add_argument("--steps", type=int, nargs="+", default=[16, 32, 64, 128, 256])
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     model = keras.saving.load_model(arguments.model, compile=False)

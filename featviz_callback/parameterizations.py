@@ -30,6 +30,10 @@ from featviz_callback.image_statistics import NATURAL_COLORS, Spectrum, Statisti
 # An image that has found nothing is not blown up into noise.
 _LARGEST_GAIN = 3.0
 
+# A field of fixed magnitude is of full contrast from its start, and has to be turned
+# rather than grown: it takes so much longer steps. Measured in `benchmarks/`.
+_TURN = 20.0
+
 
 @dataclass(frozen=True)
 class Pixel:
@@ -271,8 +275,8 @@ class FixedMagnitude:
         return ops.convert_to_numpy(params)[0]
 
     def precondition(self, decay: float, lowest: float, shape: tuple) -> np.ndarray:
-        """See `Fourier.precondition`."""
-        return self.fourier.precondition(decay, lowest, shape)
+        """See `Fourier.precondition`; longer steps, since the phases have to turn."""
+        return _TURN * self.fourier.precondition(decay, lowest, shape)
 
     def image(self, params, rows, columns, shape: tuple):
         """Renders float32 `(images, len(rows), len(columns), channels)`."""
@@ -317,7 +321,8 @@ def like_data(
 ) -> Fourier | FixedMagnitude:
     """A parameterization with the mean and the colours of real images.
 
-    That of fixed magnitude takes over their spectrum and contrast too.
+    That of fixed magnitude takes over their spectrum too, and their contrast where it
+    is below the default.
 
     Args:
         images: Array `(images, height, width, channels)` in `values_range`.
@@ -341,7 +346,7 @@ def like_data(
     fourier = replace(fourier, mean=mean, colors=data.colors)
     if parameterization == "fourier":
         return fourier
-    contrast = _contrast_of(data)
+    contrast = min(_contrast_of(data), fourier.contrast)
     return FixedMagnitude(replace(fourier, spectrum=data.spectrum, contrast=contrast))
 
 

@@ -1,0 +1,108 @@
+"""What each part of the default recipe is worth: the default, and one thing changed.
+
+    python benchmarks/recipe.py --model A.keras --judge B.keras [--steps 32] [--seeds 2]
+
+As in `quality.py`, one ImageNet classifier is looked into and another one judges.
+"""
+
+import argparse
+
+import keras
+from common import RESULTS, write_table
+from quality import CLASSES, measure
+
+from featviz_callback import Objective, optimization, pictures
+from featviz_callback.parameterizations import FixedMagnitude, Fourier
+from featviz_callback.transformations import Blur, Crop, Flip, Jitter, Noise, Rotate, Scale
+
+VIEWS = (Jitter(0.12), Scale(0.8, 1.6))
+
+SETTINGS = {
+    "default": {},
+    "Adam, rate 0.05": {"optimizer": keras.optimizers.Adam(0.05)},
+    "pixels": {"parameterization": "pixel"},
+    "no window": {"parameterization": Fourier(window=None)},
+    "all frequencies": {"parameterization": Fourier(detail=1.0)},
+    "half the frequencies": {"parameterization": Fourier(detail=0.5)},
+    "contrast 1": {"parameterization": Fourier(contrast=1.0)},
+    "contrast 2.5": {"parameterization": Fourier(contrast=2.5)},
+    "colours apart": {"parameterization": Fourier(colors=None)},
+    "fixed magnitude": {"parameterization": "fixed_magnitude"},
+    "fixed magnitude, steeper, no window": {
+        "parameterization": FixedMagnitude(Fourier(decay=1.3, window=None))
+    },
+    "no views": {"transformations": None},
+    "scale 0.95 to 1.05": {"transformations": (Jitter(0.12), Scale(0.95, 1.05))},
+    "scale 1 to 2.2": {"transformations": (Jitter(0.12), Scale(1.0, 2.2))},
+    "crops of 0.25 to 1": {"transformations": (Crop(0.25, 1.0),)},
+    "and flips": {"transformations": (*VIEWS, Flip())},
+    "and rotation by 10 degrees": {"transformations": (*VIEWS, Rotate(10.0))},
+    "and blur": {"transformations": (*VIEWS, Blur(1.0))},
+    "and noise": {"transformations": (*VIEWS, Noise(0.2))},
+}
+
+RECIPES = {
+    "spectrum 1/f throughout": {"decay": 1.0},
+    "spectrum of 1.4 throughout": {"decay": 1.4},
+    "rate halved": {"rate": 0.5},
+    "rate doubled": {"rate": 2.0},
+    "flat below 3 cycles": {"lowest": 3.0},
+}
+
+
+def changed_recipe(default, change):
+    """The default recipe with one number replaced; of the rate, a factor."""
+
+    def recipe(steps, number):
+        settings = default(steps, number)
+        if "rate" in change:
+            return settings | {"rate": settings["rate"] * change["rate"]}
+        return settings | change
+
+    return recipe
+
+
+def main():
+    """Measures every change, and shows the first seed of each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--judge", required=True)
+    parser.add_argument("--layer", default="logits")
+    parser.add_argument("--steps", type=int, default=32)
+    parser.add_argument("--seeds", type=int, default=2)
+    arguments = parser.parse_args()
+    model = keras.saving.load_model(arguments.model, compile=False)
+    judge = keras.saving.load_model(arguments.judge, compile=False)
+    objective = Objective.neuron(
+        model, arguments.layer, list(CLASSES), names=list(CLASSES.values())
+    )
+    default, rows, shown = optimization.recipe, [], []
+    for name in (*SETTINGS, *RECIPES):
+        optimization.recipe = changed_recipe(default, RECIPES.get(name, {}))
+        settings = SETTINGS.get(name, {})
+        row, result = measure(objective, judge, arguments.steps, arguments.seeds, **settings)
+        rows.append((name, *row[1:-1]))
+        print(rows[-1], flush=True)
+        shown.append(list(pictures.to_uint8(result.images[:8, ::2, ::2], result.values_range)))
+    sheet = pictures.grid(
+        shown, row_labels=[row[0] for row in rows], column_labels=list(CLASSES.values())[:8]
+    )
+    pictures.to_pillow(sheet).convert("P", palette=1, colors=256).save(
+        RESULTS / "recipe.png", optimize=True
+    )
+    columns = (
+        "changed",
+        "judge's top-1",
+        "each seed",
+        "its probability",
+        "own logit",
+        "slope",
+        "deviation",
+        "at an end",
+    )
+    title = f"The default after {arguments.steps} steps, and one thing changed ({model.name})"
+    write_table("recipe", title, columns, rows)
+
+
+if __name__ == "__main__":
+    main()
