@@ -50,7 +50,8 @@ def recipe(steps: int, number: int) -> dict[str, float]:
 
     It works coarse to fine: on a steep spectrum at first, which finds shapes, and
     from its first third on a flatter one, which gives them detail. Longer ascents
-    take shorter steps. Measured in `benchmarks/`.
+    take shorter steps, and leave large forms to come out of smaller ones; their
+    views come closer too (`transformations.standard`). Measured in `benchmarks/`.
 
     Args:
         steps: Steps of the whole ascent.
@@ -61,11 +62,11 @@ def recipe(steps: int, number: int) -> dict[str, float]:
         exponent of the spectrum that the step works on; and `lowest`, the
         frequency in cycles per image below which that spectrum is flat.
     """
-    shortening = math.sqrt(16 / max(steps, 8))
+    longer = math.sqrt(max(steps, 8) / 16)
     return {
-        "rate": 0.06 * shortening,
+        "rate": 0.06 / longer,
         "decay": 1.4 - 0.8 * min(1.0, 3 * number / steps),
-        "lowest": min(max(1.5 * shortening, 0.75), 1.5),
+        "lowest": min(1.5 * max(longer, 1.0), 3.0),
     }
 
 
@@ -78,7 +79,7 @@ class _Plan:
     image_shape: tuple[int, int, int]
     view_shape: tuple[int, int, int]
     parameterization: object
-    transformations: tuple
+    changes: tuple
     regularizers: tuple
     values_range: tuple[float, float]
     optimizer: _Optimizer | None
@@ -203,6 +204,8 @@ def prepare(
         )
     check_numbers(steps, save_every, warmup_steps, batch_size, seed)
     image_shape, view_shape = _shapes(objective, image_shape)
+    views = transformations_module.get(transformations, image_shape, steps)
+    moves, changes = transformations_module.split(views)
     limit = batch_size or _LARGEST_BATCH
     plan = _Plan(
         reads=objective.program,
@@ -211,13 +214,13 @@ def prepare(
         image_shape=image_shape,
         view_shape=view_shape,
         parameterization=parameterizations.get(parameterization, image_shape),
-        transformations=transformations_module.get(transformations, image_shape),
+        changes=changes,
         regularizers=_get_regularizers(regularizers),
         values_range=get_values_range(values_range),
         optimizer=_get_optimizer(optimizer),
     )
     _require_hashable(plan)
-    return Ascent(objective, plan, _Schedule(steps, warmup_steps, save_every), seed)
+    return Ascent(objective, plan, moves, _Schedule(steps, warmup_steps, save_every), seed)
 
 
 @dataclass(frozen=True)
@@ -226,6 +229,7 @@ class Ascent:
 
     objective: Objective
     plan: _Plan
+    moves: tuple
     schedule: _Schedule
     seed: int
 
@@ -328,14 +332,33 @@ class Chunk:
         schedule = self.ascent.schedule
         for first in range(0, schedule.steps, _STEPS_AT_ONCE):
             numbers = range(first, min(first + _STEPS_AT_ONCE, schedule.steps))
-            grids = self.program.draw_grids(self.generators, len(numbers))
+            grids = self._draw_grids(len(numbers))
             moves = zip(*(self._move(self.ascent.plan, number) for number in numbers), strict=True)
             # One transfer to the device for many steps: small networks feel each.
             prepared = (ops.unstack(_tensor(arrays)) for arrays in (*grids, *map(np.stack, moves)))
             for number, rows, columns, *move in zip(numbers, *prepared, strict=True):
                 program = self.relaxed if number < schedule.warmup_steps else self.program
-                values = self.program.draw_values(self.generators)
-                yield program, self._data(rows, columns, values, move)
+                yield program, self._data(rows, columns, self._draw_values(), move)
+
+    def _draw_grids(self, views):
+        """Where the images are read: rows and columns `(views, images, size)`."""
+        drawn = [self._draw_one_grid(generator, views) for generator in self.generators]
+        return [np.stack(grids, 1).astype("float32") for grids in zip(*drawn, strict=True)]
+
+    def _draw_one_grid(self, generator, views):
+        plan = self.ascent.plan
+        sizes = zip(plan.image_shape[:2], plan.view_shape[:2], strict=True)
+        still = (_still_grid(generator, views, *size) for size in sizes)
+        return transformations_module.move(self.ascent.moves, generator, *still)
+
+    def _draw_values(self):
+        """Whatever else is random about one view of each image."""
+        plan = self.ascent.plan
+        if not plan.changes:
+            return ()
+        shape = (*plan.view_shape[:2], plan.image_shape[2])
+        drawn = [transformations_module.sample(plan.changes, g, shape) for g in self.generators]
+        return tuple(_tensor(np.stack(arrays)) for arrays in zip(*drawn, strict=True))
 
     def _move(self, plan, number):
         """How much farther step `number` moves some parameters, squared; and its numbers."""
@@ -367,8 +390,8 @@ class Chunk:
         plan, program, state = self.ascent.plan, self.program, self.state
         # A still view is just another grid for the program at hand, unless it has
         # transformations that cannot be told to do nothing.
-        if not transformations_module.only_move(plan.transformations):
-            plan = replace(plan, transformations=(), optimizer=None)
+        if plan.changes:
+            plan = replace(plan, changes=(), optimizer=None)
             program = _program(self.ascent.objective.model, plan)
             state = program.initial_state(self.params, None)
         move = map(_tensor, self._move(plan, 0))
@@ -476,33 +499,12 @@ class _Program:
         )
         return [_tensor(np.tile(axis, (self.plan.batch, 1))) for axis in (rows, columns)]
 
-    def draw_grids(self, generators, views):
-        """Where the images are read: rows and columns `(views, images, size)`."""
-        drawn = [self._draw_grids(g, views) for g in generators]
-        return [np.stack(grids, 1).astype("float32") for grids in zip(*drawn, strict=True)]
-
-    def _draw_grids(self, generator, views):
-        sizes = zip(self.plan.image_shape[:2], self.plan.view_shape[:2], strict=True)
-        still = (_still_grid(generator, views, *size) for size in sizes)
-        return transformations_module.move(self.plan.transformations, generator, *still)
-
-    def draw_values(self, generators):
-        """Whatever else is random about one view of each image."""
-        view_shape = (*self.plan.view_shape[:2], self.plan.image_shape[2])
-        if transformations_module.only_move(self.plan.transformations):
-            return ()
-        drawn = [
-            transformations_module.sample(self.plan.transformations, g, view_shape)
-            for g in generators
-        ]
-        return tuple(_tensor(np.stack(arrays)) for arrays in zip(*drawn, strict=True))
-
     def _score(self, params, data):
         """What is maximised and what is reported: one number an image each."""
         self.traces += 1
         view = data["view"]
         images = self.images(params, view["rows"], view["columns"])
-        images = transformations_module.apply(self.plan.transformations, images, view["values"])
+        images = transformations_module.apply(self.plan.changes, images, view["values"])
         relax = activations.relaxed_activations if self.plan.relaxed else nullcontext
         with relax(self.model()):
             scores = read_scores(self.model(), self.plan.reads, images, data["terms"])
@@ -686,7 +688,7 @@ def _whole(name, value, lowest, or_none=False):
 
 
 def _require_hashable(plan):
-    for part in (plan.parameterization, *plan.transformations, *plan.regularizers, *plan.reads):
+    for part in (plan.parameterization, *plan.changes, *plan.regularizers, *plan.reads):
         try:
             hash(part)
         except TypeError as error:

@@ -18,6 +18,7 @@ the same seed gives the same views on every backend, and no other random state
 is read or changed. Sizes are shares of the image's own size.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -209,21 +210,29 @@ class Noise:
         return images + noise
 
 
-def standard(shape: tuple) -> tuple:
+def standard(shape: tuple, steps: int) -> tuple:
     """The default views: whole objects, a little larger, smaller and elsewhere.
 
-    Smaller moves for small images, where the object fills the frame.
+    Small images, whose object fills the frame, move less. The more steps there are,
+    the more of the views come closer: what they then show is smaller, and whole.
 
     Args:
         shape: `(height, width, channels)` of the image.
+        steps: Steps of the ascent.
     """
     if sampling.is_small(shape):
         return Jitter(0.05), Scale(0.9, 1.1)
-    return Jitter(0.12), Scale(0.8, 1.6)
+    octaves = math.log2(min(max(steps / 16, 1), 4))
+    return Jitter(0.12), Scale(0.8 + 0.1 * octaves, 1.6 + 0.3 * octaves)
 
 
-def get(transformations: str | object | None, shape: tuple) -> tuple:
+def get(transformations: str | object | None, shape: tuple, steps: int) -> tuple:
     """Returns a tuple of transformations: none for `None`, or the standard ones.
+
+    Args:
+        transformations: As for `optimize`.
+        shape: `(height, width, channels)` of the image.
+        steps: Steps of the ascent.
 
     Raises:
         ValueError: If one of them is neither a transformation nor callable.
@@ -231,7 +240,7 @@ def get(transformations: str | object | None, shape: tuple) -> tuple:
     if transformations is None:
         return ()
     if isinstance(transformations, str) and transformations == "standard":
-        return standard(shape)
+        return standard(shape, steps)
     if not isinstance(transformations, (list, tuple)):
         transformations = (transformations,)
     for one in transformations:
@@ -245,49 +254,59 @@ def get(transformations: str | object | None, shape: tuple) -> tuple:
     return tuple(transformations)
 
 
-def only_move(transformations: tuple) -> bool:
-    """Whether a still view is just another grid, with nothing else to undo."""
-    return all(hasattr(one, "move") for one in transformations)
-
-
-def move(transformations: tuple, rng: np.random.Generator, rows, columns) -> tuple:
-    """Draws the grids of many views of one image.
+def split(transformations: tuple) -> tuple[tuple, tuple]:
+    """Those at the head that only move the grid, and those that change images.
 
     Args:
         transformations: As `get` returns them.
+
+    Returns:
+        What `move` takes, which is no part of a program, and what `sample` and
+        `apply` take, which is.
+    """
+    head = 0
+    while head < len(transformations) and hasattr(transformations[head], "move"):
+        head += 1
+    tail = (_Resample(t) if hasattr(t, "move") else t for t in transformations[head:])
+    return transformations[:head], tuple(tail)
+
+
+def move(moves: tuple, rng: np.random.Generator, rows, columns) -> tuple:
+    """Draws the grids of many views of one image.
+
+    Args:
+        moves: As `split` returns them.
         rng: The image's own generator.
         rows: Positions `(views, height)` before any transformation.
         columns: Positions `(views, width)`.
 
     Returns:
-        Rows and columns after every transformation at the head of the sequence
-        that only moves the grid.
+        Rows and columns after every transformation.
     """
-    for one in _split(transformations)[0]:
+    for one in moves:
         rows, columns = one.move(rng, rows, columns)
     return rows, columns
 
 
-def sample(transformations: tuple, rng: np.random.Generator, shape: tuple) -> tuple:
+def sample(changes: tuple, rng: np.random.Generator, shape: tuple) -> tuple:
     """Draws what the other transformations need for one view of one image.
 
     Args:
-        transformations: As `get` returns them.
+        changes: As `split` returns them.
         rng: The image's own generator.
         shape: `(height, width, channels)` of the view.
 
     Returns:
         One float32 array for each of them that draws anything.
     """
-    changes = _split(transformations)[1]
     drawn = (one.sample(rng, shape) for one in changes if hasattr(one, "sample"))
     return tuple(np.asarray(array, "float32") for array in drawn)
 
 
-def apply(transformations: tuple, images, values: tuple):
+def apply(changes: tuple, images, values: tuple):
     """Applies what the grid has not already done to a rendered batch."""
     values = iter(values)
-    for one in _split(transformations)[1]:
+    for one in changes:
         before = images.shape
         images = one.apply(images, next(values)) if hasattr(one, "sample") else one(images)
         if len(images.shape) != 4 or images.shape[0] != before[0]:
@@ -307,14 +326,6 @@ def _require(name, value, holds, expected):
 
 def _one_a_view(positions):
     return (*positions.shape[:-1], 1)
-
-
-def _split(transformations):
-    head = 0
-    while head < len(transformations) and hasattr(transformations[head], "move"):
-        head += 1
-    tail = (_Resample(t) if hasattr(t, "move") else t for t in transformations[head:])
-    return transformations[:head], tuple(tail)
 
 
 @dataclass(frozen=True)

@@ -28,14 +28,15 @@ def still(height, width, views=1):
 def view(images, chosen, seeds):
     """Views of a batch, one generator an image, as the ascent makes them."""
     _, height, width, channels = images.shape
+    moves, changes = transformations.split(chosen)
     grids, values = [], []
     for rng in map(np.random.default_rng, seeds):
-        grids.append(transformations.move(chosen, rng, *still(height, width)))
-        values.append(transformations.sample(chosen, rng, (height, width, channels)))
+        grids.append(transformations.move(moves, rng, *still(height, width)))
+        values.append(transformations.sample(changes, rng, (height, width, channels)))
     rows, columns = (tensor(np.concatenate(axis)) for axis in zip(*grids, strict=True))
     values = tuple(tensor(np.stack(drawn)) for drawn in zip(*values, strict=True))
     moved = sampling.resample(tensor(images), rows, columns)
-    return to_numpy(transformations.apply(chosen, moved, values))
+    return to_numpy(transformations.apply(changes, moved, values))
 
 
 def moves(transformation, height=20, width=10, count=200):
@@ -161,13 +162,24 @@ def test_a_shift_after_a_change_of_values_is_the_shift_before_it(function):
 
 def test_moves_at_the_head_compose_to_one_grid():
     chosen = Jitter(0.0), Scale(2.0, 2.0), Scale(0.5, 0.5)
-    rng = np.random.default_rng(0)
-    assert transformations.only_move(chosen)
-    assert transformations.sample(chosen, rng, (6, 5, 1)) == ()
-    for moved, grid in zip(
-        transformations.move(chosen, rng, *still(6, 5)), still(6, 5), strict=True
-    ):
+    assert transformations.split(chosen) == (chosen, ())
+    moved_grids = transformations.move(chosen, np.random.default_rng(0), *still(6, 5))
+    for moved, grid in zip(moved_grids, still(6, 5), strict=True):
         np.testing.assert_allclose(moved, grid, atol=1e-6)
+
+
+def test_what_moves_behind_a_change_is_a_change():
+    moves, changes = transformations.split((Flip(), Blur(), Jitter(0.1)))
+    assert moves == (Flip(),)
+    assert len(changes) == 2
+
+
+def test_with_more_steps_the_standard_views_come_closer_and_small_images_stay():
+    scales = [transformations.standard((224, 224, 3), n)[1] for n in (8, 16, 32, 64, 256)]
+    assert scales[0] == scales[1] == Scale(0.8, 1.6)
+    assert scales[3] == scales[4] == Scale(1.0, 2.2)
+    assert scales[1].high < scales[2].high < scales[3].high
+    assert len({transformations.standard((28, 28, 1), n) for n in (16, 64)}) == 1
 
 
 # --- those that change values ---------------------------------------------------------
@@ -248,17 +260,17 @@ def test_a_function_is_a_transformation():
         (Flip(), (Flip(),)),
         ([Flip(), square], (Flip(), square)),
         (square, (square,)),
-        ("standard", transformations.standard(SHAPE)),
+        ("standard", transformations.standard(SHAPE, 32)),
     ],
 )
 def test_transformations_are_a_sequence_or_one_or_none(given, expected):
-    assert transformations.get(given, SHAPE) == expected
+    assert transformations.get(given, SHAPE, 32) == expected
 
 
 @pytest.mark.parametrize("wrong", ["jitter", [None], 3, [Flip(), "standard"], ["standard"]])
 def test_what_is_no_transformation_is_refused(wrong):
     with pytest.raises(ValueError, match="`transformations`"):
-        transformations.get(wrong, SHAPE)
+        transformations.get(wrong, SHAPE, 32)
 
 
 @pytest.mark.parametrize("one", ALL, ids=str)
