@@ -62,11 +62,10 @@ def recipe(steps: int, number: int) -> dict[str, float]:
         exponent of the spectrum that the step works on; and `lowest`, the
         frequency in cycles per image below which that spectrum is flat.
     """
-    longer = math.sqrt(max(steps, 8) / 16)
     return {
-        "rate": 0.06 / longer,
+        "rate": 0.06 * math.sqrt(16 / max(steps, 8)),
         "decay": 1.4 - 0.8 * min(1.0, 3 * number / steps),
-        "lowest": min(1.5 * max(longer, 1.0), 3.0),
+        "lowest": 1.5 * min(max(steps / 32, 1.0), 2.0),
     }
 
 

@@ -18,7 +18,6 @@ the same seed gives the same views on every backend, and no other random state
 is read or changed. Sizes are shares of the image's own size.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -213,8 +212,8 @@ class Noise:
 def standard(shape: tuple, steps: int) -> tuple:
     """The default views: whole objects, a little larger, smaller and elsewhere.
 
-    Small images, whose object fills the frame, move less. The more steps there are,
-    the more of the views come closer: what they then show is smaller, and whole.
+    Small images, whose object fills the frame, move less. From 32 steps to 64 the
+    views come closer: what they then show is smaller, and whole.
 
     Args:
         shape: `(height, width, channels)` of the image.
@@ -222,8 +221,8 @@ def standard(shape: tuple, steps: int) -> tuple:
     """
     if sampling.is_small(shape):
         return Jitter(0.05), Scale(0.9, 1.1)
-    octaves = math.log2(min(max(steps / 16, 1), 4))
-    return Jitter(0.12), Scale(0.8 + 0.1 * octaves, 1.6 + 0.3 * octaves)
+    closer = min(max(steps / 32 - 1, 0.0), 1.0)
+    return Jitter(0.12), Scale(0.8 + 0.2 * closer, 1.6 + 0.6 * closer)
 
 
 def get(transformations: str | object | None, shape: tuple, steps: int) -> tuple:
