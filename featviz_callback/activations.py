@@ -10,6 +10,7 @@ a layer early in a network does not cost the rest of it.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from keras import ops
 # Keras calls the second of a quantised layer.
 _CALLS = ("call", "quantized_call")
 _ACTIVATION_LAYERS = ("ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax")
+# What comes out of these is laid out anew.
+_LAYOUT_LAYERS = ("Permute", "Reshape")
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,19 @@ class Tap:
         path: Names of the nested layers that lead to the layer, joined by `/`.
         point: `"output"`, `"input"`, or `"pre_activation"`: what the layer's
             own activation function receives.
+        call: Which of the layer's calls, from 0.
+        channels_first: Whether the tensor must be turned to have channels last.
     """
 
     path: str
     point: str = "output"
+    call: int = 0
+    channels_first: bool = False
+
+    @property
+    def name(self) -> str:
+        """The path, with the number of the call if it is not the first."""
+        return f"{self.path}:{self.call}" if self.call else self.path
 
 
 class _EverythingRecorded(BaseException):
@@ -46,11 +58,16 @@ def sublayers(layer: keras.Layer) -> list[keras.Layer]:
     return layer._flatten_layers(include_self=False, recursive=False)
 
 
-def walk(model: keras.Layer, prefix: str = "") -> Iterator[tuple[str, keras.Layer]]:
+def walk(
+    model: keras.Layer, prefix: str = "", inside: tuple = ()
+) -> Iterator[tuple[str, keras.Layer]]:
     """Yields `(path, layer)` for every layer inside `model`, nested ones too."""
+    inside = (*inside, model)
     for layer in sublayers(model):
-        yield prefix + layer.name, layer
-        yield from walk(layer, f"{prefix}{layer.name}/")
+        # A layer may know the one that it is part of.
+        if not any(layer is outer for outer in inside):
+            yield prefix + layer.name, layer
+            yield from walk(layer, f"{prefix}{layer.name}/", inside)
 
 
 def find_layer(model: keras.Model, layer: str | int | keras.Layer) -> tuple[str, keras.Layer]:
@@ -89,18 +106,40 @@ def find_layer(model: keras.Model, layer: str | int | keras.Layer) -> tuple[str,
             "Invalid value for argument `layer`. Expected a name, an index or a "
             f"Keras layer. Received: layer={layer!r}"
         )
-    found = model
-    for name in layer.split("/"):
-        same_name = [one for one in sublayers(found) if one.name == name]
+    return layer, _lineage(model, layer)[-1]
+
+
+def _lineage(model, path):
+    """The layers that a path leads through, from the model to the layer itself."""
+    found = [model]
+    for name in path.split("/"):
+        same_name = [one for one in sublayers(found[-1]) if one.name == name]
         if not same_name:
-            raise ValueError(_no_such_layer(model, layer))
+            raise ValueError(_no_such_layer(model, path))
         if len(same_name) > 1:
             raise ValueError(
-                f"The model '{model.name}' has {len(same_name)} layers at the path {layer!r}. "
+                f"The model '{model.name}' has {len(same_name)} layers at the path {path!r}. "
                 "Expected every layer to be found by its path: give them different names."
             )
-        found = same_name[0]
-    return layer, found
+        found.append(same_name[0])
+    return found
+
+
+def find_call(model: keras.Model, layer: str | int | keras.Layer) -> tuple[str, keras.Layer, int]:
+    """As `find_layer`, for a name that may say which call of the layer is meant.
+
+    Args:
+        model: Any Keras model.
+        layer: As for `find_layer`. `"conv:1"` is the second call of `"conv"`,
+            unless that is a layer's own name.
+
+    Returns:
+        `(path, layer, call)`, the first call being 0.
+    """
+    numbered = re.fullmatch("(.+):([0-9]+)", layer) if isinstance(layer, str) else None
+    if numbered is None or layer in dict(walk(model)):
+        return *find_layer(model, layer), 0
+    return *find_layer(model, numbered[1]), int(numbered[2])
 
 
 def _no_such_layer(model, name):
@@ -151,39 +190,57 @@ def tap_before_activation(path: str, layer: keras.Layer) -> Tap:
     )
 
 
-def record(model: keras.Model, images, taps: Sequence[Tap]) -> list:
-    """Calls the model on images, for inference, and returns what passed the taps.
+def record(model: keras.Model, arguments, taps: Sequence[Tap]) -> list:
+    """Calls the model for inference, and returns what passed the taps.
 
     Args:
-        model: Any built Keras model with one input.
-        images: Tensor `(images, height, width, channels)`.
+        model: Any built Keras model.
+        arguments: What it is called with: a tensor, or a list or dict of tensors.
         taps: What to record.
 
     Returns:
-        One tensor a tap, images first and channels last. Of a layer that is
-        called several times, the first call counts.
+        One tensor a tap, images first and channels last.
 
     Raises:
-        ValueError: If the model's call does not reach a layer.
+        ValueError: If the model's call does not reach a layer, or does not call
+            it so often.
     """
     recorded: dict[Tap, object] = {}
+    calls = dict.fromkeys(taps, 0)
     with ExitStack() as stack:
-        for tap in dict.fromkeys(taps):
-            layer = find_layer(model, tap.path)[1]
-            stack.enter_context(_recording(layer, tap, recorded, len(set(taps))))
+        for tap in calls:
+            stack.enter_context(_recording(model, tap, recorded, calls))
         with suppress(_EverythingRecorded):
-            model(images, training=False)
-    missing = [tap.path for tap in taps if tap not in recorded]
-    if missing:
-        raise ValueError(f"The model's call does not reach the layers {missing}.")
-    return [recorded[tap] for tap in taps]
+            model(arguments, training=False)
+    for tap in taps:
+        if tap not in recorded:
+            raise ValueError(_not_reached(tap, calls[tap]))
+    return [_channels_last(recorded[tap], tap) for tap in taps]
+
+
+def _not_reached(tap, calls):
+    if not calls:
+        return f"The model's call does not reach the layer {tap.path!r}."
+    names = [f"{tap.path}:{i}" for i in range(calls)]
+    return (
+        f"Invalid value for argument `layer`. The model calls the layer {tap.path!r} {calls} "
+        f"times. Expected one of {names[:8]}. Received: layer={tap.name!r}"
+    )
+
+
+def _channels_last(tensor, tap):
+    if tap.channels_first and len(tensor.shape) > 2:
+        return ops.moveaxis(tensor, 1, -1)
+    return tensor
 
 
 @contextmanager
-def _recording(layer, tap, recorded, wanted):
+def _recording(model, tap, recorded, calls):
     def keep(tensor):
-        recorded.setdefault(tap, tensor)
-        if len(recorded) == wanted:
+        if calls[tap] == tap.call:
+            recorded[tap] = tensor
+        calls[tap] += 1
+        if len(recorded) == len(calls):
             raise _EverythingRecorded
 
     def record_output(call):
@@ -201,18 +258,24 @@ def _recording(layer, tap, recorded, wanted):
 
         return recorder
 
+    *outer, layer = _lineage(model, tap.path)
     if tap.point == "output":
         wrap, names = record_output, _CALLS
     elif tap.point == "input":
         wrap, names = record_input, _CALLS
     else:
         wrap, names = record_input, ("activation",)
-    with overridden(layer, {name: wrap(getattr(layer, name)) for name in names}):
+    with ExitStack() as stack:
+        for one in (*outer, layer):
+            if getattr(one, "_remat_mode", None):
+                # What is computed twice is a function of its own, and keeps its tensors.
+                stack.enter_context(overridden(one, {"_remat_mode": None}))
+        stack.enter_context(overridden(layer, {name: wrap(getattr(layer, name)) for name in names}))
         yield
 
 
 @contextmanager
-def overridden(layer: keras.Layer, methods: dict[str, Callable]):
+def overridden(layer: keras.Layer, methods: dict[str, Callable | None]):
     """Gives one layer instance other methods, for the time of a `with` block.
 
     The instance's dictionary is written directly: Keras' own attribute tracking
@@ -235,26 +298,36 @@ class _Recording(keras.Operation):
         super().__init__()
         self.model = model
         self.taps = taps
+        self.refusal = None
 
-    def call(self, images):
-        return record(self.model, images, self.taps)
+    def call(self, arguments):
+        try:
+            return record(self.model, arguments, self.taps)
+        except ValueError as error:
+            # Keras would wrap it in advice on shape inference.
+            self.refusal = error
+            raise
 
 
-def output_shapes(model: keras.Model, image_shape: tuple, taps: Sequence[Tap]) -> list[tuple]:
-    """Shapes of what passes the taps, without the images' axis.
+def output_shapes(model: keras.Model, arguments, taps: Sequence[Tap]) -> list[tuple]:
+    """Shapes of what passes the taps, without the images' axis, channels last.
 
     Nothing is computed: the call runs on shapes alone.
 
     Args:
-        model: Any built Keras model with one input.
-        image_shape: `(height, width, channels)`, `None` where it may vary.
+        model: Any built Keras model.
+        arguments: What it is called with, as `keras.KerasTensor`s, sizes `None`
+            where they may vary.
         taps: What to look at.
 
     Raises:
-        ValueError: If a tap yields more than one tensor.
+        ValueError: If a tap yields more than one tensor, or none.
     """
-    spec = keras.KerasTensor((None, *image_shape), dtype="float32")
-    outputs = _Recording(model, taps).compute_output_spec(spec)
+    recording = _Recording(model, taps)
+    try:
+        outputs = recording.compute_output_spec(arguments)
+    except ValueError as error:
+        raise (recording.refusal or error) from None
     for tap, output in zip(taps, outputs, strict=True):
         if not isinstance(output, keras.KerasTensor):
             raise ValueError(
@@ -264,73 +337,79 @@ def output_shapes(model: keras.Model, image_shape: tuple, taps: Sequence[Tap]) -
     return [tuple(output.shape[1:]) for output in outputs]
 
 
-def input_shape(model: keras.Model) -> tuple:
-    """The shape of one image, `(height, width, channels)`, `None` where it varies.
+@dataclass(frozen=True)
+class LayerCall:
+    """One call of a layer, seen in the call of a model.
 
-    Raises:
-        ValueError: If the model is not built, or has not one image as input.
+    Attributes:
+        path: As `Tap.path`.
+        layer: The layer.
+        received: Shape of the first tensor that it gets, without the images' axis.
+        shape: Shape of what it returns, without the images' axis, channels last.
+            Sizes that may vary are those of some image.
+        channels_first: Whether the layer itself has the channels first.
     """
-    shape = getattr(model, "input_shape", None) if model.built else None
-    if shape is None and model.built:
-        shape = (model._build_shapes_dict or {}).get("input_shape")
-    if shape is None:
-        raise ValueError(
-            f"The model '{model.name}' is not built, so the shape of its input is not "
-            "known. Expected a built model: call `model.build((None, height, width, "
-            "channels))` first, or give the callback a function of the model."
-        )
-    if isinstance(shape, (list, dict)) or len(shape) != 4:
-        raise ValueError(
-            "Expected a model with one input of shape (images, height, width, "
-            f"channels). Received: model '{model.name}' with input_shape={shape}"
-        )
-    inputs = getattr(model, "inputs", None)
-    if inputs and not keras.backend.is_float_dtype(inputs[0].dtype):
-        raise ValueError(
-            f"The input of the model '{model.name}' is {inputs[0].dtype}, through which there "
-            "is no gradient. Expected an input of floats: name the model behind the cast."
-        )
-    return tuple(shape[1:])
+
+    path: str
+    layer: keras.Layer
+    received: tuple
+    shape: tuple
+    channels_first: bool
 
 
-def layers_in_order(model: keras.Model, image_shape: tuple) -> list[tuple[str, keras.Layer, tuple]]:
-    """Every layer that a call reaches: path, layer and output shape, in order.
+def layer_calls(model: keras.Model, arguments) -> list[LayerCall]:
+    """Every call of a layer in a model's call, in the order in which they end.
 
-    Layers that return several tensors are left out.
+    Nothing is computed. Layers that return several tensors are left out.
+
+    Args:
+        model: Any built Keras model.
+        arguments: As for `output_shapes`.
     """
-    found: list[tuple[str, keras.Layer]] = []
+    found: list[tuple] = []
 
     class Order(keras.Operation):
-        def call(self, images):
+        def call(self, arguments):
             # Shape inference may call more than once.
             found.clear()
-            outputs = []
             with ExitStack() as stack:
                 for path, layer in walk(model):
                     methods = {
-                        name: _order_recorder(path, layer, getattr(layer, name), found, outputs)
+                        name: _order_recorder(path, layer, getattr(layer, name), found)
                         for name in _CALLS
                     }
                     stack.enter_context(overridden(layer, methods))
-                model(images, training=False)
-            return outputs
+                return model(arguments, training=False)
 
-    shapes = Order().compute_output_spec(keras.KerasTensor((None, *image_shape)))
-    return [
-        (path, layer, tuple(output.shape[1:]))
-        for (path, layer), output in zip(found, shapes, strict=True)
-    ]
+    Order().compute_output_spec(arguments)
+    return list(_with_layouts(found))
 
 
-def _order_recorder(path, layer, call, found, outputs):
+def _order_recorder(path, layer, call, found):
     def recorder(*args, **kwargs):
         output = call(*args, **kwargs)
         if ops.is_tensor(output):
-            found.append((path, layer))
-            outputs.append(output)
+            first = next(filter(ops.is_tensor, (*args, *kwargs.values())), output)
+            found.append((path, layer, tuple(first.shape)[1:], tuple(output.shape)[1:]))
         return output
 
     return recorder
+
+
+def _with_layouts(found):
+    """Where the channels are, for layers that do not say: where they were before."""
+    said = [getattr(layer, "data_format", None) for _, layer, *_ in found]
+    layout = next(filter(None, said), None)
+    for (path, layer, received, shape), own in zip(found, said, strict=True):
+        layout = None if type(layer).__name__ in _LAYOUT_LAYERS else own or layout
+        first = layout == "channels_first" and len(shape) > 1
+        shape = (*shape[1:], shape[0]) if first else shape
+        yield LayerCall(path, layer, received, shape, first)
+
+
+def has_channels_first(model: keras.Model) -> bool:
+    """Whether any layer of the model has the channels first."""
+    return any(getattr(layer, "data_format", None) == "channels_first" for _, layer in walk(model))
 
 
 @contextmanager

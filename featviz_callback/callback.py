@@ -7,7 +7,7 @@ import time
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 
@@ -58,6 +58,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
             training began above this, such as 0.05. The first look, which
             compiles, and the last one are always taken.
         batch_size: See `optimize`.
+        held_inputs: See `optimize`.
         on_error: `"warn"`: whatever fails after training has begun is said once,
             and training goes on. `"raise"`: it ends training.
         verbose: 1 prints a line at each look.
@@ -101,6 +102,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         probe_data: np.ndarray | None = None,
         max_overhead: float | None = None,
         batch_size: int | None = None,
+        held_inputs: Mapping | None = None,
         on_error: str = "warn",
         verbose: int = 0,
     ):
@@ -154,6 +156,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
             "warmup_steps": 0,
             "batch_size": batch_size,
             "seed": seed,
+            "held_inputs": held_inputs,
         }
         self._ascents = None
         self._params = []

@@ -21,7 +21,8 @@ class History:
         epochs: Int array `(looks,)`: the epoch that had just ended, from 0; -1 is
             the network before any training.
         names: One name a target.
-        images: Float32 array `(looks, targets, height, width, channels)`.
+        images: Float32 array `(looks, targets, height, width, channels)`, of signals
+            `(looks, targets, time, channels)`.
         scores: Float32 array `(looks, targets)`: scores of the images, with no
             random view.
         status: Array of strings `(looks, targets)`, as `Result.status`.
@@ -119,10 +120,10 @@ class History:
         looks = np.unique(
             np.linspace(0, len(self) - 1, min(columns, len(self))).round().astype(int)
         )
-        shown = pictures.to_uint8(self.images[looks], self.values_range)
+        shown = [pictures.of_targets(look, self.values_range) for look in self.images[looks]]
         status = self.status[looks]
         picture = pictures.grid(
-            [[shown[look, i] for look in range(len(looks))] for i in range(len(self.names))],
+            [[look[i] for look in shown] for i in range(len(self.names))],
             row_labels=self.names,
             column_labels=[_label(epoch) for epoch in self.epochs[looks]],
             captions=np.where(status == "ok", "", status).T.tolist(),
@@ -142,7 +143,7 @@ class History:
             ValueError: If nothing has been seen yet.
         """
         self._require_looks()
-        shown = pictures.to_uint8(self.images, self.values_range)
+        shown = [pictures.of_targets(look, self.values_range) for look in self.images]
         columns = int(np.ceil(np.sqrt(len(self.names))))
         frames = []
         for epoch, images in zip(self.epochs, shown, strict=True):
@@ -167,15 +168,16 @@ def drift(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     one; 2 would be its negative. Each channel's mean is taken out first.
 
     Args:
-        before: Array `(targets, height, width, channels)`.
+        before: Array `(targets, height, width, channels)`, or `(targets, time, channels)`.
         after: Array of the same shape.
 
     Returns:
         Float32 array `(targets,)`. Of two pictures without any contrast the drift
         is 0, of one without and one with it is 1.
     """
+    space = tuple(range(1, np.ndim(before) - 1))
     before, after = (
-        (a - a.mean((1, 2), keepdims=True)).reshape(len(a), -1)
+        (a - a.mean(space, keepdims=True)).reshape(len(a), -1)
         for a in (np.asarray(before, "float64"), np.asarray(after, "float64"))
     )
     lengths = np.linalg.norm(before, axis=1), np.linalg.norm(after, axis=1)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 
@@ -29,12 +29,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from featviz_callback import inputs
 from featviz_callback.activations import (
     Tap,
-    find_layer,
-    input_shape,
+    find_call,
+    has_channels_first,
     is_softmax,
-    layers_in_order,
+    layer_calls,
     output_layer,
     output_shapes,
     record,
@@ -47,6 +48,12 @@ logger = logging.getLogger("featviz_callback")
 _TINY = 1e-12
 
 _LARGEST = float(np.finfo("float32").max)
+
+# What `default_objectives` takes channels from.
+_CONVOLUTIONS = (
+    *("Conv2D", "SeparableConv2D", "Conv2DTranspose"),
+    *("Conv1D", "SeparableConv1D", "Conv1DTranspose"),
+)
 
 # --- how a term reads a layer: (outputs, data) -> one score an image ------------
 
@@ -198,7 +205,9 @@ class Objective:
 
         Args:
             model: A built Keras model.
-            layer: Name, index, layer, or a path such as `"backbone/conv3"`.
+            layer: Name, index, layer, or a path such as `"backbone/conv3"`. Of a
+                layer that is called several times `"conv"` is the first call,
+                `"conv:1"` the second.
             neurons_ids: An id, or a sequence or integer array of them. An id is
                 an index into the flattened output (channels last), or a tuple
                 such as `(row, column, channel)`. Negative ids count from the end.
@@ -223,7 +232,7 @@ class Objective:
         tap, shape = _tap(model, layer, pre_activation)
         _require_known(shape, tap, "Objective.channel")
         ids, labels = _neuron_ids(neurons_ids, shape)
-        labels = [f"Neuron#{tap.path}_{label}" for label in labels]
+        labels = [f"Neuron#{tap.name}_{label}" for label in labels]
         return _objective(model, ReadNeuron(), (tap,), ids, multiplier, names, labels)
 
     @staticmethod
@@ -240,7 +249,9 @@ class Objective:
 
         Args:
             model: A built Keras model.
-            layer: Name, index, layer, or a path such as `"backbone/conv3"`.
+            layer: Name, index, layer, or a path such as `"backbone/conv3"`. Of a
+                layer that is called several times `"conv"` is the first call,
+                `"conv:1"` the second.
             channel_ids: An id, or a sequence or integer array of them. Negative
                 ids count from the end.
             multiplier: Factor of the score. Finite.
@@ -264,7 +275,7 @@ class Objective:
         tap, shape = _tap(model, layer, pre_activation)
         _require_known(shape[-1:], tap, "Objective.layer")
         ids = _indices(channel_ids, shape[-1], "channel_ids")
-        labels = [f"Channel#{tap.path}_{i}" for i in ids]
+        labels = [f"Channel#{tap.name}_{i}" for i in ids]
         return _objective(model, ReadChannel(), (tap,), ids, multiplier, names, labels)
 
     @staticmethod
@@ -281,7 +292,9 @@ class Objective:
 
         Args:
             model: A built Keras model.
-            layer: Name, index, layer, or a path such as `"backbone/conv3"`.
+            layer: Name, index, layer, or a path such as `"backbone/conv3"`. Of a
+                layer that is called several times `"conv"` is the first call,
+                `"conv:1"` the second.
             reducer: `"magnitude"`, the mean of squares, or `"mean"`.
             multiplier: Factor of the score. Finite.
             name: Defaults to `"Layer#layer"`.
@@ -306,7 +319,7 @@ class Objective:
                 f"Received: reducer={reducer!r}"
             )
         tap, _ = _tap(model, layer, pre_activation)
-        labels = [f"Layer#{tap.path}"]
+        labels = [f"Layer#{tap.name}"]
         return _objective(model, ReadLayer(reducer), (tap,), [0], multiplier, name, labels)
 
     @staticmethod
@@ -328,7 +341,9 @@ class Objective:
 
         Args:
             model: A built Keras model.
-            layer: Name, index, layer, or a path such as `"backbone/conv3"`.
+            layer: Name, index, layer, or a path such as `"backbone/conv3"`. Of a
+                layer that is called several times `"conv"` is the first call,
+                `"conv:1"` the second.
             vectors: One vector `(channels,)`, several `(vectors, channels)`, or
                 arrays of the layer's whole shape, with a vector for each
                 position. Finite and not all zero.
@@ -362,7 +377,7 @@ class Objective:
                 "Invalid value for argument `cossim_pow`. Expected a finite number, 0 or "
                 f"more. Received: cossim_pow={cossim_pow!r}"
             )
-        labels = [f"Direction#{tap.path}_{i}" for i in range(len(vectors))]
+        labels = [f"Direction#{tap.name}_{i}" for i in range(len(vectors))]
         read = ReadDirection(float(cossim_pow))
         return _objective(model, read, (tap,), vectors, multiplier, names, labels)
 
@@ -378,7 +393,7 @@ class Objective:
 
         Args:
             model: A built Keras model.
-            layers: One layer (name, index, layer or path) or a list of them.
+            layers: One layer, as for `Objective.neuron`, or a list of them.
             function: Receives the output of the layer, or the list of outputs of
                 several, as float32 tensors `(images, ..., channels)`, and returns
                 one score an image, `(images,)`. Written with `keras.ops`. Must
@@ -412,7 +427,7 @@ class Objective:
         if not layers:
             raise ValueError("Invalid value for argument `layers`. Expected at least one layer.")
         taps = tuple(_tap(model, layer, None)[0] for layer in layers)
-        labels = ["Custom#" + "+".join(tap.path for tap in taps)]
+        labels = ["Custom#" + "+".join(tap.name for tap in taps)]
         return _objective(model, ReadCustom(function), taps, [0], multiplier, names, labels)
 
     @property
@@ -490,13 +505,14 @@ class Objective:
         """What a program is made from: how each term reads which taps, and a row's shape."""
         return tuple((term.read, term.taps, term.data.shape[1:]) for term in self.terms)
 
-    def score(self, images) -> np.ndarray:
+    def score(self, images, held_inputs: Mapping | None = None) -> np.ndarray:
         """Scores images as they are.
 
         Args:
-            images: Array `(images, height, width, channels)` in the range of the
-                model's input: one image a target, in order, or any number where
-                the objective has one target.
+            images: Array `(images, height, width, channels)`, or signals `(signals,
+                time, channels)`, in the range of the model's input: one a target,
+                in order, or any number where the objective has one target.
+            held_inputs: See `optimize`.
 
         Returns:
             Float32 array `(images,)`. No image's score depends on another image.
@@ -521,25 +537,29 @@ class Objective:
             lambda rows: ops.convert_to_tensor(np.repeat(rows, len(images) // len(self), axis=0)),
             self.data(),
         )
+        image_input, held = inputs.resolve(self.model, held_inputs, images.ndim - 1)
+        images = ops.convert_to_tensor(image_input.to_images(images))
+        held = inputs.repeat(held, len(images))
         with keras.StatelessScope():
-            scores = read_scores(self.model, self.program, ops.convert_to_tensor(images), data)
+            arguments = image_input.call_arguments(self.model, images, held)
+            scores = read_scores(self.model, self.program, arguments, data)
         return ops.convert_to_numpy(scores)
 
 
-def read_scores(model, program, views, data):
+def read_scores(model, program, arguments, data):
     """The score of each view: the sum over terms of multiplier times reading.
 
     Args:
         model: The Keras model to call.
         program: As `Objective.program`.
-        views: Tensor `(images, height, width, channels)`.
+        arguments: What to call it with: tensors, images first.
         data: As `Objective.data`, as tensors.
 
     Returns:
         Float32 tensor `(images,)`.
     """
     taps = [tap for _, taps, _ in program for tap in taps]
-    outputs = iter(ops.cast(output, "float32") for output in record(model, views, taps))
+    outputs = iter(ops.cast(output, "float32") for output in record(model, arguments, taps))
     scores = 0.0
     for (read, taps, _), (rows, multipliers) in zip(program, data, strict=True):
         scores = scores + multipliers * read([next(outputs) for _ in taps], rows)
@@ -556,22 +576,22 @@ def default_objectives(model: keras.Model) -> list[Objective]:
     Raises:
         ValueError: If the model has neither.
     """
-    order = layers_in_order(model, input_shape(model))
+    calls = layer_calls(model, inputs.specs(model))
     convolutions = [
-        (path, shape)
-        for path, layer, shape in order
-        if type(layer).__name__ in ("Conv2D", "SeparableConv2D", "Conv2DTranspose")
+        (call.path, call.shape[-1]) for call in calls if type(call.layer).__name__ in _CONVOLUTIONS
     ]
     if len(convolutions) > 4:
         spread = np.linspace(0, len(convolutions) - 1, 4).round().astype(int)
         convolutions = [convolutions[i] for i in spread]
     chosen = [
-        Objective.channel(model, path, range(min(4, shape[-1])))
-        for path, shape in dict(convolutions).items()
+        Objective.channel(model, path, range(min(4, channels)))
+        for path, channels in dict(convolutions).items()
     ]
-    path, layer, shape = order[-1]
-    if len(shape) == 1:
-        chosen.append(Objective.neuron(model, path, range(min(16, shape[0]))))
+    vectors = {c.path: c.shape[0] for c in _heads(model, calls) if len(c.shape) == 1}
+    chosen += [
+        Objective.neuron(model, path, range(min(16 // len(vectors) or 1, size)))
+        for path, size in vectors.items()
+    ]
     if not chosen:
         raise ValueError(
             f"Nothing to watch was found in the model '{model.name}': it has no "
@@ -579,6 +599,13 @@ def default_objectives(model: keras.Model) -> list[Objective]:
             "be given."
         )
     return chosen
+
+
+def _heads(model, calls):
+    """The calls that give a model's outputs; the last one where it does not say."""
+    outputs = getattr(model, "outputs", None) or []
+    layers = [output._keras_history.operation for output in outputs]
+    return [c for c in calls if any(c.layer is layer for layer in layers)] or calls[-1:]
 
 
 # --- checking arguments -------------------------------------------------------------
@@ -590,8 +617,8 @@ def _tap(model, layer, pre_activation):
             "Invalid value for argument `model`. Expected a keras.Model. "
             f"Received: model={model!r} (of type {type(model)})"
         )
-    image_shape = input_shape(model)
-    path, found = find_layer(model, layer)
+    arguments = inputs.specs(model)
+    path, found, call = find_call(model, layer)
     softmax = is_softmax(found)
     if not softmax and pre_activation is None and is_softmax(output_layer(path, found)[1]):
         (path, found), softmax = output_layer(path, found), True
@@ -601,7 +628,14 @@ def _tap(model, layer, pre_activation):
         tap = tap_before_activation(path, found)
     else:
         tap = Tap(path)
-    return tap, output_shapes(model, image_shape, [tap])[0]
+    tap = replace(tap, call=call, channels_first=_has_channels_first(model, arguments, path))
+    return tap, output_shapes(model, arguments, [tap])[0]
+
+
+def _has_channels_first(model, arguments, path):
+    if not has_channels_first(model):
+        return False
+    return any(c.channels_first for c in layer_calls(model, arguments) if c.path == path)
 
 
 def _objective(model, read, taps, data, multiplier, names, labels):

@@ -18,7 +18,7 @@ import math
 import weakref
 import zlib
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
@@ -28,7 +28,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from featviz_callback import activations, backend, parameterizations, sampling
+from featviz_callback import activations, backend, inputs, parameterizations, sampling
 from featviz_callback import transformations as transformations_module
 from featviz_callback.objectives import Objective, read_scores
 from featviz_callback.result import Result
@@ -74,6 +74,7 @@ class _Plan:
     """Everything that a compiled program depends on, but the model itself."""
 
     reads: tuple
+    image_input: inputs.ImageInput
     batch: int
     image_shape: tuple[int, int, int]
     view_shape: tuple[int, int, int]
@@ -98,6 +99,7 @@ def optimize(
     warmup_steps: int = 0,
     batch_size: int | None = None,
     seed: int = 0,
+    held_inputs: Mapping | None = None,
     verbose: int = 0,
 ) -> Result:
     """Finds the images that maximise an objective, by gradient ascent.
@@ -125,9 +127,11 @@ def optimize(
             score. See `featviz_callback.regularizers`.
         values_range: Lowest and highest value of an image, in the units of the
             model's input.
-        image_shape: `(height, width)` or `(height, width, channels)`. Defaults to
-            the model's. Of a larger image each view is a random crop, a smaller
-            one is enlarged, unless the model takes any size.
+        image_shape: `(height, width)` or `(height, width, channels)`, whatever the
+            model's own order; of signals `(time,)` or `(time, channels)`. Defaults
+            to the model's. Of a larger image each view is a random crop, a smaller
+            one is enlarged, unless the model takes any size. An input of two axes
+            is a signal, unless this has three numbers: `(28, 28, 1)` for grey images.
         save_every: Keep the images every so many steps, and after the last, as
             `result.frames`.
         warmup_steps: For so many first steps ReLUs let a gradient through where
@@ -135,11 +139,15 @@ def optimize(
         batch_size: Images in one call of the model; bounds the memory. Defaults to
             all of them, or equal parts of at most 64.
         seed: Seed of all that is random, an int.
+        held_inputs: For a model with several inputs, the values of all but the one
+            that is optimised: a mapping from their names (or places in a list) to
+            one example each, without the axis of the batch, or a number.
         verbose: 1 shows a progress bar.
 
     Returns:
-        A `Result`: float32 images `(targets, height, width, channels)` within
-        `values_range`, names, scores, history and status.
+        A `Result`: float32 images `(targets, height, width, channels)`, or signals
+        `(targets, time, channels)`, within `values_range`, names, scores, history
+        and status.
 
     Raises:
         ValueError: If an argument is invalid.
@@ -173,6 +181,7 @@ def optimize(
         warmup_steps=warmup_steps,
         batch_size=batch_size,
         seed=seed,
+        held_inputs=held_inputs,
     ).run(verbose=verbose)[0]
 
 
@@ -190,6 +199,7 @@ def prepare(
     warmup_steps,
     batch_size,
     seed,
+    held_inputs=None,
 ) -> Ascent:
     """Checks the arguments of `optimize` and computes nothing.
 
@@ -201,13 +211,17 @@ def prepare(
             "Invalid value for argument `objective`. Expected an Objective, such as "
             f"Objective.neuron(model, layer, ids). Received: objective={objective!r}"
         )
+    backend.load()
     check_numbers(steps, save_every, warmup_steps, batch_size, seed)
-    image_shape, view_shape = _shapes(objective, image_shape)
+    given_shape = _as_tuple(image_shape)
+    image_input, held = inputs.resolve(objective.model, held_inputs, len(given_shape))
+    image_shape, view_shape = _shapes(objective, image_input, given_shape)
     views = transformations_module.get(transformations, image_shape, steps)
     moves, changes = transformations_module.split(views)
     limit = batch_size or _LARGEST_BATCH
     plan = _Plan(
         reads=objective.program,
+        image_input=image_input,
         # Equal chunks: the last one is padded the least.
         batch=math.ceil(len(objective) / math.ceil(len(objective) / limit)),
         image_shape=image_shape,
@@ -219,7 +233,8 @@ def prepare(
         optimizer=_get_optimizer(optimizer),
     )
     _require_hashable(plan)
-    return Ascent(objective, plan, moves, _Schedule(steps, warmup_steps, save_every), seed)
+    schedule = _Schedule(steps, warmup_steps, save_every)
+    return Ascent(objective, plan, moves, schedule, seed, held)
 
 
 @dataclass(frozen=True)
@@ -231,6 +246,7 @@ class Ascent:
     moves: tuple
     schedule: _Schedule
     seed: int
+    held: tuple[np.ndarray, ...] = ()
 
     def run(self, verbose: int = 0, start: np.ndarray | None = None) -> tuple[Result, np.ndarray]:
         """Runs every step, on the weights that the model has now.
@@ -317,6 +333,7 @@ class Chunk:
         self.params = ops.convert_to_tensor(np.stack(drawn) if start is None else start[targets])
         self.state = self.program.initial_state(self.params, plan.optimizer)
         self.terms = keras.tree.map_structure(ops.convert_to_tensor, terms)
+        self.held = inputs.repeat(ascent.held, plan.batch)
         self.scale = max(multipliers) or 1.0
         self.steps = self._prepare_steps()
 
@@ -375,6 +392,7 @@ class Chunk:
         factors, numbers = move
         return {
             "terms": self.terms,
+            "held": self.held,
             "view": {"rows": rows, "columns": columns, "values": values},
             "factors": factors,
             "numbers": numbers,
@@ -430,15 +448,16 @@ def _ascend(ascent, targets, start, progress_bar):
 
 def _result(joined, ascent):
     images, scores = joined["frames"][-1], joined["scores"][0]
+    to_given = ascent.plan.image_input.to_given
     values_range, frames_wanted = ascent.plan.values_range, ascent.schedule.save_every
     return Result(
-        images=images,
+        images=to_given(images),
         names=ascent.objective.names,
         scores=scores,
         history=joined["history"],
         status=_status(images, scores, joined["gradients"], values_range),
         values_range=values_range,
-        frames=joined["frames"] if frames_wanted else None,
+        frames=to_given(joined["frames"]) if frames_wanted else None,
         frame_steps=np.array(ascent.schedule.frame_steps) if frames_wanted else None,
     )
 
@@ -505,8 +524,10 @@ class _Program:
         images = self.images(params, view["rows"], view["columns"])
         images = transformations_module.apply(self.plan.changes, images, view["values"])
         relax = activations.relaxed_activations if self.plan.relaxed else nullcontext
-        with relax(self.model()):
-            scores = read_scores(self.model(), self.plan.reads, images, data["terms"])
+        model = self.model()
+        arguments = self.plan.image_input.call_arguments(model, images, data["held"])
+        with relax(model):
+            scores = read_scores(model, self.plan.reads, arguments, data["terms"])
         target = scores
         if self.plan.regularizers:
             whole = self.images(params)
@@ -747,34 +768,39 @@ def _get_regularizers(regularizers):
     return tuple(regularizers)
 
 
-def _shapes(objective, image_shape):
+def _as_tuple(image_shape):
+    if isinstance(image_shape, (list, tuple, np.ndarray)):
+        return tuple(image_shape)
+    return () if image_shape is None else (image_shape,)
+
+
+def _shapes(objective, image_input, given_shape):
     """Shapes of the image that is optimised and of the view that the model sees."""
-    expected = activations.input_shape(objective.model)
-    given = expected if image_shape is None else image_shape
-    given = tuple(given) if isinstance(given, (list, tuple, np.ndarray)) else (given,)
-    if len(given) == 2:
-        given = (*given, expected[2])
+    expected = image_input.shape
+    given = image_input.complete(given_shape) if given_shape else expected
     whole = all(isinstance(n, Integral) and n > 0 for n in given)
     if len(given) != 3 or not whole or expected[2] not in (None, given[2]):
+        space = "time" if image_input.is_signal else "height, width"
         raise ValueError(
-            "Invalid value for argument `image_shape`. Expected (height, width) or (height, "
-            f"width, channels) for the model '{objective.model.name}' with inputs of shape "
-            f"{expected}. Received: image_shape={image_shape!r}"
+            f"Invalid value for argument `image_shape`. Expected ({space}) or ({space}, channels) "
+            f"for the model '{objective.model.name}' with inputs of shape {expected}. "
+            f"Received: image_shape={given_shape or None!r}"
         )
     given = tuple(map(int, given))
     view = tuple(n or given[i] for i, n in enumerate(expected))
     if None in expected:
-        _check_call(objective, view, image_shape)
+        _check_call(objective, image_input, view, given_shape)
     return given, view
 
 
-def _check_call(objective, view_shape, image_shape):
+def _check_call(objective, image_input, view_shape, given_shape):
     taps = [tap for _, taps, _ in objective.program for tap in taps]
+    arguments = image_input.specs(objective.model, view_shape)
     try:
-        activations.output_shapes(objective.model, view_shape, taps)
+        activations.output_shapes(objective.model, arguments, taps)
     except Exception as error:
         raise ValueError(
             "Invalid value for argument `image_shape`. Expected a shape that the model "
-            f"'{objective.model.name}' can take. Received: image_shape={image_shape!r}. "
+            f"'{objective.model.name}' can take. Received: image_shape={given_shape!r}. "
             f"The model says: {error}"
         ) from error

@@ -27,6 +27,9 @@ from keras import ops
 from featviz_callback import image_statistics, sampling
 from featviz_callback.image_statistics import NATURAL_COLORS, Spectrum, Statistics
 
+# Functions of the basis of a signal, at most: its matrices grow with its length.
+_LARGEST_BASIS = 1024
+
 # An image that has found nothing is not blown up into noise.
 _LARGEST_GAIN = 3.0
 
@@ -213,7 +216,7 @@ class Fourier:
         return self.contrast * ops.rsqrt(ops.maximum(mean_square, 1e-12))
 
     def _color_matrix(self, shape):
-        if self.colors is None or (self.colors == "natural" and shape[2] != 3):
+        if self.colors is None or (self.colors == "natural" and not _is_rgb(shape)):
             return None
         colors = np.array(NATURAL_COLORS if self.colors == "natural" else self.colors)
         if len(colors) != shape[2]:
@@ -309,7 +312,8 @@ def standard(shape: tuple) -> Fourier:
         shape: `(height, width, channels)` of the image.
     """
     if sampling.is_small(shape):
-        return Fourier(detail=1.0, window=None, contrast=2.0)
+        detail = min(1.0, _LARGEST_BASIS / max(shape[:2]))
+        return Fourier(detail=detail, window=None, contrast=2.0)
     return Fourier()
 
 
@@ -409,6 +413,11 @@ def _frequencies(height, width, detail):
     frequencies = np.hypot(down * longest / height, across * longest / width)
     frequencies.flags.writeable = False
     return frequencies
+
+
+def _is_rgb(shape):
+    # Three channels of a signal are no colours.
+    return shape[2] == 3 and shape[0] > 1
 
 
 def _correlate_colors(coefficients, colors):

@@ -10,6 +10,17 @@ from PIL import Image, ImageDraw, ImageFont
 
 _BACKGROUND = (255, 255, 255)
 _INK = (32, 32, 32)
+_FRAME = (200, 200, 200)
+
+# Colours that the colour-blind tell apart (Okabe, Ito, "Color Universal Design", 2008),
+# without the yellow, which is faint on white.
+_LINE_COLORS = (
+    *((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167)),
+    *((86, 180, 233), (230, 159, 0), (0, 0, 0)),
+)
+_PLOT_SIZE = (240, 120)
+# A plot is drawn larger, and shrunk: Pillow's own lines have jagged edges.
+_OVERSAMPLING = 4
 
 
 def to_uint8(images: np.ndarray, values_range: tuple[float, float]) -> np.ndarray:
@@ -20,18 +31,78 @@ def to_uint8(images: np.ndarray, values_range: tuple[float, float]) -> np.ndarra
         values_range: Values shown as black and as white.
 
     Returns:
-        Uint8 array `(..., height, width, 1 or 3 or 4)`. NaN is shown as black. Of
-        two channels, or more than four, red, green and blue are the means of the
-        first, second and last third.
+        Uint8 array `(..., height, width, 1 or 3)`. NaN is shown as black. Of four
+        channels the first three are shown: an image that a network wants has no
+        use for transparency. Of two, or more than four, red, green and blue are
+        the means of the first, second and last third.
     """
     low, high = values_range
     shares = np.nan_to_num((np.asarray(images, "float64") - low) / (high - low))
     channels = shares.shape[-1]
-    if channels not in (1, 3, 4):
+    if channels == 4:
+        shares = shares[..., :3]
+    elif channels not in (1, 3):
         bounds = np.linspace(0, channels, 4).round().astype(int)
         bands = [shares[..., a : max(b, a + 1)] for a, b in zip(bounds, bounds[1:], strict=False)]
         shares = np.stack([band.mean(-1) for band in bands], -1)
     return np.round(np.clip(shares, 0, 1) * 255).astype("uint8")
+
+
+def of_targets(images: np.ndarray, values_range: tuple[float, float]) -> np.ndarray:
+    """Pictures of what was found for each target.
+
+    Args:
+        images: Array of images `(targets, height, width, channels)`, or of signals
+            `(targets, time, channels)`, which are plotted.
+        values_range: Lowest and highest value.
+
+    Returns:
+        Uint8 array `(targets, height, width, 1 or 3)`.
+    """
+    if images.ndim == 4:
+        return to_uint8(images, values_range)
+    return np.stack([plot(signal, values_range) for signal in images])
+
+
+def plot(signal: np.ndarray, values_range: tuple[float, float]) -> np.ndarray:
+    """Draws a signal: time across, one line a channel.
+
+    Args:
+        signal: Array `(time, channels)`. Of more than seven channels there are no
+            lines: each is a row of grey values, the first one on top.
+        values_range: Values at the bottom and at the top of the frame; black and
+            white, for rows of grey.
+
+    Returns:
+        Uint8 array `(120, 240, 3)`.
+    """
+    if signal.shape[1] > len(_LINE_COLORS):
+        rows = to_pillow(to_uint8(signal.T[..., None], values_range))
+        return np.asarray(rows.convert("RGB").resize(_PLOT_SIZE, Image.NEAREST))
+    low, high = values_range
+    shares = np.clip(np.nan_to_num((signal.astype("float64") - low) / (high - low)), 0, 1)
+    canvas = _lines(shares).resize(_PLOT_SIZE, Image.LANCZOS)
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=10)
+    draw.text((3, 2), f"{high:g}", _INK, font, anchor="lt")
+    draw.text((3, _PLOT_SIZE[1] - 3), f"{low:g}", _INK, font, anchor="ls")
+    return np.asarray(canvas)
+
+
+def _lines(shares):
+    """One line for each column of values from 0 to 1, in a frame."""
+    width, height = (side * _OVERSAMPLING for side in _PLOT_SIZE)
+    canvas = Image.new("RGB", (width, height), _BACKGROUND)
+    draw = ImageDraw.Draw(canvas)
+    draw.rectangle((0, 0, width - 1, height - 1), outline=_FRAME, width=_OVERSAMPLING)
+    draw.line((0, height / 2, width, height / 2), _FRAME, _OVERSAMPLING)
+    pen = 2 * _OVERSAMPLING
+    if len(shares) == 1:
+        shares = np.repeat(shares, 2, axis=0)
+    across = np.linspace(pen, width - 1 - pen, len(shares))
+    for color, values in zip(_LINE_COLORS, shares.T, strict=False):
+        down = pen + (1 - values) * (height - 1 - 2 * pen)
+        draw.line(list(zip(across, down, strict=True)), color, pen, joint="curve")
+    return canvas
 
 
 def to_pillow(picture: np.ndarray) -> Image.Image:

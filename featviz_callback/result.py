@@ -17,7 +17,9 @@ class Result:
     """The images that maximise an objective. Unpacks as `images, names`.
 
     Attributes:
-        images: Float32 array `(targets, height, width, channels)` in `values_range`.
+        images: Float32 array `(targets, height, width, channels)` in `values_range`,
+            channels last whatever the model's own order. Of a model of signals
+            `(targets, time, channels)`.
         names: One name a target.
         scores: Float32 array `(targets,)`: the score of each final image, with no
             random view. An image of another size than the model's input is scored
@@ -69,7 +71,7 @@ class Result:
 
     def sheet(self) -> np.ndarray:
         """A contact sheet, uint8 `(height, width, 3)`: names above, status below."""
-        shown = list(pictures.to_uint8(self.images, self.values_range))
+        shown = list(pictures.of_targets(self.images, self.values_range))
         columns = max(1, math.ceil(math.sqrt(len(shown))))
         captions = [
             name if status == "ok" else f"{status}: {name}"

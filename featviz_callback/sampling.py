@@ -16,9 +16,10 @@ def is_small(shape: tuple) -> bool:
     """Whether an image is below 96 pixels, on which the default recipe depends.
 
     What a small image shows (a digit, a shoe, CIFAR's frog) fills its frame; larger
-    ones are photographs, in which it stands on a ground.
+    ones are photographs, in which it stands on a ground. A signal is an image of
+    height one, and fills its frame at any length.
     """
-    return max(shape[:2]) < 96
+    return max(shape[:2]) < 96 or shape[0] == 1
 
 
 def whole_grid(image_size: int, view_size: int) -> np.ndarray:

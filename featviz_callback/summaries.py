@@ -127,7 +127,7 @@ def write_look(
         drift: One number a target; NaN where there is nothing to compare with.
         seconds: How long the look took.
     """
-    shown = pictures.to_uint8(result.images, result.values_range)
+    shown = pictures.of_targets(result.images, result.values_range)
     for i, name in enumerate(result.names):
         # TensorBoard keeps the first description of a tag, hence the epoch in it.
         description = (
