@@ -1,0 +1,468 @@
+"""Which models work: a table of small ones, each trained, watched and looked into.
+
+The table in the README is this one, as text.
+"""
+
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from featviz_callback import FeatureVisCallback, Objective, optimize
+from tests.conftest import random_images, read_events, to_numpy
+
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "torch"}
+README = Path(__file__).parent.parent / "README.md"
+SHAPE = (8, 7, 1)
+
+
+def sliced(model, arguments, layer="conv"):
+    """The layer's output, by Keras' own slicing of the graph."""
+    inner = keras.Model(model.inputs, model.get_layer(layer).output)
+    return inner(keras.tree.flatten(arguments), training=False)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of model.
+
+    Attributes:
+        name: What the README calls it.
+        build: Makes one.
+        layer: The layer whose first channel is watched.
+        reach: That layer's output by other means than the package's, channels last:
+            `(model, what it is called with) -> tensor`.
+        shape: The model's own shape of one image.
+        image: That of one image in the result; that of the model by default.
+        held: Values of the other inputs.
+        arguments: What the model is called with, `(images, batch size) -> arrays`.
+        settings: Of `optimize` and of the callback.
+        channel: Settings of the objective.
+        tolerance: Of scores, relative.
+    """
+
+    name: str
+    build: Callable
+    layer: str = "conv"
+    reach: Callable = sliced
+    shape: tuple = SHAPE
+    image: tuple | None = None
+    held: dict | None = None
+    arguments: Callable = lambda images: images
+    settings: dict = field(default_factory=dict)
+    channel: dict = field(default_factory=dict)
+    tolerance: float = 1e-3
+
+
+def stack(*inner, shape=SHAPE, **settings):
+    return keras.Sequential([keras.Input(shape), *inner], **settings)
+
+
+def conv(*arguments, name="conv", **settings):
+    return layers.Conv2D(*(arguments or (3, 3)), name=name, **settings)
+
+
+def head(units=4):
+    return layers.Flatten(), layers.Dense(units, name="logits")
+
+
+def small(shape=SHAPE, **settings):
+    return stack(conv(activation="tanh"), *head(), shape=shape, **settings)
+
+
+# --- how they are put together -------------------------------------------------------
+
+
+def unbuilt():
+    return keras.Sequential([conv(), *head()])
+
+
+def branches():
+    inputs = keras.Input(SHAPE)
+    both = conv(3, 3, padding="same")(inputs) + layers.Conv2D(3, 1)(inputs)
+    flat, logits = head()
+    return keras.Model(inputs, logits(flat(ops.tanh(both))))
+
+
+@keras.saving.register_keras_serializable("featviz_callback_tests")
+class Subclassed(keras.Model):
+    """Layers in a list and in a dict."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.convolutions = [conv(3, 3, name="first"), conv()]
+        self.rest = dict(zip(("flat", "logits"), head(), strict=True))
+
+    def call(self, inputs):
+        maps = self.convolutions[1](ops.tanh(self.convolutions[0](inputs)))
+        return self.rest["logits"](self.rest["flat"](maps))
+
+
+def subclassed():
+    model = Subclassed()
+    model(np.zeros((1, *SHAPE), "float32"))
+    return model
+
+
+def in_subclassed(model, images):
+    first, second = model.convolutions
+    return second(ops.tanh(first(images)))
+
+
+def nested(frozen=False):
+    block = stack(conv(), name="block", shape=(8, 7, 2))
+    inputs = keras.Input(SHAPE)
+    backbone = keras.Model(inputs, block(conv(2, 1, name="stem")(inputs)), name="backbone")
+    backbone.trainable = not frozen
+    return stack(backbone, layers.ReLU(), *head())
+
+
+def in_nested(model, images):
+    return model.get_layer("backbone")(images)
+
+
+def shared():
+    inputs = keras.Input(SHAPE)
+    twice = conv(1, 3, padding="same", activation="tanh")
+    flat, logits = head()
+    return keras.Model(inputs, logits(flat(twice(twice(inputs)))))
+
+
+def second_call(model, images):
+    return model.get_layer("conv")(model.get_layer("conv")(images))
+
+
+def two_inputs(as_dict=False):
+    image, more = keras.Input(SHAPE, name="image"), keras.Input((3,), name="more")
+    scaled = layers.Multiply(name="scaled")([conv()(image), layers.Reshape((1, 1, 3))(more)])
+    flat, logits = head()
+    inputs = {"image": image, "more": more} if as_dict else [image, more]
+    return keras.Model(inputs, logits(flat(scaled)))
+
+
+class Named(keras.Model):
+    """Two inputs by name, and no graph that says so."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.scaled = conv(), layers.Multiply(name="scaled")
+        self.flat, self.logits = head()
+
+    def call(self, inputs):
+        more = ops.reshape(inputs["more"], (-1, 1, 1, 3))
+        return self.logits(self.flat(self.scaled([self.conv(inputs["image"]), more])))
+
+
+def named():
+    model = Named()
+    model(as_dict(np.zeros((1, *SHAPE), "float32")))
+    return model
+
+
+def in_named(model, inputs):
+    return model.conv(inputs["image"]) * ops.reshape(inputs["more"], (-1, 1, 1, 3))
+
+
+HELD = {"more": np.array([1.0, -2.0, 3.0])}
+
+
+def as_list(images):
+    return [images, np.tile(HELD["more"].astype("float32"), (len(images), 1))]
+
+
+def as_dict(images):
+    return dict(zip(("image", "more"), as_list(images), strict=True))
+
+
+def several_outputs():
+    inputs = keras.Input(SHAPE)
+    flat = layers.Flatten()(conv()(inputs))
+    return keras.Model(inputs, {name: layers.Dense(2, name=name)(flat) for name in "ab"})
+
+
+# --- layers that do something else in training, or come last -----------------------------
+
+
+def augmenting():
+    return stack(
+        layers.Rescaling(2.0, offset=-1.0),
+        layers.Normalization(mean=[0.1], variance=[0.5]),
+        layers.RandomFlip(),
+        layers.GaussianNoise(0.5),
+        conv(name="inner"),
+        layers.BatchNormalization(),
+        layers.Dropout(0.5, name="conv"),
+        *head(),
+    )
+
+
+def softmax(*last):
+    return stack(conv(name="maps"), layers.GlobalMaxPooling2D(), *last)
+
+
+def logits_of(model, images):
+    logits = model.layers[2]
+    return ops.matmul(sliced(model, images, model.layers[1].name), logits.kernel) + logits.bias
+
+
+def dead():
+    model = stack(conv(3, 3, activation="relu"), *head())
+    kernel, bias = model.get_layer("conv").get_weights()
+    model.get_layer("conv").set_weights([kernel, bias - 100])
+    return model
+
+
+def before_relu(model, images):
+    layer = model.get_layer("conv")
+    return ops.conv(ops.convert_to_tensor(images), layer.kernel) + layer.bias
+
+
+# --- what they see -------------------------------------------------------------------
+
+
+def any_size():
+    return stack(conv(), layers.GlobalAveragePooling2D(), layers.Dense(4), shape=(None, None, 3))
+
+
+def channels_first(kind="2D", shape=(3, 8, 7)):
+    keras.config.set_image_data_format("channels_first")
+    try:
+        return stack(
+            getattr(layers, "Conv" + kind)(5, 3),
+            layers.BatchNormalization(axis=1),
+            layers.Activation("tanh", name="conv"),
+            getattr(layers, "MaxPooling" + kind)(2),
+            getattr(layers, "GlobalAveragePooling" + kind)(),
+            layers.Dense(4),
+            shape=shape,
+        )
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
+def channels_last(model, images):
+    """The same with channels last: TensorFlow's own bias is wrong otherwise, if eager."""
+    convolution, norm = model.layers[:2]
+    images = ops.convert_to_tensor(np.moveaxis(images, 1, -1))
+    maps = ops.conv(images, convolution.kernel, data_format="channels_last") + convolution.bias
+    scale = norm.gamma / ops.sqrt(norm.moving_variance + norm.epsilon)
+    return ops.tanh((maps - norm.moving_mean) * scale + norm.beta)
+
+
+def signals():
+    return stack(
+        layers.Conv1D(3, 5, activation="tanh", name="conv"),
+        layers.MaxPooling1D(2),
+        *head(),
+        shape=(20, 3),
+    )
+
+
+def recurrent():
+    return stack(
+        layers.Bidirectional(layers.LSTM(3, return_sequences=True)),
+        layers.GRU(4, name="conv"),
+        layers.Dense(4),
+        shape=(9, 2),
+    )
+
+
+def transformer():
+    inputs = keras.Input((8, 8, 3))
+    patches = conv(6, 4, strides=4, name="patches")(inputs)
+    tokens = layers.Reshape((4, 6))(patches)
+    normed = layers.LayerNormalization()(tokens)
+    tokens = layers.Add()([tokens, layers.MultiHeadAttention(2, 3)(normed, normed)])
+    tokens = layers.Add(name="conv")([tokens, layers.Dense(6, activation="gelu")(tokens)])
+    pooled = layers.GlobalAveragePooling1D()(tokens)
+    return keras.Model(inputs, layers.Dense(4)(pooled))
+
+
+# --- numbers, and where they come from ---------------------------------------------------
+
+
+def typed(policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        return small()
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def quantized():
+    model = stack(conv(name="first"), layers.Flatten(), layers.Dense(4, name="conv"))
+    model.quantize("int8")
+    return model
+
+
+def loaded(model):
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder) / "model.keras")
+        return keras.models.load_model(Path(folder) / "model.keras")
+
+
+CASES = [
+    Case("`Sequential`", small),
+    Case("`Sequential` that `fit` builds", unbuilt),
+    Case("Functional, with branches", branches),
+    Case("Subclassed, layers in lists and dicts", subclassed, reach=in_subclassed),
+    Case("Nested, two levels deep, by path", nested, "backbone/block/conv", in_nested),
+    Case("Frozen backbone", lambda: nested(frozen=True), "backbone/block/conv", in_nested),
+    Case("Layer called twice, the second call", shared, "conv:1", second_call),
+    Case(
+        "Several inputs, as a list",
+        *(two_inputs, "scaled", lambda m, x: sliced(m, x, "scaled")),
+        held=HELD,
+        arguments=as_list,
+    ),
+    Case(
+        "Several inputs, as a dict",
+        *(lambda: two_inputs(as_dict=True), "scaled", lambda m, x: sliced(m, x, "scaled")),
+        held=HELD,
+        arguments=as_dict,
+    ),
+    Case(
+        "Several inputs of a subclassed model",
+        *(named, "scaled", in_named),
+        held=HELD,
+        arguments=as_dict,
+    ),
+    Case("Several outputs", several_outputs),
+    Case("Layers that scale, augment or drop out", augmenting),
+    Case(
+        "Softmax as activation: the logit",
+        lambda: softmax(layers.Dense(4, activation="softmax", name="conv")),
+        reach=logits_of,
+    ),
+    Case(
+        "Softmax as layer: the logit",
+        lambda: softmax(layers.Dense(4), layers.Softmax(name="conv")),
+        reach=logits_of,
+    ),
+    Case(
+        "Dead ReLU, with `pre_activation=True`",
+        dead,
+        reach=before_relu,
+        channel={"pre_activation": True},
+    ),
+    *(
+        Case(name, lambda shape=shape: small(shape), shape=shape)
+        for name, shape in {
+            "Colour": (8, 7, 3),
+            "Two channels": (8, 7, 2),
+            "RGBA": (8, 7, 4),
+            "13 channels": (8, 7, 13),
+            "Odd sizes, not square": (11, 5, 3),
+        }.items()
+    ),
+    Case(
+        "Images of any size",
+        any_size,
+        shape=(9, 6, 3),
+        settings={"image_shape": (9, 6)},
+    ),
+    Case("`channels_first`", channels_first, "conv", channels_last, (3, 8, 7), (8, 7, 3)),
+    Case(
+        "Grey images without an axis of channels",
+        lambda: stack(layers.Reshape((8, 7, 1)), conv(), *head(), shape=(8, 7)),
+        shape=(8, 7),
+        image=(8, 7, 1),
+        settings={"image_shape": (8, 7, 1)},
+    ),
+    Case("Signals `(time, channels)`", signals, shape=(20, 3)),
+    Case(
+        "Signals `(channels, time)`",
+        *(lambda: channels_first("1D", (2, 20)), "conv", channels_last, (2, 20), (20, 2)),
+    ),
+    Case("Recurrent, on signals", recurrent, shape=(9, 2)),
+    Case("Transformer `(tokens, features)`", transformer, shape=(8, 8, 3)),
+    Case("`mixed_float16`", lambda: typed("mixed_float16"), tolerance=1e-2),
+    Case("`mixed_bfloat16`", lambda: typed("mixed_bfloat16"), tolerance=1e-1),
+    Case("`float64`", lambda: typed("float64")),
+    Case('Quantised, `model.quantize("int8")`', quantized),
+    Case("Saved and loaded", lambda: loaded(small())),
+    Case("Subclassed, saved and loaded", lambda: loaded(subclassed()), reach=in_subclassed),
+    Case("Rebuilt from its config", lambda: keras.Sequential.from_config(small().get_config())),
+]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case.name)
+def case(request):
+    keras.utils.set_random_seed(0)
+    return request.param
+
+
+def watched(case, model):
+    return Objective.channel(model, case.layer, 0, **case.channel)
+
+
+def score_of(case, model, images):
+    """The mean over space of the first channel."""
+    if case.image and len(case.image) > len(case.shape):
+        images = images[..., 0]
+    elif case.image:
+        images = np.moveaxis(images, -1, 1)
+    output = to_numpy(case.reach(model, case.arguments(images)))
+    return output.astype("float64").reshape(len(images), -1, output.shape[-1]).mean(1)[:, 0]
+
+
+def test_it_trains_while_it_is_watched(case, tmp_path):
+    model = case.build()
+    model.compile("sgd", "mse")
+    settings = {"steps": 2, "held_inputs": case.held, **case.settings}
+    callback = FeatureVisCallback(
+        lambda model: watched(case, model), log_dir=tmp_path, on_error="raise", **settings
+    )
+    arguments = case.arguments(random_images(4, *case.shape))
+    targets = targets_of(case)
+    model.fit(arguments, targets, batch_size=2, verbose=0, callbacks=[callback])
+    assert callback.history.epochs.tolist()[-1] == 0
+
+    before = [to_numpy(v).copy() for v in model.variables]
+    result = optimize(watched(case, model), **settings)
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(to_numpy(variable), value)
+
+    assert result.images.shape == (1, *(case.image or case.shape))
+    assert result.status == ["ok"]
+    np.testing.assert_array_equal(result.images, callback.history.images[-1])
+    np.testing.assert_allclose(
+        result.scores,
+        score_of(case, model, result.images),
+        rtol=case.tolerance,
+        atol=case.tolerance / 10,
+    )
+    [*_, (_, picture)] = read_events(tmp_path / "feature_vis")[0][f"feature_vis/{result.names[0]}"]
+    assert picture.ndim in (2, 3)
+    assert picture.std() > 0
+
+
+def targets_of(case):
+    if case.build is several_outputs:
+        return {name: np.zeros((4, 2)) for name in "ab"}
+    return np.zeros((4, 4))
+
+
+# --- refusals -------------------------------------------------------------------------
+
+
+# --- the matrix -------------------------------------------------------------------------
+
+
+def table():
+    """The rows of the README's matrix."""
+    rows = [["model", *BACKENDS.values()], ["---"] * 4]
+    rows += [[case.name, *["works"] * 3] for case in CASES]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def test_the_readme_has_this_table():
+    block = re.search("<!-- models -->\n(.*?)<!-- /models -->", README.read_text(), re.DOTALL)
+    assert block.group(1) == table()
