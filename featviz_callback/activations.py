@@ -19,6 +19,8 @@ from numbers import Integral
 import keras
 from keras import ops
 
+from featviz_callback import backend
+
 # Keras calls the second of a quantised layer.
 _CALLS = ("call", "quantized_call")
 _ACTIVATION_LAYERS = ("ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax")
@@ -58,16 +60,11 @@ def sublayers(layer: keras.Layer) -> list[keras.Layer]:
     return layer._flatten_layers(include_self=False, recursive=False)
 
 
-def walk(
-    model: keras.Layer, prefix: str = "", inside: tuple = ()
-) -> Iterator[tuple[str, keras.Layer]]:
+def walk(model: keras.Layer, prefix: str = "") -> Iterator[tuple[str, keras.Layer]]:
     """Yields `(path, layer)` for every layer inside `model`, nested ones too."""
-    inside = (*inside, model)
     for layer in sublayers(model):
-        # A layer may know the one that it is part of.
-        if not any(layer is outer for outer in inside):
-            yield prefix + layer.name, layer
-            yield from walk(layer, f"{prefix}{layer.name}/", inside)
+        yield prefix + layer.name, layer
+        yield from walk(layer, f"{prefix}{layer.name}/")
 
 
 def find_layer(model: keras.Model, layer: str | int | keras.Layer) -> tuple[str, keras.Layer]:
@@ -205,22 +202,47 @@ def record(model: keras.Model, arguments, taps: Sequence[Tap]) -> list:
         ValueError: If the model's call does not reach a layer, or does not call
             it so often.
     """
-    recorded: dict[Tap, object] = {}
-    calls = dict.fromkeys(taps, 0)
+    seen = _Seen(taps)
     with ExitStack() as stack:
-        for tap in calls:
-            stack.enter_context(_recording(model, tap, recorded, calls))
+        for tap in seen.calls:
+            stack.enter_context(_recording(model, tap, seen))
         with suppress(_EverythingRecorded):
             model(arguments, training=False)
     for tap in taps:
-        if tap not in recorded:
-            raise ValueError(_not_reached(tap, calls[tap]))
-    return [_channels_last(recorded[tap], tap) for tap in taps]
+        if tap not in seen.tensors:
+            raise ValueError(_not_reached(tap, seen.calls[tap]))
+        if tap in seen.lost:
+            raise ValueError(
+                f"The layer {tap.path!r} is called inside a function that is compiled, mapped or "
+                "looped on its own, and no tensor can be taken out of that. Expected a layer "
+                "around it."
+            )
+    return [_channels_last(seen.tensors[tap], tap) for tap in taps]
+
+
+class _Seen:
+    """What passes some taps in one call of a model."""
+
+    def __init__(self, taps):
+        self.calls = dict.fromkeys(taps, 0)
+        self.tensors = {}
+        self.lost = set()
+        self._trace = backend.load().current_trace()
+
+    def keep(self, tap, tensor):
+        if self.calls[tap] == tap.call:
+            self.tensors[tap] = tensor
+            if backend.load().current_trace() != self._trace:
+                self.lost.add(tap)
+        self.calls[tap] += 1
+        if len(self.tensors) == len(self.calls):
+            raise _EverythingRecorded
 
 
 def _not_reached(tap, calls):
     if not calls:
-        return f"The model's call does not reach the layer {tap.path!r}."
+        what = "apply the activation of" if tap.point == "pre_activation" else "reach"
+        return f"The model's call does not {what} the layer {tap.path!r}."
     names = [f"{tap.path}:{i}" for i in range(calls)]
     return (
         f"Invalid value for argument `layer`. The model calls the layer {tap.path!r} {calls} "
@@ -235,25 +257,18 @@ def _channels_last(tensor, tap):
 
 
 @contextmanager
-def _recording(model, tap, recorded, calls):
-    def keep(tensor):
-        if calls[tap] == tap.call:
-            recorded[tap] = tensor
-        calls[tap] += 1
-        if len(recorded) == len(calls):
-            raise _EverythingRecorded
-
+def _recording(model, tap, seen):
     def record_output(call):
         def recorder(*args, **kwargs):
             output = call(*args, **kwargs)
-            keep(output)
+            seen.keep(tap, output)
             return output
 
         return recorder
 
     def record_input(call):
         def recorder(inputs, *args, **kwargs):
-            keep(inputs)
+            seen.keep(tap, inputs)
             return call(inputs, *args, **kwargs)
 
         return recorder
@@ -321,7 +336,7 @@ def output_shapes(model: keras.Model, arguments, taps: Sequence[Tap]) -> list[tu
         taps: What to look at.
 
     Raises:
-        ValueError: If a tap yields more than one tensor, or none.
+        ValueError: If a tap yields none, several, or one that cannot be read here.
     """
     recording = _Recording(model, taps)
     try:
@@ -360,7 +375,8 @@ class LayerCall:
 def layer_calls(model: keras.Model, arguments) -> list[LayerCall]:
     """Every call of a layer in a model's call, in the order in which they end.
 
-    Nothing is computed. Layers that return several tensors are left out.
+    Nothing is computed. Layers that return several tensors are left out, and so
+    are those whose output cannot be taken out of a function inside the model.
 
     Args:
         model: Any built Keras model.
@@ -372,10 +388,11 @@ def layer_calls(model: keras.Model, arguments) -> list[LayerCall]:
         def call(self, arguments):
             # Shape inference may call more than once.
             found.clear()
+            trace = backend.load().current_trace()
             with ExitStack() as stack:
                 for path, layer in walk(model):
                     methods = {
-                        name: _order_recorder(path, layer, getattr(layer, name), found)
+                        name: _order_recorder(path, layer, getattr(layer, name), found, trace)
                         for name in _CALLS
                     }
                     stack.enter_context(overridden(layer, methods))
@@ -385,10 +402,10 @@ def layer_calls(model: keras.Model, arguments) -> list[LayerCall]:
     return list(_with_layouts(found))
 
 
-def _order_recorder(path, layer, call, found):
+def _order_recorder(path, layer, call, found, trace):
     def recorder(*args, **kwargs):
         output = call(*args, **kwargs)
-        if ops.is_tensor(output):
+        if ops.is_tensor(output) and backend.load().current_trace() == trace:
             first = next(filter(ops.is_tensor, (*args, *kwargs.values())), output)
             found.append((path, layer, tuple(first.shape)[1:], tuple(output.shape)[1:]))
         return output

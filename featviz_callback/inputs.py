@@ -30,11 +30,13 @@ class ImageInput:
         shape: `(height, width, channels)`, `None` where it may vary.
         position: Its place among the model's inputs; `None` where it is all that
             the model takes.
+        batch: How many images the model takes at once, `None` for any number.
     """
 
     axes: str
     shape: tuple
     position: int | None
+    batch: int | None = None
 
     @property
     def is_signal(self) -> bool:
@@ -78,7 +80,7 @@ class ImageInput:
         own = (shape[_AXES.index(axis)] for axis in self.axes)
         others = keras.tree.flatten(specs(model))
         del others[self.position or 0]
-        return self._beside(model, keras.KerasTensor((None, *own), "float32"), others)
+        return self._beside(model, keras.KerasTensor((self.batch, *own), "float32"), others)
 
     def _beside(self, model, own, others):
         if self.position is None:
@@ -102,7 +104,7 @@ def specs(model: keras.Model):
         )
     declared = _declared(model)
     if declared is not None:
-        return _single(keras.tree.map_structure(_open, declared))
+        return _single(declared)
     shapes = list((model._build_shapes_dict or {}).values())
     if len(shapes) != 1:
         raise ValueError(
@@ -116,11 +118,6 @@ def _declared(model):
     """The inputs of a functional or sequential model, else `None`."""
     structure = getattr(model, "_inputs_struct", None)
     return getattr(model, "inputs", None) if structure is None else structure
-
-
-def _open(tensor):
-    """A tensor like that, for any number of images."""
-    return keras.KerasTensor((None, *tensor.shape[1:]), tensor.dtype, name=tensor.name)
 
 
 def _tensors(shapes):
@@ -242,7 +239,7 @@ def _image_input(model, tensor, position, image_rank):
     if axes != "hw" and _takes_channels_first(model, shape):
         axes = "c" + axes[:-1]
     sizes = {"h": 1, "c": 1} | dict(zip(axes, shape, strict=True))
-    return ImageInput(axes, tuple(sizes[axis] for axis in _AXES), position)
+    return ImageInput(axes, tuple(sizes[axis] for axis in _AXES), position, tensor.shape[0])
 
 
 def _takes_channels_first(model, shape):

@@ -29,7 +29,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from featviz_callback import inputs
+from featviz_callback import backend, inputs
 from featviz_callback.activations import (
     Tap,
     find_call,
@@ -559,7 +559,15 @@ def read_scores(model, program, arguments, data):
         Float32 tensor `(images,)`.
     """
     taps = [tap for _, taps, _ in program for tap in taps]
-    outputs = iter(ops.cast(output, "float32") for output in record(model, arguments, taps))
+    outputs = record(model, arguments, taps)
+    images = data[0][1].shape[0]
+    for tap, output in zip(taps, outputs, strict=True):
+        if output.shape[0] not in (None, images):
+            raise ValueError(
+                f"The layer {tap.name!r} returns {output.shape[0]} outputs for {images} images. "
+                "Expected a layer that returns one an image."
+            )
+    outputs = iter(ops.cast(output, "float32") for output in outputs)
     scores = 0.0
     for (read, taps, _), (rows, multipliers) in zip(program, data, strict=True):
         scores = scores + multipliers * read([next(outputs) for _ in taps], rows)
@@ -617,6 +625,7 @@ def _tap(model, layer, pre_activation):
             "Invalid value for argument `model`. Expected a keras.Model. "
             f"Received: model={model!r} (of type {type(model)})"
         )
+    backend.load()
     arguments = inputs.specs(model)
     path, found, call = find_call(model, layer)
     softmax = is_softmax(found)

@@ -223,7 +223,7 @@ def prepare(
         reads=objective.program,
         image_input=image_input,
         # Equal chunks: the last one is padded the least.
-        batch=math.ceil(len(objective) / math.ceil(len(objective) / limit)),
+        batch=image_input.batch or math.ceil(len(objective) / math.ceil(len(objective) / limit)),
         image_shape=image_shape,
         view_shape=view_shape,
         parameterization=parameterizations.get(parameterization, image_shape),

@@ -7,8 +7,9 @@ from keras import layers
 
 from featviz_callback.activations import (
     Tap,
-    input_shape,
-    layers_in_order,
+    find_call,
+    has_channels_first,
+    layer_calls,
     output_shapes,
     record,
     relaxed_activations,
@@ -35,6 +36,11 @@ def belongings(model):
 
 def recorded(model, images, *taps):
     return [to_numpy(output) for output in record(model, tensor(images), taps)]
+
+
+def spec(*shape):
+    """Any number of images of that shape."""
+    return keras.KerasTensor((None, *shape))
 
 
 class Counting(layers.Layer):
@@ -97,13 +103,38 @@ def test_layers_after_the_last_one_asked_for_are_not_called(images):
     assert calls == [1]
 
 
-def test_of_a_shared_layer_the_first_call_counts(images):
+@pytest.fixture
+def shared_model():
+    """One convolution, called twice."""
     shared = layers.Conv2D(1, 3, padding="same", name="shared")
     inputs = keras.Input(IMAGE_SHAPE)
-    model = fill(keras.Model(inputs, shared(shared(inputs))))
-    np.testing.assert_allclose(
-        recorded(model, images, Tap("shared"))[0], to_numpy(shared(images)), atol=1e-6
-    )
+    return fill(keras.Model(inputs, shared(shared(inputs))))
+
+
+def test_of_a_shared_layer_any_call_can_be_had_the_first_by_default(shared_model, images):
+    shared = shared_model.get_layer("shared")
+    second, first = recorded(shared_model, images, Tap("shared", call=1), Tap("shared"))
+    np.testing.assert_allclose(first, to_numpy(shared(images)), atol=1e-6)
+    np.testing.assert_allclose(second, to_numpy(shared(shared(images))), atol=1e-6)
+
+
+def test_a_call_is_given_behind_a_colon(shared_model):
+    shared = shared_model.get_layer("shared")
+    assert find_call(shared_model, "shared") == ("shared", shared, 0)
+    assert find_call(shared_model, "shared:1") == ("shared", shared, 1)
+    assert find_call(shared_model, shared) == ("shared", shared, 0)
+    assert (Tap("shared").name, Tap("shared", call=1).name) == ("shared", "shared:1")
+
+
+def test_a_colon_may_be_part_of_a_name():
+    model = sequential(layers.ReLU(name="relu"), layers.ReLU(name="relu:1"))
+    assert find_call(model, "relu:1") == ("relu:1", model.layers[1], 0)
+
+
+def test_calls_that_there_are_not_are_refused_with_those_there_are(shared_model, images):
+    message = r"2 times. Expected one of \['shared:0', 'shared:1'\]. Received: layer='shared:2'"
+    with pytest.raises(ValueError, match=message):
+        recorded(shared_model, images, Tap("shared", call=2))
 
 
 def test_a_layer_that_the_call_does_not_reach_is_named(images):
@@ -118,7 +149,7 @@ def test_a_layer_that_the_call_does_not_reach_is_named(images):
 
     model = Idle()
     model(images)
-    with pytest.raises(ValueError, match="does not reach the layers .'unused'"):
+    with pytest.raises(ValueError, match="does not reach the layer 'unused'"):
         recorded(model, images, Tap("unused"))
 
 
@@ -131,12 +162,16 @@ def test_the_call_is_that_of_inference(images):
 
 
 def test_shapes_are_known_without_computing(small_model):
-    assert output_shapes(small_model, IMAGE_SHAPE, TAPS) == [(10, 8, 4), (8, 6, 6), (8, 6, 6)]
+    assert output_shapes(small_model, spec(*IMAGE_SHAPE), TAPS) == [
+        (10, 8, 4),
+        (8, 6, 6),
+        (8, 6, 6),
+    ]
 
 
 def test_sizes_that_vary_stay_open():
     model = sequential(layers.Conv2D(2, 3, name="conv"), shape=(None, None, 3))
-    assert output_shapes(model, (None, None, 3), [Tap("conv")]) == [(None, None, 2)]
+    assert output_shapes(model, spec(None, None, 3), [Tap("conv")]) == [(None, None, 2)]
 
 
 def test_looking_at_shapes_changes_no_graph(small_model, images, tmp_path):
@@ -144,8 +179,8 @@ def test_looking_at_shapes_changes_no_graph(small_model, images, tmp_path):
         return [len(layer._inbound_nodes) for layer in small_model.layers]
 
     before, config = graph(), small_model.get_config()
-    output_shapes(small_model, IMAGE_SHAPE, TAPS)
-    layers_in_order(small_model, IMAGE_SHAPE)
+    output_shapes(small_model, spec(*IMAGE_SHAPE), TAPS)
+    layer_calls(small_model, spec(*IMAGE_SHAPE))
     assert graph() == before
     assert small_model.get_config() == config
     small_model.save(tmp_path / "model.keras")
@@ -163,7 +198,7 @@ def test_a_layer_of_several_tensors_is_refused():
     inputs = keras.Input((4, 4, 1))
     model = keras.Model(inputs, Twice(name="twice")(inputs)[0])
     with pytest.raises(ValueError, match="one tensor"):
-        output_shapes(model, (4, 4, 1), [Tap("twice")])
+        output_shapes(model, spec(4, 4, 1), [Tap("twice")])
 
 
 def test_layers_come_in_the_order_of_the_call():
@@ -171,7 +206,7 @@ def test_layers_come_in_the_order_of_the_call():
     inner = keras.Sequential([layers.ReLU(name="relu")], name="inner")
     inputs = keras.Input((8, 8, 1))
     model = keras.Model(inputs, a(inner(b(inputs))))
-    order = [(path, shape) for path, _, shape in layers_in_order(model, (8, 8, 1))]
+    order = [(call.path, call.shape) for call in layer_calls(model, spec(8, 8, 1))]
     assert [one for one in order if one[0] != "inner"] == [
         ("b", (6, 6, 4)),
         ("inner/relu", (6, 6, 4)),
@@ -179,22 +214,204 @@ def test_layers_come_in_the_order_of_the_call():
     ]
 
 
-def test_the_shape_of_an_image_is_the_models():
-    assert input_shape(sequential(layers.ReLU(), shape=(5, 7, 2))) == (5, 7, 2)
+# --- where the channels are -----------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        lambda: keras.Sequential([layers.Dense(2)]),
-        lambda: sequential(layers.Dense(2), shape=(5,)),
-        lambda: keras.Model([a := keras.Input((4, 4, 1)), b := keras.Input((4, 4, 1))], a + b),
-    ],
-    ids=["unbuilt", "vectors", "two inputs"],
-)
-def test_a_model_of_anything_but_one_image_is_refused(model):
-    with pytest.raises(ValueError, match=r"not built|Expected a model with one input"):
-        input_shape(model())
+def channels_first_model():
+    """Rescaled, convolved with channels first, and then laid out anew."""
+    return sequential(
+        layers.Rescaling(2.0, name="rescaling"),
+        layers.Conv2D(4, 3, name="conv", data_format="channels_first"),
+        layers.ReLU(name="relu"),
+        layers.Permute((2, 3, 1), name="permute"),
+        layers.ReLU(name="last"),
+        layers.Flatten(name="flatten"),
+        layers.Dense(2, name="logits"),
+        shape=(3, 6, 5),
+    )
+
+
+def test_a_layer_that_does_not_say_has_its_channels_where_they_were_before():
+    model = channels_first_model()
+    calls = layer_calls(model, spec(3, 6, 5))
+    assert [call.path for call in calls if call.channels_first] == ["rescaling", "conv", "relu"]
+    assert {call.path: call.shape for call in calls} == {
+        "rescaling": (6, 5, 3),
+        "conv": (4, 3, 4),
+        "relu": (4, 3, 4),
+        "permute": (4, 3, 4),
+        "last": (4, 3, 4),
+        "flatten": (48,),
+        "logits": (2,),
+    }
+    assert has_channels_first(model)
+    assert not has_channels_first(sequential(layers.Conv2D(2, 3)))
+
+
+def test_what_has_channels_first_is_returned_with_channels_last():
+    model = channels_first_model()
+    images = random_images(2, 3, 6, 5)
+    first, last = recorded(model, images, Tap("relu", channels_first=True), Tap("last"))
+    np.testing.assert_allclose(first, last, atol=1e-6)
+    assert output_shapes(model, spec(3, 6, 5), [Tap("conv", channels_first=True)]) == [(4, 3, 4)]
+
+
+# --- what might come between a layer and its recorder ----------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["full", "activations", "larger_than", "list_of_layers"])
+def test_what_training_would_compute_twice_is_recorded_all_the_same(mode, images):
+    settings = {"output_size_threshold": 1, "layer_names": ["conv1", "inner"]}
+    with keras.RematScope(mode=mode, **settings):
+        conv = layers.Conv2D(2, 3, activation="relu", name="conv1")
+        inner = keras.Sequential([conv, layers.Conv2D(2, 3, name="conv2")], name="inner")
+        model = sequential(inner, layers.ReLU())
+    taps = [Tap("inner/conv1", "pre_activation"), Tap("inner/conv2")]
+    before, output = recorded(model, images, *taps)
+    first = np.maximum(before, 0)
+    np.testing.assert_allclose(to_numpy(conv(images)), first, atol=1e-5)
+    np.testing.assert_allclose(to_numpy(inner(images)), output, atol=1e-5)
+
+    def total(x):
+        return keras.ops.sum(record(model, x, taps)[1])
+
+    def plain(x):
+        return keras.ops.sum(inner(x))
+
+    np.testing.assert_allclose(gradient(total, images), gradient(plain, images), atol=1e-5)
+    assert conv._remat_mode.mode == mode
+
+
+class Compiled(layers.Layer):
+    """Calls its layer in a function that the framework traces on its own."""
+
+    def __init__(self):
+        super().__init__(name="compiled")
+        self.conv = layers.Conv2D(2, 3, name="conv")
+
+    def build(self, shape):
+        self.conv.build(shape)
+
+    def call(self, inputs):
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            return tf.function(self.conv)(inputs)
+        if keras.backend.backend() == "jax":
+            import jax
+
+            return jax.jit(lambda x: self.conv(x))(inputs)
+        return self.conv(inputs)
+
+
+def test_what_cannot_be_taken_out_of_a_function_is_refused_and_what_is_around_it_is_not(images):
+    model = sequential(Compiled(), layers.ReLU())
+    np.testing.assert_allclose(
+        recorded(model, images, Tap("compiled"))[0],
+        to_numpy(model.layers[0].conv(images)),
+        atol=1e-6,
+    )
+    if keras.backend.backend() != "torch":  # which traces nothing
+        with pytest.raises(ValueError, match="'compiled/conv' is called inside a function"):
+            recorded(model, images, Tap("compiled/conv"))
+        with pytest.raises(ValueError, match="'compiled/conv' is called inside a function"):
+            output_shapes(model, spec(*IMAGE_SHAPE), [Tap("compiled/conv")])
+        paths = [call.path for call in layer_calls(model, spec(*IMAGE_SHAPE))]
+        assert "compiled/conv" not in paths
+        assert "compiled" in paths
+
+
+SIGNAL = (6, 3)
+WRAPPED = {
+    "each step in time": (
+        layers.TimeDistributed(layers.Dense(2, name="inner"), name="outer"),
+        Tap("outer/inner", call=2),
+        lambda layer, x: layer.layer(x[:, 2]),
+    ),
+    "both ways": (
+        layers.Bidirectional(layers.LSTM(2, name="inner"), name="outer"),
+        Tap("outer/backward_inner"),
+        lambda layer, x: layer.backward_layer(x),
+    ),
+    "of a bounded norm": (
+        layers.SpectralNormalization(layers.Dense(2, name="inner"), name="outer"),
+        Tap("outer/inner"),
+        lambda layer, x: layer.layer(x),
+    ),
+    "after a mask": (
+        keras.Sequential([layers.Masking(0.5), layers.LSTM(2, name="inner")], name="outer"),
+        Tap("outer/inner"),
+        lambda layer, x: layer(x),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRAPPED)
+def test_a_layer_inside_another_is_recorded(case):
+    outer, tap, expected = WRAPPED[case]
+    signals = random_images(2, *SIGNAL)
+    signals[:, 4:] = 0.5
+    model = keras.Sequential([keras.Input(SIGNAL), outer])
+    np.testing.assert_allclose(
+        recorded(model, signals, tap)[0], to_numpy(expected(outer, tensor(signals))), atol=1e-6
+    )
+
+
+def test_a_layer_called_by_keyword_is_recorded(images):
+    class Keyword(layers.Layer):
+        def __init__(self):
+            super().__init__(name="outer")
+            self.relu = layers.ReLU(name="relu")
+
+        def call(self, inputs):
+            return self.relu(inputs=inputs - 0.5)
+
+    model = sequential(Keyword())
+    before, after = recorded(model, images, Tap("outer/relu", "input"), Tap("outer/relu"))
+    np.testing.assert_allclose(before, images - 0.5, atol=1e-6)
+    np.testing.assert_allclose(after, np.maximum(images - 0.5, 0), atol=1e-6)
+
+
+def test_a_layer_that_calls_itself_in_a_way_of_its_own_is_refused(images):
+    class Own(layers.Layer):
+        def __call__(self, inputs):
+            return inputs * 2
+
+    class Around(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.own = Own(name="own")
+
+        def call(self, inputs):
+            return self.own(inputs)
+
+    model = Around()
+    model(images)
+    with pytest.raises(ValueError, match="does not reach the layer 'own'"):
+        recorded(model, images, Tap("own"))
+
+
+def test_an_activation_that_a_layer_leaves_to_its_cell_is_refused():
+    model = keras.Sequential([keras.Input(SIGNAL), layers.LSTM(2, name="lstm")])
+    with pytest.raises(ValueError, match="does not apply the activation of the layer 'lstm'"):
+        recorded(model, random_images(2, *SIGNAL), Tap("lstm", "pre_activation"))
+
+
+def test_looking_adds_no_loss(images):
+    model = sequential(layers.Conv2D(2, 3, name="conv", activity_regularizer="l2"), layers.ReLU())
+    with keras.StatelessScope():
+        recorded(model, images, Tap("conv"))
+    output_shapes(model, spec(*IMAGE_SHAPE), [Tap("conv")])
+    assert model.losses == []
+
+
+@pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
+def test_what_a_quantised_layer_computes_is_recorded(mode):
+    model = sequential(layers.Flatten(), layers.Dense(4, name="dense"), layers.ReLU())
+    model.quantize(mode)
+    images = random_images(2, *IMAGE_SHAPE)
+    expected = to_numpy(model.layers[1](model.layers[0](images)))
+    np.testing.assert_allclose(recorded(model, images, Tap("dense"))[0], expected, atol=1e-5)
 
 
 # --- warm-up ------------------------------------------------------------------------

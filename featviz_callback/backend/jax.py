@@ -6,6 +6,11 @@ Closed over, they would be constants of the program, and no picture would change
 import jax
 import keras
 
+try:
+    from jax.extend.core import get_opaque_trace_state
+except ImportError:  # where older versions of JAX have it
+    from jax.core import get_opaque_trace_state
+
 
 def compile_step(score, update, model):
     """See `featviz_callback.backend`."""
@@ -31,3 +36,8 @@ def apply_optimizer(optimizer, variable, params, gradient, state):
     """See `featviz_callback.backend`."""
     (params,), state = optimizer.stateless_apply(state, [gradient], [params])
     return params, state
+
+
+def current_trace():
+    """See `featviz_callback.backend`."""
+    return get_opaque_trace_state(convention="flax")

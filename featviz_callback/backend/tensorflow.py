@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from featviz_callback.backend.variables import apply_to_variables as apply_optimizer
 
-__all__ = ["apply_optimizer", "compile_step"]
+__all__ = ["apply_optimizer", "compile_step", "current_trace"]
 
 
 def compile_step(score, update, model):
@@ -42,3 +42,8 @@ def _can_use_xla(model):
     layers = model._flatten_layers()
     on_accelerator = bool(tf.config.list_logical_devices("GPU"))
     return on_accelerator and all(getattr(layer, "supports_jit", True) for layer in layers)
+
+
+def current_trace():
+    """See `featviz_callback.backend`."""
+    return tf.compat.v1.get_default_graph()

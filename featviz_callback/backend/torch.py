@@ -9,7 +9,7 @@ import torch
 
 from featviz_callback.backend.variables import apply_to_variables as apply_optimizer
 
-__all__ = ["apply_optimizer", "compile_step"]
+__all__ = ["apply_optimizer", "compile_step", "current_trace"]
 
 
 def compile_step(score, update, model):
@@ -27,3 +27,9 @@ def compile_step(score, update, model):
             return *update(params.detach(), gradient, state, data), scores.detach()
 
     return step
+
+
+def current_trace():
+    """See `featviz_callback.backend`."""
+    # Nothing is traced: what is computed can be used anywhere.
+    return None
