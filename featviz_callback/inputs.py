@@ -207,20 +207,28 @@ def _by_position(model, held_inputs, names, shapes):
 
 
 def _held(name, tensor, value, dtype_is_known):
-    value = np.asarray(value)
-    sizes = tensor.shape[1:]
-    if value.ndim == len(sizes):
-        sizes = tuple(size or given for size, given in zip(sizes, value.shape, strict=True))
-    is_float = keras.backend.is_float_dtype(tensor.dtype if dtype_is_known else value.dtype.name)
-    kind = "float32" if is_float else tensor.dtype if dtype_is_known else value.dtype
     try:
-        return np.broadcast_to(value.astype(kind), sizes)
+        value = np.asarray(value)
+        dtype = tensor.dtype if dtype_is_known else value.dtype.name
+        # Keras casts floats to what the layers want.
+        value = value.astype("float32" if keras.backend.is_float_dtype(dtype) else dtype)
+        sizes = tensor.shape[1:]
+        if value.ndim == len(sizes):
+            sizes = tuple(size or given for size, given in zip(sizes, value.shape, strict=True))
+        held = np.broadcast_to(value, sizes)
     except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"Invalid value for argument `held_inputs`. Expected for the input {name!r} one "
-            f"example of shape {tensor.shape[1:]}, or what broadcasts to it. Received: an array "
-            f"of shape {value.shape} and dtype {value.dtype}"
-        ) from error
+        raise ValueError(_not_held(name, tensor, value)) from error
+    if not np.isfinite(held).all():
+        raise ValueError(_not_held(name, tensor, value))
+    return held
+
+
+def _not_held(name, tensor, value):
+    return (
+        f"Invalid value for argument `held_inputs`. Expected for the input {name!r} one example "
+        f"of shape {tensor.shape[1:]}, or what broadcasts to it, of finite numbers. "
+        f"Received: {value!r}"
+    )
 
 
 def _image_input(model, tensor, position, image_rank):

@@ -65,6 +65,22 @@ def test_drift_is_one_minus_the_correlation(before, after, expected):
     np.testing.assert_allclose(drift(before, after), [expected], atol=1e-6)
 
 
+def test_the_drift_of_signals_is_that_of_images_of_height_one():
+    np.testing.assert_allclose(
+        drift(PICTURE[:, :1], OTHER[:, :1]), drift(PICTURE[:, 0], OTHER[:, 0])
+    )
+
+
+def test_a_history_of_signals_can_be_shown(tmp_path):
+    history = History()
+    for seed in range(3):
+        history.add(seed, look(seed, shape=(9, 2)), 0.1)
+    assert history.images.shape[-2:] == (9, 2)
+    assert history.strip().shape[0] > 120 * len(NAMES)
+    history.gif(tmp_path / "signals.gif")
+    assert (tmp_path / "signals.gif").stat().st_size > 0
+
+
 def test_drift_of_unrelated_pictures_is_about_one():
     assert abs(drift(PICTURE, OTHER)[0] - 1) < 0.05
 

@@ -546,6 +546,94 @@ def test_default_objectives_are_output_units_and_spread_out_channels():
     ]
 
 
+def test_default_objectives_share_the_units_among_the_outputs():
+    inputs = keras.Input((4, 4, 1))
+    flat = layers.Flatten()(inputs)
+    heads = [layers.Dense(20, name=name)(flat) for name in ("a", "b", "c")]
+    model = keras.Model(inputs, [heads[2], heads[0], layers.Reshape((4, 5))(heads[1])])
+    names = [name for objective in default_objectives(model) for name in objective.names]
+    assert names == [f"Neuron#{name}_{i}" for name in "ac" for i in range(8)]
+
+
+def test_default_objectives_of_signals_are_their_convolutions():
+    model = sequential(layers.Conv1D(2, 3, name="conv"), shape=(8, 3))
+    assert [o.names for o in default_objectives(model)] == [["Channel#conv_0", "Channel#conv_1"]]
+
+
+def test_default_objectives_have_their_channels_last():
+    model = sequential(
+        layers.Conv2D(2, 3, data_format="channels_first", name="conv"), shape=(3, 9, 9)
+    )
+    assert [o.names for o in default_objectives(model)] == [["Channel#conv_0", "Channel#conv_1"]]
+
+
+def test_tokens_and_features_are_rows_and_channels():
+    model = sequential(
+        layers.Conv2D(5, 2, strides=2), layers.Reshape((4, 5), name="tokens"), shape=(4, 4, 1)
+    )
+    tokens = to_numpy(model(random_images(2, 4, 4, 1)))
+    feature = Objective.channel(model, "tokens", 3).score(random_images(2, 4, 4, 1))
+    np.testing.assert_allclose(feature, tokens[:, :, 3].mean(1), rtol=1e-5)
+    neuron = Objective.neuron(model, "tokens", (1, 3)).score(random_images(2, 4, 4, 1))
+    np.testing.assert_allclose(neuron, tokens[:, 1, 3], rtol=1e-5)
+
+
+def test_ids_of_a_layer_with_channels_first_have_them_last():
+    model = sequential(
+        layers.Conv2D(2, 3, data_format="channels_first", name="conv"), shape=(3, 6, 5)
+    )
+    images = random_images(2, 6, 5, 3)
+    output = to_numpy(model(np.moveaxis(images, -1, 1)))
+    for objective, expected in (
+        (Objective.channel(model, "conv", 1), output[:, 1].mean((1, 2))),
+        (Objective.neuron(model, "conv", (3, 0, 1)), output[:, 1, 3, 0]),
+        (Objective.direction(model, "conv", [0, 1], cossim_pow=0), output[:, 1].mean((1, 2))),
+    ):
+        np.testing.assert_allclose(objective.score(images), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_call_of_a_shared_layer_is_part_of_the_name():
+    inputs = keras.Input((8, 8, 1))
+    shared = layers.Conv2D(1, 3, name="shared")
+    model = keras.Model(inputs, shared(shared(inputs)))
+    both = Objective.channel(model, "shared", 0) + Objective.channel(model, "shared:1", 0)
+    assert both.names == ["Channel#shared_0 & Channel#shared:1_0"]
+    images = random_images(2, 8, 8, 1)
+    first = to_numpy(shared(images))
+    expected = first.mean((1, 2, 3)) + to_numpy(shared(first)).mean((1, 2, 3))
+    np.testing.assert_allclose(both.score(images), expected, rtol=1e-5)
+
+
+def test_images_are_scored_beside_held_inputs():
+    image, more = keras.Input((3, 3, 1), name="image"), keras.Input((1,), name="more")
+    outputs = layers.Multiply(name="product")([layers.Flatten()(image), more])
+    model = keras.Model({"image": image, "more": more}, outputs)
+    images = random_images(2, 3, 3, 1)
+    scores = Objective.neuron(model, "product", 4).score(images, held_inputs={"more": 2.0})
+    np.testing.assert_allclose(scores, 2 * images[:, 1, 1, 0], rtol=1e-6)
+    with pytest.raises(ValueError, match="`held_inputs`.*'image': .*'more': "):
+        Objective.neuron(model, "product", 4).score(images)
+
+
+def test_a_layer_of_several_outputs_an_image_is_refused():
+    class Windows(layers.Layer):
+        def call(self, inputs):
+            return keras.ops.reshape(inputs, (-1, 2, 2, 1))
+
+    class Whole(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.windows = Windows(name="windows")
+
+        def call(self, inputs):
+            return self.windows(inputs)
+
+    model = Whole()
+    model(np.zeros((1, 4, 4, 1), "float32"))
+    with pytest.raises(ValueError, match="'windows' returns 8 outputs for 2 images"):
+        Objective.channel(model, "windows", 0).score(np.zeros((2, 4, 4, 1)))
+
+
 def test_default_objectives_need_something_to_watch():
     with pytest.raises(ValueError, match="Nothing to watch"):
         default_objectives(sequential(layers.MaxPooling2D(2), shape=(4, 4, 1)))

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featviz_callback.pictures import encode_gif, encode_png, grid, to_pillow, to_uint8
+from featviz_callback.pictures import (
+    encode_gif,
+    encode_png,
+    grid,
+    of_targets,
+    plot,
+    to_pillow,
+    to_uint8,
+)
 
 
 def solid(color, height=70, width=80):
@@ -31,10 +39,15 @@ def test_a_flat_image_is_shown_as_it_is():
     assert (to_uint8(np.full((4, 4, 1), 0.2), (0, 1)) == 51).all()
 
 
-@pytest.mark.parametrize(("channels", "shown"), [(1, 1), (2, 3), (3, 3), (4, 4), (5, 3), (13, 3)])
+@pytest.mark.parametrize(("channels", "shown"), [(1, 1), (2, 3), (3, 3), (4, 3), (5, 3), (13, 3)])
 def test_any_number_of_channels_can_be_shown(channels, shown):
     image = np.random.default_rng(0).random((2, 5, 4, channels))
     assert to_uint8(image, (0, 1)).shape == (2, 5, 4, shown)
+
+
+def test_of_four_channels_the_first_three_are_shown():
+    image = np.array([0.0, 0.2, 0.4, 0.6]).reshape(1, 1, 4)
+    assert to_uint8(image, (0, 1)).ravel().tolist() == [0, 51, 102]
 
 
 def test_many_channels_are_means_of_thirds():
@@ -114,3 +127,57 @@ def test_long_texts_are_cut_to_the_width_of_a_picture():
     short = grid(one, column_labels=["a"], captions=[["a"]])
     long = grid(one, column_labels=["a" * 200], captions=[["b" * 200]])
     assert short.shape == long.shape
+
+
+# --- signals --------------------------------------------------------------------------
+
+BLUE, VERMILION = (0, 114, 178), (213, 94, 0)
+
+
+def height_of(picture, color, column):
+    """The middle of a line of that colour, as a share of the frame from below."""
+    near = np.abs(picture[:, column].astype(int) - color).sum(-1) < 60
+    assert near.any()
+    return 1 - np.flatnonzero(near).mean() / (len(picture) - 1)
+
+
+def test_a_signal_is_drawn_as_one_line_a_channel():
+    rising = np.linspace(-1, 1, 50)
+    picture = plot(np.stack([rising, np.full(50, 0.5)], axis=1), (-1, 1))
+    assert picture.shape == (120, 240, 3)
+    for column in (60, 220):
+        expected = 0.02 + 0.96 * column / 239
+        np.testing.assert_allclose(height_of(picture, BLUE, column), expected, atol=0.02)
+        np.testing.assert_allclose(height_of(picture, VERMILION, column), 0.74, atol=0.02)
+
+
+def test_the_scale_of_a_plot_is_fixed_and_stands_beside_it():
+    signal = np.full((9, 1), 0.25)
+    assert abs(height_of(plot(signal, (0, 1)), BLUE, 120) - 0.26) < 0.02
+    assert abs(height_of(plot(signal, (0, 2)), BLUE, 120) - 0.14) < 0.02
+    one, two = (plot(np.full((9, 1), high / 2), (0, high)) for high in (1, 2))
+    assert (one[:15, :15] != two[:15, :15]).any()
+    np.testing.assert_array_equal(one[:, 30:], two[:, 30:])
+
+
+@pytest.mark.parametrize("signal", [np.full((5, 1), np.nan), np.full((1, 1), 0.0)])
+def test_a_plot_of_what_is_no_line_is_at_the_bottom(signal):
+    assert height_of(plot(signal, (0, 1)), BLUE, 120) < 0.05
+
+
+def test_many_channels_are_rows_of_grey():
+    signal = np.zeros((4, 8))
+    signal[:, 3] = 1
+    picture = plot(signal, (0, 1))
+    assert picture.shape == (120, 240, 3)
+    assert (picture[45:60] == 255).all()
+    assert not picture[:45].any()
+    assert not picture[60:].any()
+
+
+def test_targets_are_pictures_of_images_or_of_signals():
+    images = np.random.default_rng(0).random((3, 6, 5, 2))
+    np.testing.assert_array_equal(of_targets(images, (0, 1)), to_uint8(images, (0, 1)))
+    signals = images[:, :, 0]
+    assert of_targets(signals, (0, 1)).shape == (3, 120, 240, 3)
+    np.testing.assert_array_equal(of_targets(signals, (0, 1))[1], plot(signals[1], (0, 1)))
