@@ -27,6 +27,9 @@ from keras import ops
 from featviz_callback import image_statistics, sampling
 from featviz_callback.image_statistics import NATURAL_COLORS, Spectrum, Statistics
 
+# Each octave has the same power where amplitudes fall as 1 / frequency in images, in
+# signals as its square root.
+_SIGNAL_DECAY = 0.5
 # Functions of the basis of a signal, at most: its matrices grow with its length.
 _LARGEST_BASIS = 1024
 
@@ -179,6 +182,8 @@ class Fourier:
         Returns:
             Float array that broadcasts against one image's parameters.
         """
+        if _is_signal(shape):
+            decay = decay * _SIGNAL_DECAY
         scale = np.maximum(_frequencies(shape[0], shape[1], self.detail), lowest) ** -decay
         return scale / np.sqrt(np.sum(scale**2)) / self.scale(shape)
 
@@ -308,12 +313,16 @@ def _by_frequency(size, detail):
 def standard(shape: tuple) -> Fourier:
     """The default: `Fourier()`; small images get neither a quiet ground nor a cut-off.
 
+    Nor do signals, images of height one, as long as their basis is not too large.
+
     Args:
         shape: `(height, width, channels)` of the image.
     """
+    if _is_signal(shape):
+        detail = min(1.0, _LARGEST_BASIS / shape[1])
+        return Fourier(decay=_SIGNAL_DECAY, detail=detail, window=None, contrast=2.0)
     if sampling.is_small(shape):
-        detail = min(1.0, _LARGEST_BASIS / max(shape[:2]))
-        return Fourier(detail=detail, window=None, contrast=2.0)
+        return Fourier(detail=1.0, window=None, contrast=2.0)
     return Fourier()
 
 
@@ -415,9 +424,13 @@ def _frequencies(height, width, detail):
     return frequencies
 
 
+def _is_signal(shape):
+    return shape[0] == 1
+
+
 def _is_rgb(shape):
     # Three channels of a signal are no colours.
-    return shape[2] == 3 and shape[0] > 1
+    return shape[2] == 3 and not _is_signal(shape)
 
 
 def _correlate_colors(coefficients, colors):

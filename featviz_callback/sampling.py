@@ -16,8 +16,8 @@ def is_small(shape: tuple) -> bool:
     """Whether an image is below 96 pixels, on which the default recipe depends.
 
     What a small image shows (a digit, a shoe, CIFAR's frog) fills its frame; larger
-    ones are photographs, in which it stands on a ground. A signal is an image of
-    height one, and fills its frame at any length.
+    ones are photographs, in which it stands on a ground. A signal, an image of height
+    one, fills its frame at any length.
     """
     return max(shape[:2]) < 96 or shape[0] == 1
 

@@ -450,7 +450,114 @@ def targets_of(case):
     return np.zeros((4, 4))
 
 
-# --- refusals -------------------------------------------------------------------------
+def test_a_dead_channel_is_said_to_be():
+    result = optimize(Objective.channel(dead(), "conv", [0, 1]), steps=2)
+    assert result.status == ["dead"] * 2
+    assert result.scores.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("image_shape", [None, (30,), (30, 3)])
+def test_a_signal_may_be_of_another_length(image_shape):
+    model = stack(layers.Conv1D(2, 5, name="conv"), shape=(None, 3))
+    objective = Objective.channel(model, "conv", [0, 1])
+    if image_shape is None:
+        with pytest.raises(ValueError, match=r"\(time\) or \(time, channels\)"):
+            optimize(objective, steps=1)
+    else:
+        assert optimize(objective, steps=1, image_shape=image_shape).images.shape == (2, 30, 3)
+
+
+def test_a_signal_wants_what_its_filter_does():
+    filters = np.zeros((8, 2, 1), "float32")
+    filters[:, 0, 0] = np.sin(np.arange(8) * np.pi / 4)
+    filters[:, 1, 0] = -filters[:, 0, 0]
+    model = stack(layers.Conv1D(1, 8, use_bias=False, name="conv"), shape=(64, 2))
+    model.set_weights([filters])
+    objective = Objective.layer(model, "conv")
+    result = optimize(objective, steps=32, values_range=(-1.0, 1.0))
+    wave = np.sin(np.arange(64) * np.pi / 4)
+    assert result.scores > 0.6 * objective.score(np.stack([wave, -wave], 1)[None])
+    assert np.corrcoef(result.images[0].T)[0, 1] < -0.9
+
+
+def test_a_model_of_a_fixed_batch_gets_one_of_that_size():
+    model = keras.Sequential(
+        [keras.Input(batch_shape=(2, 9, 3)), layers.LSTM(4, stateful=True, name="conv")]
+    )
+    result = optimize(Objective.channel(model, "conv", [0, 1, 2]), steps=2)
+    assert result.status == ["ok"] * 3
+    assert not any(to_numpy(state).any() for state in model.layers[0].states)
+
+
+# --- whole networks -------------------------------------------------------------------
+
+APPLICATIONS = {
+    "MobileNetV2": 32,
+    "ResNet50V2": 32,
+    "EfficientNetV2B0": 32,
+    "ConvNeXtTiny": 32,
+    "InceptionV3": 75,
+    "DenseNet121": 32,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_a_whole_network_can_be_watched(name, tmp_path):
+    keras.utils.set_random_seed(0)
+    shape = (APPLICATIONS[name], APPLICATIONS[name], 3)
+    model = getattr(keras.applications, name)(weights=None, input_shape=shape, classes=4)
+    convolutions = [one.name for one in model.layers if isinstance(one, layers.Conv2D)]
+    middle = convolutions[len(convolutions) // 2]
+    objective = Objective.channel(model, middle, [0, 1]) + Objective.neuron(model, -1, 0)
+    # What training costs is not the question here.
+    for layer in model.layers[:-1]:
+        layer.trainable = False
+    model.compile("sgd", "mse")
+    callback = FeatureVisCallback(objective, log_dir=tmp_path, steps=5, on_error="raise")
+    x = random_images(2, *shape)
+    model.fit(x, np.zeros((2, 4)), verbose=0, callbacks=[callback])
+    assert callback.history.status.tolist() == [["ok", "ok"]] * 2
+
+    images = callback.history.images[-1]
+    head = model.layers[-1]
+    inner = keras.Model(model.inputs, [model.get_layer(middle).output, head.input])
+    maps, features = map(to_numpy, inner(images, training=False))
+    logits = features @ to_numpy(head.kernel) + to_numpy(head.bias)
+    expected = maps.mean((1, 2))[:, :2].diagonal() + logits[:, 0]
+    np.testing.assert_allclose(callback.history.scores[-1], expected, rtol=1e-2, atol=1e-3)
+
+
+# --- what is not supported ------------------------------------------------------------
+
+
+def whole_numbers():
+    return keras.Sequential(
+        [keras.Input((8, 7, 1), dtype="uint8"), layers.Rescaling(1 / 255), conv(), *head()]
+    )
+
+
+REFUSED = {
+    "Inputs of whole numbers": (
+        *(whole_numbers, "through which there is no gradient"),
+        "no gradient passes; name the model behind the cast",
+    ),
+    "Volumes": (
+        *(lambda: stack(layers.Conv3D(2, 3, name="conv"), shape=(5, 5, 5, 1)), "Expected a model"),
+        "what they would look like is another question",
+    ),
+    "Vectors": (
+        *(lambda: stack(layers.Dense(2, name="conv"), shape=(5,)), "Expected a model"),
+        "there is nothing to see",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_supported_is_refused(name):
+    build, message, _ = REFUSED[name]
+    with pytest.raises(ValueError, match=message):
+        optimize(Objective.channel(build(), "conv", 0), steps=1)
 
 
 # --- the matrix -------------------------------------------------------------------------
@@ -460,6 +567,8 @@ def table():
     """The rows of the README's matrix."""
     rows = [["model", *BACKENDS.values()], ["---"] * 4]
     rows += [[case.name, *["works"] * 3] for case in CASES]
+    rows += [[f"`keras.applications.{name}`", *["works"] * 3] for name in APPLICATIONS]
+    rows += [[name, *[f"not supported: {reason}"] * 3] for name, (*_, reason) in REFUSED.items()]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 

@@ -335,3 +335,21 @@ def test_colours_and_spectra_of_other_images_are_refused():
         plain(colors="rgb")
     with pytest.raises(ValueError, match="a finite number"):
         FixedMagnitude(plain(contrast=np.inf))
+
+
+# --- signals --------------------------------------------------------------------------
+
+
+def test_a_signal_has_no_colours_no_quiet_ends_and_a_spectrum_of_one_dimension():
+    signal = parameterizations.standard((1, 64, 3))
+    assert (signal.window, signal.detail, signal.decay) == (None, 1.0, 0.5)
+    assert signal._color_matrix((1, 64, 3)) is None
+    powers = signal.scale((1, 64, 3))[0] ** 2
+    frequencies = np.concatenate([np.arange(33), np.arange(1, 32)])
+    octaves = [powers[(frequencies >= f) & (frequencies < 2 * f)].sum() for f in (4, 8, 16)]
+    np.testing.assert_allclose(octaves, octaves[0], rtol=0.1)
+
+
+def test_the_basis_of_a_long_signal_is_bounded():
+    assert parameterizations.standard((1, 16000, 1)).scale((1, 16000, 1)).size <= 1025
+    assert parameterizations.standard((1, 1000, 1)).scale((1, 1000, 1)).size == 1000
