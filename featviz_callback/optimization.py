@@ -211,7 +211,6 @@ def prepare(
             "Invalid value for argument `objective`. Expected an Objective, such as "
             f"Objective.neuron(model, layer, ids). Received: objective={objective!r}"
         )
-    backend.load()
     check_numbers(steps, save_every, warmup_steps, batch_size, seed)
     given_shape = _as_tuple(image_shape)
     image_input, held = inputs.resolve(objective.model, held_inputs, len(given_shape))
