@@ -370,7 +370,7 @@ CASES = [
     ),
     Case("`channels_first`", channels_first, "conv", channels_last, (3, 8, 7), (8, 7, 3)),
     Case(
-        "Grey images without an axis of channels",
+        "Grey images without an axis of channels, given `image_shape`",
         lambda: stack(layers.Reshape((8, 7, 1)), conv(), *head(), shape=(8, 7)),
         shape=(8, 7),
         image=(8, 7, 1),
