@@ -18,6 +18,8 @@ from numbers import Integral
 import keras
 from keras import ops
 
+from featviz_callback.untouched import untouched
+
 # Keras calls the second of a quantised layer.
 _CALLS = ("call", "quantized_call")
 _ACTIVATION_LAYERS = ("ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax")
@@ -254,7 +256,8 @@ def output_shapes(model: keras.Model, image_shape: tuple, taps: Sequence[Tap]) -
         ValueError: If a tap yields more than one tensor.
     """
     spec = keras.KerasTensor((None, *image_shape), dtype="float32")
-    outputs = _Recording(model, taps).compute_output_spec(spec)
+    with untouched(model):
+        outputs = _Recording(model, taps).compute_output_spec(spec)
     for tap, output in zip(taps, outputs, strict=True):
         if not isinstance(output, keras.KerasTensor):
             raise ValueError(
@@ -315,7 +318,8 @@ def layers_in_order(model: keras.Model, image_shape: tuple) -> list[tuple[str, k
                 model(images, training=False)
             return outputs
 
-    shapes = Order().compute_output_spec(keras.KerasTensor((None, *image_shape)))
+    with untouched(model):
+        shapes = Order().compute_output_spec(keras.KerasTensor((None, *image_shape)))
     return [
         (path, layer, tuple(output.shape[1:]))
         for (path, layer), output in zip(found, shapes, strict=True)

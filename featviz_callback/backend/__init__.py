@@ -1,7 +1,7 @@
 """The only code that differs by Keras backend: how to differentiate and compile.
 
 Each file of this folder is one framework, imported only where it is Keras' own
-backend, and exports two functions:
+backend, and exports:
 
 `compile_step(score, update, model)` returns
 `step(params, state, data) -> (params, state, extra, scores)`, which reads the
@@ -11,7 +11,10 @@ gives what is maximised and what is reported, one number an image each;
 `model()` gives the model that `score` calls: a program must not keep it alive;
 
 `apply_optimizer(optimizer, variable, params, gradient, state)` is one pure
-update of a Keras optimizer that was built for the one variable.
+update of a Keras optimizer that was built for the one variable;
+
+`random_state()` and `set_random_state(state)` read and write what the framework's
+own random functions draw from.
 """
 
 from importlib import import_module

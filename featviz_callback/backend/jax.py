@@ -31,3 +31,11 @@ def apply_optimizer(optimizer, variable, params, gradient, state):
     """See `featviz_callback.backend`."""
     (params,), state = optimizer.stateless_apply(state, [gradient], [params])
     return params, state
+
+
+def random_state():
+    """None: JAX has no random state."""
+
+
+def set_random_state(state):
+    """See `featviz_callback.backend`."""

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from featviz_callback.backend.variables import apply_to_variables as apply_optimizer
 
-__all__ = ["apply_optimizer", "compile_step"]
+__all__ = ["apply_optimizer", "compile_step", "random_state", "set_random_state"]
 
 
 def compile_step(score, update, model):
@@ -42,3 +42,11 @@ def _can_use_xla(model):
     layers = model._flatten_layers()
     on_accelerator = bool(tf.config.list_logical_devices("GPU"))
     return on_accelerator and all(getattr(layer, "supports_jit", True) for layer in layers)
+
+
+def random_state():
+    """None: Keras draws from states of its own alone, and a graph from seeds of its own."""
+
+
+def set_random_state(state):
+    """See `featviz_callback.backend`."""

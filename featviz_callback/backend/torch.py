@@ -9,7 +9,7 @@ import torch
 
 from featviz_callback.backend.variables import apply_to_variables as apply_optimizer
 
-__all__ = ["apply_optimizer", "compile_step"]
+__all__ = ["apply_optimizer", "compile_step", "random_state", "set_random_state"]
 
 
 def compile_step(score, update, model):
@@ -27,3 +27,17 @@ def compile_step(score, update, model):
             return *update(params.detach(), gradient, state, data), scores.detach()
 
     return step
+
+
+def random_state():
+    """See `featviz_callback.backend`."""
+    on_devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return torch.get_rng_state(), on_devices
+
+
+def set_random_state(state):
+    """See `featviz_callback.backend`."""
+    on_host, on_devices = state
+    torch.set_rng_state(on_host)
+    if on_devices:
+        torch.cuda.set_rng_state_all(on_devices)
