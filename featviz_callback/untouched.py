@@ -8,38 +8,28 @@ training draws from.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import keras
-import numpy as np
-from keras.src.backend.common import global_state
 
 from featviz_callback import backend
-
-# Keras makes it at its first use, which must not be ours.
-_KERAS_GENERATOR = "global_seed_generator"
 
 
 @contextmanager
 def untouched(model: keras.Model) -> Iterator[None]:
     """Puts the attributes of every layer and every random state back at its end.
 
-    The random states are those of Python, NumPy, Keras' global generator and, on
-    torch, the framework.
-
     Args:
         model: Any Keras model. Its variables are not looked at.
     """
-    restore_random_states = _keep_random_states()
     kept = [(vars(layer), _copy(vars(layer))) for layer in model._flatten_layers()]
     try:
-        yield
+        with backend.random_states_kept():
+            yield
     finally:
         for attributes, before in kept:
             _restore(attributes, before)
-        restore_random_states()
 
 
 def _copy(attributes):
@@ -77,20 +67,3 @@ def _refill(container, content):
 def _standard(container):
     """The class of Python's own that a container is of."""
     return next(c for c in type(container).__mro__ if c.__module__ in ("builtins", "collections"))
-
-
-def _keep_random_states():
-    python, numpy = random.getstate(), np.random.get_state()
-    framework = backend.load().random_state()
-    generator = global_state.get_global_attribute(_KERAS_GENERATOR)
-    drawn = generator and keras.ops.convert_to_numpy(generator.state)
-
-    def restore():
-        random.setstate(python)
-        np.random.set_state(numpy)
-        backend.load().set_random_state(framework)
-        global_state.set_global_attribute(_KERAS_GENERATOR, generator)
-        if generator and (keras.ops.convert_to_numpy(generator.state) != drawn).any():
-            generator.state.assign(drawn)
-
-    return restore

@@ -13,13 +13,20 @@ gives what is maximised and what is reported, one number an image each;
 `apply_optimizer(optimizer, variable, params, gradient, state)` is one pure
 update of a Keras optimizer that was built for the one variable;
 
-`random_state()` and `set_random_state(state)` read and write what the framework's
-own random functions draw from.
+`writes(model)` says whether this process is the one that writes, where several
+train the model;
+
+`agreed(decision)` is the decision of the first process, where all must compute
+together or not at all.
 """
 
 from importlib import import_module
 
 import keras
+
+from featviz_callback.backend.random_states import random_states_kept
+
+__all__ = ["load", "random_states_kept"]
 
 _SUPPORTED = ("tensorflow", "jax", "torch")
 

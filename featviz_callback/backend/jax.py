@@ -5,6 +5,8 @@ Closed over, they would be constants of the program, and no picture would change
 
 import jax
 import keras
+import numpy as np
+from jax.experimental import multihost_utils
 
 
 def compile_step(score, update, model):
@@ -33,9 +35,16 @@ def apply_optimizer(optimizer, variable, params, gradient, state):
     return params, state
 
 
-def random_state():
-    """None: JAX has no random state."""
-
-
-def set_random_state(state):
+def writes(model):
     """See `featviz_callback.backend`."""
+    return jax.process_index() == 0
+
+
+def agreed(decision):
+    """See `featviz_callback.backend`.
+
+    Weights may be spread over processes, which then compute every step together.
+    """
+    if jax.process_count() == 1:
+        return decision
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(decision)))

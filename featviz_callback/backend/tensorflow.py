@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from featviz_callback.backend.variables import apply_to_variables as apply_optimizer
 
-__all__ = ["apply_optimizer", "compile_step", "random_state", "set_random_state"]
+__all__ = ["agreed", "apply_optimizer", "compile_step", "writes"]
 
 
 def compile_step(score, update, model):
@@ -44,9 +44,11 @@ def _can_use_xla(model):
     return on_accelerator and all(getattr(layer, "supports_jit", True) for layer in layers)
 
 
-def random_state():
-    """None: Keras draws from states of its own alone, and a graph from seeds of its own."""
-
-
-def set_random_state(state):
+def writes(model):
     """See `featviz_callback.backend`."""
+    return model.distribute_strategy.extended.should_save_summary
+
+
+def agreed(decision):
+    """See `featviz_callback.backend`: each process has all weights, and computes alone."""
+    return decision

@@ -9,7 +9,7 @@ import torch
 
 from featviz_callback.backend.variables import apply_to_variables as apply_optimizer
 
-__all__ = ["apply_optimizer", "compile_step", "random_state", "set_random_state"]
+__all__ = ["agreed", "apply_optimizer", "compile_step", "writes"]
 
 
 def compile_step(score, update, model):
@@ -29,15 +29,12 @@ def compile_step(score, update, model):
     return step
 
 
-def random_state():
+def writes(model):
     """See `featviz_callback.backend`."""
-    on_devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    return torch.get_rng_state(), on_devices
+    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not several or torch.distributed.get_rank() == 0
 
 
-def set_random_state(state):
-    """See `featviz_callback.backend`."""
-    on_host, on_devices = state
-    torch.set_rng_state(on_host)
-    if on_devices:
-        torch.cuda.set_rng_state_all(on_devices)
+def agreed(decision):
+    """See `featviz_callback.backend`: each process has all weights, and computes alone."""
+    return decision
