@@ -17,6 +17,7 @@ BACKEND = os.environ["KERAS_BACKEND"]
 # What has to be set before the frameworks and Keras are there.
 if BACKEND == "jax" and PORTS:
     import jax
+    import jax.experimental.multihost_utils
 
     jax.distributed.initialize(f"127.0.0.1:{PORTS[0]}", PROCESSES, RANK)
 elif BACKEND == "tensorflow":
@@ -165,6 +166,7 @@ def model_parallel(callbacks):
     )
     with distribution.scope():
         model = make_model()
+        assert not model.get_layer("logits").kernel.value.is_fully_replicated
         return model, fit(model, callbacks)
 
 
@@ -191,13 +193,13 @@ def distributed_data_parallel(callbacks):
 
 
 def left_behind(model, losses):
-    """Arrays of every variable that this process can read as a whole."""
+    """Losses and every variable, as a whole."""
     variables = [*model.variables, *model.optimizer.variables]
     arrays = {"losses": np.array(losses)}
     for i, variable in enumerate(variables):
         value = variable.value
-        if BACKEND == "jax" and not value.is_fully_addressable:
-            value = value.addressable_data(0)
+        if BACKEND == "jax" and PORTS:
+            value = jax.experimental.multihost_utils.process_allgather(value, tiled=True)
         arrays[str(i)] = np.asarray(keras.ops.convert_to_numpy(value))
     return arrays
 
