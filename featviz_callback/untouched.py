@@ -36,8 +36,10 @@ def _copy(attributes):
     """Each value with what it holds, where it is a container and no proxy of one."""
     copies = {}
     for name, value in attributes.items():
-        is_container = issubclass(type(value), (list, dict, set))
-        copies[name] = value, _standard(value)(value) if is_container else None
+        content = None
+        if issubclass(type(value), (list, dict, set)):
+            content = dict(value) if isinstance(value, dict) else list(value)
+        copies[name] = value, content
     return copies
 
 
