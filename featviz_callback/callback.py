@@ -39,7 +39,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
             up to 16 output units, and four channels of each of four convolutions
             spread over the depth.
         log_dir: Folder for TensorBoard; the events go to its sub-folder
-            `feature_vis`.
+            `feature_vis`. Of several processes that train the model, all look and
+            the first one writes.
         freq: Epochs from one look to the next.
         steps: Steps of each ascent, see `optimize`.
         values_range: Lowest and highest value of the model's input.
