@@ -20,6 +20,7 @@ import keras
 from keras import ops
 
 from featviz_callback import backend
+from featviz_callback.untouched import untouched
 
 # Keras calls the second of a quantised layer.
 _CALLS = ("call", "quantized_call")
@@ -340,7 +341,8 @@ def output_shapes(model: keras.Model, arguments, taps: Sequence[Tap]) -> list[tu
     """
     recording = _Recording(model, taps)
     try:
-        outputs = recording.compute_output_spec(arguments)
+        with untouched(model):
+            outputs = recording.compute_output_spec(arguments)
     except ValueError as error:
         raise (recording.refusal or error) from None
     for tap, output in zip(taps, outputs, strict=True):
@@ -398,7 +400,8 @@ def layer_calls(model: keras.Model, arguments) -> list[LayerCall]:
                     stack.enter_context(overridden(layer, methods))
                 return model(arguments, training=False)
 
-    Order().compute_output_spec(arguments)
+    with untouched(model):
+        Order().compute_output_spec(arguments)
     return list(_with_layouts(found))
 
 

@@ -14,7 +14,7 @@ from numbers import Integral, Real
 import keras
 import numpy as np
 
-from featviz_callback import parameterizations, summaries
+from featviz_callback import backend, parameterizations, summaries
 from featviz_callback.history import History
 from featviz_callback.objectives import Objective, default_objectives
 from featviz_callback.optimization import check_numbers, get_values_range, prepare
@@ -39,7 +39,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
             up to 16 output units, and four channels of each of four convolutions
             spread over the depth.
         log_dir: Folder for TensorBoard; the events go to its sub-folder
-            `feature_vis`.
+            `feature_vis`. Of several processes that train the model, all look and
+            the first one writes.
         freq: Epochs from one look to the next.
         steps: Steps of each ascent, see `optimize`.
         values_range: Lowest and highest value of the model's input.
@@ -170,7 +171,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
         # TensorFlow builds a model at its first batch, later than this.
         if self.model.built or isinstance(self.objectives, (Objective, list, tuple)):
             self._prepare()
-        self._events = summaries.EventFile(self.log_dir)
+        # Each of several processes looks, and one writes.
+        writes = backend.load().writes(self.model)
+        self._events = summaries.EventFile(self.log_dir if writes else None)
         self._warned = False
         self._last_epoch = self._last_look = None
         self._began = time.perf_counter()
@@ -238,7 +241,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._spent += seconds
         drift = self.history.add(epoch, result, seconds)
         summaries.write_look(self._events, epoch, result, drift, seconds)
-        if self.verbose:
+        if self.verbose and self._events.path is not None:
             print(f"feature_vis: epoch {epoch}, {len(result)} images in {seconds:.1f} s")
 
     def _write_strip(self):
@@ -249,7 +252,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
             return True
         expected = self.history.seconds[-1] if len(self.history) > 1 else 0.0
         elapsed = time.perf_counter() - self._began
-        return self._spent + expected <= self.max_overhead * (elapsed + expected)
+        affordable = self._spent + expected <= self.max_overhead * (elapsed + expected)
+        return backend.load().agreed(affordable)
 
     def _guarded(self, function, *arguments):
         try:

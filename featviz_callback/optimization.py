@@ -32,6 +32,7 @@ from featviz_callback import activations, backend, inputs, parameterizations, sa
 from featviz_callback import transformations as transformations_module
 from featviz_callback.objectives import Objective, read_scores
 from featviz_callback.result import Result
+from featviz_callback.untouched import untouched
 
 # Images in one call of the model, where `batch_size` does not say.
 _LARGEST_BATCH = 64
@@ -261,11 +262,12 @@ class Ascent:
         firsts = range(0, count, batch)
         progress_bar = keras.utils.Progbar(self.schedule.steps * len(firsts), verbose=verbose)
         joined = {}
-        for first in firsts:
-            targets = np.arange(first, first + batch)
-            part = _ascend(self, targets % count, start, progress_bar)
-            _keep(joined, part, targets[targets < count], count)
-        self._wake(joined, start)
+        with untouched(self.objective.model):
+            for first in firsts:
+                targets = np.arange(first, first + batch)
+                part = _ascend(self, targets % count, start, progress_bar)
+                _keep(joined, part, targets[targets < count], count)
+            self._wake(joined, start)
         return _result(joined, self), joined["params"][0]
 
     def _wake(self, joined, start):

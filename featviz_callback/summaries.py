@@ -53,13 +53,16 @@ class EventFile:
 
     Args:
         log_dir: The folder that TensorBoard is pointed at; the file goes into its
-            sub-folder `feature_vis`, which is made if need be.
+            sub-folder `feature_vis`, which is made if need be. `None` writes nothing.
 
     Raises:
         ValueError: If the folder cannot be made.
     """
 
-    def __init__(self, log_dir: str | os.PathLike):
+    def __init__(self, log_dir: str | os.PathLike | None):
+        self.path = self._records = None
+        if log_dir is None:
+            return
         folder = os.path.join(os.fspath(log_dir), FOLDER)
         try:
             gfile.makedirs(folder)
@@ -70,7 +73,6 @@ class EventFile:
             ) from error
         name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}.v2"
         self.path = os.path.join(folder, name)
-        self._records = None
 
     def image(self, tag: str, step: int, picture: np.ndarray, description: str = "") -> None:
         """Adds a uint8 picture `(height, width, 1 or 3 or 4)`.
@@ -108,6 +110,8 @@ class EventFile:
         self._write(Event(step=step, summary=Summary(value=[value])))
 
     def _write(self, event):
+        if self.path is None:
+            return
         if self._records is None:
             self._records = RecordWriter(gfile.GFile(self.path, "wb"))
             self._write(Event(file_version="brain.Event:2"))

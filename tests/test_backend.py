@@ -108,3 +108,9 @@ def test_an_optimizer_becomes_a_pure_update():
         results.append(to_numpy(params))
     np.testing.assert_allclose(results[0], adam_in_numpy(start, gradients), rtol=1e-5)
     np.testing.assert_array_equal(*results)
+
+
+def test_a_process_of_its_own_writes_and_decides(model):
+    """Several processes are in `test_distribution`."""
+    assert backend.load().writes(model)
+    assert [backend.load().agreed(decision) for decision in (True, False)] == [True, False]

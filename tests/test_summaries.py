@@ -118,3 +118,12 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
 def test_keras_is_not_needed_to_write():
     module = sys.modules[EventFile.__module__]
     assert not {"keras", "tensorflow"} & set(vars(module))
+
+
+def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    events = EventFile(None)
+    events.scalar("a", 0, 1.0)
+    events.image("b", 0, np.zeros((2, 2, 1), "uint8"))
+    assert events.path is None
+    assert list(tmp_path.iterdir()) == []

@@ -14,12 +14,22 @@ gives what is maximised and what is reported, one number an image each;
 update of a Keras optimizer that was built for the one variable;
 
 `current_trace()` tells the functions that are being traced from each other: a tensor
-that was made in one cannot be used in another.
+that was made in one cannot be used in another;
+
+`writes(model)` says whether this process is the one that writes, where several
+train the model;
+
+`agreed(decision)` is the decision of the first process, where all must compute
+together or not at all.
 """
 
 from importlib import import_module
 
 import keras
+
+from featviz_callback.backend.random_states import random_states_kept
+
+__all__ = ["load", "random_states_kept"]
 
 _SUPPORTED = ("tensorflow", "jax", "torch")
 

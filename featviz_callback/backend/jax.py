@@ -5,6 +5,8 @@ Closed over, they would be constants of the program, and no picture would change
 
 import jax
 import keras
+import numpy as np
+from jax.experimental import multihost_utils
 
 try:
     from jax.extend.core import get_opaque_trace_state
@@ -41,3 +43,18 @@ def apply_optimizer(optimizer, variable, params, gradient, state):
 def current_trace():
     """See `featviz_callback.backend`."""
     return get_opaque_trace_state(convention="flax")
+
+
+def writes(model):
+    """See `featviz_callback.backend`."""
+    return jax.process_index() == 0
+
+
+def agreed(decision):
+    """See `featviz_callback.backend`.
+
+    Weights may be spread over processes, which then compute every step together.
+    """
+    if jax.process_count() == 1:
+        return decision
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(decision)))

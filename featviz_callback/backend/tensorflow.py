@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from featviz_callback.backend.variables import apply_to_variables as apply_optimizer
 
-__all__ = ["apply_optimizer", "compile_step", "current_trace"]
+__all__ = ["agreed", "apply_optimizer", "compile_step", "current_trace", "writes"]
 
 
 def compile_step(score, update, model):
@@ -47,3 +47,13 @@ def _can_use_xla(model):
 def current_trace():
     """See `featviz_callback.backend`."""
     return tf.compat.v1.get_default_graph()
+
+
+def writes(model):
+    """See `featviz_callback.backend`."""
+    return model.distribute_strategy.extended.should_save_summary
+
+
+def agreed(decision):
+    """See `featviz_callback.backend`: each process has all weights, and computes alone."""
+    return decision

@@ -9,7 +9,7 @@ import torch
 
 from featviz_callback.backend.variables import apply_to_variables as apply_optimizer
 
-__all__ = ["apply_optimizer", "compile_step", "current_trace"]
+__all__ = ["agreed", "apply_optimizer", "compile_step", "current_trace", "writes"]
 
 
 def compile_step(score, update, model):
@@ -33,3 +33,14 @@ def current_trace():
     """See `featviz_callback.backend`."""
     # Nothing is traced: what is computed can be used anywhere.
     return None
+
+
+def writes(model):
+    """See `featviz_callback.backend`."""
+    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not several or torch.distributed.get_rank() == 0
+
+
+def agreed(decision):
+    """See `featviz_callback.backend`: each process has all weights, and computes alone."""
+    return decision

@@ -1,0 +1,594 @@
+"""Training with the callback is training without it, to the bit, on every backend.
+
+What is compared is everything that a training leaves behind: weights, moving
+statistics, random states, metrics, the optimizer's variables and the history.
+"""
+
+import random
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from featviz_callback import FeatureVisCallback, Objective, optimize
+from featviz_callback.backend import load
+from featviz_callback.transformations import Jitter, Noise
+from tests.conftest import random_images, sequential, to_numpy
+
+BACKEND = keras.backend.backend()
+SHAPE = (8, 7, 1)
+PIXELS = random_images(24, *SHAPE)
+LABELS = np.arange(24) % 5
+
+
+# --- a training with everything in play -----------------------------------------------
+
+
+class Keeping(layers.Layer):
+    """Keeps what it computed last, and has a loss, as user's layers do."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.latest = None
+        self.calls = []
+
+    def call(self, inputs):
+        self.latest = ops.mean(inputs)
+        self.calls.append(1)
+        self.add_loss(0.01 * ops.mean(ops.square(inputs)))
+        return inputs
+
+
+def make_model(**compiling):
+    """Random layers, moving statistics, losses of layers, a schedule, EMA, accumulation."""
+    model = sequential(
+        layers.RandomFlip(seed=1),
+        layers.GaussianNoise(0.1, seed=2),
+        layers.Conv2D(4, 3, activation="relu", activity_regularizer="l2", name="conv"),
+        layers.BatchNormalization(),
+        Keeping(name="keeping"),
+        layers.Flatten(),
+        layers.Dropout(0.3, seed=3),
+        layers.Dense(5, kernel_regularizer="l2", name="logits"),
+        shape=SHAPE,
+    )
+    norm = model.layers[3]
+    norm.set_weights([np.ones(4), np.zeros(4), np.zeros(4), np.ones(4)])
+    model.compile(
+        keras.optimizers.Adam(
+            keras.optimizers.schedules.ExponentialDecay(0.02, 2, 0.9),
+            use_ema=True,
+            ema_momentum=0.9,
+            ema_overwrite_frequency=4,
+            gradient_accumulation_steps=2,
+        ),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2)],
+        **compiling,
+    )
+    return model
+
+
+class Augmented(keras.utils.PyDataset):
+    """Batches that a Keras layer, NumPy and Python change at random."""
+
+    def __init__(self):
+        super().__init__()
+        self.augment = layers.RandomTranslation(0.2, 0.2, seed=4)
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        chosen = np.random.permutation(24)[:6]
+        images = to_numpy(self.augment(PIXELS[chosen], training=True))
+        return images * random.uniform(0.8, 1.2), LABELS[chosen]
+
+
+def fit(model, *callbacks, x=PIXELS, y=LABELS, **settings):
+    """The losses and metrics of a short training."""
+    settings = {"epochs": 2, "batch_size": 8, "verbose": 0, **settings}
+    try:
+        return model.fit(x, y, callbacks=list(callbacks), **settings).history
+    finally:
+        # Keras 3.15 on JAX leaves a weight and its average in one buffer, and later frees it.
+        model.set_weights(model.get_weights())
+
+
+def train(callbacks=(), fits=2, **compiling):
+    """Two fits, the second on augmented data, and an evaluation; all that they leave."""
+    seed_everything()
+    model = make_model(**compiling)
+    histories = [fit(model, *callbacks, validation_split=0.3, shuffle=True)]
+    second = {"x": Augmented(), "y": None, "batch_size": None}
+    second |= {"initial_epoch": 2, "epochs": 4, "validation_data": (PIXELS, LABELS)}
+    if fits == 2:
+        histories.append(fit(model, *callbacks, **second))
+    histories.append(model.evaluate(PIXELS, LABELS, callbacks=list(callbacks), verbose=0))
+    return left_behind(model, histories)
+
+
+def seed_everything():
+    """All random states, and Keras' global generator, which the first use makes."""
+    keras.utils.set_random_seed(3)
+    keras.random.uniform(())
+
+
+def left_behind(model, histories):
+    """Every variable, the histories, and all random states."""
+    kinds = {
+        "model": model.variables,
+        "optimizer": model.optimizer.variables,
+        "metrics": model.metrics_variables,
+    }
+    values = {
+        f"{kind} {i}": to_numpy(variable).tobytes()
+        for kind, variables in kinds.items()
+        for i, variable in enumerate(variables)
+    }
+    return values | {"histories": histories} | random_states()
+
+
+def random_states():
+    """Of Python, NumPy, Keras' global generator and the framework."""
+    _, keys, *rest = np.random.get_state()
+    states = {
+        "python": random.getstate(),
+        "numpy": (keys.tobytes(), *rest),
+        "keras": to_numpy(keras.src.random.seed_generator.global_seed_generator().state).tolist(),
+    }
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+        from tensorflow.python.eager import context
+
+        states["framework"] = (
+            tf.random.get_global_generator().state.numpy().tolist(),
+            context.context()._rng.getstate(),
+        )
+    elif BACKEND == "torch":
+        import torch
+
+        states["framework"] = torch.get_rng_state().tolist()
+    return states
+
+
+def assert_same(now, then):
+    """Names what differs, which a comparison of large dictionaries would not."""
+    assert now.keys() == then.keys()
+    assert [name for name in then if now[name] != then[name]] == []
+
+
+def watch(folder, kind=FeatureVisCallback, **settings):
+    """A callback that uses all there is: random views, an optimizer, several programs."""
+    settings = {
+        "objectives": lambda model: [
+            Objective.neuron(model, "logits", [0, 3]),
+            Objective.channel(model, "conv", 1) - Objective.layer(model, "keeping"),
+        ],
+        "steps": 3,
+        "transformations": [Jitter(), Noise()],
+        "log_dir": folder,
+        "on_error": "raise",
+        **settings,
+    }
+    return kind(**settings)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_once(tmp_path_factory):
+    """JAX takes the programs of one training for the next, which saves minutes."""
+    if BACKEND != "jax":
+        yield
+        return
+    import jax
+
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """What the training leaves behind without the callback."""
+    return train()
+
+
+# --- to the bit -----------------------------------------------------------------------
+
+
+class DrawOne(keras.callbacks.Callback):
+    """What a careless callback does."""
+
+    def __init__(self, draw):
+        super().__init__()
+        self.draw = draw
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.draw()
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [np.random.random, random.random, lambda: keras.random.uniform(())],
+    ids=["NumPy", "Python", "Keras"],
+)
+def test_one_number_drawn_by_a_callback_would_be_seen(draw, plain):
+    drawn = train([DrawOne(draw)])
+    assert drawn.keys() == plain.keys()
+    assert drawn != plain
+
+
+def test_training_leaves_the_same_behind(plain, tmp_path):
+    callback = watch(tmp_path)
+    assert_same(train([callback]), plain)
+    assert callback.history.epochs.tolist() == [-1, 0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "adam", "warm_start": True, "parameterization": "pixel"},
+        {"objectives": None, "transformations": "standard", "probe_data": PIXELS},
+    ],
+    ids=["an optimizer", "the defaults"],
+)
+def test_training_leaves_the_same_behind_with_other_settings(settings, plain, tmp_path):
+    assert_same(train([watch(tmp_path, **settings)]), plain)
+
+
+# On torch Keras takes one step an execution, and `torch.compile` minutes for such a model.
+COMPILING = [{"run_eagerly": True}]
+if BACKEND != "torch":
+    COMPILING += [{"jit_compile": True}, {"steps_per_execution": 2}]
+
+
+@pytest.mark.parametrize("compiling", COMPILING, ids=str)
+def test_training_leaves_the_same_behind_however_it_is_compiled(compiling, tmp_path):
+    compiling = compiling | {"fits": 1}
+    assert_same(train([watch(tmp_path)], **compiling), train(**compiling))
+
+
+def train_by_hand(callbacks=()):
+    """A loop of one's own over `train_on_batch`."""
+    seed_everything()
+    model = make_model()
+    callbacks = keras.callbacks.CallbackList(list(callbacks), model=model)
+    losses = []
+    callbacks.on_train_begin()
+    for epoch in range(2):
+        callbacks.on_epoch_begin(epoch)
+        for i in range(0, 24, 8):
+            callbacks.on_train_batch_begin(i)
+            losses.append(float(model.train_on_batch(PIXELS[i : i + 8], LABELS[i : i + 8])[0]))
+            callbacks.on_train_batch_end(i)
+        callbacks.on_epoch_end(epoch)
+    callbacks.on_train_end()
+    return left_behind(model, losses)
+
+
+def test_a_loop_of_ones_own_leaves_the_same_behind(tmp_path):
+    callback = watch(tmp_path)
+    assert_same(train_by_hand([callback]), train_by_hand())
+    assert callback.history.epochs.tolist() == [-1, 0, 1]
+
+
+# --- nothing is changed by one call ------------------------------------------------------
+
+
+def snapshot(thing):
+    """Containers by content, plain values by value, all else by identity."""
+    if isinstance(thing, dict):
+        return {name: snapshot(value) for name, value in thing.items()}
+    if isinstance(thing, (list, tuple)):
+        return [snapshot(value) for value in thing]
+    if isinstance(thing, (set, frozenset)):
+        return {id(value) for value in thing}
+    if isinstance(thing, (bool, int, float, str, bytes, type(None))):
+        return thing
+    return id(thing), thing
+
+
+def state_of(model):
+    """Every attribute of every layer, every variable, and all random states."""
+    state = random_states()
+    for i, layer in enumerate(model._flatten_layers()):
+        # Keras brings the weights back to the model wherever a callback reads it.
+        kept = {k: v for k, v in vars(layer).items() if not k.startswith("_jax_state")}
+        state[f"{i} {layer.name}"] = snapshot(kept)
+        state[f"{i} {layer.name} trainable"] = layer.trainable
+    for i, variable in enumerate([*model.variables, *model.optimizer.variables]):
+        state[f"{i} {variable.path}"] = to_numpy(variable).tobytes()
+        if BACKEND == "torch":
+            state[f"{i} {variable.path} grad"] = (
+                variable.value.requires_grad,
+                None if variable.value.grad is None else variable.value.grad.tolist(),
+            )
+    return state
+
+
+class Checked(FeatureVisCallback):
+    """Compares the model before and after each of its hooks."""
+
+    def checked(self, hook, *arguments):
+        then = state_of(self.model)
+        hook(*arguments)
+        assert_same(state_of(self.model), then)
+
+    def on_train_begin(self, logs=None):
+        self.checked(super().on_train_begin, logs)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.checked(super().on_epoch_begin, epoch, logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.checked(super().on_epoch_end, epoch, logs)
+
+    def on_train_end(self, logs=None):
+        self.checked(super().on_train_end, logs)
+
+
+# JAX keeps nothing of a batch in layers, and torch always runs eagerly.
+@pytest.mark.parametrize("run_eagerly", [False, True] if BACKEND == "tensorflow" else [False])
+def test_no_hook_changes_the_model_or_a_random_state(run_eagerly, tmp_path):
+    seed_everything()
+    model = make_model(run_eagerly=run_eagerly)
+    model.get_layer("conv").trainable = False
+    fit(model, watch(tmp_path, Checked, freq=2), epochs=4)
+    fit(model, watch(tmp_path, Checked, objectives=None), epochs=1)
+
+
+@pytest.mark.parametrize("called", [False, True])
+def test_optimize_changes_nothing(called):
+    seed_everything()
+    model = make_model()
+    if called:
+        model(PIXELS, training=True)
+    then = state_of(model)
+    optimize(Objective.neuron(model, "logits", [0, 1]), steps=2, warmup_steps=1)
+    optimize(Objective.channel(model, "conv", 0), steps=1, optimizer="adam")
+    assert_same(state_of(model), then)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="modes of torch's modules")
+@pytest.mark.parametrize("training", [True, False])
+def test_modules_keep_their_mode(training):
+    model = make_model().train(training)
+    model.get_layer("conv").train(not training)
+    modes = [module.training for module in model.modules()]
+    optimize(Objective.neuron(model, "logits", 0), steps=1)
+    assert [module.training for module in model.modules()] == modes
+
+
+# --- whatever passes through the middle of an ascent ----------------------------------------
+
+
+class Broken(BaseException):
+    """Not an `Exception`, as `KeyboardInterrupt` is not."""
+
+
+class FailingView(Noise):
+    """A random view that fails when the second step draws it; equal to no other."""
+
+    __eq__, __hash__ = object.__eq__, object.__hash__
+
+    def __init__(self, error):
+        super().__init__()
+        object.__setattr__(self, "error", error)
+        object.__setattr__(self, "uses", [])
+
+    def sample(self, rng, shape):
+        self.uses.append(1)
+        if len(self.uses) > 1:
+            raise self.error
+        return super().sample(rng, shape)
+
+
+def failing_objective(model, error, calls=1):
+    """An objective that fails once it has been read so many times."""
+    seen = []
+
+    def function(outputs):
+        seen.append(1)
+        if len(seen) >= calls:
+            raise error
+        return ops.mean(outputs, (1, 2, 3))
+
+    return Objective.custom(model, "conv", function)
+
+
+ERRORS = [ValueError("broken"), KeyboardInterrupt(), Broken()]
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """A model that has been trained."""
+    seed_everything()
+    model = make_model()
+    fit(model, epochs=1)
+    return model
+
+
+PLACES = ["while it is traced", "between two steps"]
+
+
+# Only torch runs a user's Python at every step.
+@pytest.mark.parametrize("where", [*PLACES, *["in a later step"] * (BACKEND == "torch")])
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+def test_an_exception_leaves_everything_as_it_was(where, error, fitted):
+    model = fitted
+    settings = {"steps": 4, "optimizer": "adam"}
+    objective = Objective.neuron(model, "logits", 0)
+    if where == "between two steps":
+        settings["transformations"] = [FailingView(error)]
+    else:
+        objective = failing_objective(model, error, calls=3 if "later" in where else 1)
+    then = state_of(model)
+    with pytest.raises(type(error)):
+        optimize(objective, **settings)
+    assert_same(state_of(model), then)
+
+
+class FailInside(layers.Layer):
+    """A layer whose call fails, while the layers before it are recorded."""
+
+    failing = None
+
+    def call(self, inputs):
+        if FailInside.failing is not None:
+            raise FailInside.failing
+        return inputs
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+def test_an_exception_inside_the_model_leaves_everything_as_it_was(error, monkeypatch):
+    seed_everything()
+    model = sequential(
+        layers.Conv2D(2, 3, activation="relu", name="conv"),
+        FailInside(),
+        layers.Flatten(),
+        layers.Dense(3, name="logits"),
+        shape=SHAPE,
+    )
+    model.compile("sgd", "mse")
+    objective = Objective.channel(model, "conv", 0) + Objective.neuron(model, "logits", 0)
+    then = state_of(model)
+    monkeypatch.setattr(FailInside, "failing", error)
+    with pytest.raises(type(error)):
+        optimize(objective, steps=2, warmup_steps=1)
+    assert_same(state_of(model), then)
+    monkeypatch.setattr(FailInside, "failing", None)
+    assert np.isfinite(optimize(objective, steps=2).scores).all()
+
+
+def test_training_goes_on_the_same_after_a_look_that_failed(plain, tmp_path):
+    callback = watch(tmp_path, transformations=[FailingView(ValueError("broken"))], on_error="warn")
+    with pytest.warns(UserWarning, match="broken"):
+        assert_same(train([callback]), plain)
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Ends training as Ctrl-C in a look at the untrained network does."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        raise KeyboardInterrupt
+
+
+def test_training_goes_on_the_same_after_an_interrupted_look(tmp_path):
+    def interrupted_by(callback):
+        seed_everything()
+        model = make_model()
+        with pytest.raises(KeyboardInterrupt):
+            fit(model, callback)
+        return left_behind(model, [fit(model, epochs=1)])
+
+    failing = watch(tmp_path, transformations=[FailingView(KeyboardInterrupt())])
+    assert_same(interrupted_by(failing), interrupted_by(Interrupt()))
+
+
+# --- weights receive no gradient -----------------------------------------------------------
+
+
+def shapes_in_graph(run):
+    """Of all that the TensorFlow graph computes in which an ascent is traced."""
+    import tensorflow as tf
+
+    graphs = []
+
+    def keep_graph(images):
+        graphs.append(tf.compat.v1.get_default_graph())
+        return 0.0 * ops.mean(images, (1, 2, 3))
+
+    run(regularizers=[keep_graph])
+    # What no output needs is never computed, and reading a weight takes no memory.
+    needed, found = [o.op for graph in graphs for o in getattr(graph, "outputs", ())], set()
+    while needed:
+        operation = needed.pop()
+        if operation not in found and operation.type not in ("ReadVariableOp", "Const"):
+            found.add(operation)
+            needed += [one.op for one in operation.inputs] + list(operation.control_inputs)
+    return [output.shape for operation in found for output in operation.outputs]
+
+
+def shapes_in_jaxpr(run):
+    """Of all that JAX's program of a step computes."""
+    import jax
+
+    shapes = []
+    compile_step = load().compile_step
+
+    def walk(jaxpr):
+        for equation in jaxpr.eqns:
+            shapes.extend(variable.aval.shape for variable in equation.outvars)
+            for inner in jax.core.jaxprs_in_params(equation.params):
+                walk(inner)
+
+    def compile_step_and_look(*arguments):
+        step = compile_step(*arguments)
+
+        def look_and_step(*arguments):
+            walk(jax.make_jaxpr(step)(*arguments).jaxpr)
+            return step(*arguments)
+
+        return look_and_step
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load(), "compile_step", compile_step_and_look)
+        run()
+    return shapes
+
+
+def shapes_dispatched(run):
+    """Of all that torch computes; views, such as a transposed weight, take no memory."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    shapes = []
+
+    class Watching(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            results = function(*args, **(kwargs or {}))
+            if not any(one.alias_info for one in function._schema.returns):
+                tensors = keras.tree.flatten(results)
+                shapes.extend(one.shape for one in tensors if hasattr(one, "shape"))
+            return results
+
+    with Watching():
+        run()
+    return shapes
+
+
+SHAPES_COMPUTED = {
+    "tensorflow": shapes_in_graph,
+    "jax": shapes_in_jaxpr,
+    "torch": shapes_dispatched,
+}
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_no_gradient_of_a_weight_is_computed(trainable):
+    model = sequential(
+        layers.Flatten(),
+        layers.Dense(37, activation="tanh"),
+        layers.Dense(41, activation="tanh"),
+        layers.Dense(3, name="logits"),
+        shape=SHAPE,
+    )
+    model.trainable = trainable
+    objective = Objective.neuron(model, "logits", 0)
+
+    def run(**settings):
+        optimize(objective, steps=1, **settings)
+
+    shapes = {tuple(shape) for shape in SHAPES_COMPUTED[BACKEND](run)}
+    # What is computed are the gradients of layers' outputs; the measure sees those.
+    assert {(1, 37), (1, 41)} <= shapes
+    weights = {tuple(weight.shape) for weight in model.weights}
+    assert shapes.isdisjoint(weights | {shape[::-1] for shape in weights if len(shape) == 2})

@@ -1,0 +1,109 @@
+"""Attributes of layers and random states are as before, however a block ends."""
+
+import random
+from contextlib import nullcontext
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from featviz_callback.backend import random_states_kept
+from featviz_callback.untouched import untouched
+from tests.conftest import random_images, sequential, to_numpy
+
+
+class Busy(layers.Layer):
+    """Does at each call what layers should not, but do."""
+
+    def __init__(self):
+        super().__init__()
+        self.number = 1
+        self.seen = ["first"]
+        self.by_name = {"first": 1}
+        self.names = {"first"}
+
+    def call(self, inputs):
+        self.number += 1
+        self.late = self.number
+        self.seen.append("second")
+        self.by_name["first"] = 2
+        self.by_name["second"] = 2
+        self.names.add("second")
+        self.add_loss(ops.mean(inputs))
+        return inputs
+
+
+@pytest.fixture
+def busy():
+    """The layer, inside a model two levels deep."""
+    layer = Busy()
+    inner = sequential(layer, shape=(4, 4, 1))
+    return layer, sequential(inner, layers.Flatten(), shape=(4, 4, 1))
+
+
+def values(layer):
+    """What the layer keeps."""
+    kept = layer.number, list(layer.seen), dict(layer.by_name), set(layer.names)
+    return *kept, hasattr(layer, "late"), len(layer.losses)
+
+
+@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+def test_what_layers_keep_is_put_back(error, busy):
+    layer, model = busy
+    images = random_images(1, 4, 4, 1)
+    model(images)
+    before, objects = values(layer), (layer.seen, layer.by_name, layer.names)
+    with pytest.raises(error) if error else nullcontext(), untouched(model):
+        model(images)
+        model(images)
+        assert values(layer) != before
+        if error:
+            raise error
+    assert values(layer) == before
+    assert all(
+        now is then
+        for now, then in zip((layer.seen, layer.by_name, layer.names), objects, strict=True)
+    )
+
+
+def test_a_first_call_leaves_no_trace(busy):
+    layer, model = busy
+    before = values(layer)
+    with untouched(model):
+        model(random_images(1, 4, 4, 1))
+    assert values(layer) == before
+
+
+def draw():
+    """One number from each generator that training may draw from."""
+    return [random.random(), np.random.random(), to_numpy(keras.random.uniform(())).item()]
+
+
+@pytest.mark.parametrize("seeded", [False, True])
+def test_random_states_are_put_back(seeded):
+    keras.utils.set_random_seed(4)
+    if seeded:
+        # Keras makes its generator at the first use, and its seed from Python's.
+        draw()
+    with random_states_kept():
+        first = draw()
+    assert draw() == first
+    assert draw() != first
+
+
+def test_the_random_state_of_torch_is_put_back():
+    torch = pytest.importorskip("torch")
+    with random_states_kept():
+        first = torch.rand(())
+    assert torch.rand(()) == first
+
+
+def test_keras_generator_is_not_made_by_us():
+    keras.utils.set_random_seed(4)
+    plain = draw()
+    keras.utils.set_random_seed(4)
+    with random_states_kept():
+        random.random()
+        keras.random.uniform(())
+    assert draw() == plain
