@@ -578,7 +578,7 @@ def test_no_gradient_of_a_weight_is_computed(trainable):
         layers.Flatten(),
         layers.Dense(37, activation="tanh"),
         layers.Dense(41, activation="tanh"),
-        layers.Dense(3, name="logits"),
+        layers.Dense(43, name="logits"),
         shape=SHAPE,
     )
     model.trainable = trainable
