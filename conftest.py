@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-# They import a framework each, not all of which need be installed, and have no examples.
-collect_ignore_glob = ["featviz_callback/backend/*"]
+# The backends import a framework each, not all of which need be installed; the other is
+# run by a test, in processes of its own. None of them has examples.
+collect_ignore_glob = ["featviz_callback/backend/*", "tests/distributed_training.py"]
 
 
 @pytest.fixture(autouse=True)
