@@ -51,8 +51,8 @@ def recipe(steps: int, number: int) -> dict[str, float]:
 
     It works coarse to fine: on a steep spectrum at first, which finds shapes, and
     from its first third on a flatter one, which gives them detail. Longer ascents
-    take shorter steps, and leave large forms to come out of smaller ones; their
-    views come closer too (`transformations.standard`). Measured in `benchmarks/`.
+    take shorter steps, and their views come closer (`transformations.standard`).
+    Measured in `benchmarks/`.
 
     Args:
         steps: Steps of the whole ascent.
@@ -66,7 +66,7 @@ def recipe(steps: int, number: int) -> dict[str, float]:
     return {
         "rate": 0.06 * math.sqrt(16 / max(steps, 8)),
         "decay": 1.4 - 0.8 * min(1.0, 3 * number / steps),
-        "lowest": 1.5 * min(max(steps / 32, 1.0), 2.0),
+        "lowest": 1.5,
     }
 
 
