@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
-import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -12,13 +12,17 @@ from dataclasses import replace
 from numbers import Integral, Real
 
 import keras
-import numpy as np
 
-from featviz_callback import backend, parameterizations, summaries
+from featviz_callback import backend, parameterizations, real_data, summaries
+from featviz_callback.costs import Costs
 from featviz_callback.history import History
+from featviz_callback.looking import Observer
 from featviz_callback.objectives import Objective, default_objectives
 from featviz_callback.optimization import check_numbers, get_values_range, prepare
-from featviz_callback.result import Result
+from featviz_callback.reporting import Reporter
+
+# Enough to find what excites a unit among ten classes.
+_MOST_REAL_IMAGES = 1000
 
 
 class FeatureVisCallback(keras.callbacks.Callback):
@@ -32,6 +36,17 @@ class FeatureVisCallback(keras.callbacks.Callback):
     Show every epoch with
     `tensorboard --logdir logs --samples_per_plugin images=1000`.
 
+    To look every 500 batches of one long epoch, cut it: `fit(..., epochs=20,
+    steps_per_epoch=500)` goes on through the same data, in the same order, with the
+    same result. A hook for batches would make Keras wait for every one of them,
+    with or without a look.
+
+    The last look shows the weights as the last epoch left them, also where
+    `EarlyStopping(restore_best_weights=True)` then puts others in their place. A
+    training that goes on from an earlier process, by `initial_epoch` or
+    `BackupAndRestore`, goes on with the history found in `log_dir`, where it is of
+    the same targets.
+
     Args:
         objectives: An `Objective`, a list of them, or a function
             `model -> Objective or list`, called when training begins, or at the
@@ -39,11 +54,13 @@ class FeatureVisCallback(keras.callbacks.Callback):
             up to 16 output units, and four channels of each of four convolutions
             spread over the depth.
         log_dir: Folder for TensorBoard; the events go to its sub-folder
-            `feature_vis`. Of several processes that train the model, all look and
-            the first one writes.
+            `feature_vis`. One training each: of several, TensorBoard makes one. Of
+            several processes that train the model, all look and the first one writes.
         freq: Epochs from one look to the next.
         steps: Steps of each ascent, see `optimize`.
-        values_range: Lowest and highest value of the model's input.
+        values_range: Lowest and highest value of the model's input. Default:
+            `(0, 1)`; with `probe_data` the range that they are in, see
+            `featviz_callback.real_data.find_values_range`.
         image_shape: See `optimize`.
         parameterization: See `optimize`.
         transformations: See `optimize`.
@@ -52,13 +69,22 @@ class FeatureVisCallback(keras.callbacks.Callback):
         seed: Seed of the start and of all views, an int.
         warm_start: Whether each look starts from the images of the last one. It
             excites more in as many steps, and hides change.
-        probe_data: Real inputs, an array `(images, height, width, channels)` in
-            `values_range`. Their mean colour becomes the ground of the pictures,
-            which then look more like the data.
-        max_overhead: Skips looks that would take the share of the time since
-            training began above this, such as 0.05. The first look, which
-            compiles, and the last one are always taken.
-        batch_size: See `optimize`.
+        probe_data: Real inputs as `fit` takes them: an array `(images, height,
+            width, channels)`, a `tf.data.Dataset`, a `PyDataset`, a torch
+            `DataLoader`, or any iterable of batches, with or without labels. Up to
+            1,000 are read, or 256 MiB, once, when training first begins; what a
+            data set that shuffles does then, `featviz_callback.real_data` says. Those that excite
+            a target most are shown beside its picture and are what its score is
+            compared with, for one more forward pass over them at each look; and
+            the parameterizations `"fourier"` and `"fixed_magnitude"` take over what
+            they look like on average.
+        max_overhead: Largest share of the time since training began, without
+            compiling, that looks may take, such as 0.05. Looks that would break it
+            are skipped, which is said once and noted in `history.skipped`. The
+            first look of a `fit` and the last, which take twice as long since they
+            measure the floor of drift, are always taken, so a short training may
+            end above it.
+        batch_size: See `optimize`. Where memory runs out it is halved, once a look.
         held_inputs: See `optimize`.
         on_error: `"warn"`: whatever fails after training has begun is said once,
             and training goes on. `"raise"`: it ends training.
@@ -92,7 +118,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         log_dir: str | os.PathLike = "logs",
         freq: int = 1,
         steps: int = 32,
-        values_range: tuple[float, float] = (0.0, 1.0),
+        values_range: tuple[float, float] | None = None,
         image_shape: tuple[int, ...] | None = None,
         parameterization: str | object = "fourier",
         transformations: str | Sequence | None = "standard",
@@ -100,7 +126,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         optimizer: keras.optimizers.Optimizer | str | None = None,
         seed: int = 0,
         warm_start: bool = False,
-        probe_data: np.ndarray | None = None,
+        probe_data: object | None = None,
         max_overhead: float | None = None,
         batch_size: int | None = None,
         held_inputs: Mapping | None = None,
@@ -119,12 +145,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
                 f"Received: log_dir={log_dir!r}"
             )
         check_numbers(steps, None, 0, batch_size, seed)
-        get_values_range(values_range)
-        if probe_data is not None and parameterization != "fourier":
-            raise ValueError(
-                "Invalid value for argument `probe_data`. Expected None, or the parameterization "
-                f"'fourier' with it. Received: parameterization={parameterization!r}"
-            )
+        if values_range is not None:
+            get_values_range(values_range)
         if on_error not in ("warn", "raise"):
             raise ValueError(
                 "Invalid value for argument `on_error`. Expected 'warn' or 'raise'. "
@@ -159,25 +181,44 @@ class FeatureVisCallback(keras.callbacks.Callback):
             "seed": seed,
             "held_inputs": held_inputs,
         }
-        self._ascents = None
-        self._params = []
-        self._events = None
-        self._warned = False
+        self._real_images = None
+        self._measured = {}
         self._seen_model = None
+        self._begin_run()
+
+    def _begin_run(self):
+        """Everything that belongs to one `fit` alone."""
+        self._observer = self._events = None
+        self._reporter = Reporter(self.verbose)
+        self._costs = Costs(self.max_overhead)
+        self._introduced = False
+        self._last_epoch = self._last_look = None
+        self._epoch_began = time.perf_counter()
+
+    def __deepcopy__(self, memo: dict) -> FeatureVisCallback:
+        """Copies the history, and shares what is never changed.
+
+        The model is left behind: a copy is made to watch another one.
+        """
+        twin = copy.copy(self)
+        twin.history = copy.deepcopy(self.history, memo)
+        twin._model = None
+        twin._begin_run()
+        return twin
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Checks every argument against the model, and computes nothing."""
-        self._ascents = None
+        self._begin_run()
+        if self.probe_data is not None and self._real_images is None:
+            with backend.random_states_kept():
+                self._real_images = real_data.read_images(self.probe_data, _MOST_REAL_IMAGES)
         # TensorFlow builds a model at its first batch, later than this.
         if self.model.built or isinstance(self.objectives, (Objective, list, tuple)):
             self._prepare()
         # Each of several processes looks, and one writes.
         writes = backend.load().writes(self.model)
         self._events = summaries.EventFile(self.log_dir if writes else None)
-        self._warned = False
-        self._last_epoch = self._last_look = None
-        self._began = time.perf_counter()
-        self._spent = 0.0
+        self._reporter = Reporter(self.verbose if writes else 0)
 
     def _prepare(self):
         objectives = _as_list(self.objectives, self.model)
@@ -186,89 +227,123 @@ class FeatureVisCallback(keras.callbacks.Callback):
         if self._seen_model is None or self._seen_model() is not self.model:
             self._seen_model = weakref.ref(self.model)
             self.history = History()
-        self._ascents = [self._prepare_one(objective) for objective in objectives]
-        self._params = [None] * len(objectives)
+        ascents = [self._prepare_one(objective) for objective in objectives]
+        self._observer = Observer(ascents, self._real_images, self.warm_start)
 
     def _prepare_one(self, objective):
-        ascent = prepare(objective, **self._settings)
-        if self.probe_data is None:
+        settings, images = self._settings, self._real_images
+        if settings["values_range"] is None:
+            usual = (0.0, 1.0) if images is None else real_data.find_values_range(images)
+            settings = settings | {"values_range": usual}
+        ascent = prepare(objective, **settings)
+        if images is None:
             return ascent
-        plan = ascent.plan
-        like_data = parameterizations.like_data(
-            self.probe_data, plan.values_range, plan.image_shape
-        )
-        return replace(ascent, plan=replace(plan, parameterization=like_data))
+        _require_size(images, ascent.plan.image_input.shape)
+        return replace(ascent, plan=replace(ascent.plan, parameterization=self._like(ascent.plan)))
+
+    def _like(self, plan):
+        """The plan's parameterization, measured on the real images where it can be."""
+        kind = self._settings["parameterization"]
+        if kind not in ("fourier", "fixed_magnitude"):
+            return plan.parameterization
+        if plan.image_shape not in self._measured:
+            self._measured[plan.image_shape] = parameterizations.like_data(
+                self._real_images, plan.values_range, plan.image_shape, kind
+            )
+        return self._measured[plan.image_shape]
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Looks at the network before it is trained."""
         if self._last_epoch is None:
             self._last_epoch = self._last_look = epoch - 1
-            seen = epoch - 1 in self.history.epochs
-            if self._ascents is not None and not seen:
-                self._look(epoch - 1)
-                # The first look compiles, which no later one does.
-                self._spent = 0.0
-                self._began = time.perf_counter()
+            if epoch > 0:
+                self._guarded(self._resume, epoch)
+            if self._observer is not None and epoch - 1 not in self.history.epochs:
+                self._guarded(self._look, epoch - 1)
+        self._epoch_began = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Looks at the network every `freq` epochs."""
+        """Looks at the network every `freq` epochs, and after the last."""
         self._last_epoch = epoch
-        if epoch % self.freq == 0 and self._affordable():
-            self._look(epoch)
+        # The last look is not left to the end of training, where others may have put
+        # back the weights of an earlier epoch.
+        if self._is_last(epoch) or epoch % self.freq == 0 and self._affords_look():
+            self._guarded(self._look, epoch)
+        elif epoch % self.freq == 0:
+            self.history.skip(epoch)
+            self._reporter.skipped(epoch, self.max_overhead)
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        """Looks at the network if its last epoch was not, and writes the film strip."""
+        """Looks at the network if its last epoch was not, and writes the film."""
         if self._last_epoch != self._last_look:
-            self._look(self._last_epoch)
-        if len(self.history):
-            self._guarded(self._write_strip)
+            self._guarded(self._look, self._last_epoch)
+        self._guarded(self._write_film)
+
+    def _is_last(self, epoch):
+        return self.model.stop_training or epoch + 1 == (self.params or {}).get("epochs")
+
+    def _affords_look(self):
+        return self.max_overhead is None or backend.load().agreed(self._costs.affords_look())
+
+    def _resume(self, epoch):
+        """Goes on with what an earlier process has seen."""
+        if self._observer is not None and not len(self.history):
+            earlier = summaries.read_looks(
+                self.log_dir, self._observer.names, self._observer.values_range
+            )
+            for look in earlier:
+                if look.epoch < epoch:
+                    self.history.restore(look)
+        self._events.restart(epoch)
 
     def _look(self, epoch):
-        self._last_look = epoch
-        self._guarded(self._look_unguarded, epoch)
-
-    def _look_unguarded(self, epoch):
         began = time.perf_counter()
-        if self._ascents is None:
+        epoch_seconds, self._last_look = began - self._epoch_began, epoch
+        if self._observer is None:
             self._prepare()
         # Reading `self.model` brings the weights back to it on JAX.
         _ = self.model
-        starts = self._params if self.warm_start else [None] * len(self._ascents)
-        runs = [ascent.run(start=s) for ascent, s in zip(self._ascents, starts, strict=True)]
-        result = _join([result for result, _ in runs])
-        self._params = [params for _, params in runs]
-        seconds = time.perf_counter() - began
-        self._spent += seconds
-        drift = self.history.add(epoch, result, seconds)
-        summaries.write_look(self._events, epoch, result, drift, seconds)
-        if self.verbose and self._events.path is not None:
-            print(f"feature_vis: epoch {epoch}, {len(result)} images in {seconds:.1f} s")
+        is_first = not self._costs.spent
+        seen = self._observer.look(with_floor=is_first or self._is_last(epoch))
+        self.history.add(epoch, seen.result, 0.0, seen.drift_floor, seen.score_ratio)
+        try:
+            self._write_look(seen)
+        finally:
+            # Also where the disk is full: what was seen is in the history.
+            seconds = time.perf_counter() - began
+            self._costs.add(seconds, seen.floor_seconds, seen.compile_seconds)
+            self.history.set_seconds(seconds - seen.compile_seconds)
+            self.history.compile_seconds += seen.compile_seconds
+            look, share = self.history.last, self._costs.share()
+            self._reporter.looked(look, share, seen.compile_seconds, epoch_seconds)
+        summaries.write_costs(self._events, epoch, look.seconds, share, seen.compile_seconds)
 
-    def _write_strip(self):
-        summaries.write_evolution(self._events, self._last_epoch, self.history.strip())
+    def _write_look(self, seen):
+        look = self.history.last
+        if not self._introduced:
+            summaries.write_objectives(self._events, look.epoch, self._observer.targets)
+            self._introduced = True
+        summaries.write_look(self._events, look)
+        for name, example in zip(look.names, seen.examples, strict=False):
+            summaries.write_examples(self._events, look.epoch, name, example)
 
-    def _affordable(self):
-        if self.max_overhead is None or not len(self.history):
-            return True
-        expected = self.history.seconds[-1] if len(self.history) > 1 else 0.0
-        elapsed = time.perf_counter() - self._began
-        affordable = self._spent + expected <= self.max_overhead * (elapsed + expected)
-        return backend.load().agreed(affordable)
+    def _write_film(self):
+        if len(self.history):
+            summaries.write_evolution(self._events, self._last_epoch, self.history.strip())
+            summaries.write_animation(self._events, self._last_epoch, self.history.gif())
 
     def _guarded(self, function, *arguments):
         try:
             function(*arguments)
+        except KeyboardInterrupt:
+            # Keras ends training at once, with no call of `on_train_end`.
+            if function != self._write_film:
+                self._guarded(self._write_film)
+            raise
         except Exception as error:
             if self.on_error == "raise":
                 raise
-            if not self._warned:
-                self._warned = True
-                warnings.warn(
-                    "FeatureVisCallback could not look at the model; training goes on, and "
-                    "further failures are not reported. Use on_error='raise' to see where. "
-                    f"{type(error).__name__}: {error}",
-                    stacklevel=2,
-                )
+            self._reporter.failed(error)
 
 
 def _as_list(objectives, model):
@@ -309,12 +384,10 @@ def _require_model(objectives, model):
             )
 
 
-def _join(results):
-    return Result(
-        images=np.concatenate([r.images for r in results]),
-        names=[name for r in results for name in r.names],
-        scores=np.concatenate([r.scores for r in results]),
-        history=np.concatenate([r.history for r in results], axis=1),
-        status=[status for r in results for status in r.status],
-        values_range=results[0].values_range,
-    )
+def _require_size(images, expected):
+    pairs = zip(images.shape[1:], expected, strict=True)
+    if any(size not in (have, None) for have, size in pairs):
+        raise ValueError(
+            "Invalid value for argument `probe_data`. Expected images as the model takes them, "
+            f"(height, width, channels) = {expected}. Received: {images.shape[1:]}"
+        )

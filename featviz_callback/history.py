@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 
 from featviz_callback import pictures
-from featviz_callback.result import Result
+from featviz_callback.result import Look, Result
 
 UNTRAINED = -1
 
@@ -15,157 +16,301 @@ UNTRAINED = -1
 class History:
     """Every look at a network during its training, in order.
 
-    All images are kept, as float32: looks x targets x pixels x 4 bytes.
+    Images are kept as float32: looks x targets x pixels x 4 bytes, and at most
+    `most_bytes` of them. Beyond that, whenever a look comes in, that one is let go
+    which is closest to its neighbours, never the first or the last: what remains is
+    spread evenly. Event files keep everything.
+
+    Args:
+        most_bytes: Memory for images, in bytes. Two looks are always kept.
 
     Attributes:
         epochs: Int array `(looks,)`: the epoch that had just ended, from 0; -1 is
             the network before any training.
         names: One name a target.
         images: Float32 array `(looks, targets, height, width, channels)`, of signals
-            `(looks, targets, time, channels)`.
+            `(looks, targets, time, channels)`; a copy.
         scores: Float32 array `(looks, targets)`: scores of the images, with no
             random view.
         status: Array of strings `(looks, targets)`, as `Result.status`.
         drift: Float32 array `(looks, targets)`: how far each picture is from the
             one of the look before, see `drift`. NaN at the first look.
-        seconds: Float array `(looks,)`: how long each look took.
+        drift_floor: Float32 array `(looks, targets)`: the drift between two seeds on
+            the weights of that look; what moves less than this between two looks
+            has moved less than the choice of a seed would have moved it. It
+            takes a second ascent, so the callback measures it at the first and the
+            last look of each `fit` only; NaN at the others.
+        score_ratio: Float32 array `(looks, targets)`: the score divided by that of
+            the best real image; NaN without `probe_data`, and where no real image
+            scores above 0.
+        seconds: Float array `(looks,)`: how long each look took, without compiling.
+        compile_seconds: How long compiling took, about: how much longer the first
+            ascent took than the second one.
+        skipped: Int array: epochs whose look was skipped to keep within
+            `max_overhead`.
         values_range: Lowest and highest value of an image.
     """
 
-    def __init__(self):
+    def __init__(self, most_bytes: int = 2**30):
+        self.most_bytes = most_bytes
         self.names: list[str] = []
         self.values_range = (0.0, 1.0)
-        self._looks: list[tuple] = []
+        self.compile_seconds = 0.0
+        self._skipped: list[int] = []
+        self._looks: list[Look] = []
 
-    def add(self, epoch: int, result: Result, seconds: float) -> np.ndarray:
-        """Keeps one look, and returns its drift `(targets,)`.
+    def add(
+        self,
+        epoch: int,
+        result: Result,
+        seconds: float = 0.0,
+        drift_floor: np.ndarray | None = None,
+        score_ratio: np.ndarray | None = None,
+    ) -> Look:
+        """Keeps one look, and returns it with its drift.
 
         A history is of one set of targets and one size: where those change,
         because another model is being trained, it starts again.
         """
-        comparable = self.names == result.names and (
-            not self._looks or self._looks[-1][1].shape == result.images.shape
+        unknown = np.full(len(result.names), np.nan, "float32")
+        moved = unknown
+        if self._is_comparable(result):
+            moved = drift(self._looks[-1].images, result.images)
+        look = Look(
+            epoch=int(epoch),
+            names=list(result.names),
+            images=result.images,
+            scores=result.scores,
+            status=list(result.status),
+            drift=moved,
+            drift_floor=unknown if drift_floor is None else drift_floor,
+            score_ratio=unknown if score_ratio is None else score_ratio,
+            seconds=seconds,
+            values_range=result.values_range,
         )
-        if not comparable:
+        self._append(look)
+        return look
+
+    def restore(self, look: Look) -> None:
+        """Keeps a look of an earlier process; those of its epoch and later make way."""
+        while self._looks and self._looks[-1].epoch >= look.epoch:
+            self._looks.pop()
+        self._append(look)
+
+    def skip(self, epoch: int) -> None:
+        """Notes that an epoch was not looked at."""
+        self._skipped.append(int(epoch))
+
+    def set_seconds(self, seconds: float) -> None:
+        """Sets how long the last look took, which is known once all is written."""
+        self._looks[-1] = replace(self._looks[-1], seconds=seconds)
+
+    @property
+    def last(self) -> Look:
+        """The last look."""
+        return self._looks[-1]
+
+    def _is_comparable(self, look):
+        return (
+            bool(self._looks)
+            and self.names == list(look.names)
+            and self._looks[-1].images.shape == look.images.shape
+        )
+
+    def _append(self, look):
+        if not self._is_comparable(look):
             self._looks.clear()
-        self.names, self.values_range = list(result.names), result.values_range
-        moved = np.full(len(result.names), np.nan, "float32")
-        if self._looks:
-            moved = drift(self._looks[-1][1], result.images)
-        self._looks.append((epoch, result.images, result.scores, result.status, moved, seconds))
-        return moved
+        self.names, self.values_range = look.names, look.values_range
+        self._looks.append(look)
+        while len(self) > 2 and len(self) * look.images.nbytes > self.most_bytes:
+            gaps = np.abs(self.epochs[2:] - self.epochs[:-2])
+            del self._looks[int(gaps.argmin()) + 1]
 
     def __len__(self) -> int:
         return len(self._looks)
 
-    def _column(self, i, dtype):
-        return np.array([look[i] for look in self._looks], dtype)
+    def _column(self, name, dtype):
+        return np.array([getattr(look, name) for look in self._looks], dtype)
 
     @property
     def epochs(self) -> np.ndarray:
         """The epoch of each look."""
-        return self._column(0, "int64")
+        return self._column("epoch", "int64")
 
     @property
     def images(self) -> np.ndarray:
         """Every image of every look."""
-        return self._column(1, "float32")
+        return self._column("images", "float32")
 
     @property
     def scores(self) -> np.ndarray:
         """Every score."""
-        return self._column(2, "float32")
+        return self._column("scores", "float32")
 
     @property
     def status(self) -> np.ndarray:
         """Every status."""
-        return self._column(3, str)
+        return self._column("status", str)
 
     @property
     def drift(self) -> np.ndarray:
         """How far each picture moved since the look before."""
-        return self._column(4, "float32")
+        return self._column("drift", "float32")
+
+    @property
+    def drift_floor(self) -> np.ndarray:
+        """How far each picture moves with another seed."""
+        return self._column("drift_floor", "float32")
+
+    @property
+    def score_ratio(self) -> np.ndarray:
+        """Every score, divided by that of the best real image."""
+        return self._column("score_ratio", "float32")
 
     @property
     def seconds(self) -> np.ndarray:
         """How long each look took."""
-        return self._column(5, "float64")
+        return self._column("seconds", "float64")
+
+    @property
+    def skipped(self) -> np.ndarray:
+        """Epochs that were not looked at."""
+        return np.array(self._skipped, "int64")
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes every attribute as an array of a `.npz` file, without pickle."""
-        names = ("epochs", "images", "scores", "status", "drift", "seconds")
-        arrays = {name: getattr(self, name) for name in names}
-        np.savez_compressed(path, names=self.names, values_range=self.values_range, **arrays)
+        arrays = {name: getattr(self, name) for name in (*_COLUMNS, *_REST)}
+        with open(path, "wb") as file:
+            np.savez_compressed(file, **arrays)
 
-    def strip(self, path: str | os.PathLike | None = None, columns: int = 16) -> np.ndarray:
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> History:
+        """Reads what `save` wrote, without pickle.
+
+        Example:
+        >>> History().save(tmp_path / "history.npz")
+        >>> len(History.load(tmp_path / "history.npz"))
+        0
+        """
+        history = cls()
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in (*_COLUMNS, *_REST)}
+        history.names = arrays["names"].tolist()
+        history.values_range = tuple(arrays["values_range"].tolist())
+        history.compile_seconds = float(arrays["compile_seconds"])
+        history._skipped = arrays["skipped"].tolist()
+        for i, epoch in enumerate(arrays.pop("epochs").tolist()):
+            columns = {name: arrays[name][i] for name in _COLUMNS if name in arrays}
+            columns |= {"status": columns["status"].tolist(), "seconds": float(columns["seconds"])}
+            history._looks.append(
+                Look(epoch, history.names, **columns, values_range=history.values_range)
+            )
+        return history
+
+    def strip(
+        self, path: str | os.PathLike | None = None, columns: int = 16, rows: int = 64
+    ) -> np.ndarray:
         """The film strip: targets down, epochs across, the untrained network first.
+
+        Pictures below 64 pixels are enlarged; large ones are made smaller where the
+        strip would have more than twelve million pixels.
 
         Args:
             path: Where to write it as a picture, if anywhere.
             columns: At most so many looks are shown, evenly spread, the first and
                 the last among them.
+            rows: At most so many targets are shown, evenly spread in the same way.
 
         Returns:
             Uint8 array `(height, width, 3)`.
 
         Raises:
-            ValueError: If nothing has been seen yet, or `columns` is below 2.
+            ValueError: If nothing has been seen yet, or `columns` or `rows` is below 2.
         """
         self._require_looks()
-        if columns < 2:
-            raise ValueError(
-                "Invalid value for argument `columns`. Expected 2 or more, for the first and the "
-                f"last look. Received: columns={columns!r}"
-            )
-        looks = np.unique(
-            np.linspace(0, len(self) - 1, min(columns, len(self))).round().astype(int)
-        )
-        shown = [pictures.of_targets(look, self.values_range) for look in self.images[looks]]
-        status = self.status[looks]
+        targets = _spread(len(self.names), rows, "rows")
+        looks = [self._looks[i] for i in _spread(len(self), columns, "columns")]
+        status = [[look.status[i] for look in looks] for i in targets]
+        shown = [pictures.of_targets(look.images[targets], self.values_range) for look in looks]
         picture = pictures.grid(
-            [[look[i] for look in shown] for i in range(len(self.names))],
-            row_labels=self.names,
-            column_labels=[_label(epoch) for epoch in self.epochs[looks]],
-            captions=np.where(status == "ok", "", status).T.tolist(),
+            [list(row) for row in zip(*shown, strict=True)],
+            row_labels=[self.names[i] for i in targets],
+            column_labels=[_label(look.epoch) for look in looks],
+            captions=[["" if one == "ok" else one for one in row] for row in status],
+            most_pixels=12_000_000,
         )
         if path is not None:
             pictures.to_pillow(picture).save(path)
         return picture
 
-    def gif(self, path: str | os.PathLike, seconds: float = 0.25) -> None:
-        """Writes an animation of all targets, one frame a look.
+    def gif(self, path: str | os.PathLike | None = None, seconds: float = 0.25) -> bytes:
+        """An animation of all targets with their names, one frame a look.
+
+        At most 64 targets and 64 looks are shown, evenly spread, the first and the
+        last among them, in frames of about a million pixels at most.
 
         Args:
-            path: Where to write it.
+            path: Where to write it, if anywhere.
             seconds: How long a frame is shown.
+
+        Returns:
+            The file's content.
 
         Raises:
             ValueError: If nothing has been seen yet.
         """
         self._require_looks()
-        shown = [pictures.of_targets(look, self.values_range) for look in self.images]
-        columns = int(np.ceil(np.sqrt(len(self.names))))
-        frames = []
-        for epoch, images in zip(self.epochs, shown, strict=True):
-            cells = [*images, *[None] * (-len(images) % columns)]
-            rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
-            frames.append(pictures.grid(rows, column_labels=[_label(epoch)]))
-        with open(path, "wb") as file:
-            file.write(pictures.encode_gif(frames, seconds))
+        targets = _spread(len(self.names), 64, "rows")
+        looks = [self._looks[i] for i in _spread(len(self), 64, "columns")]
+        encoded = pictures.encode_gif([self._frame(look, targets) for look in looks], seconds)
+        if path is not None:
+            with open(path, "wb") as file:
+                file.write(encoded)
+        return encoded
 
-    def _repr_png_(self) -> bytes:
-        return pictures.encode_png(self.strip())
+    def _frame(self, look, targets):
+        shown = pictures.of_targets(look.images[targets], self.values_range)
+        texts = pictures.captions([look.names[i] for i in targets], np.take(look.status, targets))
+        return pictures.sheet(
+            shown, texts, title=_label(look.epoch), smallest=96, most_pixels=1_000_000
+        )
+
+    def _repr_png_(self) -> bytes | None:
+        return pictures.encode_png(self.strip()) if len(self) else None
 
     def _require_looks(self):
         if not self._looks:
             raise ValueError("Nothing to show: no epoch has been looked at yet.")
 
 
+_COLUMNS = (
+    "epochs", "images", "scores", "status", "drift", "drift_floor", "score_ratio", "seconds",
+)  # fmt: skip
+_REST = ("names", "values_range", "compile_seconds", "skipped")
+
+
+def _spread(count, most, argument):
+    """At most so many of a count, evenly spread, the first and the last among them."""
+    if most < 2:
+        raise ValueError(
+            f"Invalid value for argument `{argument}`. Expected 2 or more, for the first and the "
+            f"last one. Received: {argument}={most!r}"
+        )
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int))
+
+
 def drift(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """How far pictures have moved: one minus the correlation of their values.
 
     0 is the same picture, whatever its contrast and brightness; 1 is an unrelated
-    one; 2 would be its negative. Each channel's mean is taken out first.
+    one; 2 would be its negative. It is Pearson's correlation over all pixels and
+    channels, with each channel's mean taken out, which has no units and does not
+    depend on how many pixels there are. It says how far apart two pictures are, not
+    what has changed in them; a picture that shows the same thing elsewhere is
+    unrelated, which is why start and views are the same at each look.
+
+    That features settle, those of early layers first, was seen in such pictures
+    by Zeiler and Fergus 2014, section 4.1.
 
     Args:
         before: Array `(targets, height, width, channels)`, or `(targets, time, channels)`.
@@ -173,7 +318,11 @@ def drift(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
     Returns:
         Float32 array `(targets,)`. Of two pictures without any contrast the drift
-        is 0, of one without and one with it is 1.
+        is 0, of one without and one with it is 1. NaN where a picture has one.
+
+    Reference:
+        Zeiler, Fergus, "Visualizing and Understanding Convolutional Networks", ECCV
+        2014.
     """
     space = tuple(range(1, np.ndim(before) - 1))
     before, after = (

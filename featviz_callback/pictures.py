@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 _BACKGROUND = (255, 255, 255)
 _INK = (32, 32, 32)
+_MARGIN = 4
 _FRAME = (200, 200, 200)
 
 # Colours that the colour-blind tell apart (Okabe, Ito, "Color Universal Design", 2008),
@@ -117,6 +119,12 @@ def encode_png(picture: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def decode_png(encoded: bytes) -> np.ndarray:
+    """What `encode_png` encoded: uint8 `(height, width, 1 or 3 or 4)`."""
+    picture = np.asarray(Image.open(io.BytesIO(encoded)))
+    return picture[..., None] if picture.ndim == 2 else picture
+
+
 def encode_gif(pictures: Sequence[np.ndarray], seconds: float = 0.25) -> bytes:
     """Encodes uint8 arrays of one shape as an animation that loops.
 
@@ -140,50 +148,104 @@ def grid(
     column_labels: Sequence[str] = (),
     captions: Sequence[Sequence[str]] | None = None,
     smallest: int = 64,
+    most_pixels: int | None = None,
 ) -> np.ndarray:
     """Lays pictures out in labelled rows and columns.
 
+    Text grows with the pictures. It is cut in its middle, since targets of one layer
+    have names that differ at their ends.
+
     Args:
-        pictures: Rows of uint8 arrays `(height, width, 1 or 3 or 4)` of one size,
-            `None` for an empty place.
-        row_labels: Text to the left of each row.
-        column_labels: Text above each column.
+        pictures: Rows of uint8 arrays `(height, width, 1 or 3 or 4)`, `None` for an
+            empty place. All are shown at the size of the first.
+        row_labels: Text to the left of each row, cut to about 26 letters.
+        column_labels: Text above each column, cut to its width.
         captions: Text under each picture, cut to its width.
         smallest: Smaller pictures are enlarged by a whole factor to at least this
             many pixels.
+        most_pixels: Pictures are made smaller, down to `smallest`, where there
+            would be more than so many pixels in all.
 
     Returns:
         Uint8 array `(height, width, 3)`.
     """
-    font = ImageFont.load_default(size=13)
-    small = ImageFont.load_default(size=11)
-    height, width = next(p for row in pictures for p in row if p is not None).shape[:2]
-    factor = -(-smallest // min(height, width)) if min(height, width) < smallest else 1
-    height, width = height * factor, width * factor
-    margin = 4
-    left = max((_text_width(label, font) for label in row_labels), default=0) + 2 * margin
-    texts = [_fit(label, width, font) for label in column_labels]
-    top = 22 if column_labels else margin
-    captions = captions or [()] * len(pictures)
-    heights = [height + margin + (14 if any(row) else 0) for row in captions]
     columns = max(len(row) for row in pictures)
-    canvas = Image.new("RGB", (left + columns * (width + margin), top + sum(heights)), _BACKGROUND)
+    first = next(p for row in pictures for p in row if p is not None)
+    height, width = _shown_size(first.shape, smallest, most_pixels, len(pictures) * columns)
+    font = ImageFont.load_default(size=min(max(13, height // 8), 28))
+    small = ImageFont.load_default(size=min(max(11, height // 10), 22))
+    row_labels = [_fit(label, 14 * font.size, font) for label in row_labels]
+    left = max((_text_width(label, font) for label in row_labels), default=0) + 2 * _MARGIN
+    top = font.size + 9 if column_labels else _MARGIN
+    captions = captions or [()] * len(pictures)
+    heights = [height + _MARGIN + (small.size + 3 if any(row) else 0) for row in captions]
+    whole = (left + columns * (width + _MARGIN), top + sum(heights))
+    canvas = Image.new("RGB", whole, _BACKGROUND)
     draw = ImageDraw.Draw(canvas)
-    for j, text in enumerate(texts):
-        draw.text((left + j * (width + margin) + width // 2, 4), text, _INK, font, anchor="ma")
+    for j, label in enumerate(column_labels):
+        middle = left + j * (width + _MARGIN) + width // 2
+        draw.text((middle, 4), _fit(label, width, font), _INK, font, anchor="ma")
     for i, row in enumerate(pictures):
         y = top + sum(heights[:i])
         if i < len(row_labels):
-            draw.text((left - 2 * margin, y + height // 2), row_labels[i], _INK, font, anchor="rm")
-        for j, picture in enumerate(row):
-            x = left + j * (width + margin)
-            if picture is not None:
-                enlarged = to_pillow(picture).convert("RGB").resize((width, height), Image.NEAREST)
-                canvas.paste(enlarged, (x, y))
-            if any(captions[i]):
-                text = _fit(captions[i][j], width, small)
-                draw.text((x + width // 2, y + height + 1), text, _INK, small, anchor="ma")
+            right = left - 2 * _MARGIN
+            draw.text((right, y + height // 2), row_labels[i], _INK, font, anchor="rm")
+        _draw_row(canvas, row, captions[i], (left, y), (width, height), small)
     return np.asarray(canvas)
+
+
+def _draw_row(canvas, row, captions, corner, size, font):
+    draw = ImageDraw.Draw(canvas)
+    for j, picture in enumerate(row):
+        x, y = corner[0] + j * (size[0] + _MARGIN), corner[1]
+        if picture is not None:
+            canvas.paste(_resized(picture, size), (x, y))
+        if any(captions):
+            text = _fit(captions[j], size[0], font)
+            draw.text((x + size[0] // 2, y + size[1] + 1), text, _INK, font, anchor="ma")
+
+
+def sheet(
+    pictures: Sequence[np.ndarray],
+    captions: Sequence[str],
+    title: str = "",
+    smallest: int = 96,
+    most_pixels: int | None = None,
+) -> np.ndarray:
+    """Lays pictures out in a square, each with its caption; see `grid`."""
+    columns = max(1, math.ceil(math.sqrt(len(pictures))))
+    padding = -len(pictures) % columns
+    shown, captions = [*pictures, *[None] * padding], [*captions, *[""] * padding]
+    rows = range(0, len(shown), columns)
+    return grid(
+        [shown[i : i + columns] for i in rows],
+        column_labels=[title] if title else (),
+        captions=[captions[i : i + columns] for i in rows],
+        smallest=smallest,
+        most_pixels=most_pixels,
+    )
+
+
+def captions(names: Sequence[str], status: Sequence[str]) -> list[str]:
+    """Each name, with what is wrong with it before it."""
+    return [
+        name if one == "ok" else f"{one}: {name}" for name, one in zip(names, status, strict=True)
+    ]
+
+
+def _shown_size(shape, smallest, most_pixels, count):
+    height, width = shape[:2]
+    shorter = min(height, width)
+    factor = -(-smallest // shorter) if shorter < smallest else 1
+    if most_pixels is not None and count * height * width * factor**2 > most_pixels:
+        factor = max(math.sqrt(most_pixels / (count * height * width)), smallest / shorter)
+    return round(height * factor), round(width * factor)
+
+
+def _resized(picture, size):
+    image = to_pillow(picture).convert("RGB")
+    how = Image.NEAREST if size[1] >= image.height else Image.BOX
+    return image if image.size == size else image.resize(size, how)
 
 
 def _text_width(text, font):
@@ -191,8 +253,15 @@ def _text_width(text, font):
 
 
 def _fit(text, width, font):
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
     if _text_width(text, font) <= width:
         return text
-    while text and _text_width(text + "…", font) > width:
-        text = text[:-1]
-    return text + "…"
+    kept = len(text) - 1
+    while kept and _text_width(_cut(text, kept), font) > width:
+        kept -= 1
+    return _cut(text, kept)
+
+
+def _cut(text, kept):
+    """So many letters of a text, of its beginning and of its end."""
+    return text[: kept - kept // 2] + "…" + text[len(text) - kept // 2 :]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -70,22 +69,41 @@ class Result:
             pictures.to_pillow(self.sheet()).save(path)
 
     def sheet(self) -> np.ndarray:
-        """A contact sheet, uint8 `(height, width, 3)`: names above, status below."""
-        shown = list(pictures.of_targets(self.images, self.values_range))
-        columns = max(1, math.ceil(math.sqrt(len(shown))))
-        captions = [
-            name if status == "ok" else f"{status}: {name}"
-            for name, status in zip(self.names, self.status, strict=True)
-        ]
-        padding = -len(shown) % columns
-        shown += [None] * padding
-        captions += [""] * padding
-        rows = range(0, len(shown), columns)
-        return pictures.grid(
-            [shown[i : i + columns] for i in rows],
-            captions=[captions[i : i + columns] for i in rows],
-            smallest=96,
-        )
+        """A contact sheet, uint8 `(height, width, 3)`: names below, with their status."""
+        shown = pictures.of_targets(self.images, self.values_range)
+        return pictures.sheet(list(shown), pictures.captions(self.names, self.status))
 
     def _repr_png_(self) -> bytes:
         return pictures.encode_png(self.sheet())
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """One look at every target of a network during its training.
+
+    Attributes:
+        epoch: The epoch that had just ended, from 0; -1 is the untrained network.
+        names: One name a target.
+        images: Float32 array `(targets, height, width, channels)` in `values_range`.
+        scores: Float32 array `(targets,)`, as `Result.scores`.
+        status: One a target, as `Result.status`.
+        drift: Float32 array `(targets,)`, see `featviz_callback.history.drift`; NaN
+            where there was no look before.
+        drift_floor: Float32 array `(targets,)`, the drift between two seeds on these
+            weights; NaN where it was not measured.
+        score_ratio: Float32 array `(targets,)`, the score divided by that of the best
+            real image; NaN where there is none, or its score is not above 0.
+        seconds: How long the look took, without compiling.
+        values_range: Lowest and highest value of an image.
+    """
+
+    epoch: int
+    names: list[str]
+    images: np.ndarray
+    scores: np.ndarray
+    status: list[str]
+    drift: np.ndarray
+    drift_floor: np.ndarray
+    score_ratio: np.ndarray
+    seconds: float
+    values_range: tuple[float, float]

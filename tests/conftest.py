@@ -61,6 +61,24 @@ def random_images(*shape, seed=0):
     return np.random.default_rng(seed).random(shape, "float32")
 
 
+PIXELS = random_images(16, 12, 10, 1)
+LABELS = np.arange(16) % 10
+
+
+def compiled(model=None, rate=0.1):
+    """The small model, or another, ready to be trained."""
+    model = model or make_small_model()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(rate), loss)
+    return model
+
+
+def train(model, *callbacks, epochs=2, **settings):
+    """A short fit on sixteen images."""
+    settings = {"batch_size": 8, "verbose": 0, **settings}
+    return model.fit(PIXELS, LABELS, epochs=epochs, callbacks=list(callbacks), **settings)
+
+
 def layer_output(model, layer, images):
     """A layer's output by Keras' own functional slicing, as float64."""
     inner = keras.Model(model.inputs[0], model.get_layer(layer).output)
@@ -100,7 +118,7 @@ def gradient(function, array):
 
 def accumulator(folder):
     """TensorBoard's reader of every event under a folder, dropping nothing."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
     reader = EventAccumulator(str(folder), size_guidance={"tensors": 0})
     reader.Reload()
@@ -126,6 +144,6 @@ def read_events(folder):
                 decoded = [np.asarray(Image.open(io.BytesIO(png))) for png in pngs]
                 assert all(d.shape[:2] == (int(height), int(width)) for d in decoded)
                 images.setdefault(tag, []).append((event.step, decoded[0]))
-            else:
+            elif plugin == "scalars":
                 scalars.setdefault(tag, []).append((event.step, float(value)))
     return images, scalars

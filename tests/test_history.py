@@ -116,10 +116,58 @@ def test_drift_compares_each_look_with_the_one_before(history):
 
 @pytest.mark.parametrize("other", [{"names": ["a", "b", "c"]}, {"shape": (7, 5, 1)}])
 def test_other_targets_or_sizes_begin_a_new_history(history, other):
-    moved = history.add(0, look(9, **other), 1.0)
+    moved = history.add(0, look(9, **other), 1.0).drift
     assert np.isnan(moved).all()
     assert history.epochs.tolist() == [0]
     assert history.names == list(look(**other).names)
+
+
+# --- what is kept ---------------------------------------------------------------------
+
+
+def test_what_was_measured_beside_the_pictures_is_kept_and_the_rest_is_nan():
+    history = History()
+    floor, ratio = np.array([0.1, 0.2, 0.3], "float32"), np.array([1, 2, np.nan], "float32")
+    history.add(-1, look(0), 0.5, floor, ratio)
+    history.add(0, look(1))
+    np.testing.assert_array_equal(history.drift_floor, [floor, [np.nan] * 3])
+    np.testing.assert_array_equal(history.score_ratio, [ratio, [np.nan] * 3])
+    history.skip(1)
+    history.skip(2)
+    assert history.skipped.tolist() == [1, 2]
+
+
+def test_how_long_a_look_took_can_be_said_later(history):
+    history.set_seconds(9.0)
+    assert history.seconds.tolist() == [0.0, 0.5, 1.0, 9.0]
+    assert history.last.seconds == 9.0
+
+
+def test_memory_is_bounded_and_what_remains_is_spread_evenly():
+    size = look(0).images.nbytes
+    history = History(most_bytes=9 * size)
+    moved = [history.add(epoch, look(epoch + 1)).drift for epoch in range(-1, 200)]
+    epochs = history.epochs
+    assert len(epochs) == 9
+    assert (epochs[0], epochs[-1]) == (-1, 199)
+    gaps = np.diff(epochs)
+    assert gaps.max() <= 4 * gaps.min()
+    np.testing.assert_array_equal(history.drift, [moved[epoch + 1] for epoch in epochs])
+
+
+def test_two_looks_are_kept_however_large():
+    history = History(most_bytes=1)
+    for epoch in range(5):
+        history.add(epoch, look(epoch))
+    assert history.epochs.tolist() == [0, 4]
+
+
+def test_a_look_of_an_earlier_process_takes_the_place_of_its_epoch_and_later(history):
+    other = History()
+    other.add(1, look(7))
+    history.restore(other.last)
+    assert history.epochs.tolist() == [-1, 0, 1]
+    np.testing.assert_array_equal(history.images[-1], look(7).images)
 
 
 # --- what is shown --------------------------------------------------------------------
@@ -176,6 +224,67 @@ def test_an_animation_has_a_frame_a_look(history, tmp_path):
     gif = Image.open(tmp_path / "looks.gif")
     assert gif.n_frames == 4
     assert gif.info["duration"] == 200
+    assert history.gif(seconds=0.2) == (tmp_path / "looks.gif").read_bytes()
+
+
+def test_an_animation_says_what_each_picture_is():
+    plain, named, dead = (History() for _ in range(3))
+    plain.add(0, look(names=[" ", "  "]))
+    named.add(0, look(names=["one", "two"]))
+    dead.add(0, look(names=["one", "two"], status="dead"))
+    frames = [np.asarray(Image.open(io.BytesIO(h.gif()))) for h in (plain, named, dead)]
+    assert frames[0].shape == frames[1].shape == frames[2].shape
+    assert (frames[0] != frames[1]).any()
+    assert (frames[1] != frames[2]).any()
+
+
+def test_a_thousand_targets_and_looks_make_a_film_of_bounded_size():
+    many = History()
+    for epoch in range(100):
+        many.add(epoch, look(names=[f"target {i}" for i in range(1000)], shape=(8, 8, 1)))
+    gif = Image.open(io.BytesIO(many.gif()))
+    assert gif.n_frames == 64
+    assert gif.width * gif.height < 1_500_000
+    assert many.strip().shape[0] < 64 * 90
+
+
+@pytest.mark.parametrize("size", [28, 224])
+def test_a_strip_is_of_a_bounded_size_and_as_wide_as_its_pictures(size):
+    history = History()
+    names = [f"Channel#backbone/a_long_name_of_a_block_{i}/conv_{i}" for i in range(20)]
+    for epoch in range(-1, 20):
+        history.add(epoch, look(names=names, shape=(size, size, 3)))
+    height, width, _ = history.strip().shape
+    assert height * width < 15_000_000
+    shown = 3 * 28 if size == 28 else (12_000_000 / (16 * 20)) ** 0.5
+    assert 16 * shown < width < 16 * shown + 500
+
+
+COLUMNS = (
+    "epochs", "images", "scores", "status", "drift", "drift_floor", "score_ratio", "seconds",
+    "skipped",
+)  # fmt: skip
+
+
+def test_an_archive_is_loaded_as_it_was_saved(history, tmp_path):
+    history.skip(3)
+    history.compile_seconds = 1.5
+    history.save(tmp_path / "looks.npz")
+    loaded = History.load(tmp_path / "looks.npz")
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(history, name))
+        assert getattr(loaded, name).dtype == getattr(history, name).dtype
+    assert (loaded.names, loaded.values_range) == (history.names, history.values_range)
+    assert loaded.compile_seconds == 1.5
+    np.testing.assert_array_equal(loaded.strip(), history.strip())
+
+
+def test_a_loaded_history_goes_on(history, tmp_path):
+    history.save(tmp_path / "looks.npz")
+    loaded = History.load(tmp_path / "looks.npz")
+    again = loaded.add(3, look(9)).drift
+    np.testing.assert_array_equal(again, history.add(3, look(9)).drift)
+    assert loaded.epochs.tolist() == [-1, 0, 1, 2, 3]
 
 
 def test_the_archive_opens_without_pickle(history, tmp_path):
@@ -183,13 +292,17 @@ def test_the_archive_opens_without_pickle(history, tmp_path):
     with np.load(tmp_path / "looks.npz", allow_pickle=False) as archive:
         assert archive["names"].tolist() == NAMES
         assert archive["values_range"].tolist() == [0.0, 1.0]
-        for name in ("epochs", "images", "scores", "status", "drift", "seconds"):
+        for name in COLUMNS:
             np.testing.assert_array_equal(archive[name], getattr(history, name))
 
 
 def test_a_notebook_shows_the_strip(history):
     shown = Image.open(io.BytesIO(history._repr_png_()))
     np.testing.assert_array_equal(np.asarray(shown), history.strip())
+
+
+def test_a_notebook_shows_nothing_of_nothing():
+    assert History()._repr_png_() is None
 
 
 @pytest.mark.parametrize("show", [lambda h, p: h.strip(p), lambda h, p: h.gif(p)])

@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from featviz_callback.pictures import (
+    captions,
+    decode_png,
     encode_gif,
     encode_png,
     grid,
@@ -120,6 +122,53 @@ def test_labels_are_drawn_beside_the_picture(labels):
     assert (labelled < 200).all(-1).any()
     assert not (plain < 200).all(-1).any()
     assert labelled.size > plain.size
+
+
+def test_a_cut_text_keeps_its_beginning_and_its_end():
+    """By its pixels: only what differs in the middle looks the same."""
+
+    def drawn(label):
+        return grid([[solid((9, 9, 9))]], row_labels=[label])
+
+    middle = "x" * 300
+    assert (drawn(f"Channel#{middle}_1") == drawn(f"Channel#{middle}x_1")).all()
+    for other in (f"Channel#{middle}_2", f"Neurons#{middle}_1"):
+        assert drawn(other).shape[0] == drawn(f"Channel#{middle}_1").shape[0]
+        assert drawn(other).tobytes() != drawn(f"Channel#{middle}_1").tobytes()
+
+
+@pytest.mark.parametrize("label", ["a\nb", "\t\x00", "🦊" * 40, "שלום", "<b>&amp;", "e" * 300])
+def test_any_text_can_be_a_label(label):
+    sheet = grid([[solid((9, 9, 9))]], [label], [label], [[label]])
+    assert sheet.shape[1] < 80 + 14 * 13 + 20
+
+
+def test_text_grows_with_the_pictures():
+    heights = []
+    for size in (64, 224):
+        plain = grid([[solid((9, 9, 9), size, size)]])
+        named = grid([[solid((9, 9, 9), size, size)]], column_labels=["epoch 1"])
+        heights.append(named.shape[0] - plain.shape[0])
+    assert heights[1] > 1.5 * heights[0]
+
+
+def test_many_large_pictures_are_made_smaller():
+    row = [np.full((200, 100, 3), 70, "uint8")] * 10
+    assert grid([row] * 4, most_pixels=10**6).shape == grid([row] * 4).shape
+    shrunk = grid([row] * 4, smallest=40, most_pixels=200_000)
+    assert 0.7 * 200_000 < (shrunk == 70).all(-1).sum() < 1.1 * 200_000
+    smallest = grid([row] * 4, smallest=40, most_pixels=1)
+    assert (smallest == 70).all(-1).sum() == 40 * 40 * 80
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_png_is_decoded_as_it_was_encoded(channels):
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, channels), "uint8")
+    np.testing.assert_array_equal(decode_png(encode_png(picture)), picture)
+
+
+def test_captions_say_what_is_wrong():
+    assert captions(["a", "b"], ["ok", "dead"]) == ["a", "dead: b"]
 
 
 def test_long_texts_are_cut_to_the_width_of_a_picture():

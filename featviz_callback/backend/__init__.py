@@ -13,6 +13,8 @@ gives what is maximised and what is reported, one number an image each;
 `apply_optimizer(optimizer, variable, params, gradient, state)` is one pure
 update of a Keras optimizer that was built for the one variable;
 
+`without_gradients()` is a context in which calls remember nothing for gradients;
+
 `current_trace()` tells the functions that are being traced from each other: a tensor
 that was made in one cannot be used in another;
 
@@ -29,7 +31,7 @@ import keras
 
 from featviz_callback.backend.random_states import random_states_kept
 
-__all__ = ["load", "random_states_kept"]
+__all__ = ["is_out_of_memory", "load", "random_states_kept"]
 
 _SUPPORTED = ("tensorflow", "jax", "torch")
 
@@ -47,3 +49,15 @@ def load():
             f"backend (environment variable KERAS_BACKEND). Received: {name!r}"
         )
     return import_module(f"{__name__}.{name}")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is not enough memory.
+
+    The frameworks have no common class for it, and torch has none at all on a CPU.
+    """
+    said = f"{type(error).__name__} {error}".lower()
+    words = ("resourceexhausted", "resource_exhausted", "out of memory", "outofmemory")
+    return isinstance(error, MemoryError) or any(
+        word in said for word in (*words, "can't allocate memory", "oom when allocating")
+    )

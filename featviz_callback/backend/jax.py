@@ -3,6 +3,8 @@
 Closed over, they would be constants of the program, and no picture would change.
 """
 
+from contextlib import nullcontext as without_gradients
+
 import jax
 import keras
 import numpy as np
@@ -12,6 +14,15 @@ try:
     from jax.extend.core import get_opaque_trace_state
 except ImportError:  # where older versions of JAX have it
     from jax.core import get_opaque_trace_state
+
+__all__ = [
+    "agreed",
+    "apply_optimizer",
+    "compile_step",
+    "current_trace",
+    "without_gradients",
+    "writes",
+]
 
 
 def compile_step(score, update, model):

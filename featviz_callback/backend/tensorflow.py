@@ -3,12 +3,21 @@
 On a CPU, XLA's depthwise convolutions are an order of magnitude slower.
 """
 
+from contextlib import nullcontext as without_gradients
+
 import keras
 import tensorflow as tf
 
 from featviz_callback.backend.variables import apply_to_variables as apply_optimizer
 
-__all__ = ["agreed", "apply_optimizer", "compile_step", "current_trace", "writes"]
+__all__ = [
+    "agreed",
+    "apply_optimizer",
+    "compile_step",
+    "current_trace",
+    "without_gradients",
+    "writes",
+]
 
 
 def compile_step(score, update, model):

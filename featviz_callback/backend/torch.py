@@ -6,10 +6,18 @@ neither `requires_grad` nor a module's training mode is touched.
 
 import keras
 import torch
+from torch import no_grad as without_gradients
 
 from featviz_callback.backend.variables import apply_to_variables as apply_optimizer
 
-__all__ = ["agreed", "apply_optimizer", "compile_step", "current_trace", "writes"]
+__all__ = [
+    "agreed",
+    "apply_optimizer",
+    "compile_step",
+    "current_trace",
+    "without_gradients",
+    "writes",
+]
 
 
 def compile_step(score, update, model):

@@ -1,0 +1,80 @@
+"""What a callback says, in the log and on the screen, and what it says only once."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+from featviz_callback.result import Look
+
+logger = logging.getLogger("featviz_callback")
+
+# Seconds by which a look may outlive its epoch before that is remarked on.
+PATIENCE = 60.0
+_NAMES_LISTED = 10
+
+
+class Reporter:
+    """Speaks for one training.
+
+    Args:
+        verbose: 1 prints a line at each look.
+    """
+
+    def __init__(self, verbose: int):
+        self._verbose = verbose
+        self._said = set()
+        self._status = {}
+
+    def failed(self, error: Exception) -> None:
+        """Warns once that something went wrong, and that training goes on."""
+        if self._is_new("failed"):
+            warnings.warn(
+                "FeatureVisCallback could not look at the model; training goes on, and "
+                "further failures are not reported. Use on_error='raise' to see where. "
+                f"{type(error).__name__}: {error}",
+                stacklevel=3,
+            )
+
+    def looked(self, look: Look, share: float, compiling: float, epoch_seconds: float) -> None:
+        """Names targets that are newly dead, saturated or NaN, and says what it cost."""
+        self._name_troubles(look)
+        if look.seconds > epoch_seconds + PATIENCE and self._is_new("outlived"):
+            logger.warning(
+                "A look took %.0f s, and the epoch before it %.0f s. Look less often (`freq`), "
+                "keep looks below a share of the time (`max_overhead`), or take fewer "
+                "objectives or `steps`.",
+                look.seconds,
+                epoch_seconds,
+            )
+        if self._verbose:
+            once = f", and {compiling:.1f} s once to compile" if compiling else ""
+            print(
+                f"feature_vis: epoch {look.epoch}, {len(look.names)} images in "
+                f"{look.seconds:.2f} s, {share:.1%} of the time so far{once}"
+            )
+
+    def skipped(self, epoch: int, most: float) -> None:
+        """Says once that looks are skipped."""
+        if self._is_new("skipped"):
+            logger.warning(
+                "The look after epoch %d is skipped, as others may be, to keep looks below "
+                "max_overhead=%g of the time. `history.skipped` lists them.",
+                epoch,
+                most,
+            )
+
+    def _is_new(self, what):
+        is_new = what not in self._said
+        self._said.add(what)
+        return is_new
+
+    def _name_troubles(self, look):
+        now = dict(zip(look.names, look.status, strict=True))
+        for status in dict.fromkeys(look.status):
+            names = [n for n, s in now.items() if s == status != self._status.get(n, "ok")]
+            if names and status != "ok":
+                more = f" and {len(names) - _NAMES_LISTED} more" * (len(names) > _NAMES_LISTED)
+                listed = ", ".join(names[:_NAMES_LISTED]) + more
+                logger.warning("Epoch %d: %s: %s", look.epoch, status, listed)
+        self._status = now

@@ -1,0 +1,46 @@
+"""Whether one more look can be afforded."""
+
+import time
+
+import pytest
+
+from featviz_callback.costs import Costs
+
+
+def after(costs, seconds):
+    """As if so much time had passed since training began."""
+    costs.began = time.perf_counter() - seconds
+    return costs
+
+
+def test_the_share_is_of_the_time_since_training_began_without_compiling():
+    costs = Costs(None)
+    costs.add(seconds=5.0, floor=0.0, compiling=3.0)
+    costs.add(seconds=1.0, floor=0.0, compiling=0.0)
+    assert (costs.spent, costs.compiling) == (3.0, 3.0)
+    assert after(costs, 33.0).share() == pytest.approx(0.1, abs=1e-3)
+
+
+def test_everything_is_afforded_without_a_bound():
+    costs = Costs(None)
+    costs.add(100.0, 0.0, 0.0)
+    assert costs.affords_look()
+
+
+def test_the_first_look_is_always_afforded():
+    assert Costs(1e-9).affords_look()
+
+
+@pytest.mark.parametrize(("elapsed", "affords"), [(20.0, False), (56.0, False), (58.0, True)])
+def test_a_look_is_afforded_once_the_last_one_will_be_too(elapsed, affords):
+    costs = Costs(0.1)
+    # A first look of two ascents, one second each: a look costs one, the last one two.
+    costs.add(seconds=12.0, floor=1.0, compiling=10.0)
+    # (2 + 3) / (47 + 3) = 0.1, and ten seconds of compiling.
+    assert after(costs, elapsed).affords_look() is affords
+
+
+def test_a_share_is_never_above_one():
+    costs = Costs(0.1)
+    costs.add(seconds=5.0, floor=0.0, compiling=0.0)
+    assert costs.share() == 1.0

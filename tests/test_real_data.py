@@ -1,0 +1,199 @@
+"""Real images out of arrays, data sets and loaders, and nothing else changed."""
+
+import importlib.util
+import itertools
+import random
+
+import keras
+import numpy as np
+import pytest
+
+from featviz_callback import real_data
+from featviz_callback.backend import random_states_kept
+from featviz_callback.real_data import find_values_range, read_images
+
+IMAGES = np.random.default_rng(0).random((40, 6, 5, 3))
+LABELS = np.arange(40)
+needs_tensorflow = pytest.mark.skipif(
+    not importlib.util.find_spec("tensorflow"), reason="TensorFlow is not installed"
+)
+needs_torch = pytest.mark.skipif(
+    not importlib.util.find_spec("torch"), reason="torch is not installed"
+)
+
+
+class Batches(keras.utils.PyDataset):
+    """Eight labelled images a batch, each batch counted, with NumPy's and Python's dice."""
+
+    def __init__(self):
+        super().__init__()
+        self.read = []
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        np.random.random(), random.random()
+        return IMAGES[index * 8 :][:8], LABELS[index * 8 :][:8]
+
+
+def generator():
+    """A stream without end."""
+    for i in itertools.count():
+        yield IMAGES[i * 8 % 40 :][:8], LABELS[:8], np.ones(8)
+
+
+def tf_dataset(*arrays):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices(arrays if len(arrays) > 1 else arrays[0]).batch(8)
+
+
+def loader(*arrays, **settings):
+    import torch
+
+    data = torch.utils.data.TensorDataset(*map(torch.as_tensor, arrays))
+    return torch.utils.data.DataLoader(data, batch_size=8, **settings)
+
+
+# --- where from -----------------------------------------------------------------------
+
+FIRST = list(range(20))
+SPREAD = np.linspace(0, 39, 20).round().astype(int).tolist()
+BATCHES_0_2_4 = [*range(0, 8), *range(16, 24), *range(32, 36)]
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: IMAGES, SPREAD),
+        (lambda: keras.ops.convert_to_tensor(IMAGES), SPREAD),
+        (lambda: (IMAGES, LABELS), SPREAD),
+        (lambda: [(IMAGES[i : i + 8], LABELS[i : i + 8]) for i in range(0, 40, 8)], BATCHES_0_2_4),
+        (Batches, BATCHES_0_2_4),
+        (generator, FIRST),
+        (lambda: iter([IMAGES[:15], IMAGES[15:]]), FIRST),
+        pytest.param(lambda: tf_dataset(IMAGES), FIRST, marks=needs_tensorflow),
+        pytest.param(lambda: tf_dataset(IMAGES, LABELS), FIRST, marks=needs_tensorflow),
+        pytest.param(lambda: loader(IMAGES), FIRST, marks=needs_torch),
+        pytest.param(lambda: loader(IMAGES, LABELS), FIRST, marks=needs_torch),
+    ],
+    ids=[
+        "array", "tensor", "tuple", "list", "PyDataset", "generator", "arrays", "tf.data",
+        "tf.data with labels", "DataLoader", "DataLoader with labels",
+    ],
+)  # fmt: skip
+def test_a_bounded_number_is_read_of_anything_that_has_images(make, expected):
+    images = read_images(make(), most=20)
+    assert images.dtype == np.float32
+    np.testing.assert_array_equal(images, IMAGES[expected].astype("float32"))
+
+
+def test_all_are_read_where_there_are_fewer():
+    np.testing.assert_array_equal(read_images(Batches(), 99), IMAGES.astype("float32"))
+    np.testing.assert_array_equal(read_images(IMAGES, 99), IMAGES.astype("float32"))
+
+
+def test_no_batch_is_read_that_is_not_needed():
+    batches = Batches()
+    read_images(batches, most=8)
+    assert batches.read.count(0) == len(batches.read) <= 2
+    stream = generator()
+    read_images(stream, most=9)
+    np.testing.assert_array_equal(next(stream)[0], IMAGES[16:24])
+
+
+@pytest.mark.parametrize("make", [lambda: IMAGES, Batches, generator])
+def test_large_images_are_fewer(make, monkeypatch):
+    monkeypatch.setattr(real_data, "MOST_BYTES", 10 * IMAGES[0].size * 4 + 3)
+    assert len(read_images(make(), most=20)) == 10
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.2], (0, 1)),
+        ([0, 1], (0, 1)),
+        ([-0.1, 0.9], (-1, 1)),
+        ([0, 255], (0, 255)),
+        ([3, 130], (0, 255)),
+        ([0, 1.5], (0, 1.5)),
+        ([-2.1, 2.6], (-2.1, 2.6)),
+        ([0, 65535], (0, 65535)),
+    ],
+)
+def test_the_range_of_values_is_a_usual_one_or_their_own(values, expected):
+    assert find_values_range(np.array(values)) == expected
+
+
+def test_whole_numbers_keep_their_values():
+    pixels = np.arange(2 * 4 * 4).reshape(2, 4, 4, 1).astype("uint8")
+    assert read_images(pixels, 2).ravel().tolist() == list(range(32))
+
+
+# --- what is refused ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        np.zeros((3, 6, 5)),
+        np.zeros((0, 6, 5, 3)),
+        np.full((2, 6, 5, 3), np.nan),
+        [],
+        [np.zeros((2, 6, 5, 3)), np.zeros((2, 7, 5, 3))],
+        "images",
+        5,
+        {"images": IMAGES},
+    ],
+    ids=["rank", "none", "nan", "empty", "sizes", "text", "number", "dict"],
+)
+def test_what_has_no_images_is_refused(data):
+    with pytest.raises(ValueError, match="`probe_data`.*Received: "):
+        read_images(data, 10)
+
+
+# --- what is left as it was -----------------------------------------------------------
+
+
+def test_the_global_random_states_are_kept():
+    random.seed(1)
+    np.random.seed(1)
+    expected = random.random(), np.random.random()
+    random.seed(1)
+    np.random.seed(1)
+    with random_states_kept():
+        read_images(Batches(), 20)
+    assert (random.random(), np.random.random()) == expected
+
+
+@needs_torch
+@pytest.mark.parametrize("own", [True, False], ids=["own generator", "global generator"])
+def test_a_shuffling_loader_gives_training_the_order_that_it_would_have_had(own):
+    import torch
+
+    def orders(look):
+        torch.manual_seed(3)
+        mine = torch.Generator().manual_seed(4) if own else None
+        batches = loader(IMAGES, LABELS, shuffle=True, generator=mine)
+        if look:
+            with random_states_kept():
+                read_images(batches, 20)
+        return [labels.tolist() for _ in range(2) for _, labels in batches]
+
+    assert orders(look=True) == orders(look=False)
+
+
+@needs_tensorflow
+def test_a_data_set_of_its_own_leaves_the_order_of_training_alone():
+    import tensorflow as tf
+
+    def orders(look):
+        tf.random.set_seed(3)
+        training = tf_dataset(IMAGES, LABELS).shuffle(5)
+        if look:
+            read_images(tf_dataset(IMAGES, LABELS), 20)
+        return [labels.numpy().tolist() for _ in range(2) for _, labels in training]
+
+    assert orders(look=True) == orders(look=False)
