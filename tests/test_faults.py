@@ -1,0 +1,575 @@
+"""What a long run meets: each fault for real, its weights and its records afterwards.
+
+Every test asserts that training ends with the weights that it would have had, and
+that TensorBoard still reads what was logged before.
+"""
+
+import contextlib
+import copy
+import functools
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from featviz_callback import FeatureVisCallback, Objective, reporting
+from featviz_callback.backend import is_out_of_memory
+from featviz_callback.transformations import Jitter
+from tests.conftest import (
+    accumulator,
+    compiled,
+    read_events,
+    sequential,
+    train,
+)
+
+
+def neurons(model):
+    return Objective.neuron(model, "logits", range(3))
+
+
+NAMES = [f"Neuron#logits_{i}" for i in range(3)]
+
+
+@pytest.fixture
+def watch(tmp_path):
+    """Makes callbacks of few steps that go on whatever happens, as is the default."""
+
+    def make(objectives=neurons, **settings):
+        settings = {"steps": 2, "log_dir": tmp_path / "logs", **settings}
+        return FeatureVisCallback(objectives, **settings)
+
+    return make
+
+
+@functools.cache
+def undisturbed(epochs, *others):
+    """The weights of a training without the callback."""
+    keras.utils.set_random_seed(1)
+    model = compiled()
+    train(model, *(other() for other in others), epochs=epochs)
+    return [np.array(weights) for weights in model.get_weights()]
+
+
+def run(*callbacks, epochs=4, others=()):
+    """Trains, and asserts that the weights are those of the undisturbed training."""
+    expected = undisturbed(epochs, *others)
+    keras.utils.set_random_seed(1)
+    model = compiled()
+    train(model, *(other() for other in others), *callbacks, epochs=epochs)
+    assert_weights(model, expected)
+    return model
+
+
+def assert_weights(model, expected):
+    for one, other in zip(model.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def logged(folder, name=NAMES[0]):
+    """The steps of a target's pictures, all of which can be decoded."""
+    images, _ = read_events(folder / "logs/feature_vis")
+    return [step for step, _ in images[f"feature_vis/{name}"]]
+
+
+@contextlib.contextmanager
+def failures():
+    """The callback's own warnings."""
+    said = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield said
+    said += [str(w.message) for w in caught if "FeatureVisCallback" in str(w.message)]
+
+
+class At(keras.callbacks.Callback):
+    """Does something at the beginning of some epochs."""
+
+    def __init__(self, **actions):
+        super().__init__()
+        self.actions = {int(epoch[1:]): action for epoch, action in actions.items()}
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.actions.get(epoch, lambda: None)()
+
+
+# --- the disk ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 256 KiB of its own, where one may be made."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("a file system can be mounted by root alone, and not in every container")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def fill(folder):
+    with contextlib.suppress(OSError), open(folder / "others", "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1024))
+
+
+def test_a_full_disk(small_disk, watch, tmp_path):
+    others = At(_2=lambda: fill(small_disk), _4=lambda: (small_disk / "others").unlink())
+    callback = watch(on_error="warn")
+    with failures() as said:
+        run(callback, others, epochs=6)
+    [message] = said
+    assert "No space left" in message
+    assert callback.history.epochs.tolist() == list(range(-1, 6))
+    for name in NAMES:
+        assert {-1, 0, 1, 4, 5} <= set(logged(tmp_path, name))
+    assert logged(tmp_path, "evolution") == [5]
+
+
+def test_a_quota_reached(watch, tmp_path):
+    """As a full disk, where none can be mounted: files cannot grow any more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit():
+        [path] = (tmp_path / "logs/feature_vis").iterdir()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, hard))
+
+    def lift():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    try:
+        with failures() as said:
+            run(watch(), At(_2=limit, _4=lift), epochs=6)
+    finally:
+        lift()
+    [message] = said
+    assert "File too large" in message
+    for name in NAMES:
+        assert logged(tmp_path, name) == [-1, 0, 1, 4, 5]
+
+
+def test_a_log_directory_removed_in_the_middle(watch, tmp_path):
+    callback = watch(on_error="raise")
+    run(callback, At(_2=lambda: shutil.rmtree(tmp_path / "logs")))
+    assert callback.history.epochs.tolist() == [-1, 0, 1, 2, 3]
+    assert logged(tmp_path) == [2, 3]
+    assert logged(tmp_path, "evolution") == [3]
+
+
+@pytest.mark.skipif(not Path("/sys").is_dir(), reason="needs a folder that not even root may use")
+def test_a_directory_that_cannot_be_written(watch):
+    callback = watch(log_dir="/sys/logs")
+    with failures() as said:
+        run(callback)
+    assert len(said) == 1
+    assert callback.history.epochs.tolist() == [-1, 0, 1, 2, 3]
+    assert callback.history.strip().size
+
+
+# --- the process ------------------------------------------------------------------------
+
+
+def start(code, *arguments):
+    """Another process of the same backend, in the folder of the tests."""
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+WRITE_FOR_EVER = """
+    import itertools, sys
+    import numpy as np
+    from featviz_callback.history import History
+    from featviz_callback.result import Result
+    from featviz_callback.summaries import EventFile, write_look
+
+    events, history = EventFile(sys.argv[1]), History(most_bytes=1)
+    for epoch in itertools.count():
+        images = np.random.default_rng(epoch).random((1, 300, 300, 3), "float32")
+        result = Result(images, ["a"], np.ones(1), np.ones((1, 1)), ["ok"], (0.0, 1.0))
+        write_look(events, history.add(epoch, result))
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_while_writing(tmp_path):
+    """Nearly all the time of this process goes into writing."""
+    writer = start(WRITE_FOR_EVER, tmp_path / "logs")
+    while writer.poll() is None and size_of(tmp_path) < 3_000_000:
+        time.sleep(0.01)
+    writer.kill()
+    writer.wait()
+    assert size_of(tmp_path) >= 3_000_000, writer.stdout.read()
+    images, _ = read_events(tmp_path / "logs/feature_vis")
+    steps = [step for step, _ in images["feature_vis/a"]]
+    assert steps == list(range(len(steps)))
+    assert len(steps) >= 8
+    for step, picture in images["feature_vis/a"]:
+        expected = np.random.default_rng(step).random((1, 300, 300, 3), "float32")[0] * 255
+        np.testing.assert_allclose(picture, expected, atol=0.501)
+
+
+def size_of(folder):
+    return sum(path.stat().st_size for path in (folder / "logs").rglob("*tfevents*"))
+
+
+TRAIN = """
+    import os, signal, sys
+    import keras
+    from featviz_callback import FeatureVisCallback, Objective
+    from tests.conftest import compiled, train
+
+    folder, die_after = sys.argv[1], int(sys.argv[2])
+
+    class Die(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == die_after:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    model = compiled()
+    watch = FeatureVisCallback(
+        Objective.neuron(model, "logits", range(3)), folder + "/logs", steps=2, on_error="raise"
+    )
+    backup = keras.callbacks.BackupAndRestore(folder + "/backup")
+    train(model, watch, Die(), backup, epochs=5, shuffle=False)
+    model.save_weights(folder + "/end.weights.h5")
+    watch.history.save(folder + "/history.npz")
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumed(tmp_path):
+    """It dies after a look, before the backup of that epoch: the epoch is run again."""
+    first = start(TRAIN, tmp_path, 2)
+    first.wait()
+    assert first.returncode == -signal.SIGKILL, first.stdout.read()
+    assert logged(tmp_path) == [-1, 0, 1, 2]
+    second = start(TRAIN, tmp_path, -1)
+    second.wait()
+    assert second.returncode == 0, second.stdout.read()
+    assert logged(tmp_path) == [-1, 0, 1, 2, 3, 4]
+    with np.load(tmp_path / "history.npz") as history:
+        assert history["epochs"].tolist() == [-1, 0, 1, 2, 3, 4]
+        assert np.isfinite(history["drift"][1:]).all()
+    whole, resumed = compiled(), compiled()
+    train(whole, epochs=5, shuffle=False)
+    resumed.load_weights(tmp_path / "end.weights.h5")
+    assert_weights(resumed, whole.get_weights())
+
+
+class Use(Jitter):
+    """A random view that does something at its n-th use."""
+
+    def __init__(self, number, action):
+        super().__init__()
+        object.__setattr__(self, "number", number)
+        object.__setattr__(self, "action", action)
+        object.__setattr__(self, "uses", [])
+
+    def move(self, rng, rows, columns):
+        self.uses.append(1)
+        if len(self.uses) == self.number:
+            self.action()
+        return super().move(rng, rows, columns)
+
+
+def one_neuron(model):
+    return Objective.neuron(model, "logits", 0)
+
+
+def test_an_interrupt_during_a_look(watch, tmp_path):
+    """The user's Ctrl-C, while the look after epoch 1 is at work."""
+    callback = watch(one_neuron, transformations=[Use(4, lambda: signal.raise_signal(2))])
+    model = compiled()
+    keras.utils.set_random_seed(1)
+    with pytest.raises(KeyboardInterrupt):
+        train(model, callback, epochs=9)
+    assert_weights(model, undisturbed(2))
+    assert callback.history.epochs.tolist() == [-1, 0]
+    assert logged(tmp_path) == [-1, 0]
+    assert logged(tmp_path, "evolution") == [1]
+    if Path("/proc/self/fd").is_dir():
+        opened = [os.path.realpath(path) for path in Path("/proc/self/fd").iterdir()]
+        assert not [path for path in opened if str(tmp_path) in path]
+
+
+# --- the network ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_numbers(value, watch, tmp_path, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+
+    class Spoil(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                kernel = self.model.get_layer("conv1").kernel
+                kernel.assign(kernel * 0 + value)
+
+    callback = watch(on_error="raise")
+    run(callback, others=(Spoil,))
+    assert callback.history.status[:3].tolist() == [["ok"] * 3] * 3
+    assert callback.history.status[3:].tolist() == [["nan"] * 3] * 2
+    assert [r.getMessage() for r in caplog.records] == ["Epoch 2: nan: " + ", ".join(NAMES)]
+    assert np.isfinite(callback.history.images).all()
+    assert logged(tmp_path) == [-1, 0, 1, 2, 3]
+    _, scalars = read_events(tmp_path / "logs/feature_vis")
+    # What saturates an activation leaves a score, but no gradient.
+    steps = [-1, 0, 1] if np.isnan(value) else [-1, 0, 1, 2, 3]
+    assert [s for s, _ in scalars[f"feature_vis_score/{NAMES[0]}"]] == steps
+    assert [v for _, v in scalars[f"feature_vis_status/{NAMES[0]}"]] == [0, 0, 0, 3, 3]
+
+
+def rename(model):
+    model.get_layer("logits").name = "other"
+
+
+def replace_layers(model):
+    model.pop()
+    model.add(layers.Dense(10, name="other", kernel_initializer="zeros"))
+    compiled(model)
+
+
+@pytest.mark.parametrize("change", [rename, replace_layers])
+@pytest.mark.parametrize("made_anew", [True, False], ids=["a function", "an objective"])
+def test_a_network_changed_between_two_fits(change, made_anew, watch, tmp_path):
+    def twice(*callbacks):
+        keras.utils.set_random_seed(1)
+        model = compiled()
+        train(model, *(make(model) for make in callbacks), epochs=2)
+        change(model)
+        train(model, *(make(model) for make in callbacks), epochs=2)
+        return model
+
+    kept = []
+
+    def make(model):
+        if not kept:
+            objectives = (lambda m: Objective.neuron(m, -1, range(3))) if made_anew else neurons
+            kept.append(watch(objectives if made_anew else objectives(model)))
+        return kept[0]
+
+    with failures() as said:
+        watched = twice(make)
+    assert_weights(watched, twice().get_weights())
+    assert logged(tmp_path)[:3] == [-1, 0, 1]
+    if made_anew:
+        assert not said
+        assert logged(tmp_path, "Neuron#other_0")[-2:] == [0, 1]
+    else:
+        [message] = said
+        assert "'logits'" in message
+        assert kept[0].history.epochs.tolist() == [-1, 0, 1]
+
+
+# --- memory -----------------------------------------------------------------------------
+
+
+def greedy(limit):
+    """A score that asks for 256 TiB where there are more images than the limit."""
+
+    def score(outputs):
+        wanted = 2**46 if outputs.shape[0] > limit else 1
+        large = ops.sort(ops.broadcast_to(outputs[0, 0, 0, 0], (wanted,)))
+        return outputs[:, 0, 0, 0] + 1e-30 * ops.max(large)
+
+    return lambda model: (
+        Objective.custom(model, "conv1", score) + Objective.channel(model, "conv2", range(6))
+    )
+
+
+def test_out_of_memory_halves_what_is_asked_for_at_once(watch, tmp_path, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    callback = watch(greedy(limit=3), on_error="raise")
+    run(callback)
+    said = [r.getMessage() for r in caplog.records if "memory" in r.getMessage()]
+    assert len(said) == 1
+    assert "3 images at a time" in said[0]
+    assert "`batch_size`" in said[0]
+    assert callback.history.epochs.tolist() == [-1, 0, 1, 2, 3]
+    assert logged(tmp_path, callback.history.names[0]) == [-1, 0, 1, 2, 3]
+
+
+def test_out_of_memory_skips_what_half_does_not_cure(watch, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    callback = watch(greedy(limit=2))
+    with failures() as said:
+        run(callback)
+    [message] = said
+    assert "training goes on" in message
+    # The look after it halves again, and succeeds.
+    assert callback.history.epochs.tolist() == [0, 1, 2, 3]
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
+    assert is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(ValueError("no such layer: memory"))
+
+
+# --- what users give --------------------------------------------------------------------
+
+
+def failing(*_):
+    raise ZeroDivisionError("of the user's own")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"objectives": lambda m: Objective.custom(m, "conv1", failing)},
+        {"transformations": [failing]},
+        {"regularizers": [failing]},
+    ],
+    ids=["objective", "transformation", "regularizer"],
+)
+def test_an_exception_in_what_is_the_users_own(settings, watch):
+    callback = watch(**settings)
+    with failures() as said:
+        run(callback)
+    [message] = said
+    assert "ZeroDivisionError: of the user's own" in message
+    assert len(callback.history) == 0
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_an_exception_that_comes_later(number, watch, tmp_path):
+    callback = watch(one_neuron, transformations=[Use(number, failing)])
+    with failures() as said:
+        run(callback)
+    assert len(said) == 1
+    expected = {1: [0, 1, 2, 3], 3: [-1, 1, 2, 3]}[number]
+    assert callback.history.epochs.tolist() == expected
+    assert logged(tmp_path) == expected
+
+
+STRANGE = [
+    "a/b//c/../d",
+    " two  words ",
+    "🦊 fox",
+    "<script>alert('&')</script>",
+    "x" * 300,
+    "tab\tand\nline",
+    "größe:?*|\\\"'",
+    "{0} %s $HOME",
+]
+
+
+def test_strange_names_of_objectives(watch, tmp_path):
+    def named(model):
+        return Objective.neuron(model, "logits", range(len(STRANGE)), names=STRANGE)
+
+    callback = watch(named, on_error="raise")
+    run(callback)
+    assert callback.history.names == STRANGE
+    for name in STRANGE:
+        assert logged(tmp_path, name) == [-1, 0, 1, 2, 3]
+    reader = accumulator(tmp_path / "logs/feature_vis")
+    texts = [reader.SummaryMetadata(f"feature_vis/{n}").summary_description for n in STRANGE]
+    assert not [text for text in texts if "<" in text]
+    callback.history.save(tmp_path / "history.npz")
+    with np.load(tmp_path / "history.npz") as archive:
+        assert archive["names"].tolist() == STRANGE
+
+
+def test_strange_names_of_layers(watch, tmp_path):
+    names = ["y" * 300, "a-b>c"]
+    if keras.backend.backend() != "tensorflow":  # which refuses such names itself
+        names += [" two  words ", "🦊<b>&"]
+
+    def build():
+        convolutions = [layers.Conv2D(2, 3, activation="tanh", name=name) for name in names]
+        return compiled(sequential(*convolutions, layers.Flatten(), layers.Dense(10)))
+
+    model, plain = build(), build()
+    train(plain, shuffle=False)
+    train(model, watch(None, on_error="raise"), shuffle=False)
+    assert_weights(model, plain.get_weights())
+    for name in names:
+        assert logged(tmp_path, f"Channel#{name}_0") == [-1, 0, 1]
+
+
+@pytest.mark.slow
+def test_a_thousand_targets(watch, tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(1000, 4))
+
+    def many(model):
+        return Objective.direction(model, "conv1", vectors)
+
+    callback = watch(many, steps=1, on_error="raise")
+    run(callback, epochs=1)
+    assert callback.history.images.shape == (2, 1000, 12, 10, 1)
+    images, _ = read_events(tmp_path / "logs/feature_vis")
+    assert len(images) == 1002
+    assert logged(tmp_path, "Direction#conv1_999") == [-1, 0]
+
+
+# --- several of them --------------------------------------------------------------------
+
+
+def test_two_callbacks_in_one_fit(watch, tmp_path):
+    first = watch(on_error="raise")
+    second = watch(lambda m: Objective.channel(m, "conv1", 1), on_error="raise", freq=2)
+    run(first, second)
+    assert logged(tmp_path) == [-1, 0, 1, 2, 3]
+    assert logged(tmp_path, "Channel#conv1_1") == [-1, 0, 2, 3]
+
+
+def test_two_runs_into_one_directory(watch, tmp_path):
+    """Each has a file of its own, which stays whole."""
+    first, second = watch(on_error="raise"), watch(on_error="raise")
+    run(first)
+    run(second)
+    files = sorted((tmp_path / "logs/feature_vis").iterdir())
+    assert len(files) == 2
+    for path, callback in zip(files, (first, second), strict=True):
+        images, scalars = read_events(path)
+        written = scalars[f"feature_vis_score/{NAMES[0]}"]
+        assert [step for step, _ in images[f"feature_vis/{NAMES[0]}"]] == [-1, 0, 1, 2, 3]
+        np.testing.assert_allclose([v for _, v in written], callback.history.scores[:, 0])
+
+
+def test_a_deep_copy_before_and_after(watch, tmp_path):
+    """As tuners do: the same callback for every trial, copied each time."""
+    original = watch(on_error="raise")
+    before = copy.deepcopy(original)
+    run(before, epochs=2)
+    assert logged(tmp_path) == [-1, 0, 1]
+    after = copy.deepcopy(before)
+    run(after, epochs=2)
+    assert len(original.history) == 0
+    assert before.history.epochs.tolist() == after.history.epochs.tolist() == [-1, 0, 1]
+    np.testing.assert_array_equal(before.history.images, after.history.images)
+
+
+def test_a_look_that_outlives_its_epoch(watch, monkeypatch, caplog, tmp_path):
+    """By a tenth of a second in place of a minute."""
+    monkeypatch.setattr(reporting, "PATIENCE", 0.1)
+    caplog.set_level("WARNING", logger="featviz_callback")
+
+    class Slow(Jitter):
+        def move(self, rng, rows, columns):
+            time.sleep(0.5)
+            return super().move(rng, rows, columns)
+
+    callback = watch(one_neuron, transformations=[Slow()], on_error="raise")
+    run(callback, epochs=3)
+    said = [r.getMessage() for r in caplog.records if "look took" in r.getMessage()]
+    assert len(said) == 1
+    assert "`max_overhead`" in said[0]
+    assert logged(tmp_path) == [-1, 0, 1, 2]
