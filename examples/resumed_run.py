@@ -1,0 +1,78 @@
+"""A run that is cut short, and goes on as if it had not been.
+
+`BackupAndRestore` brings back the weights and the epoch; the callback finds what
+was seen before in its log directory, and goes on with steps, drift and film strip.
+Run it, stop it with Ctrl-C or `kill -9`, and run it again; or let `--stop-after`
+do that:
+
+    python examples/resumed_run.py --stop-after 3; python examples/resumed_run.py
+    python examples/resumed_run.py --quick
+"""
+
+import argparse
+import shutil
+
+import keras
+from fashion_mnist import CLASSES, build_model, load_data
+
+from featviz_callback import FeatureVisCallback, Objective
+
+
+class PowerCut(keras.callbacks.Callback):
+    """Ends training after an epoch, by an error."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Ends it before the next epoch."""
+        if epoch == self.epoch:
+            raise SystemExit(f"Stopped after epoch {epoch - 1}, as asked for.")
+
+
+def train(folder, images, labels, epochs, stop_after=None):
+    """Trains from where an earlier call has stopped; returns what was seen in all."""
+    keras.utils.set_random_seed(0)
+    model = build_model()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss, metrics=["accuracy"])
+    features = FeatureVisCallback(
+        Objective.neuron(model, "logits", range(10), names=list(CLASSES)),
+        log_dir=f"{folder}/logs",
+        probe_data=images[:1000],
+    )
+    callbacks = [features, keras.callbacks.BackupAndRestore(f"{folder}/backup")]
+    if stop_after is not None:
+        callbacks.append(PowerCut(stop_after + 1))
+    model.fit(images, labels, epochs=epochs, batch_size=64, verbose=2, callbacks=callbacks)
+    return features.history
+
+
+def main():
+    """Trains to the end, at once or in several runs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--stop-after", type=int, help="an epoch, from 0")
+    parser.add_argument("--quick", action="store_true", help="both runs, with fewer images")
+    parser.add_argument("--folder", default="resumed_run")
+    arguments = parser.parse_args()
+
+    images, labels = load_data()
+    if arguments.quick:
+        shutil.rmtree(arguments.folder, ignore_errors=True)
+        images, labels, arguments.epochs = images[:2000], labels[:2000], 4
+        try:
+            train(arguments.folder, images, labels, arguments.epochs, stop_after=1)
+        except SystemExit as stopped:
+            print(stopped)
+    history = train(
+        arguments.folder, images, labels, arguments.epochs, stop_after=arguments.stop_after
+    )
+    history.strip(f"{arguments.folder}/evolution.png")
+    print(f"Epochs seen, by all runs: {history.epochs.tolist()}")
+    print(f"Film strip: {arguments.folder}/evolution.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""A search over learning rates, with a look at every trial.
+
+Like the tuners that there are, it copies the callback for each trial. Each trial is
+a run of its own in TensorBoard, so that good ones can be seen beside bad ones; the
+film strip shows the last look of every trial.
+
+    python examples/tuner.py [--epochs 5] [--quick]
+"""
+
+import argparse
+import copy
+
+import keras
+import numpy as np
+from fashion_mnist import CLASSES, build_model, load_data
+
+from featviz_callback import FeatureVisCallback, Objective, pictures
+
+
+def logits(model):
+    """The objectives, made for each trial's model."""
+    return Objective.neuron(model, "logits", range(10), names=list(CLASSES))
+
+
+def run_trial(rate, features, images, labels, epochs):
+    """Trains one model; returns its accuracy and what was seen of it."""
+    keras.utils.set_random_seed(0)
+    model = build_model()
+    model.compile(
+        keras.optimizers.Adam(rate),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    split = len(images) * 9 // 10
+    fitted = model.fit(
+        images[:split],
+        labels[:split],
+        validation_data=(images[split:], labels[split:]),
+        epochs=epochs,
+        batch_size=64,
+        verbose=0,
+        callbacks=[features],
+    )
+    return fitted.history["val_accuracy"][-1], features.history
+
+
+def main():
+    """Runs every trial, and shows them side by side."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="fewer images, epochs and trials")
+    parser.add_argument("--log-dir", default="logs/tuner")
+    parser.add_argument("--output", default="tuner.png")
+    arguments = parser.parse_args()
+
+    images, labels = load_data()
+    rates, epochs = (1e-4, 1e-3, 1e-2, 1e-1), arguments.epochs
+    if arguments.quick:
+        images, labels, rates, epochs = images[:2000], labels[:2000], rates[1:3], 2
+    features = FeatureVisCallback(logits, freq=epochs, probe_data=images[:500])
+    names, shown = [], []
+    for rate in rates:
+        copied = copy.deepcopy(features)
+        copied.log_dir = f"{arguments.log_dir}/rate_{rate:g}"
+        accuracy, history = run_trial(rate, copied, images, labels, epochs)
+        dead = np.mean(history.status[-1] == "dead")
+        print(f"rate {rate:g}: accuracy {accuracy:.1%}, {dead:.0%} of the logits dead")
+        names.append(f"{rate:g}: {accuracy:.0%}")
+        shown.append(list(pictures.to_uint8(history.images[-1], history.values_range)))
+    sheet = pictures.grid(shown, row_labels=names, column_labels=CLASSES)
+    pictures.to_pillow(sheet).save(arguments.output)
+    print(f"The last look of each trial: {arguments.output}. Logs: {arguments.log_dir}")
+
+
+if __name__ == "__main__":
+    main()
