@@ -1,0 +1,321 @@
+"""What the callback has logged: which runs there are, and every frame of each.
+
+Of a picture only its place in the event file is kept, so that a run of 200 epochs
+of 100 targets takes about ten megabytes of memory, whatever the size of a picture.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.tensorflow_stub import errors
+from tensorboard.compat.tensorflow_stub.io import gfile
+from tensorboard.util import tensor_util
+
+from featviz_callback import summaries
+from featviz_callback.tensorboard_plugin import records
+
+PICTURES, EXAMPLES = "pictures", "examples"
+_PICTURE_PREFIXES = {
+    summaries.IMAGE_TAG.format(""): PICTURES,
+    summaries.EXAMPLES_TAG.format(""): EXAMPLES,
+}
+_SCALAR_PREFIXES = {
+    summaries.SCORE_TAG.format(""): "score",
+    summaries.DRIFT_TAG.format(""): "drift",
+    summaries.STATUS_TAG.format(""): "status",
+    summaries.SCORE_RATIO_TAG.format(""): "ratio",
+}
+# What a name says of the layer, where the log does not.
+_LAYER_IN_NAME = re.compile(r"Layer#(.+)|(?:Neuron|Channel|Direction)#(.+)_[^_]+")
+
+
+class Place(NamedTuple):
+    """Where a picture is: in which file, and at which record."""
+
+    path: str
+    offset: int
+    length: int
+
+    @property
+    def key(self) -> str:
+        """Names the picture for good: another one, even of the same step, has another key."""
+        return f"{zlib.crc32(self.path.encode()):x}-{self.offset:x}"
+
+    def read(self) -> bytes:
+        """Reads the picture, as the file that was logged.
+
+        Raises:
+            ValueError: If it is no longer there, or damaged.
+        """
+        try:
+            event = records.read_event(self.path, self.offset, self.length)
+            [_, _, picture] = event.summary.value[0].tensor.string_val
+        except (errors.OpError, OSError, IndexError) as error:
+            raise ValueError("The picture is no longer there.") from error
+        return picture
+
+
+class RunLog:
+    """The event files of one run, read as far as they have been written.
+
+    Where two records are of one tag and step, because training was resumed, the
+    later one counts.
+
+    Args:
+        folder: Where the event files are, `<log_dir>/feature_vis`.
+    """
+
+    def __init__(self, folder: str):
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._version = 0
+        self._forget()
+
+    def _forget(self):
+        self._read_until: dict[str, int] = {}
+        self._places: dict[str, dict[str, dict[int, Place]]] = {PICTURES: {}, EXAMPLES: {}}
+        self._scalars = {kind: {} for kind in _SCALAR_PREFIXES.values()}
+        self._layers: dict[str, tuple[str, int | None]] = {}
+        self._answer: bytes | None = None
+
+    @property
+    def began(self) -> float:
+        """When the run was last begun or resumed, in seconds since 1970; 0 if not known."""
+        stamps = [re.search(r"tfevents\.(\d+)", path) for path in _event_files(self.folder)]
+        return max((float(stamp[1]) / _unit(stamp[1]) for stamp in stamps if stamp), default=0.0)
+
+    def update(self) -> None:
+        """Reads what has been written since the last time."""
+        with self._lock:
+            files = _event_files(self.folder)
+            if any(path not in files or records.size(path) < self._read_until[path]
+                   for path in self._read_until):
+                self._forget()
+                self._version += 1
+            for path in files:
+                self._read(path)
+
+    def _read(self, path):
+        for record in records.scan(path, self._read_until.get(path, 0)):
+            self._read_until[path] = record.end
+            self._add(path, record)
+            self._version += 1
+            self._answer = None
+
+    def _add(self, path, record):
+        step_and_tag = None if record.whole else records.step_and_tag(record.head)
+        if step_and_tag is not None:
+            self._add_picture(*step_and_tag, Place(path, record.offset, record.length))
+            return
+        try:
+            event = (
+                Event.FromString(record.head)
+                if record.whole
+                else records.read_event(path, record.offset, record.length)
+            )
+        except (DecodeError, ValueError):
+            return
+        for value in event.summary.value[:1]:
+            place = Place(path, record.offset, record.length)
+            if not self._add_picture(event.step, value.tag, place):
+                self._add_other(event.step, value)
+
+    def _add_picture(self, step, tag, place):
+        for prefix, kind in _PICTURE_PREFIXES.items():
+            name = tag.removeprefix(prefix)
+            if name != tag and not (kind == PICTURES and name in summaries.RESERVED_NAMES):
+                self._places[kind].setdefault(name, {})[step] = place
+                return True
+        return False
+
+    def _add_other(self, step, value):
+        if value.tag == summaries.OBJECTIVES_TAG:
+            self._layers.update(_parse_objectives(value.tensor))
+        for prefix, kind in _SCALAR_PREFIXES.items():
+            name = value.tag.removeprefix(prefix)
+            if name != value.tag:
+                self._scalars[kind].setdefault(name, {})[step] = _number(value.tensor)
+                return
+
+    def find(self, kind: str, name: str, step: int) -> Place | None:
+        """Where a picture is, or `None` if there is none."""
+        return self._places[kind].get(name, {}).get(step)
+
+    def film(self, name: str) -> list[tuple[int, Place]]:
+        """Every step of a target's picture, in order."""
+        with self._lock:
+            return sorted(self._places[PICTURES].get(name, {}).items())
+
+    def frames(self, known_version: int | None = None) -> bytes | None:
+        """All that is known of every frame, as JSON; see `plugin` for its form.
+
+        Args:
+            known_version: The `version` in the answer that the reader has.
+
+        Returns:
+            `None` if there is nothing newer.
+        """
+        with self._lock:
+            if known_version == self._version:
+                return None
+            if self._answer is None:
+                self._answer = json.dumps(self._describe(), separators=(",", ":")).encode()
+            return self._answer
+
+    def _describe(self):
+        pictures = self._places[PICTURES]
+        steps = sorted({step for film in pictures.values() for step in film})
+        return {
+            "version": self._version,
+            "steps": steps,
+            "targets": [self._describe_target(name, steps) for name in pictures],
+        }
+
+    def _describe_target(self, name, steps):
+        layer, order = self._layers.get(name) or (_layer_in_name(name), None)
+        target = {"name": name, "layer": layer, "order": order}
+        for kind, key in ((PICTURES, "key"), (EXAMPLES, "examples")):
+            if film := self._places[kind].get(name):
+                target[key] = [film[step].key if step in film else None for step in steps]
+        for kind, series in self._scalars.items():
+            if numbers := series.get(name):
+                target[kind] = [_short(numbers.get(step)) for step in steps]
+        return target
+
+
+class Logs:
+    """The runs under TensorBoard's log directory, by name.
+
+    Args:
+        roots: For each folder to search the name of its runs' group, or "".
+    """
+
+    def __init__(self, roots: dict[str, str]):
+        self._roots = roots
+        self._lock = threading.Lock()
+        self._runs: dict[str, RunLog] = {}
+        self._searched = float("-inf")
+        self._search_seconds = 0.0
+
+    def runs(self) -> dict[str, RunLog]:
+        """Every run there is."""
+        with self._lock:
+            # A huge folder, or one far away, is not searched all the time.
+            if time.monotonic() - self._searched > max(1.0, 20 * self._search_seconds):
+                began = time.monotonic()
+                self._runs = {
+                    name: self._kept(name, folder)
+                    for root, group in self._roots.items()
+                    for name, folder in find_runs(root, group)
+                }
+                self._searched = time.monotonic()
+                self._search_seconds = self._searched - began
+            return self._runs
+
+    def _kept(self, name, folder):
+        known = self._runs.get(name)
+        return known if known is not None and known.folder == folder else RunLog(folder)
+
+
+def parse_roots(logdir: str | None, logdir_spec: str | None) -> dict[str, str]:
+    """Folders to search, and the group of each, from TensorBoard's two flags.
+
+    Example:
+    >>> parse_roots("/logs", "")
+    {'/logs': ''}
+    >>> parse_roots("", "a:/logs/1,/logs/2,s3://logs/3")
+    {'/logs/1': 'a', '/logs/2': '/logs/2', 's3://logs/3': 's3://logs/3'}
+    """
+    if logdir:
+        return {os.path.expanduser(logdir): ""}
+    roots = {}
+    for part in filter(None, (logdir_spec or "").split(",")):
+        group, path = re.fullmatch(r"(?:([^/:]+):(?!//))?(.*)", part, re.DOTALL).groups()
+        roots[os.path.expanduser(path)] = group or path
+    return roots
+
+
+def find_runs(root: str, group: str = "") -> Iterator[tuple[str, str]]:
+    """Yields the name and the folder of every run below a folder.
+
+    A run is a folder `feature_vis` with event files. Its name is the path from the
+    root to the folder that it is in, "." where that is the root itself.
+    """
+    for folder, files in _walk(root):
+        is_run = os.path.basename(folder.rstrip("/")) == summaries.FOLDER
+        if is_run and any("tfevents" in file for file in files):
+            below = os.path.dirname(folder[len(root) :].strip("/"))
+            name = "/".join(filter(None, (group, below)))
+            yield name or ".", folder
+
+
+def _walk(root):
+    if "://" in root:
+        yield from ((folder, files) for folder, _, files in gfile.walk(root))
+        return
+    seen = set()
+    for folder, below, files in os.walk(root, followlinks=True):
+        # Links may make a ring.
+        real = os.path.realpath(folder)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        below.sort()
+        yield folder, files
+
+
+def _event_files(folder):
+    try:
+        names = gfile.listdir(folder)
+    except (errors.OpError, OSError):
+        return []
+    join = gfile.get_filesystem(folder).join
+    return [join(folder, name) for name in sorted(names) if "tfevents" in name]
+
+
+def _unit(digits):
+    return 1e9 if len(digits) > 12 else 1.0
+
+
+def _parse_objectives(tensor):
+    """Yields the name, and the layer and its place, of each well-formed entry."""
+    try:
+        entries = json.loads(tensor.string_val[0])["objectives"]
+        for entry in entries:
+            name, layer, order = entry["name"], entry["layer"], entry["order"]
+            if isinstance(name, str) and isinstance(layer, str):
+                yield name, (layer, order if isinstance(order, int) else None)
+    except (IndexError, KeyError, TypeError, ValueError):
+        return
+
+
+def _layer_in_name(name):
+    match = _LAYER_IN_NAME.fullmatch(name.split(" & ")[0])
+    return (match[1] or match[2]) if match else ""
+
+
+def _number(tensor):
+    if len(tensor.float_val) == 1:
+        return tensor.float_val[0]
+    try:
+        return float(tensor_util.make_ndarray(tensor))
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def _short(number):
+    """A number that JSON knows, at float32's precision."""
+    if number is None or number - number != 0:
+        return None
+    return float(f"{number:.6g}")

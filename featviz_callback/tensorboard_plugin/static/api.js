@@ -1,0 +1,44 @@
+// What the plugin's server can be asked; its routes are described in plugin.py.
+
+function address(route, parameters) {
+  return `./${route}?${new URLSearchParams(parameters)}`;
+}
+
+async function get(url, options) {
+  const answer = await fetch(url, options);
+  if (!answer.ok) throw new Error(`${answer.status}: ${await answer.text()}`);
+  return answer;
+}
+
+export async function fetchRuns() {
+  return (await (await get('./index')).json()).runs;
+}
+
+// Null where nothing is newer than that version.
+export async function fetchFrames(run, version) {
+  const parameters = version === undefined ? { run } : { run, version };
+  const answer = await get(address('frames', parameters));
+  return answer.status === 204 ? null : answer.json();
+}
+
+// One blob or null for each name.
+export async function fetchPictures(run, step, names) {
+  const parameters = [['run', run], ['step', step], ...names.map((name) => ['name', name])];
+  const buffer = await (await get(address('pictures', parameters))).arrayBuffer();
+  const view = new DataView(buffer);
+  let at = 0;
+  return names.map(() => {
+    const length = view.getUint32(at, true);
+    const start = at + 4;
+    at = start + length;
+    return length ? new Blob([buffer.slice(start, at)], { type: 'image/png' }) : null;
+  });
+}
+
+export function pictureUrl(run, name, step, key, kind = 'pictures') {
+  return address('picture', { run, name, step, kind, key });
+}
+
+export function animationUrl(run, name) {
+  return address('animation', { run, name });
+}

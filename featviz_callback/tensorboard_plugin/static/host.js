@@ -1,0 +1,75 @@
+// The window of TensorBoard around this page: its address, its theme, its reload button.
+
+const PREFIX = 'p.feature_vis.';
+const TAB = 'feature_vis';
+
+const host = (() => {
+  try {
+    return parent.document ? parent : window;
+  } catch {
+    return window; // Another origin's page shows ours.
+  }
+})();
+const embedded = host !== window;
+
+function readHash() {
+  return host.location.hash.slice(1).split('&').filter(Boolean).map((part) => {
+    const [name, ...value] = part.split('=');
+    try {
+      return [decodeURIComponent(name), value.length ? decodeURIComponent(value.join('=')) : null];
+    } catch {
+      return [name, null];
+    }
+  });
+}
+
+// What the address says of this tab, name to text.
+export function readAddress() {
+  const ours = readHash().filter(([name, value]) => name.startsWith(PREFIX) && value !== null);
+  return new Map(ours.map(([name, value]) => [name.slice(PREFIX.length), value]));
+}
+
+// Replaces what the address says of this tab, and leaves the rest as it is.
+export function writeAddress(values) {
+  const others = readHash().filter(([name]) => !name.startsWith(PREFIX));
+  const [tab] = others.find(([, value]) => value === null) ?? [embedded ? TAB : ''];
+  if (embedded && tab !== TAB) return; // Another tab is open.
+  const parts = [...others.filter(([, value]) => value !== null),
+    ...[...values].map(([name, value]) => [PREFIX + name, value])]
+    .map((pair) => pair.map(encodeURIComponent).join('='));
+  const hash = `#${[tab, ...parts].filter(Boolean).join('&')}`;
+  if (hash !== host.location.hash) host.history.replaceState(host.history.state, '', hash);
+}
+
+export function onAddressChange(action) {
+  host.addEventListener('hashchange', action);
+}
+
+export function followTheme(root) {
+  const preferred = matchMedia('(prefers-color-scheme: dark)');
+  const apply = () => {
+    const dark = embedded ? host.document.body.classList.contains('dark-mode') : preferred.matches;
+    root.dataset.theme = dark ? 'dark' : 'light';
+  };
+  apply();
+  preferred.addEventListener('change', apply);
+  if (embedded) new MutationObserver(apply).observe(host.document.body, { attributeFilter: ['class'] });
+}
+
+// Calls back at TensorBoard's reload button, and at its own reloads.
+export function onReload(action) {
+  if (!embedded) return;
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = (event) => {
+    const { type, id, isReply } = JSON.parse(event.data);
+    if (isReply) return;
+    port1.postMessage(JSON.stringify({ type, id, payload: null, error: null, isReply: true }));
+    if (type === 'experimental.DataReloaded') action();
+  };
+  host.postMessage('experimental.bootstrap', location.origin, [port2]);
+}
+
+// TensorBoard hides the tabs that are not shown, and keeps them.
+export function isShown() {
+  return !document.hidden && document.documentElement.clientWidth > 0;
+}

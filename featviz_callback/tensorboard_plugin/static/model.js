@@ -1,0 +1,180 @@
+// What is shown, as plain values: runs, targets, steps, filters, orders. No elements here.
+
+export const STATUSES = ['ok', 'dead', 'saturated', 'nan'];
+export const STATUS_LABELS = { ok: 'ok', dead: 'dead', saturated: 'saturated', nan: 'not a number' };
+
+export const SORTS = [
+  ['network', 'Network order'],
+  ['name', 'Name'],
+  ['score', 'Score, high to low'],
+  ['-score', 'Score, low to high'],
+  ['drift', 'Drift, high to low'],
+  ['-drift', 'Drift, low to high'],
+];
+
+const UNKNOWN_LAYER = 'other targets';
+
+const collator = new Intl.Collator('en', { numeric: true });
+
+export function compareNames(a, b) {
+  return collator.compare(a, b);
+}
+
+export function stepLabel(step) {
+  return step < 0 ? 'untrained' : `epoch ${step}`;
+}
+
+export function formatNumber(value) {
+  if (value === null || value === undefined) return '–';
+  if (value === 0) return '0';
+  const size = Math.abs(value);
+  if (size >= 1e5 || size < 1e-3) return value.toExponential(1).replaceAll('-', '−').replace('+', '');
+  return value.toPrecision(3).replace('-', '−');
+}
+
+// One run, as the server tells it, with its targets by name.
+export class Run {
+  constructor(name, answer) {
+    this.name = name;
+    this.version = answer.version;
+    this.steps = answer.steps;
+    this.targets = new Map(answer.targets.map((target) => [target.name, target]));
+  }
+
+  // The place of the last frame of a target up to a step, or -1.
+  indexAt(target, step) {
+    let low = 0;
+    let high = this.steps.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.steps[middle] <= step) low = middle + 1;
+      else high = middle;
+    }
+    let index = low - 1;
+    while (index >= 0 && !target.key[index]) index -= 1;
+    return index;
+  }
+
+  // All that is known of a target at a step, or null where it has not been seen yet.
+  frameAt(name, step) {
+    const target = this.targets.get(name);
+    const index = target ? this.indexAt(target, step) : -1;
+    if (index < 0) return null;
+    const status = STATUSES[target.status?.[index]] ?? null;
+    return {
+      run: this.name,
+      name,
+      step: this.steps[index],
+      key: target.key[index],
+      status,
+      score: target.score?.[index] ?? null,
+      drift: target.drift?.[index] ?? null,
+      ratio: target.ratio?.[index] ?? null,
+    };
+  }
+}
+
+export function unionSteps(runs) {
+  return [...new Set(runs.flatMap((run) => run.steps))].sort((a, b) => a - b);
+}
+
+// Targets of all runs by layer, the layers in the network's order, as far as it is known.
+export function groupByLayer(runs) {
+  const groups = new Map();
+  const seen = new Set();
+  for (const run of runs) {
+    for (const target of run.targets.values()) {
+      if (seen.has(target.name)) continue;
+      seen.add(target.name);
+      const { order } = target;
+      const layer = target.layer || UNKNOWN_LAYER;
+      if (!groups.has(layer)) groups.set(layer, { layer, order: order ?? Infinity, names: [] });
+      groups.get(layer).names.push(target.name);
+    }
+  }
+  return [...groups.values()].sort((a, b) => (a.order === b.order ? 0 : a.order - b.order));
+}
+
+// A filter's test of a name, or null for text that is no regular expression.
+export function nameTest(text) {
+  if (!text) return () => true;
+  try {
+    const expression = new RegExp(text, 'i');
+    return (name) => expression.test(name);
+  } catch {
+    return null;
+  }
+}
+
+// Orders names by what the first run that has a number says at a step.
+export function sortNames(names, sort, runs, step) {
+  if (sort === 'network') return names;
+  if (sort === 'name') return [...names].sort(compareNames);
+  const kind = sort.replace('-', '');
+  const sign = sort.startsWith('-') ? 1 : -1;
+  const values = new Map(names.map((name) => {
+    const frames = runs.map((run) => run.frameAt(name, step)).filter(Boolean);
+    return [name, frames.map((frame) => frame[kind]).find((value) => value !== null)];
+  }));
+  const known = names.filter((name) => values.get(name) !== undefined);
+  const unknown = names.filter((name) => values.get(name) === undefined);
+  return [...known.sort((a, b) => sign * (values.get(a) - values.get(b))), ...unknown];
+}
+
+// The layers and names to show, in order.
+export function arrangeWall(runs, view, step) {
+  const test = nameTest(view.query) ?? (() => true);
+  const layers = new Set(view.layers);
+  const statuses = new Set(view.statuses);
+  const keep = (name) => test(name) && (!statuses.size
+    || runs.some((run) => statuses.has(run.frameAt(name, step)?.status)));
+  return groupByLayer(runs)
+    .filter(({ layer }) => !layers.size || layers.has(layer))
+    .map(({ layer, names }) => (
+      { layer, total: names.length, names: sortNames(names.filter(keep), view.sort, runs, step) }))
+    .filter(({ names }) => names.length);
+}
+
+// How many targets have each status at a step; one of several runs is enough.
+export function countStatuses(runs, step) {
+  const counts = Object.fromEntries(STATUSES.map((status) => [status, 0]));
+  for (const name of new Set(runs.flatMap((run) => [...run.targets.keys()]))) {
+    const found = new Set(runs.map((run) => run.frameAt(name, step)?.status));
+    for (const status of STATUSES) if (found.has(status)) counts[status] += 1;
+  }
+  return counts;
+}
+
+// How far all pictures moved at each step, on average.
+export function meanDrift(runs, steps) {
+  const sums = new Map(steps.map((step) => [step, [0, 0]]));
+  for (const run of runs) {
+    for (const { drift } of run.targets.values()) {
+      drift?.forEach((value, index) => {
+        const sum = sums.get(run.steps[index]);
+        if (value !== null && sum) {
+          sum[0] += value;
+          sum[1] += 1;
+        }
+      });
+    }
+  }
+  return steps.map((step) => {
+    const [sum, count] = sums.get(step);
+    return count ? sum / count : null;
+  });
+}
+
+// Lowest and highest of a kind of number of a target, over all runs.
+export function rangeOf(runs, name, kind) {
+  let low = Infinity;
+  let high = -Infinity;
+  for (const run of runs) {
+    for (const value of run.targets.get(name)?.[kind] ?? []) {
+      if (value === null) continue;
+      low = Math.min(low, value);
+      high = Math.max(high, value);
+    }
+  }
+  return low <= high ? [low, high] : [0, 0];
+}

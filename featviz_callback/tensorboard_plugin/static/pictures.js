@@ -1,0 +1,95 @@
+// Pictures, fetched only when they are on the screen or about to be, and kept while
+// there is room. All that are wanted of one run and step come in one answer.
+
+import { fetchPictures } from './api.js';
+
+const MOST_NAMES = 32;
+const MOST_REQUESTS = 2;
+const MOST_BYTES = 256 * 1024 * 1024;
+
+export class Pictures extends EventTarget {
+  #kept = new Map(); // key to bitmap, or null where it cannot be read; the oldest first
+  #bytes = 0;
+  #asked = new Set();
+  #requests = 0;
+  #wanted = [];
+
+  // A bitmap, null where there is none to be had, undefined where it is not here yet.
+  get(key) {
+    const bitmap = this.#kept.get(key);
+    if (bitmap !== undefined) {
+      this.#kept.delete(key);
+      this.#kept.set(key, bitmap);
+    }
+    return bitmap;
+  }
+
+  has(key) {
+    return this.#kept.has(key);
+  }
+
+  // Frames to be fetched, the most urgent first; what was wanted before is forgotten.
+  want(frames) {
+    this.#wanted = frames.filter(({ key }) => !this.#kept.has(key));
+    this.#fetchNext();
+  }
+
+  #fetchNext() {
+    while (this.#requests < MOST_REQUESTS) {
+      const batch = this.#takeBatch();
+      if (!batch.length) return;
+      this.#fetch(batch);
+    }
+  }
+
+  #takeBatch() {
+    const open = this.#wanted.filter(({ key }) => !this.#kept.has(key) && !this.#asked.has(key));
+    const first = open[0];
+    const isAlike = (frame) => frame.run === first.run && frame.step === first.step;
+    const batch = first ? open.filter(isAlike).slice(0, MOST_NAMES) : [];
+    this.#wanted = open;
+    return batch;
+  }
+
+  async #fetch(batch) {
+    this.#requests += 1;
+    for (const { key } of batch) this.#asked.add(key);
+    try {
+      const { run, step } = batch[0];
+      const blobs = await fetchPictures(run, step, batch.map(({ name }) => name));
+      const bitmaps = await Promise.all(blobs.map(decode));
+      batch.forEach(({ key }, i) => this.#keep(key, bitmaps[i]));
+    } catch {
+      // Asked for again at the next look: the server may only be restarting.
+      const lost = new Set(batch.map(({ key }) => key));
+      this.#wanted = this.#wanted.filter(({ key }) => !lost.has(key));
+    }
+    for (const { key } of batch) this.#asked.delete(key);
+    this.#requests -= 1;
+    this.dispatchEvent(new CustomEvent('arrival', { detail: batch.map(({ key }) => key) }));
+    this.#fetchNext();
+  }
+
+  #keep(key, bitmap) {
+    this.#kept.set(key, bitmap);
+    this.#bytes += bytes(bitmap);
+    for (const [oldest, old] of this.#kept) {
+      if (this.#bytes <= MOST_BYTES || oldest === key) break;
+      this.#kept.delete(oldest);
+      this.#bytes -= bytes(old);
+      old?.close();
+    }
+  }
+}
+
+function bytes(bitmap) {
+  return bitmap ? bitmap.width * bitmap.height * 4 : 0;
+}
+
+async function decode(blob) {
+  try {
+    return blob && await createImageBitmap(blob);
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,125 @@
+// One slider for all pictures, and play.
+
+import { h, setAttribute, setText, svg } from './dom.js';
+import { stepLabel } from './model.js';
+
+// Time from one frame to the next, in milliseconds, where the pictures come in time.
+const FRAME = 220;
+const LONGEST_WAIT = 1500;
+
+const ICONS = {
+  play: 'M8 5v14l11-7z',
+  pause: 'M6 5h4v14H6zm8 0h4v14h-4z',
+};
+
+// Where the wall stands in time, and whether it moves. Every timeline on the page shows it.
+export class Clock extends EventTarget {
+  steps = [];
+  index = 0;
+  following = true;
+  playing = false;
+
+  get step() {
+    return this.steps[this.index] ?? 0;
+  }
+
+  get last() {
+    return Math.max(0, this.steps.length - 1);
+  }
+
+  // New steps leave the shown one where it is, unless it was the latest and we follow.
+  setSteps(steps, wanted) {
+    this.steps = steps;
+    this.following = wanted === null;
+    const after = steps.findIndex((step) => step > wanted);
+    this.index = wanted === null || after < 0 ? this.last : Math.max(0, after - 1);
+    this.#tell('move');
+  }
+
+  go(index, { rest = true } = {}) {
+    this.index = Math.min(this.last, Math.max(0, index));
+    this.following = this.index === this.last && !this.playing;
+    this.#tell('move');
+    if (rest && !this.playing) this.#tell('rest');
+  }
+
+  toggle() {
+    if (this.playing) this.pause();
+    else this.play();
+  }
+
+  play() {
+    if (this.steps.length < 2) return;
+    this.playing = true;
+    if (this.index === this.last) this.go(0);
+    this.#tell('play');
+  }
+
+  pause() {
+    if (!this.playing) return;
+    this.playing = false;
+    this.following = this.index === this.last;
+    this.#tell('play');
+    this.#tell('rest');
+  }
+
+  // Moves on when a frame's time is over and all is there; stops at the end.
+  tick(elapsed, ready) {
+    if (!this.playing || elapsed < FRAME || (!ready && elapsed < LONGEST_WAIT)) return false;
+    if (this.index >= this.last) this.pause();
+    else this.go(this.index + 1);
+    return true;
+  }
+
+  #tell(what) {
+    this.dispatchEvent(new Event(what));
+  }
+}
+
+export class Timeline {
+  constructor(clock) {
+    this.clock = clock;
+    this.icon = svg('path');
+    this.button = h('button', { class: 'play', type: 'button', onclick: () => clock.toggle() },
+      svg('svg', { viewBox: '0 0 24 24', 'aria-hidden': 'true' }, this.icon));
+    this.range = h('input', {
+      type: 'range', min: 0, step: 1, 'aria-label': 'Epoch',
+      oninput: () => clock.go(Number(this.range.value), { rest: false }),
+      onchange: () => clock.go(Number(this.range.value)),
+    });
+    this.drift = svg('path');
+    this.label = h('output', { class: 'epoch' });
+    this.node = h('div', { class: 'timeline', role: 'group', 'aria-label': 'Time' },
+      this.button,
+      h('div', { class: 'track' },
+        svg('svg', { class: 'change', viewBox: '0 0 100 20', preserveAspectRatio: 'none', 'aria-hidden': 'true' }, this.drift),
+        this.range),
+      this.label);
+    clock.addEventListener('move', () => this.update());
+    clock.addEventListener('play', () => this.update());
+    this.update();
+  }
+
+  update() {
+    const { steps, index, last, playing, step } = this.clock;
+    setAttribute(this.range, 'max', String(last));
+    if (this.range.value !== String(index)) this.range.value = String(index);
+    this.range.disabled = steps.length < 2;
+    this.button.disabled = steps.length < 2;
+    const label = steps.length ? stepLabel(step) : '';
+    setAttribute(this.range, 'aria-valuetext', `${label}, ${index + 1} of ${steps.length}`);
+    this.range.style.setProperty('--share', last ? `${(100 * index) / last}%` : '0%');
+    setAttribute(this.button, 'aria-label', playing ? 'Pause' : 'Play');
+    setAttribute(this.button, 'title', playing ? 'Pause (space)' : 'Play (space)');
+    setAttribute(this.icon, 'd', playing ? ICONS.pause : ICONS.play);
+    setText(this.label, label);
+  }
+
+  // A silhouette behind the slider: how much all pictures moved at each step.
+  drawChange(values) {
+    const most = Math.max(...values.map((value) => value ?? 0), 1e-9);
+    const points = values.map((value, i) => (
+      `L${((100 * i) / Math.max(1, values.length - 1)).toFixed(2)} ${(20 - (18 * (value ?? 0)) / most).toFixed(2)}`));
+    setAttribute(this.drift, 'd', values.length > 1 ? `M0 20${points.join('')}L100 20Z` : '');
+  }
+}

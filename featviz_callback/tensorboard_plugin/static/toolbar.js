@@ -1,0 +1,125 @@
+// Which runs, which targets, in which order, how large.
+
+import { arrange, debounce, h, setAttribute, setText } from './dom.js';
+import { nameTest, SORTS, STATUS_LABELS, STATUSES } from './model.js';
+import { SIZES } from './view.js';
+
+// A button that opens a list of boxes to tick.
+class Menu {
+  #boxes = new Map();
+
+  constructor(title, changed) {
+    this.title = title;
+    this.changed = changed;
+    this.summary = h('summary', {});
+    this.list = h('div', { class: 'choices', role: 'group', 'aria-label': title });
+    this.node = h('details', { class: 'menu' }, this.summary, this.list);
+    this.node.addEventListener('keydown', (event) => {
+      if (event.key !== 'Escape' || !this.node.open) return;
+      this.node.open = false;
+      this.summary.focus();
+      event.stopPropagation();
+    });
+    document.addEventListener('pointerdown', (event) => {
+      if (!this.node.contains(event.target)) this.node.open = false;
+    });
+  }
+
+  // Choices are `{ value, label, note, letter, colour }`.
+  update(choices, ticked, text) {
+    setText(this.summary, text);
+    this.node.hidden = choices.length < 2;
+    arrange(this.list, choices.map((choice) => this.#box(choice, ticked)));
+  }
+
+  #box({ value, label, note, letter, colour }, ticked) {
+    if (!this.#boxes.has(value)) {
+      const input = h('input', { type: 'checkbox', onchange: () => this.#collect() });
+      const mark = h('span', { class: 'letter' });
+      const text = h('span', {}, label);
+      const small = h('span', { class: 'note' });
+      const node = h('label', { class: 'choice' }, input, mark, text, small);
+      this.#boxes.set(value, { node, input, small, mark });
+    }
+    const { node, input, small, mark } = this.#boxes.get(value);
+    input.checked = ticked.includes(value);
+    setText(small, note ?? '');
+    setText(mark, letter ?? '');
+    mark.hidden = !letter;
+    if (colour !== undefined) node.style.setProperty('--run', `var(--run-${colour})`);
+    return node;
+  }
+
+  #collect() {
+    const all = [...this.#boxes].filter(([, { node }]) => node.parentNode);
+    this.changed(all.filter(([, { input }]) => input.checked).map(([value]) => value));
+  }
+}
+
+export class Toolbar {
+  constructor(change) {
+    this.runs = new Menu('Runs', (runs) => change({ runs }));
+    this.layers = new Menu('Layers', (layers) => change({ layers }));
+    const filterName = debounce(150, () => this.#filterName(change));
+    this.query = h('input', {
+      type: 'search', placeholder: 'Filter by name', 'aria-label': 'Filter by name, a regular expression',
+      spellcheck: 'false', autocomplete: 'off', oninput: filterName,
+    });
+    this.statuses = new Map(STATUSES.map((status) => [status, h('button', {
+      type: 'button', class: 'chip', 'data-status': status, onclick: () => change({ statuses: this.#toggle(status) }),
+    })]));
+    this.sort = h('select', { 'aria-label': 'Order', onchange: () => change({ sort: this.sort.value }) },
+      ...SORTS.map(([value, label]) => h('option', { value }, label)));
+    this.size = h('input', {
+      type: 'range', min: SIZES.least, max: SIZES.most, step: 8, 'aria-label': 'Size of the pictures',
+      oninput: () => change({ size: Number(this.size.value) }),
+    });
+    this.shown = h('span', { class: 'shown', role: 'status' });
+    this.legend = h('span', { class: 'legend' });
+    this.node = h('header', { class: 'toolbar', role: 'search', 'aria-label': 'Pictures to show' },
+      this.runs.node, this.legend, this.layers.node, this.query,
+      h('div', { class: 'chips', role: 'group', 'aria-label': 'Status' }, ...this.statuses.values()),
+      this.sort,
+      h('label', { class: 'size' }, h('span', {}, 'Size'), this.size),
+      this.shown);
+  }
+
+  #filterName(change) {
+    const valid = nameTest(this.query.value) !== null;
+    setAttribute(this.query, 'aria-invalid', String(!valid));
+    this.query.title = valid ? '' : 'This is not a regular expression yet.';
+    if (valid) change({ query: this.query.value });
+  }
+
+  #toggle(status) {
+    const pressed = this.pressed.includes(status);
+    return pressed ? this.pressed.filter((other) => other !== status) : [...this.pressed, status];
+  }
+
+  update({ view, allRuns, runs, colours, layers, counts, shown, total }) {
+    this.pressed = view.statuses;
+    const names = runs.map((run) => run.name);
+    this.runs.update(allRuns.map(({ name }) => ({ value: name, label: name, ...colours.get(name) })), names,
+      `Runs: ${names.length} of ${allRuns.length}`);
+    arrange(this.legend, names.length > 1 ? names.map((name) => this.#legendEntry(name, colours)) : []);
+    const ticked = view.layers.filter((layer) => layers.some((group) => group.layer === layer));
+    this.layers.update(layers.map(({ layer, names: all }) => ({ value: layer, label: layer, note: String(all.length) })),
+      view.layers, ticked.length ? `Layers: ${ticked.length} of ${layers.length}` : 'All layers');
+    if (document.activeElement !== this.query) this.query.value = view.query;
+    for (const [status, chip] of this.statuses) {
+      setAttribute(chip, 'aria-pressed', String(view.statuses.includes(status)));
+      setText(chip, `${STATUS_LABELS[status]} ${counts[status]}`);
+      chip.hidden = !counts[status] && !view.statuses.includes(status);
+    }
+    this.sort.value = view.sort;
+    this.size.value = String(view.size);
+    setText(this.shown, shown === total ? `${total} targets` : `${shown} of ${total} targets`);
+  }
+
+  #legendEntry(name, colours) {
+    const { letter, colour } = colours.get(name);
+    const node = h('span', { class: 'run' }, h('span', { class: 'letter' }, letter), h('span', {}, name));
+    node.style.setProperty('--run', `var(--run-${colour})`);
+    return node;
+  }
+}

@@ -1,0 +1,208 @@
+// The wall: a card for each target, grouped by layer, each with one picture a run.
+
+import { Chart } from './chart.js';
+import { arrange, h, setAttribute, setText } from './dom.js';
+import { formatNumber, rangeOf, STATUS_LABELS, stepLabel } from './model.js';
+
+// How far beyond the screen pictures are fetched.
+const MARGIN = '300px';
+
+// A run's part of a card.
+class Column {
+  constructor(run, letter) {
+    this.run = run;
+    this.canvas = h('canvas', { width: 1, height: 1, 'aria-hidden': 'true' });
+    this.badge = h('span', { class: 'badge' });
+    this.score = h('span', { class: 'number' });
+    this.late = h('span', { class: 'late' });
+    this.chart = new Chart('spark');
+    this.node = h('span', { class: 'column' },
+      h('span', { class: 'picture' }, this.canvas, this.badge),
+      h('span', { class: 'line' },
+        letter ? h('span', { class: 'letter' }, letter) : null, this.score, this.late),
+      this.chart.node);
+  }
+
+  setRun(run, name, steps, ranges) {
+    this.run = run;
+    const target = run.targets.get(name);
+    if (target) this.chart.draw(run, target, steps, ranges.score, ranges.drift);
+    this.chart.node.classList.toggle('empty', !target);
+  }
+
+  show(frame, step) {
+    this.frame = frame;
+    this.chart.showStep(step);
+    setAttribute(this.node, 'data-status', frame ? frame.status ?? 'unknown' : 'unseen');
+    setText(this.badge, frame && frame.status && frame.status !== 'ok' ? STATUS_LABELS[frame.status] : '');
+    setText(this.score, frame ? formatNumber(frame.score) : '–');
+    setText(this.late, frame && frame.step !== step ? stepLabel(frame.step) : '');
+  }
+
+  // Draws the picture if it is here, and else leaves the one before: nothing flickers.
+  draw(pictures) {
+    const { frame, canvas } = this;
+    const key = frame?.key ?? null;
+    if (this.drawn === key) return;
+    const bitmap = key === null ? null : pictures.get(key);
+    this.node.classList.toggle('waiting', bitmap === undefined);
+    if (bitmap === undefined) return;
+    this.drawn = key;
+    this.node.classList.toggle('missing', bitmap === null);
+    if (bitmap === null) {
+      canvas.getContext('2d').clearRect(0, 0, canvas.width, canvas.height);
+      return;
+    }
+    if (canvas.width !== bitmap.width) canvas.width = bitmap.width;
+    if (canvas.height !== bitmap.height) canvas.height = bitmap.height;
+    const context = canvas.getContext('2d');
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(bitmap, 0, 0);
+    canvas.classList.toggle('small', bitmap.width < 96);
+  }
+
+  describe(step) {
+    const { frame, run } = this;
+    if (!frame) return `${run.name}: not seen yet`;
+    const status = frame.status ? `, ${STATUS_LABELS[frame.status]}` : '';
+    const late = frame.step === step ? '' : `, at ${stepLabel(frame.step)}`;
+    return `score ${formatNumber(frame.score)}, drift ${formatNumber(frame.drift)}${status}${late}`;
+  }
+}
+
+class Card {
+  constructor(name, open) {
+    this.name = name;
+    this.columns = [];
+    this.strip = h('span', { class: 'columns' });
+    this.button = h('button', { type: 'button', class: 'card', onclick: () => open(name) },
+      this.strip, h('span', { class: 'name' }, name));
+    this.node = h('li', {}, this.button);
+    this.node.card = this;
+    this.visible = false;
+  }
+
+  setRuns(runs, colours, steps) {
+    const ranges = { score: rangeOf(runs, this.name, 'score'), drift: rangeOf(runs, this.name, 'drift') };
+    const old = new Map(this.columns.map((column) => [column.run.name, column]));
+    const letters = runs.length > 1;
+    if (this.letters !== letters) old.clear();
+    this.letters = letters;
+    this.columns = runs.map((run) => {
+      const { letter, colour } = colours.get(run.name);
+      const column = old.get(run.name) ?? new Column(run, letters ? letter : '');
+      column.node.style.setProperty('--run', `var(--run-${colour})`);
+      column.setRun(run, this.name, steps, ranges);
+      return column;
+    });
+    arrange(this.strip, this.columns.map(({ node }) => node));
+  }
+
+  show(step) {
+    for (const column of this.columns) column.show(column.run.frameAt(this.name, step), step);
+    const parts = this.columns.map((column) => (
+      this.letters ? `${column.run.name}: ${column.describe(step)}` : column.describe(step)));
+    setAttribute(this.button, 'aria-label', `${this.name}, ${stepLabel(step)}, ${parts.join('; ')}`);
+    setAttribute(this.button, 'title', `${this.name}\n${parts.join('\n')}`);
+  }
+
+  draw(pictures) {
+    for (const column of this.columns) column.draw(pictures);
+  }
+}
+
+export class Wall {
+  #cards = new Map();
+  #sections = new Map();
+
+  constructor(pictures, open, changed) {
+    this.pictures = pictures;
+    this.open = open;
+    this.step = 0;
+    this.node = h('div', { class: 'wall' });
+    this.watcher = new IntersectionObserver((entries) => {
+      for (const { target, isIntersecting } of entries) {
+        target.card.visible = isIntersecting;
+        if (isIntersecting) this.#refresh(target.card);
+      }
+      changed();
+    }, { root: null, rootMargin: MARGIN });
+    pictures.addEventListener('arrival', () => this.draw());
+  }
+
+  // Lays the wall out anew, keeping every card that stays.
+  arrange(groups, runs, colours, steps) {
+    this.setup = [runs, colours, steps];
+    const names = new Set(groups.flatMap((group) => group.names));
+    for (const [name, card] of this.#cards) {
+      card.stale = true;
+      if (names.has(name)) continue;
+      this.watcher.unobserve(card.node);
+      card.node.remove();
+      this.#cards.delete(name);
+    }
+    arrange(this.node, groups.map((group) => this.#section(group)));
+    for (const card of this.#cards.values()) if (card.visible) this.#refresh(card);
+  }
+
+  #section({ layer, names, total }) {
+    if (!this.#sections.has(layer)) {
+      const id = `layer-${this.#sections.size}`;
+      const count = h('span', { class: 'count' });
+      const list = h('ul', { class: 'cards' });
+      const heading = h('h2', { id }, h('span', { class: 'layer' }, layer), count);
+      const node = h('section', { 'aria-labelledby': id }, heading, list);
+      this.#sections.set(layer, { node, list, count });
+    }
+    const { node, list, count } = this.#sections.get(layer);
+    setText(count, names.length === total ? String(total) : `${names.length} of ${total}`);
+    arrange(list, names.map((name) => this.#card(name).node));
+    return node;
+  }
+
+  #card(name) {
+    if (!this.#cards.has(name)) {
+      const card = new Card(name, this.open);
+      card.stale = true;
+      this.#cards.set(name, card);
+      this.watcher.observe(card.node);
+    }
+    return this.#cards.get(name);
+  }
+
+  // Only what is on the screen is brought up to date; the rest when it comes there.
+  #refresh(card) {
+    if (card.stale) card.setRuns(...this.setup);
+    card.stale = false;
+    card.show(this.step);
+    card.draw(this.pictures);
+  }
+
+  show(step) {
+    this.step = step;
+    for (const card of this.#cards.values()) {
+      if (!card.visible) continue;
+      card.show(step);
+      card.draw(this.pictures);
+    }
+  }
+
+  draw() {
+    for (const card of this.#cards.values()) if (card.visible) card.draw(this.pictures);
+  }
+
+  // The frames that the visible cards would show at a step.
+  framesAt(step) {
+    const visible = [...this.#cards.values()].filter((card) => card.visible && !card.stale);
+    return visible.flatMap((card) => (
+      card.columns.map((column) => column.run.frameAt(card.name, step)).filter(Boolean)));
+  }
+
+  get order() {
+    return [...this.node.querySelectorAll('li')].map((node) => node.card.name);
+  }
+
+  focus(name) {
+    this.#cards.get(name)?.button.focus();
+  }
+}
