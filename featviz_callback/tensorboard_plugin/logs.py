@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.tensorflow_stub import errors
 from tensorboard.compat.tensorflow_stub.io import gfile
 from tensorboard.util import tensor_util
@@ -25,16 +26,18 @@ from featviz_callback import summaries
 from featviz_callback.tensorboard_plugin import records
 
 PICTURES, EXAMPLES = "pictures", "examples"
-_PICTURE_PREFIXES = {
-    summaries.IMAGE_TAG.format(""): PICTURES,
-    summaries.EXAMPLES_TAG.format(""): EXAMPLES,
+# By what stands before the slash of a tag.
+_PICTURES = {
+    summaries.IMAGE_TAG.format("").rstrip("/"): PICTURES,
+    summaries.EXAMPLES_TAG.format("").rstrip("/"): EXAMPLES,
 }
-_SCALAR_PREFIXES = {
-    summaries.SCORE_TAG.format(""): "score",
-    summaries.DRIFT_TAG.format(""): "drift",
-    summaries.STATUS_TAG.format(""): "status",
-    summaries.SCORE_RATIO_TAG.format(""): "ratio",
+_SCALARS = {
+    summaries.SCORE_TAG.format("").rstrip("/"): "score",
+    summaries.DRIFT_TAG.format("").rstrip("/"): "drift",
+    summaries.STATUS_TAG.format("").rstrip("/"): "status",
+    summaries.SCORE_RATIO_TAG.format("").rstrip("/"): "ratio",
 }
+_OTHER_PICTURES = {summaries.IMAGE_TAG.format(name) for name in summaries.RESERVED_NAMES}
 # What a name says of the layer, where the log does not.
 _LAYER_IN_NAME = re.compile(r"Layer#(.+)|(?:Neuron|Channel|Direction)#(.+)_[^_]+")
 
@@ -57,12 +60,32 @@ class Place(NamedTuple):
         Raises:
             ValueError: If it is no longer there, or damaged.
         """
+        strings = self.read_tensor().string_val
+        if len(strings) < 3:
+            raise ValueError("That is not a picture.")
+        return strings[2]
+
+    def read_tensor(self) -> TensorProto:
+        """Reads the record's tensor.
+
+        Raises:
+            ValueError: If it is no longer there, or damaged.
+        """
+        values = self.read_event().summary.value
+        if not values:
+            raise ValueError("The record has no value.")
+        return values[0].tensor
+
+    def read_event(self) -> Event:
+        """Reads the record.
+
+        Raises:
+            ValueError: If it is no longer there, or damaged.
+        """
         try:
-            event = records.read_event(self.path, self.offset, self.length)
-            [_, _, picture] = event.summary.value[0].tensor.string_val
-        except (errors.OpError, OSError, IndexError) as error:
-            raise ValueError("The picture is no longer there.") from error
-        return picture
+            return records.read_event(self.path, self.offset, self.length)
+        except (errors.OpError, OSError) as error:
+            raise ValueError("The record is no longer there.") from error
 
 
 class RunLog:
@@ -84,7 +107,7 @@ class RunLog:
     def _forget(self):
         self._read_until: dict[str, int] = {}
         self._places: dict[str, dict[str, dict[int, Place]]] = {PICTURES: {}, EXAMPLES: {}}
-        self._scalars = {kind: {} for kind in _SCALAR_PREFIXES.values()}
+        self._scalars = {kind: {} for kind in _SCALARS.values()}
         self._layers: dict[str, tuple[str, int | None]] = {}
         self._answer: bytes | None = None
 
@@ -98,8 +121,10 @@ class RunLog:
         """Reads what has been written since the last time."""
         with self._lock:
             files = _event_files(self.folder)
-            if any(path not in files or records.size(path) < self._read_until[path]
-                   for path in self._read_until):
+            if any(
+                path not in files or records.size(path) < end
+                for path, end in self._read_until.items()
+            ):
                 self._forget()
                 self._version += 1
             for path in files:
@@ -113,46 +138,40 @@ class RunLog:
             self._answer = None
 
     def _add(self, path, record):
+        place = Place(path, record.offset, record.length)
         step_and_tag = None if record.whole else records.step_and_tag(record.head)
-        if step_and_tag is not None:
-            self._add_picture(*step_and_tag, Place(path, record.offset, record.length))
-            return
         try:
-            event = (
-                Event.FromString(record.head)
-                if record.whole
-                else records.read_event(path, record.offset, record.length)
-            )
-        except (DecodeError, ValueError):
-            return
-        for value in event.summary.value[:1]:
-            place = Place(path, record.offset, record.length)
-            if not self._add_picture(event.step, value.tag, place):
-                self._add_other(event.step, value)
-
-    def _add_picture(self, step, tag, place):
-        for prefix, kind in _PICTURE_PREFIXES.items():
-            name = tag.removeprefix(prefix)
-            if name != tag and not (kind == PICTURES and name in summaries.RESERVED_NAMES):
-                self._places[kind].setdefault(name, {})[step] = place
-                return True
-        return False
-
-    def _add_other(self, step, value):
-        if value.tag == summaries.OBJECTIVES_TAG:
-            self._layers.update(_parse_objectives(value.tensor))
-        for prefix, kind in _SCALAR_PREFIXES.items():
-            name = value.tag.removeprefix(prefix)
-            if name != value.tag:
-                self._scalars[kind].setdefault(name, {})[step] = _number(value.tensor)
+            if step_and_tag is not None:
+                self._add_value(*step_and_tag, place.read_tensor, place)
                 return
+            event = Event.FromString(record.head) if record.whole else place.read_event()
+            if event.summary.value:
+                value = event.summary.value[0]
+                self._add_value(event.step, value.tag, lambda: value.tensor, place)
+        except (DecodeError, ValueError):
+            return  # Damaged, and the next may not be.
+
+    def _add_value(self, step, tag, read_tensor, place):
+        prefix, _, name = tag.partition("/")
+        if prefix in _SCALARS:
+            self._scalars[_SCALARS[prefix]].setdefault(name, {})[step] = _number(read_tensor())
+        elif tag == summaries.OBJECTIVES_TAG:
+            self._layers.update(_parse_objectives(read_tensor()))
+        elif prefix in _PICTURES and tag not in _OTHER_PICTURES:
+            self._places[_PICTURES[prefix]].setdefault(name, {})[step] = place
 
     def find(self, kind: str, name: str, step: int) -> Place | None:
         """Where a picture is, or `None` if there is none."""
-        return self._places[kind].get(name, {}).get(step)
+        place = self._places[kind].get(name, {}).get(step)
+        if place is None:
+            # Not read yet, because TensorBoard was started again under an open page.
+            self.update()
+            place = self._places[kind].get(name, {}).get(step)
+        return place
 
     def film(self, name: str) -> list[tuple[int, Place]]:
         """Every step of a target's picture, in order."""
+        self.update()
         with self._lock:
             return sorted(self._places[PICTURES].get(name, {}).items())
 
@@ -221,6 +240,12 @@ class Logs:
                 self._searched = time.monotonic()
                 self._search_seconds = self._searched - began
             return self._runs
+
+    def read_newest(self) -> None:
+        """Reads the run that was begun last."""
+        newest = max(self.runs().values(), key=lambda run: run.began, default=None)
+        if newest is not None:
+            newest.update()
 
     def _kept(self, name, folder):
         known = self._runs.get(name)

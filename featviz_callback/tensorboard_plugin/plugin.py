@@ -69,6 +69,8 @@ class FeaturesPlugin(base_plugin.TBPlugin):
             for file in (importlib.resources.files(__package__) / "static").iterdir()
             if file.is_file()
         }
+        # A long log is read while TensorBoard starts, not when its tab is opened.
+        threading.Thread(target=self._logs.read_newest, daemon=True).start()
 
     def is_active(self) -> bool:
         """Whether there is anything to show."""

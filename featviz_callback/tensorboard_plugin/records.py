@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
@@ -77,20 +78,22 @@ def scan(path: str, offset: int) -> Iterator[Record]:
         offset: Where a record begins.
     """
     end_of_file = size(path)
-    chunk, start, count = b"", offset, _SHORTEST_READ
-    while offset + _HEADER.size + _FOOTER <= end_of_file:
-        at = offset - start
-        if at + _HEADER.size + _HEAD > len(chunk) and start + len(chunk) < end_of_file:
-            # Short records in a row are read many at a time.
-            count = min(2 * count, _LONGEST_READ) if at <= len(chunk) else _SHORTEST_READ
-            chunk, start, at = _read(path, offset, count), offset, 0
-        length = _length(chunk[at : at + _HEADER.size])
-        if length is None or offset + _HEADER.size + length + _FOOTER > end_of_file:
-            return
-        data = at + _HEADER.size
-        record = Record(offset, length, chunk[data : data + min(length, _HEAD)])
-        yield record
-        offset = record.end
+    if offset + _HEADER.size + _FOOTER > end_of_file:
+        return
+    with _opened(path) as read:
+        chunk, start, count = b"", offset, _SHORTEST_READ
+        while True:
+            at = offset - start
+            if at + _HEADER.size + _HEAD > len(chunk) and start + len(chunk) < end_of_file:
+                # Short records in a row are read many at a time.
+                count = min(2 * count, _LONGEST_READ) if at <= len(chunk) else _SHORTEST_READ
+                chunk, start, at = read(offset, count), offset, 0
+            length = _length(chunk[at : at + _HEADER.size])
+            if length is None or offset + _HEADER.size + length + _FOOTER > end_of_file:
+                return
+            data = at + _HEADER.size
+            yield Record(offset, length, chunk[data : data + min(length, _HEAD)])
+            offset += _HEADER.size + length + _FOOTER
 
 
 def read_event(path: str, offset: int, length: int) -> Event:
@@ -99,7 +102,8 @@ def read_event(path: str, offset: int, length: int) -> Event:
     Raises:
         ValueError: If there is none of that length at that offset.
     """
-    data = _read(path, offset, _HEADER.size + length)
+    with _opened(path) as read:
+        data = read(offset, _HEADER.size + length)
     if _length(data[: _HEADER.size]) != length or len(data) != _HEADER.size + length:
         raise ValueError(f"No record of {length} bytes at {offset}.")
     try:
@@ -124,11 +128,23 @@ def step_and_tag(head: bytes) -> tuple[int, str] | None:
     return step - (1 << 64) if step >> 63 else step, tag.decode(errors="replace")
 
 
-def _read(path, offset, count):
-    # The two names are those of TensorBoard's local and S3 file systems.
-    begin = {"opaque_offset": offset, "byte_offset": offset}
-    data, _ = gfile.get_filesystem(path).read(path, True, count, begin)
-    return data
+@contextmanager
+def _opened(path):
+    """Gives a function that reads so many bytes from an offset on."""
+    if "://" in path:
+        read = gfile.get_filesystem(path).read
+        # These are the names of TensorBoard's S3 file system, and of its others.
+        yield lambda offset, count: read(
+            path, True, count, {"byte_offset": offset, "opaque_offset": offset}
+        )[0]
+        return
+    with open(path, "rb", buffering=0) as file:
+
+        def read_local(offset, count):
+            file.seek(offset)
+            return file.read(count)
+
+        yield read_local
 
 
 def _length(header):

@@ -1,6 +1,6 @@
 // A target's score and drift over the epochs, with the epoch that is shown.
 
-import { setAttribute, svg } from './dom.js';
+import { h, setAttribute, svg } from './dom.js';
 
 const WIDTH = 100;
 const HEIGHT = 24;
@@ -47,4 +47,10 @@ export class Chart {
       return point;
     }).join('');
   }
+}
+
+// Which line is which.
+export function chartKey() {
+  return h('p', { class: 'key' },
+    h('span', { class: 'key-score' }, 'score'), h('span', { class: 'key-drift' }, 'drift'));
 }

@@ -50,3 +50,9 @@ export function debounce(milliseconds, action) {
     timer = setTimeout(action, milliseconds);
   };
 }
+
+// Text that may be broken after the marks that join the parts of a name.
+export function breakable(name) {
+  const parts = name.split(/(?<=[_#/&])/);
+  return parts.flatMap((part, i) => (i ? [document.createElement('wbr'), part] : [part]));
+}

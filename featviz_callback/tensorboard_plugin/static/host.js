@@ -38,7 +38,10 @@ export function writeAddress(values) {
     ...[...values].map(([name, value]) => [PREFIX + name, value])]
     .map((pair) => pair.map(encodeURIComponent).join('='));
   const hash = `#${[tab, ...parts].filter(Boolean).join('&')}`;
-  if (hash !== host.location.hash) host.history.replaceState(host.history.state, '', hash);
+  if (hash === host.location.hash) return;
+  // Whole, since the page's base is another address.
+  const { pathname, search } = host.location;
+  host.history.replaceState(host.history.state, '', pathname + search + hash);
 }
 
 export function onAddressChange(action) {

@@ -30,7 +30,8 @@ export class Pictures extends EventTarget {
 
   // Frames to be fetched, the most urgent first; what was wanted before is forgotten.
   want(frames) {
-    this.#wanted = frames.filter(({ key }) => !this.#kept.has(key));
+    const byKey = new Map(frames.map((frame) => [frame.key, frame]));
+    this.#wanted = [...byKey.values()].filter(({ key }) => !this.#kept.has(key));
     this.#fetchNext();
   }
 

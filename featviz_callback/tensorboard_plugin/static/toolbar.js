@@ -100,7 +100,7 @@ export class Toolbar {
     this.pressed = view.statuses;
     const names = runs.map((run) => run.name);
     this.runs.update(allRuns.map(({ name }) => ({ value: name, label: name, ...colours.get(name) })), names,
-      `Runs: ${names.length} of ${allRuns.length}`);
+      names.length === 1 ? `Run: ${names[0]}` : `Runs: ${names.length} of ${allRuns.length}`);
     arrange(this.legend, names.length > 1 ? names.map((name) => this.#legendEntry(name, colours)) : []);
     const ticked = view.layers.filter((layer) => layers.some((group) => group.layer === layer));
     this.layers.update(layers.map(({ layer, names: all }) => ({ value: layer, label: layer, note: String(all.length) })),

@@ -1,7 +1,7 @@
 // One target, large: its film strip, its numbers, real images, and what can be kept.
 
 import { animationUrl, pictureUrl } from './api.js';
-import { Chart } from './chart.js';
+import { Chart, chartKey } from './chart.js';
 import { arrange, h, setAttribute, setText } from './dom.js';
 import { formatNumber, rangeOf, STATUS_LABELS, stepLabel, STATUSES } from './model.js';
 import { Timeline } from './timeline.js';
@@ -32,10 +32,10 @@ class Part {
       h('div', { class: 'top' },
         h('span', { class: 'picture large' }, this.canvas, this.badge),
         h('div', { class: 'facts' }, this.numbers,
-          h('div', { class: 'plot-frame' }, this.high, this.chart.node, this.low),
-          h('p', { class: 'key' }, h('span', { class: 'key-score' }, 'score'), h('span', { class: 'key-drift' }, 'drift')),
           h('p', { class: 'downloads' }, h('span', {}, 'Download'), this.png, this.gif))),
-      this.strip, this.real, this.table);
+      this.strip,
+      h('div', { class: 'plot-frame' }, chartKey(), this.high, this.chart.node, this.low),
+      this.real, this.table);
     this.node.style.setProperty('--run', `var(--run-${colour})`);
   }
 
@@ -105,7 +105,7 @@ class Part {
   }
 
   #showNumbers(frame, label) {
-    const facts = [['Epoch', label], ['Score', formatNumber(frame?.score)], ['Drift', formatNumber(frame?.drift)]];
+    const facts = [['Epoch', frame && frame.step >= 0 ? String(frame.step) : label], ['Score', formatNumber(frame?.score)], ['Drift', formatNumber(frame?.drift)]];
     if (this.target.ratio) facts.push(['Of the best real image', frame?.ratio == null ? '–' : `${formatNumber(frame.ratio)} ×`]);
     if (frame?.status) facts.push(['Status', STATUS_LABELS[frame.status]]);
     const text = JSON.stringify(facts);
@@ -164,7 +164,7 @@ export class Viewer {
     this.clock = clock;
     this.pictures = pictures;
     this.name = null;
-    this.title = h('h2', { id: 'viewer-title' });
+    this.title = h('h2', { id: 'viewer-title', tabindex: -1, autofocus: true });
     this.layer = h('span', { class: 'layer-name' });
     this.body = h('div', { class: 'parts' });
     this.timeline = new Timeline(clock);

@@ -1,7 +1,7 @@
 // The wall: a card for each target, grouped by layer, each with one picture a run.
 
-import { Chart } from './chart.js';
-import { arrange, h, setAttribute, setText } from './dom.js';
+import { Chart, chartKey } from './chart.js';
+import { arrange, breakable, h, setAttribute, setText } from './dom.js';
 import { formatNumber, rangeOf, STATUS_LABELS, stepLabel } from './model.js';
 
 // How far beyond the screen pictures are fetched.
@@ -76,7 +76,7 @@ class Card {
     this.columns = [];
     this.strip = h('span', { class: 'columns' });
     this.button = h('button', { type: 'button', class: 'card', onclick: () => open(name) },
-      this.strip, h('span', { class: 'name' }, name));
+      this.strip, h('span', { class: 'name' }, ...breakable(name)));
     this.node = h('li', {}, this.button);
     this.node.card = this;
     this.visible = false;
@@ -119,7 +119,9 @@ export class Wall {
     this.pictures = pictures;
     this.open = open;
     this.step = 0;
-    this.node = h('div', { class: 'wall' });
+    this.key = chartKey();
+    this.sections = h('div', {});
+    this.node = h('div', { class: 'wall' }, this.key, this.sections);
     this.watcher = new IntersectionObserver((entries) => {
       for (const { target, isIntersecting } of entries) {
         target.card.visible = isIntersecting;
@@ -141,7 +143,8 @@ export class Wall {
       card.node.remove();
       this.#cards.delete(name);
     }
-    arrange(this.node, groups.map((group) => this.#section(group)));
+    this.key.hidden = !groups.length;
+    arrange(this.sections, groups.map((group) => this.#section(group)));
     for (const card of this.#cards.values()) if (card.visible) this.#refresh(card);
   }
 
@@ -199,7 +202,7 @@ export class Wall {
   }
 
   get order() {
-    return [...this.node.querySelectorAll('li')].map((node) => node.card.name);
+    return [...this.sections.querySelectorAll('li')].map((node) => node.card.name);
   }
 
   focus(name) {
