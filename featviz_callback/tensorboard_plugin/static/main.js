@@ -39,7 +39,7 @@ class App {
     this.message = h('div', { class: 'message', role: 'status' }, 'Reading the log…');
     this.latest = h('button', { type: 'button', class: 'latest', hidden: true, onclick: () => this.clock.go(this.clock.last) });
     this.timeline.node.append(this.latest);
-    this.main = h('main', { tabindex: -1 }, this.message, this.wall.node);
+    this.main = h('main', { tabindex: -1 }, h('h1', { class: 'unseen' }, 'Features'), this.message, this.wall.node);
     this.root = h('div', { class: 'app' }, this.toolbar.node, this.main, this.timeline.node, this.viewer.node);
     this.saveView = debounce(250, () => writeView(this.view));
     this.#listen();

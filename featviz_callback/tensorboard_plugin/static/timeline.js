@@ -89,7 +89,7 @@ export class Timeline {
     });
     this.drift = svg('path');
     this.label = h('output', { class: 'epoch' });
-    this.node = h('div', { class: 'timeline', role: 'group', 'aria-label': 'Time' },
+    this.node = h('section', { class: 'timeline', 'aria-label': 'Time' },
       this.button,
       h('div', { class: 'track' },
         svg('svg', { class: 'change', viewBox: '0 0 100 20', preserveAspectRatio: 'none', 'aria-hidden': 'true' }, this.drift),

@@ -1,6 +1,6 @@
 // Which runs, which targets, in which order, how large.
 
-import { arrange, debounce, h, setAttribute, setText } from './dom.js';
+import { arrange, h, setAttribute, setText } from './dom.js';
 import { nameTest, SORTS, STATUS_LABELS, STATUSES } from './model.js';
 import { SIZES } from './view.js';
 
@@ -60,10 +60,9 @@ export class Toolbar {
   constructor(change) {
     this.runs = new Menu('Runs', (runs) => change({ runs }));
     this.layers = new Menu('Layers', (layers) => change({ layers }));
-    const filterName = debounce(150, () => this.#filterName(change));
     this.query = h('input', {
       type: 'search', placeholder: 'Filter by name', 'aria-label': 'Filter by name, a regular expression',
-      spellcheck: 'false', autocomplete: 'off', oninput: filterName,
+      spellcheck: 'false', autocomplete: 'off', oninput: () => this.#filterName(change),
     });
     this.statuses = new Map(STATUSES.map((status) => [status, h('button', {
       type: 'button', class: 'chip', 'data-status': status, onclick: () => change({ statuses: this.#toggle(status) }),
@@ -76,7 +75,7 @@ export class Toolbar {
     });
     this.shown = h('span', { class: 'shown', role: 'status' });
     this.legend = h('span', { class: 'legend' });
-    this.node = h('header', { class: 'toolbar', role: 'search', 'aria-label': 'Pictures to show' },
+    this.node = h('div', { class: 'toolbar', role: 'search', 'aria-label': 'Pictures to show' },
       this.runs.node, this.legend, this.layers.node, this.query,
       h('div', { class: 'chips', role: 'group', 'aria-label': 'Status' }, ...this.statuses.values()),
       this.sort,

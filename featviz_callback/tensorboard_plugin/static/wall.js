@@ -11,7 +11,7 @@ const MARGIN = '300px';
 class Column {
   constructor(run, letter) {
     this.run = run;
-    this.canvas = h('canvas', { width: 1, height: 1, 'aria-hidden': 'true' });
+    this.canvas = h('canvas', { width: 1, height: 1 });
     this.badge = h('span', { class: 'badge' });
     this.score = h('span', { class: 'number' });
     this.late = h('span', { class: 'late' });
@@ -74,7 +74,7 @@ class Card {
   constructor(name, open) {
     this.name = name;
     this.columns = [];
-    this.strip = h('span', { class: 'columns' });
+    this.strip = h('span', { class: 'columns', 'aria-hidden': 'true' });
     this.button = h('button', { type: 'button', class: 'card', onclick: () => open(name) },
       this.strip, h('span', { class: 'name' }, ...breakable(name)));
     this.node = h('li', {}, this.button);
@@ -102,8 +102,8 @@ class Card {
     for (const column of this.columns) column.show(column.run.frameAt(this.name, step), step);
     const parts = this.columns.map((column) => (
       this.letters ? `${column.run.name}: ${column.describe(step)}` : column.describe(step)));
-    setAttribute(this.button, 'aria-label', `${this.name}, ${stepLabel(step)}, ${parts.join('; ')}`);
-    setAttribute(this.button, 'title', `${this.name}\n${parts.join('\n')}`);
+    // The button's name is the target's; this is its description.
+    setAttribute(this.button, 'title', [stepLabel(step), ...parts].join('\n'));
   }
 
   draw(pictures) {
