@@ -338,6 +338,12 @@ def test_a_file_that_is_no_event_file_is_passed_over(browser, tmp_path):
     assert browser.json("frames", run="run")["steps"] == [-1, 0, 1]
 
 
+def test_a_file_that_cannot_be_read_is_passed_over(browser, tmp_path):
+    (tmp_path / "run/feature_vis/events.out.tfevents.0.folder").mkdir()
+    (tmp_path / "run/feature_vis/events.out.tfevents.1.gone").symlink_to(tmp_path / "nowhere")
+    assert browser.json("frames", run="run")["steps"] == [-1, 0, 1]
+
+
 def test_a_run_that_is_begun_anew_is_forgotten(browser, tmp_path):
     known = browser.json("frames", run="run")
     shutil.rmtree(tmp_path / "run")
@@ -420,10 +426,17 @@ def test_an_animation_has_a_frame_for_each_step(browser):
 
 
 def test_a_long_animation_of_large_pictures_leaves_frames_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(plugin, "_MOST_GIF_VALUES", 9 * 9 * 4)
+    monkeypatch.setattr(plugin, "_MOST_GIF_VALUES", 9 * 9 * 3 * 4)
     write_run(tmp_path / "run", steps=range(20), names=NAMES[:1])
     answer = Browser(tmp_path).get("animation", run="run", name=NAMES[0])
     assert Image.open(io.BytesIO(answer.data)).n_frames == 4
+
+
+def test_an_animation_keeps_to_one_size(tmp_path):
+    write_run(tmp_path / "run", steps=[0, 1], size=9)
+    write_run(tmp_path / "run", steps=[2, 3, 4], size=200)
+    answer = Browser(tmp_path).get("animation", run="run", name=NAMES[0])
+    assert Image.open(io.BytesIO(answer.data)).n_frames == 3
 
 
 # Errors

@@ -6,6 +6,7 @@ of 100 targets takes about ten megabytes of memory, whatever the size of a pictu
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -38,6 +39,8 @@ _SCALARS = {
     summaries.SCORE_RATIO_TAG.format("").rstrip("/"): "ratio",
 }
 _OTHER_PICTURES = {summaries.IMAGE_TAG.format(name) for name in summaries.RESERVED_NAMES}
+# Seconds to wait for another search of the log directory.
+_PATIENCE = 1.0
 # What a name says of the layer, where the log does not.
 _LAYER_IN_NAME = re.compile(r"Layer#(.+)|(?:Neuron|Channel|Direction)#(.+)_[^_]+")
 
@@ -105,7 +108,7 @@ class RunLog:
         self._forget()
 
     def _forget(self):
-        self._read_until: dict[str, int] = {}
+        self._ends: dict[str, int] = {}
         self._places: dict[str, dict[str, dict[int, Place]]] = {PICTURES: {}, EXAMPLES: {}}
         self._scalars = {kind: {} for kind in _SCALARS.values()}
         self._layers: dict[str, tuple[str, int | None]] = {}
@@ -121,18 +124,17 @@ class RunLog:
         """Reads what has been written since the last time."""
         with self._lock:
             files = _event_files(self.folder)
-            if any(
-                path not in files or records.size(path) < end
-                for path, end in self._read_until.items()
-            ):
+            if any(path not in files or _is_cut(path, end) for path, end in self._ends.items()):
                 self._forget()
                 self._version += 1
             for path in files:
-                self._read(path)
+                # One that cannot be read now may be later, and is no reason to miss the rest.
+                with contextlib.suppress(errors.OpError, OSError):
+                    self._read(path)
 
     def _read(self, path):
-        for record in records.scan(path, self._read_until.get(path, 0)):
-            self._read_until[path] = record.end
+        for record in records.scan(path, self._ends.get(path, 0)):
+            self._ends[path] = record.end
             self._add(path, record)
             self._version += 1
             self._answer = None
@@ -227,19 +229,25 @@ class Logs:
         self._search_seconds = 0.0
 
     def runs(self) -> dict[str, RunLog]:
-        """Every run there is."""
-        with self._lock:
-            # A huge folder, or one far away, is not searched all the time.
-            if time.monotonic() - self._searched > max(1.0, 20 * self._search_seconds):
-                began = time.monotonic()
-                self._runs = {
-                    name: self._kept(name, folder)
-                    for root, group in self._roots.items()
-                    for name, folder in find_runs(root, group)
-                }
-                self._searched = time.monotonic()
-                self._search_seconds = self._searched - began
-            return self._runs
+        """Every run there is, or those last found where a search takes long."""
+        if self._lock.acquire(timeout=_PATIENCE):
+            try:
+                # A huge folder, or one far away, is not searched all the time.
+                if time.monotonic() - self._searched > max(1.0, 20 * self._search_seconds):
+                    self._search()
+            finally:
+                self._lock.release()
+        return self._runs
+
+    def _search(self):
+        began = time.monotonic()
+        self._runs = {
+            name: self._kept(name, folder)
+            for root, group in self._roots.items()
+            for name, folder in find_runs(root, group)
+        }
+        self._searched = time.monotonic()
+        self._search_seconds = self._searched - began
 
     def read_newest(self) -> None:
         """Reads the run that was begun last."""
@@ -307,6 +315,13 @@ def _event_files(folder):
         return []
     join = gfile.get_filesystem(folder).join
     return [join(folder, name) for name in sorted(names) if "tfevents" in name]
+
+
+def _is_cut(path, end):
+    try:
+        return records.size(path) < end
+    except (errors.OpError, OSError):
+        return True
 
 
 def _unit(digits):

@@ -46,7 +46,7 @@ from featviz_callback.tensorboard_plugin import logs
 
 _YEAR = 365 * 24 * 3600
 _MOST_NAMES = 64
-_MOST_GIF_VALUES = 128 * 1024 * 1024
+_MOST_GIF_VALUES = 32 * 1024 * 1024
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
@@ -195,10 +195,11 @@ def _read(place):
 
 def _encode_film(film):
     """A GIF of `(step, place)`, of as many of them as fit into memory."""
-    first = _decode(film[0][1])
-    most = max(2, _MOST_GIF_VALUES // first.size)
+    most = max(2, _MOST_GIF_VALUES // _decode(film[-1][1]).size)
     shown = np.unique(np.linspace(0, len(film) - 1, min(most, len(film))).round().astype(int))
-    return pictures.encode_gif([_labelled(*film[i]) for i in shown])
+    frames = [_labelled(*film[i]) for i in shown]
+    # A resumed run may have begun to draw at another size.
+    return pictures.encode_gif([frame for frame in frames if frame.shape == frames[-1].shape])
 
 
 def _labelled(step, place):
@@ -208,7 +209,6 @@ def _labelled(step, place):
 
 def _decode(place):
     try:
-        array = np.asarray(Image.open(io.BytesIO(_read(place))))
+        return np.asarray(Image.open(io.BytesIO(_read(place))).convert("RGB"))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise errors.NotFoundError("The picture cannot be decoded.") from error
-    return array if array.ndim == 3 else array[..., None]

@@ -30,7 +30,8 @@ class App {
     this.clock = new Clock();
     this.pictures = new Pictures();
     const open = (name) => this.change({ open: name });
-    this.wall = new Wall(this.pictures, open, () => this.want());
+    this.main = h('main', { tabindex: -1 });
+    this.wall = new Wall(this.pictures, { open, changed: () => this.want(), root: this.main });
     this.toolbar = new Toolbar((change) => this.change(change));
     this.timeline = new Timeline(this.clock);
     this.viewer = new Viewer(this.clock, this.pictures, {
@@ -39,7 +40,7 @@ class App {
     this.message = h('div', { class: 'message', role: 'status' }, 'Reading the log…');
     this.latest = h('button', { type: 'button', class: 'latest', hidden: true, onclick: () => this.clock.go(this.clock.last) });
     this.timeline.node.append(this.latest);
-    this.main = h('main', { tabindex: -1 }, h('h1', { class: 'unseen' }, 'Features'), this.message, this.wall.node);
+    this.main.append(h('h1', { class: 'unseen' }, 'Features'), this.message, this.wall.node);
     this.root = h('div', { class: 'app' }, this.toolbar.node, this.main, this.timeline.node, this.viewer.node);
     this.saveView = debounce(250, () => writeView(this.view));
     this.#listen();
@@ -50,11 +51,14 @@ class App {
     this.clock.addEventListener('rest', () => this.#rest());
     this.clock.addEventListener('play', () => requestAnimationFrame((now) => this.#play(now)));
     document.addEventListener('keydown', (event) => this.#key(event));
+    // The server may only be restarting.
+    this.pictures.addEventListener('failure', debounce(2000, () => this.want()));
     onReload(() => this.refresh());
     onAddressChange(() => {
       this.view = readView();
-      this.refresh();
+      this.clock.setSteps(this.steps, this.view.epoch);
       this.update();
+      this.refresh();
     });
   }
 

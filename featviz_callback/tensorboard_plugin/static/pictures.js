@@ -61,9 +61,8 @@ export class Pictures extends EventTarget {
       const bitmaps = await Promise.all(blobs.map(decode));
       batch.forEach(({ key }, i) => this.#keep(key, bitmaps[i]));
     } catch {
-      // Asked for again at the next look: the server may only be restarting.
-      const lost = new Set(batch.map(({ key }) => key));
-      this.#wanted = this.#wanted.filter(({ key }) => !lost.has(key));
+      this.#wanted = [];
+      this.dispatchEvent(new Event('failure'));
     }
     for (const { key } of batch) this.#asked.delete(key);
     this.#requests -= 1;

@@ -42,6 +42,7 @@ class Part {
   setRun(run, name, steps, ranges) {
     const target = run.targets.get(name);
     const same = this.run?.version === run.version && this.name === name;
+    if (this.name !== name) this.stills = new Map();
     [this.run, this.name, this.target] = [run, name, target];
     if (same) return;
     this.node.hidden = !target;
@@ -59,7 +60,6 @@ class Part {
   // A still of the film strip; those that stay are kept, so that the strip does not flicker.
   #still(step, key) {
     const id = `${this.name}\n${key}`;
-    this.stills ??= new Map();
     if (!this.stills.has(id)) {
       const image = h('img', {
         src: pictureUrl(this.run.name, this.name, step, key), alt: '', loading: 'lazy', decoding: 'async',
@@ -94,11 +94,15 @@ class Part {
   }
 
   draw(pictures) {
-    const key = this.frame?.key;
-    if (!key || this.drawn === key) return;
-    const bitmap = pictures.get(key);
-    if (!bitmap) return;
+    const key = this.frame?.key ?? null;
+    const bitmap = key === null ? null : pictures.get(key);
+    if (this.drawn === key || bitmap === undefined) return;
     this.drawn = key;
+    this.node.classList.toggle('missing', bitmap === null);
+    if (bitmap === null) {
+      this.canvas.width = 1;
+      return;
+    }
     Object.assign(this.canvas, { width: bitmap.width, height: bitmap.height });
     this.canvas.getContext('2d').drawImage(bitmap, 0, 0);
     this.canvas.classList.toggle('small', bitmap.width < 160);
@@ -215,7 +219,7 @@ export class Viewer {
   }
 
   draw() {
-    for (const part of this.shown ?? []) if (part.frame) part.draw(this.pictures);
+    for (const part of this.shown ?? []) part.draw(this.pictures);
   }
 
   framesAt(step) {

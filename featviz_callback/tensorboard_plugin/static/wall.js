@@ -115,7 +115,7 @@ export class Wall {
   #cards = new Map();
   #sections = new Map();
 
-  constructor(pictures, open, changed) {
+  constructor(pictures, { open, changed, root }) {
     this.pictures = pictures;
     this.open = open;
     this.step = 0;
@@ -128,7 +128,7 @@ export class Wall {
         if (isIntersecting) this.#refresh(target.card);
       }
       changed();
-    }, { root: null, rootMargin: MARGIN });
+    }, { root, rootMargin: MARGIN });
     pictures.addEventListener('arrival', () => this.draw());
   }
 
