@@ -592,7 +592,7 @@ def test_nothing_is_cut_off_at_any_width(open_tab, width, view):
     tab.keep(f"width_{width}{'_large' if view else ''}")
     cut = tab.inner.evaluate("""() => {
         const width = document.documentElement.clientWidth;
-        const scrolls = (node) => node.closest('.strip, .choices');
+        const scrolls = (node) => node.closest('.strip, .choices, .examples');
         return [...document.querySelectorAll('.app *')]
             .filter((node) => node.checkVisibility() && !scrolls(node))
             .filter((node) => node.getBoundingClientRect().right > width + 1)

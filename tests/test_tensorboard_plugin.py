@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tensorboard.backend.application import TensorBoardWSGI
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.plugins.base_plugin import TBContext, TBPlugin
 from werkzeug.test import Client
 
@@ -240,6 +241,12 @@ def test_strips_of_a_whole_run_are_no_targets(tmp_path):
     assert [target["name"] for target in targets] == NAMES
 
 
+def test_numbers_of_a_whole_run_are_no_targets(tmp_path):
+    write_run(tmp_path / "run").scalar(summaries.IMAGE_TAG.format("anything"), 0, 1.0)
+    targets = Browser(tmp_path).json("frames", run="run")["targets"]
+    assert [target["name"] for target in targets] == NAMES
+
+
 def test_what_a_real_run_writes_is_read(tmp_path, small_model):
     import keras
 
@@ -286,6 +293,20 @@ def test_of_a_repeated_step_the_later_counts(browser, tmp_path):
         assert after["key"][2] != before["key"][2]
         answer = reader.get("picture", run="run", name=NAMES[0], step=1)
         assert (np.asarray(Image.open(io.BytesIO(answer.data))) == 3).all()
+
+
+def test_a_run_that_goes_on_at_an_earlier_step_makes_void_what_it_had(browser, tmp_path):
+    assert browser.json("frames", run="run")["steps"] == [-1, 0, 1]
+    events = EventFile(tmp_path / "run")
+    for step in (2**62, 0):  # As TensorBoard's own readers understand it.
+        events._write(Event(step=step, session_log=SessionLog(status=SessionLog.START)))
+    write_step(events, 0, names=NAMES[:2])
+    for reader in (browser, Browser(tmp_path)):
+        answer = reader.json("frames", run="run")
+        assert answer["steps"] == [-1, 0]
+        assert [len(target["score"]) for target in answer["targets"]] == [2, 2, 2]
+        assert answer["targets"][2]["key"][1] is None
+        assert reader.get("picture", run="run", name=NAMES[0], step=1).status_code == 404
 
 
 @pytest.mark.parametrize("missing", [1, 4, 5, 60, 115])
@@ -417,6 +438,17 @@ def test_several_pictures_of_a_step_come_in_one_answer(browser):
         data = data[4 + length :]
     expected = [pictures.encode_png(picture(name, 1)) for name in names]
     assert found == [expected[0], b"", expected[2]]
+
+
+def test_one_damaged_picture_of_several_is_left_out(browser, tmp_path):
+    browser.json("frames", run="run")
+    place = browser.plugin._logs.runs()["run"].find(logs.PICTURES, NAMES[0], 1)
+    data = bytearray(Path(place.path).read_bytes())
+    data[place.offset + 12 : place.offset + 12 + place.length] = b"\xff" * place.length
+    Path(place.path).write_bytes(data)
+    data = browser.get("pictures", run="run", step=1, name=NAMES[:2]).data
+    assert data[:4] == b"\0\0\0\0"
+    assert data[8:] == pictures.encode_png(picture(NAMES[1], 1))
 
 
 def test_an_animation_has_a_frame_for_each_step(browser):

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.tensorflow_stub import errors
 from tensorboard.compat.tensorflow_stub.io import gfile
@@ -94,8 +94,8 @@ class Place(NamedTuple):
 class RunLog:
     """The event files of one run, read as far as they have been written.
 
-    Where two records are of one tag and step, because training was resumed, the
-    later one counts.
+    Where training was resumed, the later of two records of one tag and step counts;
+    and where the log says at which step it was, whatever it had of later steps is void.
 
     Args:
         folder: Where the event files are, `<log_dir>/feature_vis`.
@@ -144,22 +144,33 @@ class RunLog:
         step_and_tag = None if record.whole else records.step_and_tag(record.head)
         try:
             if step_and_tag is not None:
-                self._add_value(*step_and_tag, place.read_tensor, place)
+                # A record as long as this is a picture's, by its tag alone.
+                self._add_value(*step_and_tag, place.read_tensor, place, True)
                 return
             event = Event.FromString(record.head) if record.whole else place.read_event()
+            if event.session_log.status == SessionLog.START:
+                self._restart(event.step)
             if event.summary.value:
                 value = event.summary.value[0]
-                self._add_value(event.step, value.tag, lambda: value.tensor, place)
+                is_picture = len(value.tensor.string_val) > 2
+                self._add_value(event.step, value.tag, lambda: value.tensor, place, is_picture)
         except (DecodeError, ValueError):
             return  # Damaged, and the next may not be.
 
-    def _add_value(self, step, tag, read_tensor, place):
+    def _restart(self, step):
+        """Forgets what a run that goes on at an earlier step has made void."""
+        for films in (*self._places.values(), *self._scalars.values()):
+            for film in films.values():
+                for void in [known for known in film if known >= step]:
+                    del film[void]
+
+    def _add_value(self, step, tag, read_tensor, place, is_picture):
         prefix, _, name = tag.partition("/")
         if prefix in _SCALARS:
             self._scalars[_SCALARS[prefix]].setdefault(name, {})[step] = _number(read_tensor())
         elif tag == summaries.OBJECTIVES_TAG:
             self._layers.update(_parse_objectives(read_tensor()))
-        elif prefix in _PICTURES and tag not in _OTHER_PICTURES:
+        elif prefix in _PICTURES and tag not in _OTHER_PICTURES and is_picture:
             self._places[_PICTURES[prefix]].setdefault(name, {})[step] = place
 
     def find(self, kind: str, name: str, step: int) -> Place | None:
@@ -199,7 +210,9 @@ class RunLog:
         return {
             "version": self._version,
             "steps": steps,
-            "targets": [self._describe_target(name, steps) for name in pictures],
+            "targets": [
+                self._describe_target(name, steps) for name, film in pictures.items() if film
+            ],
         }
 
     def _describe_target(self, name, steps):

@@ -127,7 +127,7 @@ class FeaturesPlugin(base_plugin.TBPlugin):
         if not 0 < len(names) <= _MOST_NAMES:
             raise errors.InvalidArgumentError(f"Expected 1 to {_MOST_NAMES} names.")
         places = [run.find(logs.PICTURES, name, step) for name in names]
-        contents = [b"" if place is None else _read(place) for place in places]
+        contents = [_read_if_there(place) for place in places]
         body = b"".join(struct.pack("<I", len(content)) + content for content in contents)
         return http_util.Respond(request, body, "application/octet-stream")
 
@@ -191,6 +191,13 @@ def _read(place):
         return place.read()
     except ValueError as error:
         raise errors.NotFoundError(str(error)) from error
+
+
+def _read_if_there(place):
+    try:
+        return b"" if place is None else place.read()
+    except ValueError:
+        return b""
 
 
 def _encode_film(film):

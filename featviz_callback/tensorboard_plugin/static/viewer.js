@@ -28,14 +28,11 @@ class Part {
       h('summary', {}, 'All numbers'),
       h('table', {}, h('thead', {}, h('tr', {}, ...['Epoch', 'Score', 'Drift', 'Status'].map((text) => h('th', { scope: 'col' }, text)))),
         this.rows));
-    this.node = h('section', { class: 'part' }, this.title,
-      h('div', { class: 'top' },
-        h('span', { class: 'picture large' }, this.canvas, this.badge),
-        h('div', { class: 'facts' }, this.numbers,
-          h('p', { class: 'downloads' }, h('span', {}, 'Download'), this.png, this.gif))),
-      this.strip,
-      h('div', { class: 'plot-frame' }, chartKey(), this.high, this.chart.node, this.low),
-      this.real, this.table);
+    const downloads = h('p', { class: 'downloads' }, h('span', {}, 'Download'), this.png, this.gif);
+    const plot = h('div', { class: 'plot-frame' }, chartKey(), this.high, this.chart.node, this.low);
+    this.node = h('section', { class: 'part' }, this.title, h('div', { class: 'sheet' },
+      h('span', { class: 'picture large' }, this.canvas, this.badge),
+      this.numbers, downloads, this.strip, this.real, plot, this.table));
     this.node.style.setProperty('--run', `var(--run-${colour})`);
   }
 
@@ -110,7 +107,7 @@ class Part {
 
   #showNumbers(frame, label) {
     const facts = [['Epoch', frame && frame.step >= 0 ? String(frame.step) : label], ['Score', formatNumber(frame?.score)], ['Drift', formatNumber(frame?.drift)]];
-    if (this.target.ratio) facts.push(['Of the best real image', frame?.ratio == null ? '–' : `${formatNumber(frame.ratio)} ×`]);
+    if (this.target.ratio) facts.push(['Score ÷ best real', formatNumber(frame?.ratio)]);
     if (frame?.status) facts.push(['Status', STATUS_LABELS[frame.status]]);
     const text = JSON.stringify(facts);
     if (this.facts === text) return;
