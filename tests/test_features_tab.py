@@ -381,6 +381,13 @@ def test_the_address_holds_the_whole_view(open_tab):
     assert "open" not in shared.saved_view()
 
 
+def test_the_view_follows_a_changed_address(open_tab):
+    tab = open_tab(ONE_RUN, alone=False)
+    tab.page.evaluate("location.hash += '&p.feature_vis.epoch=0&p.feature_vis.query=conv'")
+    playwright.expect(tab.find(".card")).to_have_count(3)
+    assert tab.epoch() == "epoch 0"
+
+
 def test_another_tab_s_address_is_left_alone(open_tab):
     tab = open_tab(ONE_RUN, alone=False)
     tab.page.get_by_role("tab", name="Scalars").click()

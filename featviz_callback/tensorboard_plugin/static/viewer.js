@@ -6,6 +6,8 @@ import { arrange, h, setAttribute, setText } from './dom.js';
 import { formatNumber, rangeOf, STATUS_LABELS, stepLabel, STATUSES } from './model.js';
 import { Timeline } from './timeline.js';
 
+const COLUMNS = ['Epoch', 'Score', 'Drift', 'Status'];
+
 // A run's part of the view.
 class Part {
   constructor(run, letter, colour, clock) {
@@ -26,7 +28,7 @@ class Part {
     this.rows = h('tbody', {});
     this.table = h('details', { class: 'all-numbers', ontoggle: () => this.#fillTable() },
       h('summary', {}, 'All numbers'),
-      h('table', {}, h('thead', {}, h('tr', {}, ...['Epoch', 'Score', 'Drift', 'Status'].map((text) => h('th', { scope: 'col' }, text)))),
+      h('table', {}, h('thead', {}, h('tr', {}, ...COLUMNS.map((text) => h('th', { scope: 'col' }, text)))),
         this.rows));
     const downloads = h('p', { class: 'downloads' }, h('span', {}, 'Download'), this.png, this.gif);
     const plot = h('div', { class: 'plot-frame' }, chartKey(), this.high, this.chart.node, this.low);
@@ -106,7 +108,11 @@ class Part {
   }
 
   #showNumbers(frame, label) {
-    const facts = [['Epoch', frame && frame.step >= 0 ? String(frame.step) : label], ['Score', formatNumber(frame?.score)], ['Drift', formatNumber(frame?.drift)]];
+    const facts = [
+      ['Epoch', label.replace('epoch ', '')],
+      ['Score', formatNumber(frame?.score)],
+      ['Drift', formatNumber(frame?.drift)],
+    ];
     if (this.target.ratio) facts.push(['Score ÷ best real', formatNumber(frame?.ratio)]);
     if (frame?.status) facts.push(['Status', STATUS_LABELS[frame.status]]);
     const text = JSON.stringify(facts);
@@ -169,7 +175,8 @@ export class Viewer {
     this.layer = h('span', { class: 'layer-name' });
     this.body = h('div', { class: 'parts' });
     this.timeline = new Timeline(clock);
-    const button = (label, text, action) => h('button', { type: 'button', 'aria-label': label, title: label, onclick: action }, text);
+    const button = (label, text, onclick) => (
+      h('button', { type: 'button', 'aria-label': label, title: label, onclick }, text));
     this.node = h('dialog', { class: 'viewer', 'aria-labelledby': 'viewer-title', onclose: close },
       h('div', { class: 'bar' }, this.title, this.layer,
         button('Previous target', '‹', () => go(-1)), button('Next target', '›', () => go(1)),
