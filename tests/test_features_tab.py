@@ -71,18 +71,11 @@ def train(log_dir, epochs, seed):
         [Objective.neuron(model, "logits", range(4)), Objective.channel(model, "conv", range(3))],
         log_dir=log_dir,
         steps=4,
+        probe_data=images,
         on_error="raise",
     )
     model.fit(images, labels, epochs=epochs, batch_size=8, verbose=0, callbacks=[callback])
     return callback.history
-
-
-def describe_targets(log_dir):
-    """Says what the layers are, where the callback of this version does not."""
-    order = {"conv": 0, "logits": 2}
-    rows = [(name, re.split("[#_]", name)[1]) for name in NAMES + CHANNELS]
-    targets = [(name, layer, order[layer]) for name, layer in rows]
-    summaries.write_objectives(EventFile(log_dir), -1, targets)
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +86,6 @@ def logs(tmp_path_factory):
         "long": train(folder / "long", EPOCHS, seed=0),
         "short": train(folder / "short", 2, seed=1),
     }
-    for run in histories:
-        describe_targets(folder / run)
-    examples = np.full((20, 60, 3), 90, "uint8")
-    summaries.write_examples(EventFile(folder / "long"), 1, NAMES[0], examples)
     return folder, histories
 
 
@@ -429,13 +418,16 @@ def test_a_picture_opens_large_with_all_that_is_known(open_tab, logs):
     viewer.locator(".still").nth(0).click()
     tab.page.wait_for_timeout(100)
     assert tab.epoch() == "untrained"
-    assert not viewer.locator("figure.examples").is_visible()
+    examples = viewer.locator("figure.examples img")
+    playwright.expect(examples).to_have_attribute("alt", re.compile("real images, untrained$"))
+    assert examples.evaluate("image => image.naturalWidth") > 12
     tab.page.keyboard.press("ArrowRight")
     tab.page.wait_for_timeout(100)
     assert viewer.locator(".still[aria-current=true]").inner_text() == "0"
     facts = viewer.locator("dl").inner_text().split("\n")
     score = float(facts[facts.index("Score") + 1].replace("−", "-"))
     assert score == pytest.approx(history.scores[1, 0], rel=1e-2)
+    assert "Score ÷ best real" in facts
     viewer.locator("summary", has_text="All numbers").click()
     playwright.expect(viewer.locator("tbody tr")).to_have_count(EPOCHS + 1)
     tab.keep("large")

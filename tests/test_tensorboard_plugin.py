@@ -124,9 +124,8 @@ def test_a_new_run_is_found_while_tensorboard_runs(browser, tmp_path):
 
 def test_the_log_directory_may_be_a_run_s_own_folder(tmp_path):
     write_run(tmp_path, steps=[0])
-    assert list(logs.find_runs(str(tmp_path / "feature_vis"))) == [
-        (".", str(tmp_path / "feature_vis"))
-    ]
+    [(name, folder, [file])] = logs.find_runs(str(tmp_path / "feature_vis"))
+    assert (name, Path(folder) / file) == (".", event_file(tmp_path))
 
 
 def test_links_are_followed_and_rings_are_not(tmp_path):
@@ -134,7 +133,7 @@ def test_links_are_followed_and_rings_are_not(tmp_path):
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs/link").symlink_to(tmp_path / "elsewhere/run")
     (tmp_path / "logs/ring").symlink_to(tmp_path / "logs")
-    assert [name for name, _ in logs.find_runs(str(tmp_path / "logs"))] == ["link"]
+    assert [name for name, *_ in logs.find_runs(str(tmp_path / "logs"))] == ["link"]
 
 
 def test_groups_of_runs_have_their_names(tmp_path):

@@ -99,10 +99,15 @@ class RunLog:
 
     Args:
         folder: Where the event files are, `<log_dir>/feature_vis`.
+
+    Attributes:
+        began: When the run was last begun or resumed, in seconds since 1970; 0 if
+            not known.
     """
 
     def __init__(self, folder: str):
         self.folder = folder
+        self.began = 0.0
         self._lock = threading.Lock()
         self._version = 0
         self._forget()
@@ -113,12 +118,6 @@ class RunLog:
         self._scalars = {kind: {} for kind in _SCALARS.values()}
         self._layers: dict[str, tuple[str, int | None]] = {}
         self._answer: bytes | None = None
-
-    @property
-    def began(self) -> float:
-        """When the run was last begun or resumed, in seconds since 1970; 0 if not known."""
-        stamps = [re.search(r"tfevents\.(\d+)", path) for path in _event_files(self.folder)]
-        return max((float(stamp[1]) / _unit(stamp[1]) for stamp in stamps if stamp), default=0.0)
 
     def update(self) -> None:
         """Reads what has been written since the last time."""
@@ -254,11 +253,12 @@ class Logs:
 
     def _search(self):
         began = time.monotonic()
-        self._runs = {
-            name: self._kept(name, folder)
-            for root, group in self._roots.items()
-            for name, folder in find_runs(root, group)
-        }
+        found = {}
+        for root, group in self._roots.items():
+            for name, folder, files in find_runs(root, group):
+                found[name] = self._kept(name, folder)
+                found[name].began = max(map(_time_in, files))
+        self._runs = found
         self._searched = time.monotonic()
         self._search_seconds = self._searched - began
 
@@ -291,18 +291,19 @@ def parse_roots(logdir: str | None, logdir_spec: str | None) -> dict[str, str]:
     return roots
 
 
-def find_runs(root: str, group: str = "") -> Iterator[tuple[str, str]]:
-    """Yields the name and the folder of every run below a folder.
+def find_runs(root: str, group: str = "") -> Iterator[tuple[str, str, list[str]]]:
+    """Yields the name, the folder and the event files of every run below a folder.
 
     A run is a folder `feature_vis` with event files. Its name is the path from the
     root to the folder that it is in, "." where that is the root itself.
     """
     for folder, files in _walk(root):
-        is_run = os.path.basename(folder.rstrip("/")) == summaries.FOLDER
-        if is_run and any("tfevents" in file for file in files):
+        is_ours = os.path.basename(folder.rstrip("/")) == summaries.FOLDER
+        events = [file for file in files if "tfevents" in file]
+        if is_ours and events:
             below = os.path.dirname(folder[len(root) :].strip("/"))
             name = "/".join(filter(None, (group, below)))
-            yield name or ".", folder
+            yield name or ".", folder, events
 
 
 def _walk(root):
@@ -337,8 +338,11 @@ def _is_cut(path, end):
         return True
 
 
-def _unit(digits):
-    return 1e9 if len(digits) > 12 else 1.0
+def _time_in(file):
+    """The time in an event file's name, which is in seconds, or in nanoseconds."""
+    match = re.search(r"tfevents\.(\d+)", file)
+    digits = match[1] if match else "0"
+    return int(digits) / (1e9 if len(digits) > 12 else 1)
 
 
 def _parse_objectives(tensor):
