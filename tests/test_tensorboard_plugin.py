@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import threading
 import tomllib
 import tracemalloc
 from importlib import import_module
@@ -22,7 +23,7 @@ from werkzeug.test import Client
 
 from featviz_callback import pictures, summaries
 from featviz_callback.summaries import EventFile
-from featviz_callback.tensorboard_plugin import logs, plugin, records
+from featviz_callback.tensorboard_plugin import logs, plugin, records, runs
 
 NAMES = ["Channel#backbone/conv_1", "Neuron#logits_0", "<img src=x onerror=alert(1)>"]
 PREFIX = "/data/plugin/feature_vis"
@@ -65,12 +66,15 @@ class Browser:
 
     def __init__(self, logdir):
         self.plugin = plugin.FeaturesPlugin(TBContext(logdir=str(logdir)))
+        for thread in threading.enumerate():
+            if thread.name == plugin.FeaturesPlugin.plugin_name:
+                thread.join()
         # Folders are looked for at every question, as if time had passed.
-        self.plugin._logs._search_seconds = 0
+        self.plugin._runs._search_seconds = 0
         self.client = Client(TensorBoardWSGI([self.plugin]))
 
     def get(self, route, **arguments):
-        self.plugin._logs._searched = float("-inf")
+        self.plugin._runs._searched = float("-inf")
         return self.client.get(f"{PREFIX}/{route}", query_string=arguments)
 
     def json(self, route, **arguments):
@@ -124,7 +128,7 @@ def test_a_new_run_is_found_while_tensorboard_runs(browser, tmp_path):
 
 def test_the_log_directory_may_be_a_run_s_own_folder(tmp_path):
     write_run(tmp_path, steps=[0])
-    [(name, folder, [file])] = logs.find_runs(str(tmp_path / "feature_vis"))
+    [(name, folder, [file])] = runs.find_runs(str(tmp_path / "feature_vis"))
     assert (name, Path(folder) / file) == (".", event_file(tmp_path))
 
 
@@ -133,18 +137,26 @@ def test_links_are_followed_and_rings_are_not(tmp_path):
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs/link").symlink_to(tmp_path / "elsewhere/run")
     (tmp_path / "logs/ring").symlink_to(tmp_path / "logs")
-    assert [name for name, *_ in logs.find_runs(str(tmp_path / "logs"))] == ["link"]
+    assert [name for name, *_ in runs.find_runs(str(tmp_path / "logs"))] == ["link"]
 
 
 def test_groups_of_runs_have_their_names(tmp_path):
     write_run(tmp_path / "x/run", steps=[0])
     write_run(tmp_path / "y", steps=[0])
-    roots = logs.parse_roots("", f"first:{tmp_path}/x,second:{tmp_path}/y")
-    assert set(logs.Logs(roots).runs()) == {"first/run", "second"}
+    roots = runs.parse_roots("", f"first:{tmp_path}/x,second:{tmp_path}/y")
+    assert set(runs.Runs(roots).found()) == {"first/run", "second"}
+
+
+def test_the_newest_run_is_read_while_tensorboard_starts(tmp_path):
+    write_run(tmp_path / "old", steps=[0])
+    write_run(tmp_path / "new", steps=[0])
+    found = Browser(tmp_path).plugin._runs.found()
+    assert len(found["new"].film(NAMES[0])) == 1
+    assert [name for name, run in found.items() if json.loads(run.frames())["targets"]] == ["new"]
 
 
 def test_no_log_directory_is_no_runs():
-    assert logs.Logs(logs.parse_roots(None, None)).runs() == {}
+    assert runs.Runs(runs.parse_roots(None, None)).found() == {}
 
 
 # Frames
@@ -441,7 +453,7 @@ def test_several_pictures_of_a_step_come_in_one_answer(browser):
 
 def test_one_damaged_picture_of_several_is_left_out(browser, tmp_path):
     browser.json("frames", run="run")
-    place = browser.plugin._logs.runs()["run"].find(logs.PICTURES, NAMES[0], 1)
+    place = browser.plugin._runs.found()["run"].find(logs.PICTURES, NAMES[0], 1)
     data = bytearray(Path(place.path).read_bytes())
     data[place.offset + 12 : place.offset + 12 + place.length] = b"\xff" * place.length
     Path(place.path).write_bytes(data)

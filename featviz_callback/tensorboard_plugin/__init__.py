@@ -5,7 +5,8 @@ files that the callback writes, and nothing of this package but the names of the
 tags and what makes a GIF: neither Keras nor a framework is imported.
 
 * `records`: event files, record by record;
-* `logs`: where the runs are, and what is known of each;
+* `logs`: what is known of a run, and where its pictures are;
+* `runs`: where the runs are;
 * `plugin`: what the browser may ask for, and the answers;
 * `static`: the page, plain ES modules and CSS.
 """

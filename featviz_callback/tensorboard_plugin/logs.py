@@ -1,4 +1,4 @@
-"""What the callback has logged: which runs there are, and every frame of each.
+"""What the callback has logged of a run, frame by frame.
 
 Of a picture only its place in the event file is kept, so that a run of 200 epochs
 of 100 targets takes about ten megabytes of memory, whatever the size of a picture.
@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import threading
 import time
 import zlib
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -39,8 +37,6 @@ _SCALARS = {
     summaries.SCORE_RATIO_TAG.format("").rstrip("/"): "ratio",
 }
 _OTHER_PICTURES = {summaries.IMAGE_TAG.format(name) for name in summaries.RESERVED_NAMES}
-# Seconds to wait for another search of the log directory.
-_PATIENCE = 1.0
 # What a name says of the layer, where the log does not.
 _LAYER_IN_NAME = re.compile(r"Layer#(.+)|(?:Neuron|Channel|Direction)#(.+)_[^_]+")
 
@@ -109,7 +105,8 @@ class RunLog:
         self.folder = folder
         self.began = 0.0
         self._lock = threading.Lock()
-        self._version = 0
+        # Never that of another log that was read before under this name.
+        self._version = time.time_ns() // 1000
         self._forget()
 
     def _forget(self):
@@ -226,102 +223,6 @@ class RunLog:
         return target
 
 
-class Logs:
-    """The runs under TensorBoard's log directory, by name.
-
-    Args:
-        roots: For each folder to search the name of its runs' group, or "".
-    """
-
-    def __init__(self, roots: dict[str, str]):
-        self._roots = roots
-        self._lock = threading.Lock()
-        self._runs: dict[str, RunLog] = {}
-        self._searched = float("-inf")
-        self._search_seconds = 0.0
-
-    def runs(self) -> dict[str, RunLog]:
-        """Every run there is, or those last found where a search takes long."""
-        if self._lock.acquire(timeout=_PATIENCE):
-            try:
-                # A huge folder, or one far away, is not searched all the time.
-                if time.monotonic() - self._searched > max(1.0, 20 * self._search_seconds):
-                    self._search()
-            finally:
-                self._lock.release()
-        return self._runs
-
-    def _search(self):
-        began = time.monotonic()
-        found = {}
-        for root, group in self._roots.items():
-            for name, folder, files in find_runs(root, group):
-                found[name] = self._kept(name, folder)
-                found[name].began = max(map(_time_in, files))
-        self._runs = found
-        self._searched = time.monotonic()
-        self._search_seconds = self._searched - began
-
-    def read_newest(self) -> None:
-        """Reads the run that was begun last."""
-        newest = max(self.runs().values(), key=lambda run: run.began, default=None)
-        if newest is not None:
-            newest.update()
-
-    def _kept(self, name, folder):
-        known = self._runs.get(name)
-        return known if known is not None and known.folder == folder else RunLog(folder)
-
-
-def parse_roots(logdir: str | None, logdir_spec: str | None) -> dict[str, str]:
-    """Folders to search, and the group of each, from TensorBoard's two flags.
-
-    Example:
-    >>> parse_roots("/logs", "")
-    {'/logs': ''}
-    >>> parse_roots("", "a:/logs/1,/logs/2,s3://logs/3")
-    {'/logs/1': 'a', '/logs/2': '/logs/2', 's3://logs/3': 's3://logs/3'}
-    """
-    if logdir:
-        return {os.path.expanduser(logdir): ""}
-    roots = {}
-    for part in filter(None, (logdir_spec or "").split(",")):
-        group, path = re.fullmatch(r"(?:([^/:]+):(?!//))?(.*)", part, re.DOTALL).groups()
-        roots[os.path.expanduser(path)] = group or path
-    return roots
-
-
-def find_runs(root: str, group: str = "") -> Iterator[tuple[str, str, list[str]]]:
-    """Yields the name, the folder and the event files of every run below a folder.
-
-    A run is a folder `feature_vis` with event files. Its name is the path from the
-    root to the folder that it is in, "." where that is the root itself.
-    """
-    for folder, files in _walk(root):
-        is_ours = os.path.basename(folder.rstrip("/")) == summaries.FOLDER
-        events = [file for file in files if "tfevents" in file]
-        if is_ours and events:
-            below = os.path.dirname(folder[len(root) :].strip("/"))
-            name = "/".join(filter(None, (group, below)))
-            yield name or ".", folder, events
-
-
-def _walk(root):
-    if "://" in root:
-        yield from ((folder, files) for folder, _, files in gfile.walk(root))
-        return
-    seen = set()
-    for folder, below, files in os.walk(root, followlinks=True):
-        # Links may make a ring.
-        real = os.path.realpath(folder)
-        if real in seen:
-            below.clear()
-            continue
-        seen.add(real)
-        below.sort()
-        yield folder, files
-
-
 def _event_files(folder):
     try:
         names = gfile.listdir(folder)
@@ -336,13 +237,6 @@ def _is_cut(path, end):
         return records.size(path) < end
     except (errors.OpError, OSError):
         return True
-
-
-def _time_in(file):
-    """The time in an event file's name, which is in seconds, or in nanoseconds."""
-    match = re.search(r"tfevents\.(\d+)", file)
-    digits = match[1] if match else "0"
-    return int(digits) / (1e9 if len(digits) > 12 else 1)
 
 
 def _parse_objectives(tensor):

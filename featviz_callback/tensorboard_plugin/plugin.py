@@ -42,7 +42,7 @@ from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
 from featviz_callback import pictures, summaries
-from featviz_callback.tensorboard_plugin import logs
+from featviz_callback.tensorboard_plugin import logs, runs
 
 _YEAR = 365 * 24 * 3600
 _MOST_NAMES = 64
@@ -62,7 +62,7 @@ class FeaturesPlugin(base_plugin.TBPlugin):
     def __init__(self, context: base_plugin.TBContext):
         super().__init__(context)
         spec = getattr(context.flags, "logdir_spec", "")
-        self._logs = logs.Logs(logs.parse_roots(context.logdir, spec))
+        self._runs = runs.Runs(runs.parse_roots(context.logdir, spec))
         self._one_animation_at_a_time = threading.Lock()
         self._static = {
             file.name: file.read_bytes()
@@ -70,11 +70,12 @@ class FeaturesPlugin(base_plugin.TBPlugin):
             if file.is_file()
         }
         # A long log is read while TensorBoard starts, not when its tab is opened.
-        threading.Thread(target=self._logs.read_newest, daemon=True).start()
+        read = threading.Thread(target=self._runs.read_newest, name=self.plugin_name, daemon=True)
+        read.start()
 
     def is_active(self) -> bool:
         """Whether there is anything to show."""
-        return bool(self._logs.runs())
+        return bool(self._runs.found())
 
     def frontend_metadata(self) -> base_plugin.FrontendMetadata:
         """How the tab is called, and where its page begins."""
@@ -97,8 +98,9 @@ class FeaturesPlugin(base_plugin.TBPlugin):
         return routes
 
     def _index(self, request):
-        runs = [{"name": name, "began": run.began} for name, run in self._logs.runs().items()]
-        return _json(request, json.dumps({"runs": sorted(runs, key=lambda run: run["name"])}))
+        found = sorted(self._runs.found().items())
+        listed = [{"name": name, "began": run.began} for name, run in found]
+        return _json(request, json.dumps({"runs": listed}))
 
     def _frames(self, request):
         run = self._run(request)
@@ -139,7 +141,7 @@ class FeaturesPlugin(base_plugin.TBPlugin):
             return http_util.Respond(request, _encode_film(film), "image/gif")
 
     def _run(self, request):
-        run = self._logs.runs().get(_text(request, "run"))
+        run = self._runs.found().get(_text(request, "run"))
         if run is None:
             raise errors.NotFoundError("No such run.")
         return run
