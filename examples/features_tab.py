@@ -1,4 +1,4 @@
-"""Something to look at in TensorBoard's tab "Features": two runs, in about a minute.
+"""Something to look at in TensorBoard's tab "Features": two runs, in a few minutes.
 
 The same small network learns Fashion-MNIST twice, once at a sensible learning
 rate and once at one that kills some of its units. Then run what is printed.
