@@ -97,8 +97,8 @@ def main():
     print(f"\nFilm strip: {arguments.output}")
     print(f"TensorBoard logs: {arguments.log_dir}")
     print(f"A look took {np.median(looks):.2f} s; the first, which compiles, {looks[0]:.2f} s.")
-    print("To see every epoch:")
-    print(f"  tensorboard --logdir {arguments.log_dir} --samples_per_plugin images=1000")
+    print("To see every epoch, in the tab Features:")
+    print(f"  tensorboard --logdir {arguments.log_dir}")
 
 
 if __name__ == "__main__":

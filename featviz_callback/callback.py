@@ -33,8 +33,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
     that moment, and writes them to TensorBoard. Start and views are the same each time: what
     differs between two frames is the model. Training is not changed by it.
 
-    Show every epoch with
-    `tensorboard --logdir logs --samples_per_plugin images=1000`.
+    Show every epoch with `tensorboard --logdir logs`, in the tab Features.
 
     To look every 500 batches of one long epoch, cut it: `fit(..., epochs=20,
     steps_per_epoch=500)` goes on through the same data, in the same order, with the
@@ -258,7 +257,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
             self._last_epoch = self._last_look = epoch - 1
             if epoch > 0:
                 self._guarded(self._resume, epoch)
-            if self._observer is not None and epoch - 1 not in self.history.epochs:
+            is_new = backend.load().agreed(epoch - 1 not in self.history.epochs)
+            if self._observer is not None and is_new:
                 self._guarded(self._look, epoch - 1)
         self._epoch_began = time.perf_counter()
 

@@ -1,0 +1,47 @@
+"""Every example of the README runs as it is printed."""
+
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = [
+    pytest.param(block, id=f"block {i}")
+    for i, block in enumerate(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+    # The weights of `keras.applications` are downloaded.
+    if "keras.applications" not in block
+]
+
+
+@pytest.fixture(scope="module")
+def names():
+    """What the README takes for granted: a model with the layers it names, and data."""
+    keras.utils.set_random_seed(0)
+    block = keras.Sequential([keras.Input((6, 6, 16)), layers.Conv2D(4, 1, name="conv")])
+    block.name = "block3"
+    backbone = keras.Sequential(
+        [keras.Input((6, 6, 32)), layers.Conv2D(16, 1, name="conv3"), block], name="backbone"
+    )
+    inputs = keras.Input((10, 10, 3))
+    outputs = layers.Conv2D(4, 3, name="conv1")(inputs)
+    outputs = backbone(layers.Conv2D(32, 3, name="conv2")(outputs))
+    tokens = layers.Dense(8, name="encoder")(layers.Reshape((36, 4))(outputs))
+    outputs = layers.Dense(10, name="logits")(layers.Flatten()(tokens))
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = np.random.default_rng(0).random((8, 10, 10, 3)), np.arange(8)
+    data = {"model": model, "x": x, "y": y, "x_train": x, "y_train": y}
+    imports = "import keras\nfrom featviz_callback import *\n"
+    exec(imports, data)
+    return data
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_an_example_runs(block, names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    quick = re.sub(r"epochs=\d+", "epochs=1", re.sub(r"steps=\d+", "steps=2", block))
+    exec(quick, dict(names))
