@@ -84,10 +84,10 @@ class FeatureVisCallback(keras.callbacks.Callback):
             measure the floor of drift, are always taken, so a short training may
             end above it.
         batch_size: See `optimize`. Where memory runs out it is halved, once a look.
-        held_inputs: See `optimize`.
         on_error: `"warn"`: whatever fails after training has begun is said once,
             and training goes on. `"raise"`: it ends training.
         verbose: 1 prints a line at each look.
+        held_inputs: See `optimize`.
 
     Attributes:
         history: Everything seen, a `featviz_callback.history.History`.
@@ -128,9 +128,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
         probe_data: object | None = None,
         max_overhead: float | None = None,
         batch_size: int | None = None,
-        held_inputs: Mapping | None = None,
         on_error: str = "warn",
         verbose: int = 0,
+        held_inputs: Mapping | None = None,
     ):
         super().__init__()
         if not isinstance(freq, Integral) or isinstance(freq, bool) or freq < 1:

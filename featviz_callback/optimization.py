@@ -100,8 +100,8 @@ def optimize(
     warmup_steps: int = 0,
     batch_size: int | None = None,
     seed: int = 0,
-    held_inputs: Mapping | None = None,
     verbose: int = 0,
+    held_inputs: Mapping | None = None,
 ) -> Result:
     """Finds the images that maximise an objective, by gradient ascent.
 
@@ -140,10 +140,10 @@ def optimize(
         batch_size: Images in one call of the model; bounds the memory. Defaults to
             all of them, or equal parts of at most 64.
         seed: Seed of all that is random, an int.
+        verbose: 1 shows a progress bar.
         held_inputs: For a model with several inputs, the values of all but the one
             that is optimised: a mapping from their names (or places in a list) to
             one example each, without the axis of the batch, or a number.
-        verbose: 1 shows a progress bar.
 
     Returns:
         A `Result`: float32 images `(targets, height, width, channels)`, or signals

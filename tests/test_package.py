@@ -1,6 +1,8 @@
 """What the package exports, and which frameworks it needs."""
 
+import functools
 import importlib.util
+import inspect
 import os
 import re
 import subprocess
@@ -12,7 +14,9 @@ import pytest
 
 import featviz_callback
 from featviz_callback.backend import load
+from featviz_callback.history import History
 from featviz_callback.parameterizations import Fourier, Pixel
+from featviz_callback.result import Result
 
 FRAMEWORKS = {"tensorflow", "jax", "torch"}
 
@@ -87,6 +91,52 @@ def test_the_public_names_are_these():
         "transformations",
     ]
     assert all(hasattr(featviz_callback, name) for name in featviz_callback.__all__)
+
+
+# fmt: off
+# ruff: noqa: E501
+SIGNATURES = {
+    'optimize': "(objective, steps=64, optimizer=None, parameterization='fourier', transformations='standard', regularizers=(), values_range=(0.0, 1.0), image_shape=None, save_every=None, warmup_steps=0, batch_size=None, seed=0, verbose=0, held_inputs=None)",
+    'FeatureVisCallback': "(objectives=None, log_dir='logs', freq=1, steps=32, values_range=None, image_shape=None, parameterization='fourier', transformations='standard', regularizers=(), optimizer=None, seed=0, warm_start=False, probe_data=None, max_overhead=None, batch_size=None, on_error='warn', verbose=0, held_inputs=None)",
+    'Objective.neuron': '(model, layer, neurons_ids, multiplier=1.0, names=None, *, pre_activation=None)',
+    'Objective.channel': '(model, layer, channel_ids, multiplier=1.0, names=None, *, pre_activation=None)',
+    'Objective.layer': "(model, layer, reducer='magnitude', multiplier=1.0, name=None, *, pre_activation=None)",
+    'Objective.direction': '(model, layer, vectors, multiplier=1.0, cossim_pow=2.0, names=None, *, pre_activation=None)',
+    'Objective.custom': '(model, layers, function, multiplier=1.0, names=None)',
+    'parameterizations.Pixel': '(contrast=2.0, start=0.01, mean=0.5)',
+    'parameterizations.Fourier': "(decay=1.0, detail=0.8, window=0.42, contrast=1.5, start=0.05, mean=0.5, colors='natural', spectrum=None)",
+    'parameterizations.FixedMagnitude': '(fourier=<factory>)',
+    'transformations.Jitter': '(share=0.07)',
+    'transformations.Scale': '(low=0.9, high=1.1)',
+    'transformations.Crop': '(smallest=0.25, largest=1.0)',
+    'transformations.Flip': '()',
+    'transformations.Rotate': '(degrees=5.0)',
+    'transformations.Blur': '(sigma=1.0)',
+    'transformations.Noise': '(deviation=0.05)',
+    'regularizers.L1': '(weight=1.0)',
+    'regularizers.L2': '(weight=1.0)',
+    'regularizers.LInfinity': '(weight=1.0)',
+    'regularizers.TotalVariation': '(weight=1.0)',
+    'Result.save': '(path)',
+    'Result.sheet': '()',
+    'History.save': '(path)',
+    'History.load': '(path)',
+    'History.strip': '(path=None, columns=16, rows=64)',
+    'History.gif': '(path=None, seconds=0.25)',
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_a_public_signature_is_changed_on_purpose_only(name):
+    namespace = {"Result": Result, "History": History} | {
+        exported: getattr(featviz_callback, exported) for exported in featviz_callback.__all__
+    }
+    first, *path = name.split(".")
+    function = functools.reduce(getattr, path, namespace[first])
+    parameters = inspect.signature(function).parameters.values()
+    plain = [one.replace(annotation=one.empty) for one in parameters if one.name != "self"]
+    assert str(inspect.Signature(plain)) == SIGNATURES[name]
 
 
 def test_every_public_name_explains_itself():
