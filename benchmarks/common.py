@@ -42,7 +42,11 @@ def small_model():
     )
 
 
-def in_turn(functions, rounds, warm_up=3):
+# Rounds before those that are timed.
+WARM_UP = 3
+
+
+def in_turn(functions, rounds, warm_up=WARM_UP):
     """Median seconds of each function, run one after the other, round by round.
 
     The pairs are kept too: on a noisy machine the median of their ratios is

@@ -86,9 +86,9 @@ def main():
     ids = np.arange(8)
     times = in_turn(
         {
-            "cut": ascent_step(cut, "mean", ids),
-            "whole": ascent_step(model, arguments.early, ids, kind=Objective.channel),
-            "logits": ascent_step(model, arguments.layer, ids),
+            "cut": ascent_step(cut, "mean", ids, 100),
+            "whole": ascent_step(model, arguments.early, ids, 100, kind=Objective.channel),
+            "logits": ascent_step(model, arguments.layer, ids, 100),
         },
         20,
     )

@@ -11,7 +11,7 @@ import argparse
 
 import keras
 import numpy as np
-from common import DEFAULTS, in_turn, small_model, write_table
+from common import DEFAULTS, WARM_UP, in_turn, small_model, write_table
 from keras import ops
 
 from featviz_callback import Objective, backend, optimization
@@ -40,9 +40,9 @@ def bare_step(model, ids):
     return run
 
 
-def ascent_step(model, layer, ids, kind=Objective.neuron, **settings):
-    """One step of the ascent, with all that is done on the host for it."""
-    settings = DEFAULTS | {"steps": 10_000} | settings
+def ascent_step(model, layer, ids, steps, kind=Objective.neuron, **settings):
+    """One step of an ascent of so many, with all that is done on the host for it."""
+    settings = DEFAULTS | {"steps": steps} | settings
     chunk = optimization.Chunk(
         optimization.prepare(kind(model, layer, ids), **settings), np.arange(len(ids))
     )
@@ -60,14 +60,14 @@ def main():
     if arguments.model:
         model = keras.saving.load_model(arguments.model, compile=False)
         cases.append((f"{model.name}, {model.input_shape[1]} pixels", model, arguments.layer, 8))
-    rows = []
+    rows, steps = [], arguments.rounds + WARM_UP
     for name, model, layer, batch in cases:
         ids = np.arange(batch) % model.output_shape[-1]
         functions = {
             "the bare model": bare_step(model, ids),
-            "default recipe": ascent_step(model, layer, ids),
-            "pixel": ascent_step(model, layer, ids, parameterization="pixel"),
-            "Adam": ascent_step(model, layer, ids, optimizer="adam"),
+            "default recipe": ascent_step(model, layer, ids, steps),
+            "pixel": ascent_step(model, layer, ids, steps, parameterization="pixel"),
+            "Adam": ascent_step(model, layer, ids, steps, optimizer="adam"),
         }
         seconds = in_turn(functions, arguments.rounds)
         for label, times in seconds.items():

@@ -21,6 +21,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from numbers import Integral, Real
 from types import FunctionType, MethodType
 
@@ -382,12 +383,12 @@ class Chunk:
         settings = recipe(self.ascent.schedule.steps, number)
         rate, factors = settings["rate"], np.ones(())
         if plan.optimizer is None and hasattr(plan.parameterization, "precondition"):
-            factors = plan.parameterization.precondition(
-                settings["decay"], settings["lowest"], plan.image_shape
+            factors = _squared_factors(
+                plan.parameterization, settings["decay"], settings["lowest"], plan.image_shape
             )
         # The bias that momentum has at its start is taken out.
         pace = rate * (1 - _MOMENTUM) / (1 - _MOMENTUM ** (number + 1))
-        return factors**2, np.array([self.scale, pace, 1 - _SHRINKAGE * rate])
+        return factors, np.array([self.scale, pace, 1 - _SHRINKAGE * rate])
 
     def _data(self, rows, columns, values, move):
         factors, numbers = move
@@ -422,6 +423,11 @@ class Chunk:
         if not hasattr(parameterization, "finish"):
             return self.params
         return parameterization.finish(self.params, shape)
+
+
+@lru_cache(maxsize=2)
+def _squared_factors(parameterization, decay, lowest, shape):
+    return parameterization.precondition(decay, lowest, shape) ** 2
 
 
 def _ascend(ascent, targets, start, progress_bar):

@@ -194,9 +194,9 @@ class Fourier:
         coefficients = params * ops.convert_to_tensor(scale.astype("float32"))
         colors = self._color_matrix(shape)
         if colors is not None:
-            coefficients = _correlate_colors(coefficients, colors)
+            colors = ops.convert_to_tensor(colors.astype("float32"))
         rows_basis, columns_basis = self._bases(rows, columns, shape)
-        return sampling.render(rows_basis, coefficients, columns_basis)
+        return sampling.render(rows_basis, coefficients, columns_basis, colors)
 
     def image(self, params, rows, columns, shape: tuple):
         """Renders float32 `(images, len(rows), len(columns), channels)`."""
@@ -431,13 +431,6 @@ def _is_signal(shape):
 def _is_rgb(shape):
     # Three channels of a signal are no colours.
     return shape[2] == 3 and not _is_signal(shape)
-
-
-def _correlate_colors(coefficients, colors):
-    images, channels, *functions = coefficients.shape
-    flat = ops.reshape(coefficients, (images, channels, -1))
-    flat = ops.matmul(ops.convert_to_tensor(colors.astype("float32")), flat)
-    return ops.reshape(flat, (images, channels, *functions))
 
 
 def _squash(field, mean):
