@@ -353,7 +353,8 @@ class Chunk:
             grids = self._draw_grids(len(numbers))
             moves = zip(*(self._move(self.ascent.plan, number) for number in numbers), strict=True)
             # One transfer to the device for many steps: small networks feel each.
-            prepared = (ops.unstack(_tensor(arrays)) for arrays in (*grids, *map(np.stack, moves)))
+            arrays = (*grids, *map(np.stack, moves))
+            prepared = (backend.load().to_tensors(a.astype("float32")) for a in arrays)
             for number, rows, columns, *move in zip(numbers, *prepared, strict=True):
                 program = self.relaxed if number < schedule.warmup_steps else self.program
                 yield program, self._data(rows, columns, self._draw_values(), move)

@@ -15,6 +15,9 @@ update of a Keras optimizer that was built for the one variable;
 
 `without_gradients()` is a context in which calls remember nothing for gradients;
 
+`to_tensors(array)` gives one tensor for each row of an array, in whichever way costs
+the framework least;
+
 `current_trace()` tells the functions that are being traced from each other: a tensor
 that was made in one cannot be used in another;
 

@@ -20,6 +20,7 @@ __all__ = [
     "apply_optimizer",
     "compile_step",
     "current_trace",
+    "to_tensors",
     "without_gradients",
     "writes",
 ]
@@ -49,6 +50,12 @@ def apply_optimizer(optimizer, variable, params, gradient, state):
     """See `featviz_callback.backend`."""
     (params,), state = optimizer.stateless_apply(state, [gradient], [params])
     return params, state
+
+
+def to_tensors(array):
+    """See `featviz_callback.backend`."""
+    # A slice of what is on the device already is compiled, each place anew.
+    return [keras.ops.convert_to_tensor(row) for row in array]
 
 
 def current_trace():

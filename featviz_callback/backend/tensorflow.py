@@ -15,6 +15,7 @@ __all__ = [
     "apply_optimizer",
     "compile_step",
     "current_trace",
+    "to_tensors",
     "without_gradients",
     "writes",
 ]
@@ -51,6 +52,12 @@ def _can_use_xla(model):
     layers = model._flatten_layers()
     on_accelerator = bool(tf.config.list_logical_devices("GPU"))
     return on_accelerator and all(getattr(layer, "supports_jit", True) for layer in layers)
+
+
+def to_tensors(array):
+    """See `featviz_callback.backend`."""
+    # One transfer, and one operation.
+    return tf.unstack(tf.convert_to_tensor(array))
 
 
 def current_trace():

@@ -15,6 +15,7 @@ __all__ = [
     "apply_optimizer",
     "compile_step",
     "current_trace",
+    "to_tensors",
     "without_gradients",
     "writes",
 ]
@@ -35,6 +36,11 @@ def compile_step(score, update, model):
             return *update(params.detach(), gradient, state, data), scores.detach()
 
     return step
+
+
+def to_tensors(array):
+    """See `featviz_callback.backend`."""
+    return keras.ops.convert_to_tensor(array).unbind()
 
 
 def current_trace():
