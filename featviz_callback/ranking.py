@@ -19,8 +19,8 @@ from featviz_callback.inputs import ImageInput
 from featviz_callback.objectives import Objective
 from featviz_callback.untouched import untouched
 
-# Images in one call of the model.
-_BATCH = 32
+# In one call of the model: 32 photographs, or a thousand small images.
+_PIXELS_AT_ONCE = 32 * 224 * 224
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ def score_all(
     """Scores every image for every target: float32 `(targets, images)`; see `rank`."""
     if image_input is None:
         image_input, held = inputs.resolve(objective.model)
-    batch = image_input.batch or min(_BATCH, len(images))
+    most = max(1, _PIXELS_AT_ONCE // (images.shape[1] * images.shape[2]))
+    batch = image_input.batch or min(most, len(images))
     chunks = (np.arange(first, first + batch) for first in range(0, len(images), batch))
     with untouched(objective.model):
         # The last chunk is as long as the others: a model may take no other number.
