@@ -9,6 +9,7 @@ import numpy as np
 
 from featviz_callback import pictures
 from featviz_callback.result import Look, Result
+from featviz_callback.spread import spread
 
 UNTRAINED = -1
 
@@ -290,13 +291,12 @@ _REST = ("names", "values_range", "compile_seconds", "skipped")
 
 
 def _spread(count, most, argument):
-    """At most so many of a count, evenly spread, the first and the last among them."""
     if most < 2:
         raise ValueError(
             f"Invalid value for argument `{argument}`. Expected 2 or more, for the first and the "
             f"last one. Received: {argument}={most!r}"
         )
-    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int))
+    return spread(count, most)
 
 
 def drift(before: np.ndarray, after: np.ndarray) -> np.ndarray:

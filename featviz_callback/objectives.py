@@ -41,6 +41,7 @@ from featviz_callback.activations import (
     record,
     tap_before_activation,
 )
+from featviz_callback.spread import spread
 
 logger = logging.getLogger("featviz_callback")
 
@@ -588,9 +589,7 @@ def default_objectives(model: keras.Model) -> list[Objective]:
     convolutions = [
         (call.path, call.shape[-1]) for call in calls if type(call.layer).__name__ in _CONVOLUTIONS
     ]
-    if len(convolutions) > 4:
-        spread = np.linspace(0, len(convolutions) - 1, 4).round().astype(int)
-        convolutions = [convolutions[i] for i in spread]
+    convolutions = [convolutions[i] for i in spread(len(convolutions), 4)]
     chosen = [
         Objective.channel(model, path, range(min(4, channels)))
         for path, channels in dict(convolutions).items()

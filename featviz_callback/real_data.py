@@ -12,6 +12,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from featviz_callback.spread import spread
+
 MOST_BYTES = 2**28
 
 
@@ -89,7 +91,7 @@ def _refusal(received):
 def _read(data, most):
     if isinstance(data, tuple) or hasattr(data, "shape"):
         images = _inputs(data)
-        return _array(images[_spread(len(images), _bounded(most, images))])
+        return _array(images[spread(len(images), _bounded(most, images))])
     batches = []
     for images in map(_inputs, _batches(data, most)):
         missing = _bounded(most, images) - sum(map(len, batches))
@@ -110,12 +112,7 @@ def _batches(data, most) -> Iterator:
     if not isinstance(count, int) or not count:
         return iter(data)
     each = max(1, len(_inputs(data[0])))
-    return (data[int(i)] for i in _spread(count, -(-most // each)))
-
-
-def _spread(count, most):
-    """At most so many indices from 0 to `count - 1`, the first and last among them."""
-    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int))
+    return (data[int(i)] for i in spread(count, -(-most // each)))
 
 
 def _inputs(batch):

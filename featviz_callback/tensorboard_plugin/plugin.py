@@ -42,6 +42,7 @@ from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
 from featviz_callback import pictures, summaries
+from featviz_callback.spread import spread
 from featviz_callback.tensorboard_plugin import logs, runs
 
 _YEAR = 365 * 24 * 3600
@@ -205,8 +206,7 @@ def _read_if_there(place):
 def _encode_film(film):
     """A GIF of `(step, place)`, of as many of them as fit into memory."""
     most = max(2, _MOST_GIF_VALUES // _decode(film[-1][1]).size)
-    shown = np.unique(np.linspace(0, len(film) - 1, min(most, len(film))).round().astype(int))
-    frames = [_labelled(*film[i]) for i in shown]
+    frames = [_labelled(*film[i]) for i in spread(len(film), most)]
     # A resumed run may have begun to draw at another size.
     return pictures.encode_gif([frame for frame in frames if frame.shape == frames[-1].shape])
 
