@@ -43,6 +43,20 @@ CLASSES = {
 }
 
 
+# Of the table, and of what `measure` returns.
+COLUMNS = (
+    "steps",
+    "judge's top-1",
+    "each seed",
+    "its probability",
+    "own logit",
+    "slope",
+    "deviation",
+    "at an end",
+    "seconds",
+)
+
+
 def judge_pictures(judge, images):
     """Returns, for each picture, whether the judge names its class, and how surely."""
     size = judge.input_shape[1:3]
@@ -106,42 +120,44 @@ def measure(objective, judge, steps, seeds, **settings):
     ), first
 
 
-def main():
-    """Measures every number of steps."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parser_of(description):
+    """What every benchmark with a judge is told."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--model", required=True)
     parser.add_argument("--judge", required=True)
     parser.add_argument("--layer", default="logits")
+    return parser
+
+
+def load(arguments):
+    """The logits of all classes, and the judge."""
+    model = keras.saving.load_model(arguments.model, compile=False)
+    judge = keras.saving.load_model(arguments.judge, compile=False)
+    names = list(CLASSES.values())
+    return Objective.neuron(model, arguments.layer, list(CLASSES), names=names), judge
+
+
+def save_sheet(picture, name):
+    """Writes a picture to `results/`, with few colours to stay small."""
+    small = pictures.to_pillow(picture).convert("P", palette=1, colors=256)
+    small.save(RESULTS / name, optimize=True)
+
+
+def main():
+    """Measures every number of steps."""
+    parser = parser_of(__doc__)
     parser.add_argument("--steps", type=int, nargs="+", default=[16, 32, 64, 128, 256])
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
-    model = keras.saving.load_model(arguments.model, compile=False)
-    judge = keras.saving.load_model(arguments.judge, compile=False)
-    objective = Objective.neuron(
-        model, arguments.layer, list(CLASSES), names=list(CLASSES.values())
-    )
+    objective, judge = load(arguments)
     rows = []
     for steps in arguments.steps:
         row, result = measure(objective, judge, steps, arguments.seeds)
         rows.append(row)
         print(row, flush=True)
-        sheet = pictures.to_pillow(result.sheet())
-        sheet.convert("P", palette=1, colors=256).save(
-            RESULTS / f"quality_{steps}.png", optimize=True
-        )
-    columns = (
-        "steps",
-        "judge's top-1",
-        "each seed",
-        "its probability",
-        "own logit",
-        "slope",
-        "deviation",
-        "at an end",
-        "seconds",
-    )
-    title = f"Pictures of {model.name}'s classes, judged by {judge.name}"
-    write_table("quality", title, columns, rows)
+        save_sheet(result.sheet(), f"quality_{steps}.png")
+    title = f"Pictures of {objective.model.name}'s classes, judged by {judge.name}"
+    write_table("quality", title, COLUMNS, rows)
 
 
 if __name__ == "__main__":

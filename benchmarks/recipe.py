@@ -5,13 +5,11 @@
 As in `quality.py`, one ImageNet classifier is looked into and another one judges.
 """
 
-import argparse
-
 import keras
-from common import RESULTS, write_table
-from quality import CLASSES, measure
+from common import write_table
+from quality import CLASSES, COLUMNS, load, measure, parser_of, save_sheet
 
-from featviz_callback import Objective, optimization, pictures
+from featviz_callback import optimization, pictures
 from featviz_callback.parameterizations import FixedMagnitude, Fourier
 from featviz_callback.transformations import Blur, Crop, Flip, Jitter, Noise, Rotate, Scale
 
@@ -64,18 +62,11 @@ def changed_recipe(default, change):
 
 def main():
     """Measures every change, and shows the first seed of each."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--judge", required=True)
-    parser.add_argument("--layer", default="logits")
+    parser = parser_of(__doc__)
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=2)
     arguments = parser.parse_args()
-    model = keras.saving.load_model(arguments.model, compile=False)
-    judge = keras.saving.load_model(arguments.judge, compile=False)
-    objective = Objective.neuron(
-        model, arguments.layer, list(CLASSES), names=list(CLASSES.values())
-    )
+    objective, judge = load(arguments)
     default, rows, shown = optimization.recipe, [], []
     for name in (*SETTINGS, *RECIPES):
         optimization.recipe = changed_recipe(default, RECIPES.get(name, {}))
@@ -87,21 +78,9 @@ def main():
     sheet = pictures.grid(
         shown, row_labels=[row[0] for row in rows], column_labels=list(CLASSES.values())[:8]
     )
-    pictures.to_pillow(sheet).convert("P", palette=1, colors=256).save(
-        RESULTS / "recipe.png", optimize=True
-    )
-    columns = (
-        "changed",
-        "judge's top-1",
-        "each seed",
-        "its probability",
-        "own logit",
-        "slope",
-        "deviation",
-        "at an end",
-    )
-    title = f"The default after {arguments.steps} steps, and one thing changed ({model.name})"
-    write_table("recipe", title, columns, rows)
+    save_sheet(sheet, "recipe.png")
+    title = f"The default after {arguments.steps} steps, and one thing changed"
+    write_table("recipe", f"{title} ({objective.model.name})", ("changed", *COLUMNS[1:-1]), rows)
 
 
 if __name__ == "__main__":
