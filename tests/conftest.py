@@ -3,6 +3,8 @@
 import io
 import logging
 import os
+import subprocess
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -15,6 +17,20 @@ from PIL import Image
 logging.getLogger("featviz_callback").setLevel(logging.ERROR)
 
 IMAGE_SHAPE = (12, 10, 1)
+
+
+def python(code, backend, *arguments):
+    """Runs code in a fresh interpreter with that backend of Keras; returns its lines."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env={**os.environ, "KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.splitlines()
 
 
 def fill(model, seed=0):

@@ -1,9 +1,6 @@
 """What must not depend on the backend, nor on TensorFlow being there."""
 
 import importlib.util
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 
 import keras
@@ -13,7 +10,7 @@ import pytest
 from featviz_callback import Objective, optimize
 from featviz_callback.parameterizations import Fourier
 from featviz_callback.transformations import Jitter, Noise
-from tests.conftest import make_small_model
+from tests.conftest import make_small_model, python
 
 OTHERS = [
     name
@@ -21,20 +18,6 @@ OTHERS = [
     if name != keras.backend.backend() and importlib.util.find_spec(name)
 ]
 pytestmark = pytest.mark.slow
-
-
-def python(code, backend, *arguments):
-    """Runs code in a fresh interpreter with that backend of Keras; returns its lines."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env={**os.environ, "KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout.splitlines()
 
 
 # --- the three backends agree -----------------------------------------------------------

@@ -3,10 +3,7 @@
 import functools
 import importlib.util
 import inspect
-import os
 import re
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -17,6 +14,7 @@ from featviz_callback.backend import load
 from featviz_callback.history import History
 from featviz_callback.parameterizations import Fourier, Pixel
 from featviz_callback.result import Result
+from tests.conftest import python
 
 FRAMEWORKS = {"tensorflow", "jax", "torch"}
 
@@ -66,19 +64,6 @@ try:
 except RuntimeError as error:
     print(error)
 """
-
-
-def python(code, backend, *arguments):
-    """Runs code in a new process with that backend of Keras; returns its lines."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env={**os.environ, "KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
 
 
 def test_the_public_names_are_these():
