@@ -44,3 +44,36 @@ def test_a_share_is_never_above_one():
     costs = Costs(0.1)
     costs.add(seconds=5.0, floor=0.0, compiling=0.0)
     assert costs.share() == 1.0
+
+
+class Clock:
+    """Time that passes only when told."""
+
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+@pytest.mark.parametrize("bound", [0.02, 0.05, 0.2])
+def test_the_bound_holds_at_the_end_of_a_training(monkeypatch, bound):
+    """Epochs of a second, looks of 0.3 s, the first and the last of 0.6 s."""
+    clock = Clock()
+    monkeypatch.setattr("featviz_callback.costs.time", clock)
+    costs, looks = Costs(bound), 0
+
+    def look(seconds, floor):
+        clock.now += seconds + floor
+        costs.add(seconds + floor, floor, compiling=0.0)
+
+    look(0.3, 0.3)
+    for _ in range(200):
+        clock.now += 1.0
+        if costs.affords_look():
+            look(0.3, 0.0)
+            looks += 1
+    look(0.3, 0.3)
+    assert costs.share() <= bound
+    # One look more, and the bound would not have held.
+    assert costs.spent + 0.3 > bound * (clock.now + 0.3)
+    assert looks > 2
