@@ -205,6 +205,10 @@ def record(model: keras.Model, arguments, taps: Sequence[Tap]) -> list:
     """
     seen = _Seen(taps)
     with ExitStack() as stack:
+        for layer in model._flatten_layers():
+            if getattr(layer, "_remat_mode", None):
+                # What is computed twice is a function of its own, and keeps its tensors.
+                stack.enter_context(overridden(layer, {"_remat_mode": None}))
         for tap in seen.calls:
             stack.enter_context(_recording(model, tap, seen))
         with suppress(_EverythingRecorded):
@@ -214,9 +218,9 @@ def record(model: keras.Model, arguments, taps: Sequence[Tap]) -> list:
             raise ValueError(_not_reached(tap, seen.calls[tap]))
         if tap in seen.lost:
             raise ValueError(
-                f"The layer {tap.path!r} is called inside a function that is compiled, mapped or "
-                "looped on its own, and no tensor can be taken out of that. Expected a layer "
-                "around it."
+                f"The layer {tap.path!r} is called inside a function that is compiled, mapped, "
+                "looped or computed twice on its own, or where no gradient is kept: no tensor can "
+                "be taken out of that. Expected a layer around it."
             )
     return [_channels_last(seen.tensors[tap], tap) for tap in taps]
 
@@ -231,13 +235,18 @@ class _Seen:
         self._trace = backend.load().current_trace()
 
     def keep(self, tap, tensor):
-        if self.calls[tap] == tap.call:
-            self.tensors[tap] = tensor
-            if backend.load().current_trace() != self._trace:
-                self.lost.add(tap)
+        is_wanted = self.calls[tap] == tap.call
         self.calls[tap] += 1
+        if not is_wanted:
+            return
+        self.tensors[tap] = tensor
+        if backend.load().current_trace() != self._trace:
+            self.lost.add(tap)
         if len(self.tensors) == len(self.calls):
             raise _EverythingRecorded
+        if ops.is_tensor(tensor):
+            # On torch, what comes later may write into it.
+            self.tensors[tap] = ops.copy(tensor)
 
 
 def _not_reached(tap, calls):
@@ -274,19 +283,14 @@ def _recording(model, tap, seen):
 
         return recorder
 
-    *outer, layer = _lineage(model, tap.path)
+    layer = _lineage(model, tap.path)[-1]
     if tap.point == "output":
         wrap, names = record_output, _CALLS
     elif tap.point == "input":
         wrap, names = record_input, _CALLS
     else:
         wrap, names = record_input, ("activation",)
-    with ExitStack() as stack:
-        for one in (*outer, layer):
-            if getattr(one, "_remat_mode", None):
-                # What is computed twice is a function of its own, and keeps its tensors.
-                stack.enter_context(overridden(one, {"_remat_mode": None}))
-        stack.enter_context(overridden(layer, {name: wrap(getattr(layer, name)) for name in names}))
+    with overridden(layer, {name: wrap(getattr(layer, name)) for name in names}):
         yield
 
 
@@ -318,7 +322,9 @@ class _Recording(keras.Operation):
 
     def call(self, arguments):
         try:
-            return record(self.model, arguments, self.taps)
+            outputs = record(self.model, arguments, self.taps)
+            _require_tensors(self.taps, outputs)
+            return outputs
         except ValueError as error:
             # Keras would wrap it in advice on shape inference.
             self.refusal = error
@@ -345,13 +351,16 @@ def output_shapes(model: keras.Model, arguments, taps: Sequence[Tap]) -> list[tu
             outputs = recording.compute_output_spec(arguments)
     except ValueError as error:
         raise (recording.refusal or error) from None
-    for tap, output in zip(taps, outputs, strict=True):
-        if not isinstance(output, keras.KerasTensor):
-            raise ValueError(
-                f"The layer {tap.path!r} returns {type(output).__name__} of tensors. "
-                "Expected a layer that returns one tensor."
-            )
     return [tuple(output.shape[1:]) for output in outputs]
+
+
+def _require_tensors(taps, outputs):
+    for tap, output in zip(taps, outputs, strict=True):
+        if not ops.is_tensor(output):
+            kind = "nothing" if output is None else f"a {type(output).__name__}"
+            raise ValueError(
+                f"The layer {tap.path!r} returns {kind}. Expected a layer that returns one tensor."
+            )
 
 
 @dataclass(frozen=True)

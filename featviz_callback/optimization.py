@@ -497,17 +497,20 @@ class _Program:
         self._backend = backend.load()
         self._optimizer = self._variable = None
         if plan.optimizer is not None:
-            one = plan.parameterization.init(np.random.default_rng(0), plan.image_shape)
-            self._variable = keras.Variable(np.zeros((plan.batch, *one.shape)), dtype="float32")
-            self._optimizer = plan.optimizer.build_for(self._variable)
+            self._optimizer, self._variable = self._build(plan.optimizer)
         self.step = self._backend.compile_step(self._score, self._update, self.model)
 
     def initial_state(self, params, optimizer):
         if optimizer is None:
             return [ops.zeros_like(params)]
         # A new copy, since its learning rate is data and may be another.
-        fresh = optimizer.build_for(self._variable).variables
-        return [ops.convert_to_tensor(ops.convert_to_numpy(v.value)) for v in fresh]
+        fresh, _ = self._build(optimizer)
+        return [ops.convert_to_tensor(ops.convert_to_numpy(v.value)) for v in fresh.variables]
+
+    def _build(self, optimizer):
+        one = self.plan.parameterization.init(np.random.default_rng(0), self.plan.image_shape)
+        zeros = np.zeros((self.plan.batch, *one.shape))
+        return self._backend.build_optimizer(optimizer.make, zeros)
 
     def images(self, params, rows=None, columns=None):
         height, width, _ = self.plan.image_shape
@@ -683,10 +686,8 @@ class _Optimizer:
     settings: str
     config: dict = field(compare=False)
 
-    def build_for(self, variable):
-        optimizer = self.kind.from_config(copy.deepcopy(self.config))
-        optimizer.build([variable])
-        return optimizer
+    def make(self):
+        return self.kind.from_config(copy.deepcopy(self.config))
 
 
 def _get_optimizer(optimizer):

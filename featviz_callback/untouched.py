@@ -8,6 +8,7 @@ training draws from.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,36 +21,35 @@ from featviz_callback import backend
 def untouched(model: keras.Model) -> Iterator[None]:
     """Puts the attributes of every layer and every random state back at its end.
 
+    Attributes are put back with what they hold in lists, dicts, sets, tuples and
+    deques, however deep; and with what the framework keeps beside them: modes and
+    buffers of torch's modules, variables of TensorFlow's own.
+
     Args:
         model: Any Keras model. Its variables are not looked at.
     """
-    kept = [(vars(layer), _copy(vars(layer))) for layer in model._flatten_layers()]
+    kept = {}
+    for layer in model._flatten_layers():
+        _keep(vars(layer), kept)
     try:
-        with backend.random_states_kept():
+        with backend.random_states_kept(), backend.load().framework_state_kept(model):
             yield
     finally:
-        for attributes, before in kept:
-            _restore(attributes, before)
+        for container, content in kept.values():
+            if _held(container) != _held(content):
+                _refill(container, content)
 
 
-def _copy(attributes):
-    """Each value with what it holds, where it is a container and no proxy of one."""
-    copies = {}
-    for name, value in attributes.items():
-        content = None
-        if issubclass(type(value), (list, dict, set)):
-            content = dict(value) if isinstance(value, dict) else list(value)
-        copies[name] = value, content
-    return copies
-
-
-def _restore(attributes, before):
-    for value, content in before.values():
-        if content is not None and _held(value) != _held(content):
-            _refill(value, content)
-    values = {name: value for name, (value, _) in before.items()}
-    if _held(attributes) != _held(values):
-        _refill(attributes, values)
+def _keep(container, kept):
+    """Notes what a container holds, and what the containers in it do."""
+    # By its type: a proxy says that it is what it stands for.
+    is_container = issubclass(type(container), (list, dict, set, tuple, deque))
+    if not is_container or id(container) in kept:
+        return
+    content = dict(container) if isinstance(container, dict) else list(container)
+    kept[id(container)] = container, content
+    for one in content.values() if isinstance(content, dict) else content:
+        _keep(one, kept)
 
 
 def _held(container):
@@ -63,7 +63,7 @@ def _refill(container, content):
     # Not by the container's own methods: those of Keras' keep track of every change.
     kind = _standard(container)
     kind.clear(container)
-    (kind.extend if issubclass(kind, list) else kind.update)(container, content)
+    (kind.extend if issubclass(kind, (list, deque)) else kind.update)(container, content)
 
 
 def _standard(container):

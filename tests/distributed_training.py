@@ -51,6 +51,8 @@ from featviz_callback import FeatureVisCallback, Objective
 SHAPE = (8, 8, 1)
 EPOCHS, BATCH = 2, 8
 SETTINGS = {"steps": 4, "seed": 1}
+# An optimizer has variables, which a strategy would take for the model's.
+OPTIMIZERS = {"mirrored_in_scope": "adam"}
 
 
 def make_model():
@@ -114,6 +116,13 @@ def mirrored(callbacks):
     with STRATEGY.scope():
         model = make_model()
     return model, fit(model, callbacks)
+
+
+def mirrored_in_scope(callbacks):
+    """The same, all of it inside the strategy's scope."""
+    with STRATEGY.scope():
+        model = make_model()
+        return model, fit(model, callbacks)
 
 
 def fit_multi_worker(callbacks):
@@ -214,15 +223,14 @@ def main():
         except ValueError as error:
             np.savez(os.path.join(FOLDER, f"{kind}-{RANK}.npz"), error=str(error))
             continue
-        callback = FeatureVisCallback(
-            objectives, log_dir=folder, max_overhead=0.999, on_error="raise", **SETTINGS
-        )
+        settings = {"max_overhead": 0.999, "optimizer": OPTIMIZERS.get(kind), **SETTINGS}
+        callback = FeatureVisCallback(objectives, log_dir=folder, on_error="raise", **settings)
         model, losses = train([callback])
         arrays = {f"plain/{name}": array for name, array in plain.items()}
         arrays |= {f"watched/{k}": array for k, array in left_behind(model, losses).items()}
         history = callback.history
         arrays |= {"epochs": history.epochs, "images": history.images, "scores": history.scores}
-        arrays["model"] = model.to_json()
+        arrays |= {"model": model.to_json(), "optimizer": OPTIMIZERS.get(kind, "")}
         np.savez(os.path.join(FOLDER, f"{kind}-{RANK}.npz"), **arrays)
 
 

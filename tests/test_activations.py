@@ -1,10 +1,13 @@
 """Outputs of layers from one real call, which leaves no trace in the model."""
 
+import tempfile
+
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
+from featviz_callback import Objective, optimize
 from featviz_callback.activations import (
     Tap,
     find_call,
@@ -197,8 +200,31 @@ def test_a_layer_of_several_tensors_is_refused():
 
     inputs = keras.Input((4, 4, 1))
     model = keras.Model(inputs, Twice(name="twice")(inputs)[0])
-    with pytest.raises(ValueError, match="one tensor"):
+    with pytest.raises(ValueError, match="returns a tuple. Expected a layer that returns one"):
         output_shapes(model, spec(4, 4, 1), [Tap("twice")])
+
+
+def test_a_layer_that_returns_nothing_is_refused(images):
+    class Nothing(layers.Layer):
+        def call(self, inputs):
+            return None
+
+        def compute_output_spec(self, inputs):
+            return None
+
+    class Around(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.nothing = Nothing(name="nothing")
+
+        def call(self, inputs):
+            self.nothing(inputs)
+            return inputs
+
+    model = Around()
+    model(images)
+    with pytest.raises(ValueError, match="returns nothing. Expected a layer that returns one"):
+        output_shapes(model, spec(*IMAGE_SHAPE), [Tap("nothing")])
 
 
 def test_layers_come_in_the_order_of_the_call():
@@ -282,6 +308,72 @@ def test_what_training_would_compute_twice_is_recorded_all_the_same(mode, images
     assert conv._remat_mode.mode == mode
 
 
+def test_what_training_would_compute_twice_is_computed_once_around_a_layer_too(images):
+    """Torch cannot compute it twice without its weights, nor TensorFlow in a graph."""
+    with keras.RematScope(mode="full"):
+        block = keras.Sequential(
+            [layers.Conv2D(2, 3, activation="tanh"), layers.Dropout(0.5), layers.Conv2D(2, 3)]
+        )
+    model = sequential(block, layers.Conv2D(2, 1, name="last"))
+    result = optimize(Objective.channel(model, "last", 0), steps=2)
+    first, _, second = block.layers
+    maps = second(ops.tanh(ops.conv(tensor(result.images), first.kernel) + first.bias))
+    expected = to_numpy(model.layers[1](maps))[..., 0].mean()
+    np.testing.assert_allclose(result.scores, expected, rtol=1e-4, atol=1e-6)
+    assert result.status == ["ok"]
+
+
+class Inside(layers.Layer):
+    """Calls its layer in a function of Keras' own, in the way it is told."""
+
+    def __init__(self, way):
+        super().__init__(name="outer")
+        self.inner = layers.Dense(2, name="inner")
+        self.way = way
+
+    def build(self, shape):
+        self.inner.build(shape)
+
+    def call(self, inputs):
+        return self.way(self.inner, inputs)
+
+
+# TensorFlow maps inside one graph, and torch keeps what it computes twice.
+WAYS = {}
+if keras.backend.backend() != "tensorflow":
+    WAYS["mapped"] = ops.vectorized_map
+if keras.backend.backend() != "torch":
+    WAYS["computed twice"] = lambda layer, inputs: keras.remat(layer)(inputs)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_layer_from_which_no_gradient_would_come_is_refused(way, images):
+    model = sequential(Inside(WAYS[way]), layers.ReLU())
+    with pytest.raises(ValueError, match="'outer/inner' is called inside a function"):
+        recorded(model, images, Tap("outer/inner"))
+    paths = [call.path for call in layer_calls(model, spec(*IMAGE_SHAPE))]
+    assert "outer" in paths
+    assert "outer/inner" not in paths
+    output = to_numpy(model.layers[0].inner(images))
+    np.testing.assert_allclose(recorded(model, images, Tap("outer"))[0], output, atol=1e-6)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="others write into nothing")
+def test_what_a_later_layer_writes_over_is_recorded_as_it_was(images):
+    class InPlace(layers.Layer):
+        def call(self, inputs):
+            return inputs.relu_()
+
+    model = sequential(
+        layers.Conv2D(2, 3, name="conv"), InPlace(name="relu"), layers.Conv2D(2, 1, name="last")
+    )
+    conv, last = model.layers[0](images), model.layers[2]
+    before, after = recorded(model, images, Tap("conv"), Tap("last"))
+    np.testing.assert_allclose(before, to_numpy(conv), atol=1e-6)
+    np.testing.assert_allclose(after, to_numpy(last(ops.relu(conv))), atol=1e-6)
+    assert (before < 0).any()
+
+
 class Compiled(layers.Layer):
     """Calls its layer in a function that the framework traces on its own."""
 
@@ -355,6 +447,160 @@ def test_a_layer_inside_another_is_recorded(case):
     np.testing.assert_allclose(
         recorded(model, signals, tap)[0], to_numpy(expected(outer, tensor(signals))), atol=1e-6
     )
+
+
+def lora():
+    """A convolution and what was learnt beside it."""
+    conv = layers.Conv2D(4, 3, name="target")
+    model = sequential(conv, layers.ReLU())
+    conv.enable_lora(2)
+    return fill(model)
+
+
+def with_lora(model, images):
+    conv = model.get_layer("target")
+    kernel = conv._kernel + ops.matmul(conv.lora_kernel_a, conv.lora_kernel_b)
+    return ops.conv(images, kernel) + conv.bias
+
+
+def batch_statistics():
+    """A layer told to use the statistics of the batch, whatever the model does."""
+
+    class Forced(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.target = layers.BatchNormalization(name="target")
+
+        def call(self, inputs):
+            return self.target(inputs, training=True)
+
+    model = Forced()
+    model(random_images(2, *IMAGE_SHAPE))
+    return model
+
+
+def of_the_batch(model, images):
+    mean, variance = ops.moments(images, (0, 1, 2))
+    return (images - mean) / ops.sqrt(variance + model.target.epsilon)
+
+
+class OwnArgument(keras.Model):
+    """Calls by a name of its own what Keras calls `training`."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = layers.Conv2D(2, 3)
+        self.target = layers.Dropout(0.5, name="target")
+
+    def call(self, inputs, is_training=False):
+        return self.target(self.conv(inputs), training=is_training)
+
+
+def own_argument():
+    model = OwnArgument()
+    model(random_images(2, *IMAGE_SHAPE))
+    return model
+
+
+def with_operations():
+    """Plain operations and a lambda, between layers."""
+    inputs = keras.Input(IMAGE_SHAPE)
+    maps = ops.tanh(layers.Conv2D(2, 3, name="conv")(inputs)) * 2 + 1
+    return keras.Model(inputs, layers.Lambda(lambda t: 3 * t, name="target")(maps))
+
+
+def of_several_types():
+    """Each layer in numbers of its own kind."""
+    return sequential(
+        layers.Conv2D(4, 3, dtype="mixed_bfloat16"),
+        layers.Conv2D(3, 1, dtype="float32", name="target"),
+        layers.ReLU(dtype="float16"),
+    )
+
+
+def set_on_the_instance():
+    """A layer whose call was replaced by its user."""
+    conv = layers.Conv2D(2, 3, name="target")
+    model = sequential(conv)
+    own = conv.call
+    conv.call = lambda inputs: 5 * own(inputs)
+    return model
+
+
+UNUSUAL = {
+    "LoRA": (lora, with_lora),
+    "statistics of the batch": (batch_statistics, of_the_batch),
+    "a training argument of another name": (own_argument, lambda m, x: m.conv(x)),
+    "operations between layers": (
+        with_operations,
+        lambda m, x: 3 * (ops.tanh(m.get_layer("conv")(x)) * 2 + 1),
+    ),
+    "layers of several types": (
+        of_several_types,
+        lambda m, x: m.layers[1](ops.cast(m.layers[0](x), "float32")),
+    ),
+    "a call set on the instance": (
+        set_on_the_instance,
+        lambda m, x: 5 * (ops.conv(x, m.layers[0].kernel) + m.layers[0].bias),
+    ),
+    "a norm bounded as a whole": (
+        lambda: sequential(layers.SpectralNormalization(layers.Conv2D(2, 3), name="target")),
+        lambda m, x: m.layers[0](x, training=False),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNUSUAL)
+def test_what_an_unusual_layer_computes_is_what_is_optimised(case):
+    build, expected = UNUSUAL[case]
+    model = build()
+    variables = [to_numpy(variable).copy() for variable in model.variables]
+    result = optimize(Objective.channel(model, "target", 0), steps=2)
+    for variable, value in zip(model.variables, variables, strict=True):
+        np.testing.assert_array_equal(to_numpy(variable), value)
+    output = to_numpy(expected(model, tensor(result.images))).astype("float64")
+    # Numbers of 16 bits are rounded elsewhere in a compiled program.
+    np.testing.assert_allclose(result.scores, output[..., 0].mean((1, 2)), rtol=5e-3, atol=1e-4)
+
+
+def in_jax():
+    """A function of JAX's."""
+    import jax
+
+    def dense(params, inputs):
+        return inputs @ params["kernel"]
+
+    def start(rng, inputs):
+        return {"kernel": jax.random.normal(rng, (1, 4))}
+
+    return layers.JaxLayer(dense, init_fn=start, name="target")
+
+
+def in_torch():
+    """Modules of torch's."""
+    import torch
+
+    modules = torch.nn.Sequential(torch.nn.Linear(1, 4), torch.nn.Tanh(), torch.nn.Dropout(0.5))
+    return layers.TorchModuleWrapper(modules, name="target", output_shape=(12, 10, 4))
+
+
+def in_tensorflow():
+    """A program that TensorFlow saved."""
+    with tempfile.TemporaryDirectory() as folder:
+        sequential(layers.Dense(4, activation="tanh")).export(folder, verbose=False)
+        return layers.TFSMLayer(folder, call_endpoint="serve", name="target")
+
+
+FROM_OUTSIDE = {"jax": in_jax, "torch": in_torch, "tensorflow": in_tensorflow}
+
+
+def test_what_the_framework_computes_inside_a_layer_is_recorded():
+    layer = FROM_OUTSIDE[keras.backend.backend()]()
+    model = keras.Sequential([keras.Input(IMAGE_SHAPE), layer])
+    result = optimize(Objective.channel(model, "target", 0), steps=2)
+    output = to_numpy(layer(tensor(result.images), training=False))
+    assert result.status == ["ok"]
+    np.testing.assert_allclose(result.scores, output[..., 0].mean((1, 2)), rtol=1e-4, atol=1e-5)
 
 
 def test_a_layer_called_by_keyword_is_recorded(images):

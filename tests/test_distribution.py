@@ -20,13 +20,41 @@ BACKEND = keras.backend.backend()
 # Seconds; far more than is needed, since what this is for is to notice what hangs.
 LONGEST = 300
 
-SINGLE = {"tensorflow": "mirrored", "jax": "data_parallel model_parallel"}
+SINGLE = {"tensorflow": "mirrored mirrored_in_scope", "jax": "data_parallel model_parallel"}
 SEVERAL = {
     "tensorflow": "fit_multi_worker multi_worker",
     "jax": "data_parallel model_parallel",
     "torch": "distributed_data_parallel",
 }
 FIT_REFUSED = "fit_multi_worker"
+
+
+NAMES = {
+    "mirrored": "`MirroredStrategy`",
+    "mirrored_in_scope": "all of it inside `strategy.scope()`",
+    "data_parallel": "`DataParallel`",
+    "model_parallel": "`ModelParallel`, weights spread over the devices",
+    "distributed_data_parallel": "a loop of your own over `DistributedDataParallel`",
+    "multi_worker": "a loop of your own under `MultiWorkerMirroredStrategy`",
+    FIT_REFUSED: "Keras 3.15 itself cannot `fit` there "
+    "([20585](https://github.com/keras-team/keras/issues/20585))",
+}
+
+
+def cell(kinds, refused=()):
+    """What the README says of these kinds of training."""
+    works = ", ".join(NAMES[kind] for kind in kinds if kind not in refused)
+    said = f"works: {works}" if works else "not supported by Keras"
+    return "; ".join([said, *(NAMES[kind] for kind in kinds if kind in refused)])
+
+
+def table(backends):
+    """Two rows of the README's matrix, which `test_training` compares with it."""
+    rows = {"one process, several devices": SINGLE, "several processes": SEVERAL}
+    return {
+        row: {name: cell(kinds.get(name, "").split(), [FIT_REFUSED]) for name in backends}
+        for row, kinds in rows.items()
+    }
 
 
 def cases():
@@ -142,7 +170,7 @@ def test_pictures_are_those_of_one_device(kind, processes, trained):
     model = keras.models.model_from_json(str(arrays["model"]))
     for i, variable in enumerate(model.variables):
         variable.assign(weights[str(i)])
-    settings = {"steps": 4, "seed": 1}
+    settings = {"steps": 4, "seed": 1, "optimizer": str(arrays["optimizer"]) or None}
     expected = [
         optimize(Objective.neuron(model, "logits", [0, 1, 2]), **settings),
         optimize(Objective.channel(model, "conv", 0), **settings),

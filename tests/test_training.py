@@ -4,7 +4,12 @@ What is compared is everything that a training leaves behind: weights, moving
 statistics, random states, metrics, the optimizer's variables and the history.
 """
 
+import os
 import random
+import re
+import shutil
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,7 +19,8 @@ from keras import layers, ops
 from featviz_callback import FeatureVisCallback, Objective, optimize
 from featviz_callback.backend import load
 from featviz_callback.transformations import Jitter, Noise
-from tests.conftest import random_images, sequential, to_numpy
+from tests import test_distribution
+from tests.conftest import python, random_images, sequential, to_numpy
 
 BACKEND = keras.backend.backend()
 SHAPE = (8, 7, 1)
@@ -245,16 +251,52 @@ def test_training_leaves_the_same_behind_with_other_settings(settings, plain, tm
     assert_same(train([watch(tmp_path, **settings)]), plain)
 
 
-# On torch Keras takes one step an execution, and `torch.compile` minutes for such a model.
-COMPILING = [{"run_eagerly": True}]
-if BACKEND != "torch":
-    COMPILING += [{"jit_compile": True}, {"steps_per_execution": 2}]
+# `torch.compile` takes minutes for such a model: it has a test of its own, below.
+COMPILING = {
+    "run_eagerly": ["tensorflow", "jax", "torch"],
+    "jit_compile": ["tensorflow", "jax"],
+    "steps_per_execution": ["tensorflow", "jax"],
+}
 
 
-@pytest.mark.parametrize("compiling", COMPILING, ids=str)
-def test_training_leaves_the_same_behind_however_it_is_compiled(compiling, tmp_path):
-    compiling = compiling | {"fits": 1}
+@pytest.mark.parametrize("way", [way for way, where in COMPILING.items() if BACKEND in where])
+def test_training_leaves_the_same_behind_however_it_is_compiled(way, tmp_path):
+    compiling = {way: 2 if way == "steps_per_execution" else True, "fits": 1}
     assert_same(train([watch(tmp_path)], **compiling), train(**compiling))
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="a refusal of Keras' on torch")
+def test_keras_itself_takes_one_step_an_execution_on_torch():
+    """Without the callback: for when that changes."""
+    with pytest.raises(ValueError, match="steps_per_execution"):
+        fit(make_model(steps_per_execution=2))
+
+
+def train_compiled_by_torch(callbacks=()):
+    """A fit of a network so small that `torch.compile` takes seconds."""
+    seed_everything()
+    model = sequential(
+        layers.Conv2D(2, 3, activation="tanh", name="conv"),
+        layers.Dropout(0.3, seed=1),
+        layers.Flatten(),
+        layers.Dense(5, name="logits"),
+        shape=SHAPE,
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss, metrics=["accuracy"], jit_compile=True)
+    return left_behind(model, [fit(model, *callbacks)])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BACKEND != "torch", reason="the others compile a whole training, above")
+@pytest.mark.skipif(
+    not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))),
+    reason="torch.compile needs a C++ compiler",
+)
+def test_training_compiled_by_torch_leaves_the_same_behind(tmp_path):
+    callback = watch(tmp_path, objectives=None)
+    assert_same(train_compiled_by_torch([callback]), train_compiled_by_torch())
+    assert callback.history.epochs.tolist() == [-1, 0, 1]
 
 
 def train_by_hand(callbacks=()):
@@ -592,3 +634,81 @@ def test_no_gradient_of_a_weight_is_computed(trainable):
     assert {(1, 37), (1, 41)} <= shapes
     weights = {tuple(weight.shape) for weight in model.weights}
     assert shapes.isdisjoint(weights | {shape[::-1] for shape in weights if len(shape) == 2})
+
+
+# An ascent, the peak memory of which the kernel notes, in a process of its own.
+MEASURED = """
+import ctypes, gc, re
+import keras
+from keras import layers
+from featviz_callback import Objective, optimize
+
+def megabytes(name):
+    return int(re.search(name + r":\\s+(\\d+) kB", open("/proc/self/status").read())[1]) / 1024
+
+def growth(function):
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    open("/proc/self/clear_refs", "w").write("5")
+    before = megabytes("VmRSS")
+    kept = function()
+    return megabytes("VmHWM") - before
+
+def make_model(units):
+    return keras.Sequential([
+        keras.Input((8, 8, 1)),
+        layers.Flatten(),
+        layers.Dense(units, activation="tanh"),
+        layers.Dense(units, activation="tanh"),
+        layers.Dense(3, name="logits"),
+    ])
+
+def look(model):
+    optimize(Objective.neuron(model, "logits", 0), steps=2)
+
+look(make_model(8))
+model = make_model(7000)
+print(growth(lambda: look(model)))
+model.trainable = False
+print(growth(lambda: look(model)))
+print(growth(lambda: [weight + 1 for weight in model.weights]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's own measure")
+def test_memory_does_not_grow_with_the_weights():
+    """Of 189 MB of weights neither a gradient nor a copy is ever held, compiling included."""
+    trainable, frozen, copied = map(float, python(MEASURED, BACKEND))
+    assert copied > 180
+    assert trainable < 60
+    assert frozen < 60
+
+
+# --- the matrix -----------------------------------------------------------------------------
+
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "torch"}
+README = Path(__file__).parent.parent / "README.md"
+
+
+def table():
+    """The rows of the README's matrix: what the tests here run, and what Keras refuses."""
+    always = dict.fromkeys(BACKENDS, "works")
+    rows = {
+        "`fit`, twice, `initial_epoch`, `validation_split`, `evaluate`": always,
+        "`train_on_batch` in a loop of your own, with a `CallbackList`": always,
+    }
+    refused = "not supported by Keras"
+    for way, where in COMPILING.items():
+        setting = f"`{way} > 1`" if way == "steps_per_execution" else f"`{way}=True`"
+        rows[setting] = {name: "works" if name in where else refused for name in BACKENDS}
+    rows["`jit_compile=True`"]["torch"] = "works"
+    rows |= test_distribution.table(BACKENDS)
+    lines = [["", *BACKENDS.values()], ["---"] * 4]
+    lines += [[row, *(cells[name] for name in BACKENDS)] for row, cells in rows.items()]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines).replace("|  |", "| |")
+
+
+def test_the_readme_has_this_table():
+    block = re.search("<!-- training -->\n(.*?)<!-- /training -->", README.read_text(), re.DOTALL)
+    assert block.group(1) == table()

@@ -1,6 +1,7 @@
 """Attributes of layers and random states are as before, however a block ends."""
 
 import random
+from collections import deque
 from contextlib import nullcontext
 
 import keras
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+from featviz_callback import Objective, optimize
 from featviz_callback.backend import random_states_kept
 from featviz_callback.untouched import untouched
 from tests.conftest import random_images, sequential, to_numpy
@@ -22,6 +24,8 @@ class Busy(layers.Layer):
         self.seen = ["first"]
         self.by_name = {"first": 1}
         self.names = {"first"}
+        self.nested = {"lists": [["first"]], "pair": (["first"], {})}
+        self.queue = deque(["first"])
 
     def call(self, inputs):
         self.number += 1
@@ -30,6 +34,10 @@ class Busy(layers.Layer):
         self.by_name["first"] = 2
         self.by_name["second"] = 2
         self.names.add("second")
+        self.nested["lists"][0].append("second")
+        self.nested["pair"][0].append("second")
+        self.nested["pair"][1]["second"] = 2
+        self.queue.append("second")
         self.add_loss(ops.mean(inputs))
         return inputs
 
@@ -45,7 +53,9 @@ def busy():
 def values(layer):
     """What the layer keeps."""
     kept = layer.number, list(layer.seen), dict(layer.by_name), set(layer.names)
-    return *kept, hasattr(layer, "late"), len(layer.losses)
+    lists, (pair, by_name) = layer.nested["lists"][0], layer.nested["pair"]
+    nested = list(lists), list(pair), list(by_name), list(layer.queue)
+    return *kept, nested, hasattr(layer, "late"), len(layer.losses)
 
 
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
@@ -73,6 +83,57 @@ def test_a_first_call_leaves_no_trace(busy):
     with untouched(model):
         model(random_images(1, 4, 4, 1))
     assert values(layer) == before
+
+
+# --- what the framework keeps beside Keras -----------------------------------------------
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="modules of torch's")
+def test_modes_and_buffers_of_modules_inside_a_layer_are_put_back():
+    import torch
+
+    class Counting(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, inputs):
+            self.calls += 1
+            return inputs
+
+    inner = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Dropout(0.5), Counting())
+    layer = layers.TorchModuleWrapper(inner, output_shape=(4, 4, 2), name="wrapped")
+    model = keras.Sequential([keras.Input((4, 4, 3)), layer])
+    model(random_images(1, 4, 4, 3), training=True)
+    inner[1].eval()
+    modes, calls = [module.training for module in layer.modules()], float(inner[2].calls)
+    assert set(modes) == {True, False}
+    optimize(Objective.channel(model, "wrapped", 0), steps=2)
+    assert [module.training for module in layer.modules()] == modes
+    assert float(inner[2].calls) == calls > 0
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="variables of TensorFlow's")
+def test_variables_that_keras_does_not_know_are_put_back():
+    import tensorflow as tf
+
+    class Counting(layers.Layer):
+        def __init__(self):
+            super().__init__(name="counting")
+            self.calls = tf.Variable(0.0, trainable=False)
+
+        def call(self, inputs):
+            self.calls.assign_add(1.0)
+            return inputs
+
+    model = sequential(layers.Conv2D(2, 3), Counting(), shape=(4, 4, 1))
+    model(random_images(1, 4, 4, 1))
+    calls = float(model.layers[1].calls)
+    optimize(Objective.channel(model, "counting", 0), steps=2)
+    assert float(model.layers[1].calls) == calls > 0
+
+
+# --- random states -------------------------------------------------------------------------
 
 
 def draw():

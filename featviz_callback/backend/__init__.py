@@ -10,6 +10,9 @@ gives what is maximised and what is reported, one number an image each;
 `update(params, gradient, state, data)` gives the first three of the results;
 `model()` gives the model that `score` calls: a program must not keep it alive;
 
+`build_optimizer(make, zeros)` makes an optimizer for one variable of that shape, and
+returns both;
+
 `apply_optimizer(optimizer, variable, params, gradient, state)` is one pure
 update of a Keras optimizer that was built for the one variable;
 
@@ -18,8 +21,11 @@ update of a Keras optimizer that was built for the one variable;
 `to_tensors(array)` gives one tensor for each row of an array, in whichever way costs
 the framework least;
 
-`current_trace()` tells the functions that are being traced from each other: a tensor
-that was made in one cannot be used in another;
+`current_trace()` tells the functions that are being traced, and whether gradients are
+kept in them, from each other: a tensor that was made in one cannot be used in another;
+
+`framework_state_kept(model)` is a context that puts back, at its end, what the framework
+keeps of a model beside Keras' variables and the layers' attributes;
 
 `writes(model)` says whether this process is the one that writes, where several
 train the model;

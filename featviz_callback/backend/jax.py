@@ -3,6 +3,7 @@
 Closed over, they would be constants of the program, and no picture would change.
 """
 
+from contextlib import nullcontext as framework_state_kept
 from contextlib import nullcontext as without_gradients
 
 import jax
@@ -15,11 +16,15 @@ try:
 except ImportError:  # where older versions of JAX have it
     from jax.core import get_opaque_trace_state
 
+from featviz_callback.backend.variables import build_optimizer
+
 __all__ = [
     "agreed",
     "apply_optimizer",
+    "build_optimizer",
     "compile_step",
     "current_trace",
+    "framework_state_kept",
     "to_tensors",
     "without_gradients",
     "writes",

@@ -3,18 +3,24 @@
 On a CPU, XLA's depthwise convolutions are an order of magnitude slower.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextlib import nullcontext as without_gradients
 
 import keras
 import tensorflow as tf
+from tensorflow.python import pywrap_tfe
 
+from featviz_callback.backend import variables
 from featviz_callback.backend.variables import apply_to_variables as apply_optimizer
 
 __all__ = [
     "agreed",
     "apply_optimizer",
+    "build_optimizer",
     "compile_step",
     "current_trace",
+    "framework_state_kept",
     "to_tensors",
     "without_gradients",
     "writes",
@@ -42,10 +48,26 @@ def compile_step(score, update, model):
         # of different objectives for one that is traced too often.
         nonlocal compiled
         if compiled is None:
-            compiled = step.get_concrete_function(*arguments)
+            compiled = _outside_strategies(step.get_concrete_function, *arguments)
         return compiled(*arguments)
 
     return step_without_tracing
+
+
+def build_optimizer(make, zeros):
+    """See `featviz_callback.backend`."""
+    return _outside_strategies(variables.build_optimizer, make, zeros)
+
+
+def _outside_strategies(function, *arguments):
+    """Calls it where variables are plain ones, and an optimizer asks no other replica.
+
+    The scope of a `tf.distribute.Strategy` cannot be left, but is of one thread.
+    """
+    if not tf.distribute.has_strategy():
+        return function(*arguments)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(function, *arguments).result()
 
 
 def _can_use_xla(model):
@@ -62,7 +84,20 @@ def to_tensors(array):
 
 def current_trace():
     """See `featviz_callback.backend`."""
-    return tf.compat.v1.get_default_graph()
+    # A function that is to be computed twice keeps the tape from seeing its inside.
+    return tf.compat.v1.get_default_graph(), pywrap_tfe.TFE_Py_TapeSetIsStopped()
+
+
+@contextmanager
+def framework_state_kept(model):
+    """See `featviz_callback.backend`: variables that are TensorFlow's, not Keras'."""
+    attributes = (one for layer in model._flatten_layers() for one in vars(layer).values())
+    own = [(one, tf.identity(one)) for one in attributes if isinstance(one, tf.Variable)]
+    try:
+        yield
+    finally:
+        for variable, before in own:
+            variable.assign(before)
 
 
 def writes(model):

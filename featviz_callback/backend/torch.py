@@ -4,17 +4,22 @@ The weights are seen detached, so no memory is kept for their gradients, and
 neither `requires_grad` nor a module's training mode is touched.
 """
 
+from contextlib import contextmanager
+
 import keras
 import torch
 from torch import no_grad as without_gradients
 
 from featviz_callback.backend.variables import apply_to_variables as apply_optimizer
+from featviz_callback.backend.variables import build_optimizer
 
 __all__ = [
     "agreed",
     "apply_optimizer",
+    "build_optimizer",
     "compile_step",
     "current_trace",
+    "framework_state_kept",
     "to_tensors",
     "without_gradients",
     "writes",
@@ -45,8 +50,31 @@ def to_tensors(array):
 
 def current_trace():
     """See `featviz_callback.backend`."""
-    # Nothing is traced: what is computed can be used anywhere.
-    return None
+    # Nothing is traced; but what is mapped cannot be used elsewhere.
+    is_mapped = torch._C._functorch.peek_interpreter_stack() is not None
+    return is_mapped, torch.is_grad_enabled()
+
+
+@contextmanager
+def framework_state_kept(model):
+    """See `featviz_callback.backend`.
+
+    Modules of torch's own inside a Keras layer: it sets their mode at each call.
+    """
+    # Torch does not know all layers of a Keras model.
+    modules = {module for layer in model._flatten_layers() for module in layer.modules()}
+    modes = [(module, module.training) for module in modules]
+    own = (buffer for module in modules for buffer in module.buffers(recurse=False))
+    buffers = [(buffer, buffer.clone()) for buffer in own]
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            if module.training != mode:
+                module.training = mode
+        for buffer, before in buffers:
+            if not torch.equal(buffer, before):
+                buffer.data.copy_(before)
 
 
 def writes(model):

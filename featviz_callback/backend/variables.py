@@ -1,5 +1,14 @@
 """A pure update from an optimizer that only knows how to change variables."""
 
+import keras
+
+
+def build_optimizer(make, zeros):
+    """See `featviz_callback.backend`."""
+    variable, optimizer = keras.Variable(zeros, dtype="float32"), make()
+    optimizer.build([variable])
+    return optimizer, variable
+
 
 def apply_to_variables(optimizer, variable, params, gradient, state):
     """Sets the variables, applies the optimizer, and reads them back.
