@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -15,6 +16,15 @@ from keras import layers
 from PIL import Image
 
 logging.getLogger("featviz_callback").setLevel(logging.ERROR)
+
+if keras.backend.backend() == "jax":
+    import jax
+
+    # Many tests compile the same small programs, which is most of what they take.
+    _compiled = tempfile.TemporaryDirectory(prefix="compiled-")
+    jax.config.update("jax_compilation_cache_dir", _compiled.name)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 IMAGE_SHAPE = (12, 10, 1)
 
@@ -27,7 +37,7 @@ def python(code, backend, *arguments):
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.splitlines()
