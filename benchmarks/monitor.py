@@ -1,11 +1,13 @@
 """What the callback tells and what it costs, in trainings on the clothes shipped here.
 
-* drift of each layer, epoch by epoch, its floor, and between unrelated networks;
-* a training with the callback and without, in turn, and with `max_overhead`;
-* a training with a hook for batches, and without;
-* memory, open files and seconds over many looks.
+* `drift`: of each layer, epoch by epoch, its floor, and between unrelated networks;
+* `settling`: the same in a longer training at a rate that falls: which layer is first;
+* `cost`: a training with the callback and without, in turn;
+* `hook`: a training with a hook for batches, and without, in turn;
+* `bound`: a long training with `max_overhead`;
+* `looks`: memory, open files and seconds over many looks.
 
-    python benchmarks/monitor.py [--epochs 12] [--looks 200] [--rounds 3]
+    python benchmarks/monitor.py [--only drift] [--epochs 12]
 """
 
 import argparse
@@ -50,10 +52,10 @@ def build_model(seed):
     return model
 
 
-def compile_model(model):
+def compile_model(model, optimizer="adam"):
     """Ready to be trained."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("adam", loss)
+    model.compile(optimizer, loss)
 
 
 def all_layers(model):
@@ -67,9 +69,10 @@ def of_layer(names, layer):
     return [i for i, name in enumerate(names) if f"#{layer}_" in name]
 
 
-def watched_training(seed, images, labels, epochs):
+def watched_training(seed, images, labels, epochs, optimizer="adam"):
     """A history with every target of four layers."""
     model = build_model(seed)
+    compile_model(model, optimizer)
     callback = FeatureVisCallback(
         all_layers, tempfile.mkdtemp(), probe_data=images[:500], on_error="raise"
     )
@@ -104,6 +107,50 @@ def measure_drift(images, labels, epochs):
     write_table("drift", title, ("", *LAYERS), rows)
 
 
+def measure_settling(images, labels, epochs):
+    """Rows: how soon the pictures of each layer are what they are in the end."""
+    batches = epochs * -(-len(images) // 64)
+
+    def history(seed):
+        rate = keras.optimizers.schedules.CosineDecay(0.05, batches)
+        optimizer = keras.optimizers.SGD(rate, momentum=0.9)
+        return watched_training(seed, images, labels, epochs, optimizer)
+
+    seen = [history(seed) for seed in (0, 1, 2)]
+    columns = [of_layer(seen[0].names, layer) for layer in LAYERS]
+
+    def row(what, values):
+        return (what, *(f"{np.nanmean(values[..., column]):.2f}" for column in columns))
+
+    def first_epoch(what, moved, limits):
+        """The first epoch from which on the mean of a layer stays at its limit or below."""
+        found = []
+        for column in columns:
+            means = np.nanmean(moved[..., column], axis=(0, 2))
+            above = np.flatnonzero(means > np.nanmean(limits[..., column]))
+            found.append(int(seen[0].epochs[above[-1] + 1]) if len(above) else -1)
+        return (what, *found)
+
+    since = np.stack([one.drift[1:] for one in seen])
+    to_last = np.stack([[drift(i, one.images[-1]) for i in one.images] for one in seen])
+    floors = np.stack([one.drift_floor[-1] for one in seen])
+    start = to_last[:, 0]
+    chosen = sorted({0, 1, 2, 4, 9, *range(19, epochs, 20), epochs - 1})
+    rows = [row(f"moved in epoch {e}", since[:, e]) for e in chosen]
+    rows += [row(f"from epoch {e} to the last", to_last[:, e + 1]) for e in (-1, *chosen[:-1])]
+    rows += [
+        row("floor, at the end (two seeds)", floors),
+        first_epoch("first epoch after which the last is nearer than half of the start's way",
+                    to_last[:, :-1], start / 2),
+        first_epoch("first epoch after which the last is nearer than the floor",
+                    to_last[:, :-1], floors),
+        first_epoch("first epoch from which on each moves less than the floor",
+                    np.concatenate([np.full_like(since[:, :1], np.inf), since], 1), floors),
+    ]  # fmt: skip
+    title = f"{epochs} epochs of SGD at a rate that falls to 0, mean of each layer and 3 networks"
+    write_table("settling", title, ("drift", *LAYERS), rows)
+
+
 def fit_example(images, labels, epochs, *callbacks):
     """Seconds of the training of `examples/fashion_mnist.py`, without tracing it."""
     keras.utils.set_random_seed(0)
@@ -136,35 +183,92 @@ class OnBatch(keras.callbacks.Callback):
         """Nothing."""
 
 
+def in_turn(kinds, images, labels, epochs, rounds):
+    """Seconds of each kind of training, and the last callback of each."""
+    seconds, made = {kind: [] for kind in kinds}, {}
+    for _ in range(rounds):
+        for kind, make in kinds.items():
+            made[kind] = make()
+            seconds[kind].append(fit_example(images, labels, epochs, *filter(None, [made[kind]])))
+    return seconds, made
+
+
+def more(seconds, kind):
+    """How much longer a training takes than without, in the median of the rounds."""
+    ratios = np.array(seconds[kind]) / np.array(seconds["no callback"])
+    return f"{np.median(ratios) - 1:+.1%} ({', '.join(f'{r - 1:+.1%}' for r in ratios)})"
+
+
 def measure_cost(images, labels, epochs, rounds):
     """Rows: one a kind of callback, run in turn with a training that has none."""
     kinds = {
         "no callback": lambda: None,
         "every epoch": lambda: watcher(images),
         "every epoch, with probe_data": lambda: watcher(images, probe_data=images[:1000]),
-        "max_overhead=0.05": lambda: watcher(images, max_overhead=0.05),
-        "a batch hook that does nothing": OnBatch,
     }
-    seconds, made = {kind: [] for kind in kinds}, {}
-    for _ in range(rounds):
-        for kind, make in kinds.items():
-            made[kind] = make()
-            seconds[kind].append(fit_example(images, labels, epochs, *filter(None, [made[kind]])))
-    rows = [_cost_row(kind, seconds, made[kind]) for kind in kinds]
-    columns = ("callback", "training", "more than without", "looks", "their share", "compiling")
+    seconds, made = in_turn(kinds, images, labels, epochs, rounds)
+    rows = [("no callback", f"{np.median(seconds['no callback']):.1f} s", "", "", "", "", "")]
+    rows += [_cost_row(kind, seconds, made[kind]) for kind in list(kinds)[1:]]
+    columns = ("callback", "training", "more than without (each round)", "looks", "a look",
+               "first and last", "compiling")  # fmt: skip
     title = f"Training the Fashion-MNIST example for {epochs} epochs, {rounds} rounds in turn"
     write_table("overhead", title, columns, rows)
 
 
 def _cost_row(kind, seconds, callback):
-    more = np.median(np.array(seconds[kind]) / np.array(seconds["no callback"])) - 1
-    row = (kind, f"{np.median(seconds[kind]):.1f} s", f"{more:+.1%}")
-    if not isinstance(callback, FeatureVisCallback):
-        return (*row, "", "", "")
+    spent, compiling = callback.history.seconds, callback.history.compile_seconds
+    return (
+        kind, f"{np.median(seconds[kind]):.1f} s", more(seconds, kind), len(spent),
+        f"{np.median(spent[1:-1]):.2f} s", f"{spent[0]:.2f} and {spent[-1]:.2f} s",
+        f"{compiling:.1f} s",
+    )  # fmt: skip
+
+
+def measure_hook(images, labels, epochs, rounds):
+    """Rows: a training with a hook for batches, and without."""
+    kinds = {"no callback": lambda: None, "a batch hook that does nothing": OnBatch}
+    seconds, _ = in_turn(kinds, images, labels, epochs, rounds)
+    rows = [(kind, f"{np.median(seconds[kind]):.2f} s", more(seconds, kind)) for kind in kinds]
+    columns = ("callback", "training", "more than without (each round)")
+    title = f"A hook for batches, in training for {epochs} epochs, {rounds} rounds in turn"
+    write_table("batch_hook", title, columns, rows)
+
+
+class Shares(keras.callbacks.Callback):
+    """Notes what share of the time looks have taken, by its own clock."""
+
+    def __init__(self, watched):
+        super().__init__()
+        self.watched = watched
+        self.seen = []
+
+    def on_train_begin(self, logs=None):
+        """Starts the clock."""
+        self.began = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Notes the share."""
+        history = self.watched.history
+        elapsed = time.perf_counter() - self.began - history.compile_seconds
+        self.seen.append((history.seconds.sum() / elapsed, len(history)))
+
+
+def measure_bound(images, labels, epochs):
+    """Rows: the share of looks as a training goes on that bounds it."""
+    callback = watcher(images, max_overhead=0.05)
+    shares = Shares(callback)
+    seconds = fit_example(images, labels, epochs, callback, shares)
     history = callback.history
-    looked = f"{len(history)} of {len(history) + len(history.skipped)}"
-    share = history.seconds.sum() / (seconds[kind][-1] - history.compile_seconds)
-    return (*row, looked, f"{share:.1%}", f"{history.compile_seconds:.1f} s")
+    chosen = sorted({0, *range(epochs // 8 - 1, epochs, epochs // 8), epochs - 1})
+    rows = [(e, f"{shares.seen[e][0]:.2%}", shares.seen[e][1]) for e in chosen]
+    rows += [
+        ("at the end, of all", f"{seconds:.0f} s", f"{len(history.skipped)} looks skipped"),
+        ("a look; the first and the last", f"{np.median(history.seconds[1:-1]):.2f} s",
+         f"{history.seconds[0]:.2f} and {history.seconds[-1]:.2f} s"),
+        ("compiling, counted apart", f"{history.compile_seconds:.1f} s", ""),
+    ]  # fmt: skip
+    title = f"The Fashion-MNIST example for {epochs} epochs with max_overhead=0.05"
+    write_table("bound", title, ("after epoch", "share of looks", "looks so far"), rows)
 
 
 class Watch(keras.callbacks.Callback):
@@ -179,7 +283,13 @@ class Watch(keras.callbacks.Callback):
         gc.collect()
         programs = [program for kept in _programs.values() for program in kept.values()]
         self.seen.append(
-            (resident(), len(os.listdir("/proc/self/fd")), sum(one.traces for one in programs))
+            (
+                resident(),
+                len(os.listdir("/proc/self/fd")),
+                sum(one.traces for one in programs),
+                len(programs),
+                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10,
+            )
         )
 
 
@@ -206,10 +316,12 @@ def measure_many_looks(images, labels, looks):
     seconds = callback.history.seconds[2:-1]
     rows = [
         ("resident memory", f"{early[0]:.0f} MiB", f"{late[0]:.0f} MiB"),
+        ("its peak so far", f"{early[4]:.0f} MiB", f"{late[4]:.0f} MiB"),
         ("of which a look adds", "", f"{1024 * per_look:.0f} KiB"),
         ("of which the history keeps", "", f"{1024 * kept / len(callback.history):.0f} KiB"),
         ("open files", int(early[1]), int(late[1])),
         ("traces", int(early[2]), int(late[2])),
+        ("compiled programs", int(early[3]), int(late[3])),
         ("seconds a look (median of a quarter)",
          f"{np.median(seconds[:quarter]):.3f}", f"{np.median(seconds[-quarter:]):.3f}"),
     ]  # fmt: skip
@@ -217,22 +329,29 @@ def measure_many_looks(images, labels, looks):
     write_table("many_looks", f"{looks} looks at 34 targets", columns, rows)
 
 
+PARTS = {
+    "drift": lambda data, given: measure_drift(*data, given.epochs or 12),
+    "settling": lambda data, given: measure_settling(*data, given.epochs or 40),
+    "cost": lambda data, given: measure_cost(*data, given.epochs or 4, given.rounds),
+    "hook": lambda data, given: measure_hook(*data, given.epochs or 4, given.rounds),
+    "bound": lambda data, given: measure_bound(*data, given.epochs or 80),
+    "looks": lambda data, given: measure_many_looks(*data, given.looks),
+}
+
+
 def main():
-    """Measures everything."""
+    """Measures everything, or one part of it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, help="default: as many as each part needs")
     parser.add_argument("--looks", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=["drift", "cost", "looks"])
+    parser.add_argument("--only", choices=list(PARTS))
     arguments = parser.parse_args()
     logging.getLogger("featviz_callback").setLevel(logging.ERROR)
-    images, labels = fashion_mnist.load_data()
-    if arguments.only in (None, "drift"):
-        measure_drift(images, labels, arguments.epochs)
-    if arguments.only in (None, "cost"):
-        measure_cost(images, labels, arguments.epochs, arguments.rounds)
-    if arguments.only in (None, "looks"):
-        measure_many_looks(images, labels, arguments.looks)
+    data = fashion_mnist.load_data()
+    for name, measure in PARTS.items():
+        if arguments.only in (None, name):
+            measure(data, arguments)
 
 
 if __name__ == "__main__":

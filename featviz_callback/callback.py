@@ -16,7 +16,7 @@ import keras
 from featviz_callback import backend, parameterizations, real_data, summaries
 from featviz_callback.costs import Costs
 from featviz_callback.history import History
-from featviz_callback.looking import Observer
+from featviz_callback.looking import Observer, join_alike
 from featviz_callback.objectives import Objective, default_objectives
 from featviz_callback.optimization import check_numbers, get_values_range, prepare
 from featviz_callback.reporting import Reporter
@@ -68,9 +68,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
         seed: Seed of the start and of all views, an int.
         warm_start: Whether each look starts from the images of the last one. It
             excites more in as many steps, and hides change.
-        probe_data: Real inputs as `fit` takes them: an array `(images, height,
-            width, channels)`, a `tf.data.Dataset`, a `PyDataset`, a torch
-            `DataLoader`, or any iterable of batches, with or without labels. Up to
+        probe_data: Real inputs as `fit` takes them, images or signals: an array
+            `(images, height, width, channels)`, a `tf.data.Dataset`, a `PyDataset`, a
+            torch `DataLoader`, or any iterable of batches, with or without labels. Up to
             1,000 are read, or 256 MiB, once, when training first begins; what a
             data set that shuffles does then, `featviz_callback.real_data` says. Those that excite
             a target most are shown beside its picture and are what its score is
@@ -226,28 +226,34 @@ class FeatureVisCallback(keras.callbacks.Callback):
         if self._seen_model is None or self._seen_model() is not self.model:
             self._seen_model = weakref.ref(self.model)
             self.history = History()
-        ascents = [self._prepare_one(objective) for objective in objectives]
-        self._observer = Observer(ascents, self._real_images, self.warm_start)
+        ascents = [self._prepare_one(objective) for objective in join_alike(objectives)]
+        images = self._images_for(ascents[0].plan.image_input)
+        self._observer = Observer(objectives, ascents, images, self.warm_start)
 
     def _prepare_one(self, objective):
-        settings, images = self._settings, self._real_images
+        settings, real = self._settings, self._real_images
         if settings["values_range"] is None:
-            usual = (0.0, 1.0) if images is None else real_data.find_values_range(images)
+            usual = (0.0, 1.0) if real is None else real_data.find_values_range(real)
             settings = settings | {"values_range": usual}
         ascent = prepare(objective, **settings)
-        if images is None:
+        if real is None:
             return ascent
-        _require_size(images, ascent.plan.image_input.shape)
         return replace(ascent, plan=replace(ascent.plan, parameterization=self._like(ascent.plan)))
+
+    def _images_for(self, image_input):
+        """The real images `(images, height, width, channels)`, out of the model's own axes."""
+        if self._real_images is None:
+            return None
+        return real_data.to_images(self._real_images, image_input.axes, image_input.shape)
 
     def _like(self, plan):
         """The plan's parameterization, measured on the real images where it can be."""
-        kind = self._settings["parameterization"]
+        images, kind = self._images_for(plan.image_input), self._settings["parameterization"]
         if kind not in ("fourier", "fixed_magnitude"):
             return plan.parameterization
         if plan.image_shape not in self._measured:
             self._measured[plan.image_shape] = parameterizations.like_data(
-                self._real_images, plan.values_range, plan.image_shape, kind
+                images, plan.values_range, plan.image_shape, kind
             )
         return self._measured[plan.image_shape]
 
@@ -382,12 +388,3 @@ def _require_model(objectives, model):
                 "Invalid value for argument `objectives`. Expected objectives of the model that "
                 f"is trained, '{model.name}', or of a part of it. Received: {objective!r}"
             )
-
-
-def _require_size(images, expected):
-    pairs = zip(images.shape[1:], expected, strict=True)
-    if any(size not in (have, None) for have, size in pairs):
-        raise ValueError(
-            "Invalid value for argument `probe_data`. Expected images as the model takes them, "
-            f"(height, width, channels) = {expected}. Received: {images.shape[1:]}"
-        )

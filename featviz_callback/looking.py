@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from featviz_callback import backend, pictures, ranking
-from featviz_callback.activations import walk
+from featviz_callback import backend, inputs, pictures, ranking
+from featviz_callback.activations import output_shapes, walk
 from featviz_callback.history import drift
+from featviz_callback.objectives import Objective, ReadChannel, ReadDirection, ReadNeuron
 from featviz_callback.optimization import Ascent
 from featviz_callback.result import Result
 
@@ -45,22 +46,121 @@ class Seen:
     compile_seconds: float
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Together(Objective):
+    """Objectives that are read in the same way, with the targets of all of them.
+
+    A list of a thousand is one ascent in a few chunks, not a thousand ascents.
+
+    Attributes:
+        parts: The objectives.
+    """
+
+    parts: tuple[Objective, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """One name a target."""
+        return [name for part in self.parts for name in part.names]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def data(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """What the compiled program gets of each term, see `Objective.data`."""
+        columns = zip(*(part.data() for part in self.parts), strict=True)
+        return tuple(tuple(map(np.concatenate, zip(*column, strict=True))) for column in columns)
+
+    @property
+    def program(self) -> tuple:
+        """What a program is made from, see `Objective.program`."""
+        return self.parts[0].program
+
+
+def join_alike(objectives: Sequence[Objective]) -> list[Together]:
+    """Puts those together that read the same layers in the same way, in order."""
+    kinds: list[list[Objective]] = []
+    for one in objectives:
+        found = next((kind for kind in kinds if _are_alike(kind[0], one)), None)
+        if found is None:
+            kinds.append([one])
+        else:
+            found.append(one)
+    return [
+        Together(kind[0].model, tuple(t for part in kind for t in part.terms), tuple(kind))
+        for kind in kinds
+    ]
+
+
+def _are_alike(one, other):
+    # Scores of one ascent are scaled by its largest multiplier, for half precision.
+    return (
+        one.model is other.model and one.program == other.program and _scale(one) == _scale(other)
+    )
+
+
+def _scale(objective):
+    return max(abs(term.multiplier) for term in objective.terms)
+
+
+def _require_units(objectives: Sequence[Objective]) -> None:
+    """A program reads zeros where a unit is gone from a layer that was changed.
+
+    Raises:
+        ValueError: If a unit is not there, naming the targets.
+    """
+    model = objectives[0].model
+    taps = list({tap: None for one in objectives for term in one.terms for tap in term.taps})
+    shapes = dict(zip(taps, output_shapes(model, inputs.specs(model), taps), strict=True))
+    gone = [
+        name
+        for objective in objectives
+        for term in objective.terms
+        for name, row in zip(term.names, term.data, strict=True)
+        if not _has_unit(shapes[term.taps[0]], term.read, row)
+    ]
+    if gone:
+        more = f" and {len(gone) - 5} more" * (len(gone) > 5)
+        raise ValueError(
+            f"The model '{model.name}' was changed after its objectives were made, and has no "
+            f"longer what these read: {', '.join(gone[:5])}{more}. Make them anew, or give a "
+            "function of the model that does."
+        )
+
+
+def _has_unit(shape, read, row):
+    if isinstance(read, ReadDirection):
+        return row.shape in (shape[-1:], shape)
+    if None in shape or not isinstance(read, (ReadNeuron, ReadChannel)):
+        return True
+    return row < (shape[-1] if isinstance(read, ReadChannel) else math.prod(shape))
+
+
 class Observer:
     """Looks at one network, again and again.
 
     Args:
-        ascents: What to look at.
+        objectives: What to look at, in the order in which it is shown.
+        ascents: Those of `join_alike(objectives)`.
         real_images: Float32 array `(images, height, width, channels)` as the model
             takes them, or `None`.
         warm_start: Whether each look starts where the last one ended.
     """
 
-    def __init__(self, ascents: Sequence[Ascent], real_images: np.ndarray | None, warm_start: bool):
+    def __init__(
+        self,
+        objectives: Sequence[Objective],
+        ascents: Sequence[Ascent],
+        real_images: np.ndarray | None,
+        warm_start: bool,
+    ):
+        self._objectives = list(objectives)
         self._ascents = list(ascents)
+        self._order = _order(objectives, [part for a in ascents for part in a.objective.parts])
         self._real_images = real_images
         self._warm_start = warm_start
         self._params = [None] * len(self._ascents)
-        self._compiled = False
+        self._compiled = self._checked = False
 
     @property
     def names(self) -> list[str]:
@@ -76,7 +176,7 @@ class Observer:
     def targets(self) -> list[tuple[str, str, int | None]]:
         """Each target's name, the layer that it reads first, and that layer's place."""
         rows = []
-        for objective in (ascent.objective for ascent in self._ascents):
+        for objective in self._objectives:
             layer = objective.terms[0].taps[0].path
             paths = [path for path, _ in walk(objective.model)]
             order = paths.index(layer) if layer in paths else None
@@ -88,7 +188,11 @@ class Observer:
 
         Args:
             with_floor: Whether to run them with another seed too.
+
+        Raises:
+            ValueError: If the model no longer has what an objective reads.
         """
+        self._check()
         began = time.perf_counter()
         result, params = self._run(self._params)
         ran = time.perf_counter()
@@ -102,13 +206,24 @@ class Observer:
         ratio, examples = self._compare_with_real(result)
         return Seen(result, floor, ratio, examples, floored - ran, max(0.0, compiling))
 
+    def _check(self):
+        if not self._checked:
+            for objectives in self._by_model():
+                _require_units(objectives)
+            self._checked = True
+
+    def _by_model(self):
+        models = {id(one.model): one.model for one in self._objectives}.values()
+        return [[one for one in self._objectives if one.model is model] for model in models]
+
     def _run(self, starts):
         runs = [self._run_one(i, start) for i, start in enumerate(starts)]
-        return _join([result for result, _ in runs]), [params for _, params in runs]
+        result = _join([result for result, _ in runs], self._order)
+        return result, [params for _, params in runs]
 
     def _floor(self, result):
-        runs = [replace(ascent, seed=ascent.seed + 1).run() for ascent in self._ascents]
-        return drift(result.images, np.concatenate([run.images for run, _ in runs]))
+        runs = [replace(ascent, seed=ascent.seed + 1).run()[0] for ascent in self._ascents]
+        return drift(result.images, _join(runs, self._order).images)
 
     def _run_one(self, i, start):
         try:
@@ -129,16 +244,7 @@ class Observer:
     def _compare_with_real(self, result):
         if self._real_images is None:
             return None, []
-        rankings = [
-            ranking.rank(
-                ascent.objective,
-                self._real_images,
-                _REAL_IMAGES_SHOWN,
-                ascent.plan.image_input,
-                ascent.held,
-            )
-            for ascent in self._ascents
-        ]
+        rankings = self._rank()
         indices = np.concatenate([one.indices for one in rankings])
         scores = np.concatenate([one.scores for one in rankings])
         best = np.where(scores[:, 0] > 0, scores[:, 0], np.nan)
@@ -148,11 +254,27 @@ class Observer:
         ]
         return (result.scores / best).astype("float32"), examples
 
+    def _rank(self):
+        """The best real images of each objective, in order."""
+        ranked = {}
+        for objectives in self._by_model():
+            model = objectives[0].model
+            ascent = next(one for one in self._ascents if one.objective.model is model)
+            rankings = ranking.rank(
+                objectives,
+                self._real_images,
+                _REAL_IMAGES_SHOWN,
+                ascent.plan.image_input,
+                ascent.held,
+            )
+            ranked |= dict(zip(map(id, objectives), rankings, strict=True))
+        return [ranked[id(one)] for one in self._objectives]
+
     def _example(self, image, result, indices, scores):
-        optimised = pictures.to_uint8(image, result.values_range)
-        real = pictures.to_uint8(self._real_images[indices], result.values_range)
+        real = self._ascents[0].plan.image_input.to_given(self._real_images[indices])
+        shown = [pictures.of_targets(some, result.values_range) for some in (image[None], real)]
         return pictures.grid(
-            [[optimised, *real]],
+            [[*shown[0], *shown[1]]],
             column_labels=["optimised"],
             captions=[[f"{score:.3g}" for score in scores]],
             smallest=96,
@@ -160,12 +282,21 @@ class Observer:
         )
 
 
-def _join(results):
+def _order(objectives, placed):
+    """Where each target of the objectives is among those of the same in another order."""
+    firsts = np.cumsum([0, *map(len, placed)])
+    first = dict(zip(map(id, placed), firsts, strict=False))
+    return np.concatenate([first[id(one)] + np.arange(len(one)) for one in objectives])
+
+
+def _join(results, order):
+    names = [name for r in results for name in r.names]
+    status = [status for r in results for status in r.status]
     return Result(
-        images=np.concatenate([r.images for r in results]),
-        names=[name for r in results for name in r.names],
-        scores=np.concatenate([r.scores for r in results]),
-        history=np.concatenate([r.history for r in results], axis=1),
-        status=[status for r in results for status in r.status],
+        images=np.concatenate([r.images for r in results])[order],
+        names=[names[i] for i in order],
+        scores=np.concatenate([r.scores for r in results])[order],
+        history=np.concatenate([r.history for r in results], axis=1)[:, order],
+        status=[status[i] for i in order],
         values_range=results[0].values_range,
     )

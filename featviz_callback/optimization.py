@@ -37,7 +37,9 @@ from featviz_callback.untouched import untouched
 
 # Images in one call of the model, where `batch_size` does not say.
 _LARGEST_BATCH = 64
-_PROGRAMS_KEPT_PER_MODEL = 16
+# A look at many layers needs one for each, and again for units that seem dead; with fewer
+# kept than that, every look would compile them all.
+_PROGRAMS_KEPT_PER_MODEL = 64
 
 # Steps whose views are drawn together.
 _STEPS_AT_ONCE = 64

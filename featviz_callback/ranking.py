@@ -7,7 +7,9 @@ Activations Better than State-of-the-Art Feature Visualization", ICLR 2021).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import keras
 import numpy as np
@@ -16,7 +18,7 @@ from keras import ops
 from featviz_callback import backend, inputs
 from featviz_callback.activations import record
 from featviz_callback.inputs import ImageInput
-from featviz_callback.objectives import Objective
+from featviz_callback.objectives import Objective, ReadChannel, ReadNeuron
 from featviz_callback.untouched import untouched
 
 # In one call of the model: 32 photographs, or a thousand small images.
@@ -37,18 +39,18 @@ class Ranking:
 
 
 def rank(
-    objective: Objective,
+    objectives: Sequence[Objective],
     images: np.ndarray,
     most: int,
     image_input: ImageInput | None = None,
     held: tuple[np.ndarray, ...] = (),
-) -> Ranking:
+) -> list[Ranking]:
     """Ranks images by the score that they have, as they are, for each target.
 
-    Each image goes through the model once, however many targets there are.
+    Each image goes through the model once, however many objectives there are.
 
     Args:
-        objective: What to score.
+        objectives: What to score, all in one model.
         images: Float32 array `(images, height, width, channels)` in the units and
             the size of the model's input.
         most: How many to keep for each target.
@@ -56,51 +58,70 @@ def rank(
             `inputs.resolve` gives it. Default: its only one.
         held: What the others are held at.
 
+    Returns:
+        One ranking an objective.
+
     Example:
     >>> import keras
     >>> model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten(name="flat")])
     >>> images = np.arange(3.0).reshape(3, 1, 1, 1) * np.ones((3, 2, 2, 1))
-    >>> rank(Objective.neuron(model, "flat", 0), images, most=2).indices
+    >>> [ranking] = rank([Objective.neuron(model, "flat", 0)], images, most=2)
+    >>> ranking.indices
     array([[2, 1]])
     """
-    scores = score_all(objective, images, image_input, held)
+    return [_rank(scores, most) for scores in score_all(objectives, images, image_input, held)]
+
+
+def _rank(scores, most):
     order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), axis=1, kind="stable")[:, :most]
     return Ranking(order, np.take_along_axis(scores, order, axis=1))
 
 
 def score_all(
-    objective: Objective,
+    objectives: Sequence[Objective],
     images: np.ndarray,
     image_input: ImageInput | None = None,
     held: tuple[np.ndarray, ...] = (),
-) -> np.ndarray:
-    """Scores every image for every target: float32 `(targets, images)`; see `rank`."""
+) -> list[np.ndarray]:
+    """Scores every image for every target, see `rank`.
+
+    Returns:
+        One float32 array `(targets, images)` an objective.
+    """
+    model = objectives[0].model
     if image_input is None:
-        image_input, held = inputs.resolve(objective.model)
+        image_input, held = inputs.resolve(model)
     most = max(1, _PIXELS_AT_ONCE // (images.shape[1] * images.shape[2]))
     batch = image_input.batch or min(most, len(images))
     chunks = (np.arange(first, first + batch) for first in range(0, len(images), batch))
-    with untouched(objective.model):
+    with untouched(model):
         # The last chunk is as long as the others: a model may take no other number.
         scores = [
-            _score_chunk(objective, images[chunk % len(images)], image_input, held)
+            _score_chunk(objectives, images[chunk % len(images)], image_input, held)
             for chunk in chunks
         ]
-    return np.concatenate(scores, axis=1)[:, : len(images)]
+    joined = (np.concatenate(parts, axis=1) for parts in zip(*scores, strict=True))
+    return [one[:, : len(images)] for one in joined]
 
 
-def _score_chunk(objective, images, image_input, held):
-    """Reads each term's alternatives once, and adds up what each target combines."""
-    taps = [tap for term in objective.terms for tap in term.taps]
+def _score_chunk(objectives, images, image_input, held):
+    """Scores `(targets, images)` of each objective, out of one call of the model."""
+    model = objectives[0].model
+    taps = {tap: None for one in objectives for term in one.terms for tap in term.taps}
     held = inputs.repeat(held, len(images))
     with backend.load().without_gradients(), keras.StatelessScope():
-        arguments = image_input.call_arguments(objective.model, ops.convert_to_tensor(images), held)
-        recorded = record(objective.model, arguments, taps)
-        outputs = iter([ops.cast(output, "float32") for output in recorded])
-        readings = [
-            _readings(term, [next(outputs) for _ in term.taps], len(images))
-            for term in objective.terms
-        ]
+        arguments = image_input.call_arguments(model, ops.convert_to_tensor(images), held)
+        recorded = record(model, arguments, list(taps))
+        outputs = {
+            tap: ops.cast(output, "float32") for tap, output in zip(taps, recorded, strict=True)
+        }
+        units = cache(lambda read, tap: _units(read, outputs[tap]))
+        return [_scores(one, outputs, units, len(images)) for one in objectives]
+
+
+def _scores(objective, outputs, units, count):
+    """Reads each term's alternatives once, and adds up what each target combines."""
+    readings = [_readings(term, outputs, units, count) for term in objective.terms]
     counts = [len(term.names) for term in objective.terms]
     chosen = np.unravel_index(np.arange(len(objective)), counts)
     return sum(
@@ -109,7 +130,17 @@ def _score_chunk(objective, images, image_input, held):
     )
 
 
-def _readings(term, outputs, count):
+def _readings(term, outputs, units, count):
+    if isinstance(term.read, (ReadNeuron, ReadChannel)):
+        return units(term.read, term.taps[0])[term.data]
     rows = (np.repeat(row[None], count, axis=0) for row in term.data)
+    outputs = [outputs[tap] for tap in term.taps]
     scores = (term.read(outputs, ops.convert_to_tensor(row)) for row in rows)
     return np.stack([ops.convert_to_numpy(score) for score in scores])
+
+
+def _units(read, output):
+    """All units of a layer at once, `(units, images)`: there may be a thousand to read."""
+    if isinstance(read, ReadChannel):
+        output = ops.mean(output, axis=tuple(range(1, len(output.shape) - 1)))
+    return ops.convert_to_numpy(ops.reshape(output, (output.shape[0], -1))).T

@@ -33,14 +33,16 @@ def read_images(data, most: int) -> np.ndarray:
     does not shuffle.
 
     Args:
-        data: An array `(images, height, width, channels)` of any framework; a
+        data: An array `(images, height, width, channels)`, or with the axes that the
+            model takes, of any framework; a
             tuple `(x, y)` or `(x, y, weights)` of arrays; a `tf.data.Dataset`, a
             `keras.utils.PyDataset`, a torch `DataLoader` or any other iterable of
             batches, each of them such an array or tuple.
         most: Images read at most, 1 or more; never more than take 256 MiB.
 
     Returns:
-        Float32 array `(images, height, width, channels)`, one to `most` images.
+        Float32 array of one to `most` images, their axes as given: three, or two as
+        signals have them, behind that of the images.
 
     Raises:
         ValueError: If there is no image, or they are not finite numbers of one
@@ -56,9 +58,39 @@ def read_images(data, most: int) -> np.ndarray:
             images = _read(data, most)
         except (AttributeError, TypeError, ValueError) as error:
             raise _refusal(f"{type(data).__name__} ({error})") from error
-    if images.ndim != 4 or not len(images) or not np.isfinite(images).all():
+    if images.ndim not in (3, 4) or not len(images) or not np.isfinite(images).all():
         raise _refusal(f"a {type(data).__name__}, read as an array of shape {images.shape}")
     return images
+
+
+def to_images(given: np.ndarray, axes: str, shape: tuple) -> np.ndarray:
+    """Turns what a model takes into images `(images, height, width, channels)`.
+
+    Args:
+        given: Array with the model's own axes behind that of the images.
+        axes: These, as `inputs.ImageInput.axes` has them.
+        shape: `(height, width, channels)` that the model takes, `None` where any.
+
+    Raises:
+        ValueError: If the model does not take what is given.
+
+    Example:
+    >>> to_images(np.zeros((5, 3, 8, 6)), "chw", (8, 6, 3)).shape
+    (5, 8, 6, 3)
+    >>> to_images(np.zeros((5, 100, 2)), "wc", (1, None, 2)).shape
+    (5, 1, 100, 2)
+    """
+    expected = tuple(shape["hwc".index(axis)] for axis in axes)
+    sizes = given.shape[1:]
+    fits = len(sizes) == len(axes)
+    if not fits or any(n not in (size, None) for n, size in zip(expected, sizes, strict=True)):
+        raise ValueError(
+            "Invalid value for argument `probe_data`. Expected inputs as the model takes them, "
+            f"of shape {expected}. Received: {sizes}"
+        )
+    images = given.transpose(0, *(1 + axes.index(axis) for axis in "hwc" if axis in axes))
+    missing = [1 + "hwc".index(axis) for axis in "hwc" if axis not in axes]
+    return np.expand_dims(images, missing)
 
 
 def find_values_range(images: np.ndarray) -> tuple[float, float]:

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from keras import layers
 
-from featviz_callback import FeatureVisCallback, Objective, optimize
+from featviz_callback import FeatureVisCallback, Objective, optimization, optimize
 from featviz_callback.history import drift
 from featviz_callback.transformations import Jitter
 from tests.conftest import (
     LABELS,
     PIXELS,
     compiled,
+    fill,
     layer_output,
     make_small_model,
     read_events,
@@ -136,6 +137,89 @@ def test_the_history_has_every_look(long_run):
 def test_what_is_learned_is_seen(long_run):
     history = long_run[0].history
     assert (history.drift[1:] > 0).any(1).all()
+
+
+# --- many objectives ------------------------------------------------------------------
+
+
+@pytest.fixture
+def traces():
+    """How often each compiled program has been traced."""
+    optimization._programs.clear()
+    return lambda: [
+        program.traces for kept in optimization._programs.values() for program in kept.values()
+    ]
+
+
+@pytest.mark.slow
+def test_a_thousand_separate_objectives_are_as_few(model, watch, traces):
+    """They share programs and chunks, and give what each gives alone, in their own order."""
+    vectors = np.random.default_rng(0).normal(size=(300, 4))
+    kinds = [
+        [Objective.neuron(model, "conv2", i) for i in range(200)],
+        [Objective.neuron(model, "conv1", i, multiplier=2.0) for i in range(290)],
+        [Objective.direction(model, "conv1", v, names=f"d{i}") for i, v in enumerate(vectors)],
+        [
+            Objective.neuron(model, "conv2", i) - 2 * Objective.channel(model, "conv1", 1)
+            for i in range(200)
+        ],
+        [Objective.neuron(model, "logits", range(10))],
+    ]
+    many = sum(kinds, [])
+    np.random.default_rng(1).shuffle(many)
+    callback = watch(many, steps=1)
+    train(model, callback, epochs=1)
+    names = [name for one in many for name in one.names]
+    assert len(names) == 1000
+    assert callback.history.names == names
+    assert len(traces()) == len(kinds)
+    if keras.backend.backend() != "torch":  # where every step counts as one
+        assert max(traces()) == 1
+    for kind in kinds:
+        alone = optimize(kind[-1], steps=1)
+        places = [names.index(name) for name in alone.names]
+        seen = callback.history
+        np.testing.assert_allclose(seen.images[-1, places], alone.images, atol=1e-4)
+        np.testing.assert_allclose(seen.scores[-1, places], alone.scores, rtol=1e-3, atol=1e-4)
+
+
+def test_objectives_whose_order_is_mixed_keep_it_beside_real_images(model, watch):
+    """Those of one layer are put together; each target keeps its own place."""
+    first, second = (Objective.neuron(model, "logits", i) for i in (3, 1))
+    between = Objective.channel(model, "conv1", [2, 0])
+    callback = watch([first, between, second], probe_data=PIXELS, seed=2)
+    train(model, callback, epochs=1)
+    history = callback.history
+    assert history.names == [*first.names, *between.names, *second.names]
+    best = np.concatenate(
+        [
+            layer_output(model, "logits", PIXELS)[:, [3]].max(0),
+            layer_output(model, "conv1", PIXELS).mean((1, 2))[:, [2, 0]].max(0),
+            layer_output(model, "logits", PIXELS)[:, [1]].max(0),
+        ]
+    )
+    expected = np.where(best > 0, history.scores[-1] / best, np.nan)
+    np.testing.assert_allclose(history.score_ratio[-1], expected, rtol=1e-4)
+    scores = [one.score(history.images[-1, [i]]) for i, one in ((0, first), (3, second))]
+    np.testing.assert_allclose(history.scores[-1, [0, 3]], np.ravel(scores), rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_many_layers_are_compiled_for_the_first_look_only(watch, traces):
+    names = [f"dense{i}" for i in range(20)]
+    inner = [layers.Dense(3, activation="tanh", name=name) for name in names]
+    model = compiled(sequential(layers.Flatten(), *inner, layers.Dense(10, name="logits")))
+    callback = watch([Objective.neuron(model, name, 0) for name in names], steps=1)
+    made = []
+
+    class Count(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            made.append(traces())
+
+    train(model, callback, Count(), epochs=3)
+    assert len(made[0]) == len(names)
+    if keras.backend.backend() != "torch":  # where every step counts as one
+        assert made[0] == made[1] == made[2]
 
 
 # --- what to look at ------------------------------------------------------------------
@@ -696,6 +780,71 @@ def test_real_images_are_read_once_however_often_is_trained(model, watch):
     train(model, copy.deepcopy(callback), epochs=1)
     train(model, callback, epochs=1)
     assert len(callback.history) == 3
+
+
+def first_channels(model):
+    return Objective.channel(model, "conv", [0, 1])
+
+
+def watched(model, data, watch, tmp_path, **settings):
+    """The history and the written examples of a short training on a few real inputs."""
+    compiled(model)
+    callback = watch(first_channels, probe_data=data, **settings)
+    model.fit(data, np.arange(len(data)) % 10, epochs=1, verbose=0, callbacks=[callback])
+    images, _ = read_events(tmp_path / "feature_vis")
+    return callback.history, images
+
+
+def test_real_images_of_a_model_with_channels_first(watch, tmp_path):
+    """They are given as `fit` takes them, and the same is seen as with channels last."""
+    seen = []
+    colours = np.random.default_rng(0).random((9, 12, 10, 3), "float32")
+    for data_format in ("channels_last", "channels_first"):
+        first = data_format == "channels_first"
+        model = keras.Sequential(
+            [
+                keras.Input((3, 12, 10) if first else (12, 10, 3)),
+                layers.Conv2D(4, 3, name="conv", data_format=data_format),
+                layers.GlobalAveragePooling2D(data_format=data_format),
+                layers.Dense(10),
+            ]
+        )
+        fill(model)
+        data = colours.transpose(0, 3, 1, 2) if first else colours
+        log_dir = tmp_path / data_format
+        seen.append(watched(model, data, watch, log_dir, log_dir=log_dir))
+    (last, _), (first, pictures) = seen
+    np.testing.assert_allclose(first.images[0], last.images[0], atol=1e-3)
+    np.testing.assert_allclose(first.score_ratio[0], last.score_ratio[0], rtol=1e-3)
+    assert pictures["feature_vis_examples/Channel#conv_1"]
+
+
+@pytest.mark.parametrize("parameterization", ["fourier", "fixed_magnitude", "pixel"])
+def test_real_signals_are_drawn_beside_the_optimised_one(parameterization, watch, tmp_path):
+    inner = layers.Conv1D(4, 5, name="conv"), layers.Flatten(), layers.Dense(10)
+    model = sequential(*inner, shape=(32, 2))
+    signals = np.random.default_rng(0).normal(0.5, 1.0, (9, 32, 2)).astype("float32")
+    history, images = watched(model, signals, watch, tmp_path, parameterization=parameterization)
+    assert history.images.shape == (2, 2, 32, 2)
+    assert history.values_range == (signals.min(), signals.max())
+    best = layer_output(model, "conv", signals).mean(1)[:, :2].max(0)
+    expected = np.where(best > 0, history.scores[-1] / best, np.nan)
+    np.testing.assert_allclose(history.score_ratio[-1], expected, rtol=1e-3)
+    [*_, (step, picture)] = images["feature_vis_examples/Channel#conv_0"]
+    assert step == 0
+    # Seven plots of twice their height, in a row.
+    assert picture.shape[1] > 6 * picture.shape[0]
+
+
+def test_real_grey_images_without_an_axis_of_channels(watch, tmp_path):
+    inner = layers.Reshape((12, 10, 1)), layers.Conv2D(4, 3, name="conv"), layers.Flatten()
+    model = sequential(*inner, layers.Dense(10), shape=(12, 10))
+    history, images = watched(model, PIXELS[..., 0], watch, tmp_path, image_shape=(12, 10, 1))
+    assert history.images.shape == (2, 2, 12, 10, 1)
+    best = layer_output(model, "conv", PIXELS[..., 0]).mean((1, 2))[:, :2].max(0)
+    expected = np.where(best > 0, history.scores[-1] / best, np.nan)
+    np.testing.assert_allclose(history.score_ratio[-1], expected, rtol=1e-3)
+    assert len(images["feature_vis_examples/Channel#conv_0"]) == 2
 
 
 @pytest.mark.parametrize("shape", [(3, 12, 10), (3, 12, 10, 3), (3, 10, 12, 1)])

@@ -378,6 +378,50 @@ def test_a_network_changed_between_two_fits(change, made_anew, watch, tmp_path):
         assert kept[0].history.epochs.tolist() == [-1, 0, 1]
 
 
+def shrink(model):
+    """Leaves two channels of four, and two logits' worth of what followed."""
+    for _ in range(3):
+        model.pop()
+    model.add(layers.Conv2D(2, 3, name="conv2", kernel_initializer="zeros"))
+    model.add(layers.Flatten(name="flatten"))
+    model.add(layers.Dense(10, name="logits", kernel_initializer="zeros"))
+    compiled(model)
+
+
+@pytest.mark.parametrize(
+    ("make", "gone"),
+    [
+        (
+            lambda m: Objective.channel(m, "conv2", [1, 2, 5]),
+            ["Channel#conv2_2", "Channel#conv2_5"],
+        ),
+        (lambda m: Objective.neuron(m, "conv2", [(0, 0, 0), (7, 5, 5)]), ["Neuron#conv2_7_5_5"]),
+        (lambda m: Objective.direction(m, "conv2", np.ones(6)), ["Direction#conv2_0"]),
+    ],
+    ids=["channel", "neuron", "direction"],
+)
+def test_a_layer_that_shrank_between_two_fits(make, gone, watch, tmp_path):
+    """A unit that is gone is named; it is not a picture of nothing."""
+
+    def twice(*callbacks):
+        keras.utils.set_random_seed(1)
+        model = compiled()
+        made = [one(model) for one in callbacks]
+        train(model, *made, epochs=2)
+        shrink(model)
+        train(model, *made, epochs=2)
+        return model, made
+
+    with failures() as said:
+        model, [callback] = twice(lambda model: watch(make(model)))
+    assert_weights(model, twice()[0].get_weights())
+    [message] = said
+    assert ", ".join(gone) in message
+    assert "was changed after its objectives were made" in message
+    assert callback.history.epochs.tolist() == [-1, 0, 1]
+    assert logged(tmp_path, callback.history.names[0]) == [-1, 0, 1]
+
+
 # --- memory -----------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from featviz_callback import real_data
 from featviz_callback.backend import random_states_kept
-from featviz_callback.real_data import find_values_range, read_images
+from featviz_callback.real_data import find_values_range, read_images, to_images
 
 IMAGES = np.random.default_rng(0).random((40, 6, 5, 3))
 LABELS = np.arange(40)
@@ -132,13 +132,44 @@ def test_whole_numbers_keep_their_values():
     assert read_images(pixels, 2).ravel().tolist() == list(range(32))
 
 
+@pytest.mark.parametrize(
+    ("axes", "given", "shape"),
+    [
+        ("hwc", IMAGES, (6, 5, 3)),
+        ("hwc", IMAGES, (None, None, 3)),
+        ("chw", IMAGES.transpose(0, 3, 1, 2), (6, 5, 3)),
+        ("hw", IMAGES[..., 0], (6, 5, 1)),
+    ],
+)
+def test_the_models_own_axes_become_those_of_images(axes, given, shape):
+    expected = IMAGES[..., :1] if axes == "hw" else IMAGES
+    np.testing.assert_array_equal(to_images(given, axes, shape), expected)
+
+
+@pytest.mark.parametrize("axes", ["wc", "cw"])
+def test_signals_become_images_of_height_one(axes):
+    signals = IMAGES[:, 0]
+    given = signals if axes == "wc" else signals.transpose(0, 2, 1)
+    np.testing.assert_array_equal(to_images(given, axes, (1, 5, 3)), signals[:, None])
+
+
+@pytest.mark.parametrize(
+    ("axes", "given"),
+    [("hwc", (4, 3, 6, 5)), ("chw", (4, 6, 5, 3)), ("wc", (4, 6, 5, 3)), ("hwc", (4, 6, 5))],
+)
+def test_what_the_model_does_not_take_is_refused(axes, given):
+    with pytest.raises(ValueError, match="`probe_data`.*Received: "):
+        to_images(np.zeros(given), axes, (6, 5, 3))
+
+
 # --- what is refused ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        np.zeros((3, 6, 5)),
+        np.zeros((3, 6)),
+        np.zeros((3, 2, 6, 5, 3)),
         np.zeros((0, 6, 5, 3)),
         np.full((2, 6, 5, 3), np.nan),
         [],
@@ -147,7 +178,7 @@ def test_whole_numbers_keep_their_values():
         5,
         {"images": IMAGES},
     ],
-    ids=["rank", "none", "nan", "empty", "sizes", "text", "number", "dict"],
+    ids=["vectors", "volumes", "none", "nan", "empty", "sizes", "text", "number", "dict"],
 )
 def test_what_has_no_images_is_refused(data):
     with pytest.raises(ValueError, match="`probe_data`.*Received: "):
