@@ -63,6 +63,9 @@ def build_model(classes):
     return keras.Sequential(
         [
             keras.Input((SIZE, SIZE, 3)),
+            # Light that changes makes the network rely on more than colour.
+            layers.RandomBrightness(0.3, value_range=(0, 1)),
+            layers.RandomContrast(0.6),
             layers.GaussianNoise(0.05),
             layers.Conv2D(32, 5, strides=2, padding="same", activation="relu", name="conv1"),
             layers.Conv2D(64, 3, strides=2, padding="same", activation="relu", name="conv2"),

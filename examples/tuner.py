@@ -58,16 +58,17 @@ def main():
     if arguments.quick:
         images, labels, rates, epochs = images[:2000], labels[:2000], rates[1:3], 2
     features = FeatureVisCallback(logits, freq=epochs, probe_data=images[:500])
-    names, shown = [], []
+    names, shown, status = [], [], []
     for rate in rates:
         copied = copy.deepcopy(features)
         copied.log_dir = f"{arguments.log_dir}/rate_{rate:g}"
         accuracy, history = run_trial(rate, copied, images, labels, epochs)
         dead = np.mean(history.status[-1] == "dead")
         print(f"rate {rate:g}: accuracy {accuracy:.1%}, {dead:.0%} of the logits dead")
-        names.append(f"{rate:g}: {accuracy:.0%}")
+        names.append(f"rate {rate:g}, {accuracy:.0%} right")
+        status.append(["" if one == "ok" else one for one in history.status[-1]])
         shown.append(list(pictures.to_uint8(history.images[-1], history.values_range)))
-    sheet = pictures.grid(shown, row_labels=names, column_labels=CLASSES)
+    sheet = pictures.grid(shown, row_labels=names, column_labels=CLASSES, captions=status)
     pictures.to_pillow(sheet).save(arguments.output)
     print(f"The last look of each trial: {arguments.output}. Logs: {arguments.log_dir}")
 

@@ -82,7 +82,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
             are skipped, which is said once and noted in `history.skipped`. The
             first look of a `fit` and the last, which take twice as long since they
             measure the floor of drift, are always taken, so a short training may
-            end above it.
+            end above it; so may one whose last look is far slower than any before.
         batch_size: See `optimize`. Where memory runs out it is halved, once a look.
         on_error: `"warn"`: whatever fails after training has begun is said once,
             and training goes on. `"raise"`: it ends training.

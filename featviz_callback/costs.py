@@ -24,7 +24,8 @@ class Costs:
         self.most = most
         self.began = time.perf_counter()
         self.spent = self.compiling = 0.0
-        self._look = self._floor = None
+        self._look = None
+        self._slowest = self._floor = 0.0
 
     def add(self, seconds: float, floor: float, compiling: float) -> None:
         """Counts one look.
@@ -38,7 +39,8 @@ class Costs:
         self.compiling += compiling
         self.spent += seconds - compiling
         self._look = seconds - compiling - floor
-        self._floor = floor or self._floor or 0.0
+        self._slowest = max(self._slowest, self._look)
+        self._floor = max(self._floor, floor)
 
     def share(self) -> float:
         """The share of the time since training began that looks took."""
@@ -49,6 +51,7 @@ class Costs:
         """Whether a look now, and the last one in the end, keep the share below `most`."""
         if self.most is None or self._look is None:
             return True
-        planned = 2 * self._look + self._floor
+        # The last look cannot be skipped: it may be as slow as the slowest so far.
+        planned = self._look + self._slowest + self._floor
         elapsed = time.perf_counter() - self.began - self.compiling
         return self.spent + planned <= self.most * (elapsed + planned)

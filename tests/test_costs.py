@@ -40,6 +40,16 @@ def test_a_look_is_afforded_once_the_last_one_will_be_too(elapsed, affords):
     assert after(costs, elapsed).affords_look() is affords
 
 
+@pytest.mark.parametrize(("elapsed", "affords"), [(175.0, False), (185.0, True)])
+def test_what_is_kept_for_the_last_look_is_the_slowest_so_far(elapsed, affords):
+    """On a machine that others use too, a look may take many times the usual."""
+    costs = Costs(0.1)
+    for seconds in (1.0, 8.0, 1.0):
+        costs.add(seconds, floor=0.0, compiling=0.0)
+    # (10 + 1 + 8) / (181 + 9) = 0.1
+    assert after(costs, elapsed).affords_look() is affords
+
+
 def test_a_share_is_never_above_one():
     costs = Costs(0.1)
     costs.add(seconds=5.0, floor=0.0, compiling=0.0)
