@@ -192,11 +192,10 @@ class Fourier:
         down, across = (sampling.fourier_norms(size, self.detail) for size in shape[:2])
         scale = self.scale(shape) * np.outer(down, across)
         coefficients = params * ops.convert_to_tensor(scale.astype("float32"))
-        colors = self._color_matrix(shape)
-        if colors is not None:
-            colors = ops.convert_to_tensor(colors.astype("float32"))
+        if (colors := self._color_matrix(shape)) is not None:
+            coefficients = _mix(coefficients, colors)
         rows_basis, columns_basis = self._bases(rows, columns, shape)
-        return sampling.render(rows_basis, coefficients, columns_basis, colors)
+        return sampling.render(rows_basis, coefficients, columns_basis)
 
     def image(self, params, rows, columns, shape: tuple):
         """Renders float32 `(images, len(rows), len(columns), channels)`."""
@@ -436,6 +435,14 @@ def _is_rgb(shape):
 def _squash(field, mean):
     logit = _logit(np.asarray(mean, "float64")).astype("float32")
     return ops.sigmoid(field + ops.convert_to_tensor(logit) if logit.any() else field)
+
+
+def _mix(coefficients, colors):
+    """Channels `(images, channels, ...)` from mixtures, one of them a column of the matrix."""
+    images, channels, *_ = coefficients.shape
+    flat = ops.reshape(coefficients, (images, channels, -1))
+    mixed = ops.matmul(ops.convert_to_tensor(colors.astype("float32")), flat)
+    return ops.reshape(mixed, coefficients.shape)
 
 
 def _logit(shares):

@@ -151,32 +151,20 @@ def interpolation_basis(positions, size: int):
     return ops.relu(1.0 - ops.abs(distance))
 
 
-def render(rows_basis, coefficients, columns_basis, mixture=None):
+def render(rows_basis, coefficients, columns_basis):
     """Reads images, given by coefficients of a separable basis, at a grid.
 
     Args:
         rows_basis: `(images, height, row_functions)`.
         coefficients: `(images, channels, row_functions, column_functions)`.
         columns_basis: `(images, width, column_functions)`.
-        mixture: Matrix `(channels, channels)`, how much of each channel of the
-            coefficients goes into each of the image. Default: nothing is mixed.
 
     Returns:
         Tensor `(images, height, width, channels)`.
     """
-    images, channels, row_functions, column_functions = coefficients.shape
-    _, height, _ = rows_basis.shape
-    _, width, _ = columns_basis.shape
-    # One product an image for each axis, with nothing to broadcast.
-    values = ops.reshape(coefficients, (images, channels * row_functions, column_functions))
-    values = ops.matmul(values, ops.transpose(columns_basis, (0, 2, 1)))
-    values = ops.reshape(values, (images, channels, row_functions * width))
-    values = ops.transpose(values, (0, 2, 1))
-    if mixture is not None:
-        # Here the channels have to move to the end anyway, which is part of a product.
-        values = ops.matmul(values, ops.transpose(mixture))
-    values = ops.reshape(values, (images, row_functions, width * channels))
-    return ops.reshape(ops.matmul(rows_basis, values), (images, height, width, channels))
+    # In this order each is one product an image, and the channels end up last.
+    values = ops.einsum("iwl,ickl->iwck", columns_basis, coefficients)
+    return ops.einsum("ihk,iwck->ihwc", rows_basis, values)
 
 
 def resample(images, rows, columns):
