@@ -56,6 +56,33 @@ def test_a_step_reads_the_weights_of_the_moment(model):
         np.testing.assert_allclose(scores, kernel.sum() + 0.5, rtol=1e-5)
 
 
+def test_arguments_and_results_keep_their_places_whatever_their_structure(model):
+    """One step is given what a program is: dicts, whose order is the user's, lists and tuples."""
+
+    def score(params, data):
+        scores = data["view"]["rows"] * ops.sum(params, axis=1) + data["terms"][0][1]
+        return scores, scores
+
+    def update(params, gradient, state, data):
+        return gradient, [state[1], state[0]], data["numbers"]
+
+    step = backend.load().compile_step(score, update, lambda: model)
+    for rows in ([2.0], [3.0]):
+        data = {
+            "view": {"values": (), "rows": tensor(rows)},
+            "terms": [(tensor([9]), tensor([5.0]))],
+            "numbers": tensor([1.0, 4.0]),
+        }
+        state = [tensor([7.0]), tensor([8.0, 8.0])]
+        results = step(tensor([[1.0, 1.0]]), state, data)
+        gradient, (second, first), numbers, scores = keras.tree.map_structure(to_numpy, results)
+        np.testing.assert_array_equal(gradient, [rows * 2])
+        np.testing.assert_array_equal(first, [7.0])
+        np.testing.assert_array_equal(second, [8.0, 8.0])
+        np.testing.assert_array_equal(numbers, [1.0, 4.0])
+        np.testing.assert_array_equal(scores, [2 * rows[0] + 5])
+
+
 def test_a_score_that_no_parameter_reaches_has_a_gradient_of_zero(model):
     def score(params, data):
         constant = ops.zeros((params.shape[0],)) + data
