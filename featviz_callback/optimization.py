@@ -581,11 +581,13 @@ def _penalty(regularizer, images):
 def _root_mean_squares(gradient, squared_factors):
     """Of the gradient times its factors, for each image; shaped to broadcast against it."""
     images, *one = gradient.shape
-    weights = ops.broadcast_to(squared_factors, one) / math.prod(one)
+    shared_by_channels = list(squared_factors.shape) == one[1:]
+    weights = squared_factors if shared_by_channels else ops.broadcast_to(squared_factors, one)
     # A product with a vector reads the squares once, and writes nothing large.
-    squares = ops.reshape(ops.square(gradient), (images, -1))
-    means = ops.matmul(squares, ops.reshape(weights, (-1, 1)))
-    return ops.reshape(ops.sqrt(means), (images, *(1,) * len(one)))
+    weights = ops.reshape(weights, (-1, 1))
+    squares = ops.reshape(ops.square(gradient), (images, -1, weights.shape[0]))
+    sums = ops.sum(ops.matmul(squares, weights), axis=(1, 2))
+    return ops.reshape(ops.sqrt(sums / math.prod(one)), (images, *(1,) * len(one)))
 
 
 def _nesterov(gradient, state):
@@ -600,8 +602,9 @@ def _nesterov(gradient, state):
         Bengio et al., "Advances in optimizing recurrent networks", ICASSP 2013,
         section 3.5.
     """
-    velocity = _MOMENTUM * state[0] + gradient
-    return _MOMENTUM * velocity + gradient, [velocity]
+    # The state is what is left of the velocity, which saves a product.
+    left = _MOMENTUM * (state[0] + gradient)
+    return left + gradient, [left]
 
 
 _programs: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
