@@ -22,13 +22,16 @@ __version__ = "0.1.0"
 _HOMES = {"FeatureVisCallback": "callback", "Objective": "objectives", "optimize": "optimization"}
 
 
-def __getattr__(name):
-    # At first use, since TensorBoard imports this package for its tab, in a process
-    # that needs no Keras and may have no backend for it.
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = import_module(f"{__name__}.{_HOMES.get(name, name)}")
-    return getattr(home, name) if name in _HOMES else home
+# Type checkers would take it for a promise that every name exists.
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        # At first use, since TensorBoard imports this package for its tab, in a process
+        # that needs no Keras and may have no backend for it.
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = import_module(f"{__name__}.{_HOMES.get(name, name)}")
+        return getattr(home, name) if name in _HOMES else home
 
 
 def __dir__():

@@ -92,13 +92,13 @@ def find_layer(model: keras.Model, layer: str | int | keras.Layer) -> tuple[str,
             f"'{model.name}'. Received: layer={layer.name!r}, which is not part of it."
         )
     if isinstance(layer, Integral) and not isinstance(layer, bool):
-        layers = model.layers
-        if not -len(layers) <= layer < len(layers):
+        layers, index = model.layers, int(layer)
+        if not -len(layers) <= index < len(layers):
             raise ValueError(
                 f"Invalid value for argument `layer`. Expected an index from "
                 f"{-len(layers)} to {len(layers) - 1}. Received: layer={layer}"
             )
-        return find_layer(model, layers[layer])
+        return find_layer(model, layers[index])
     if not isinstance(layer, str):
         raise ValueError(
             "Invalid value for argument `layer`. Expected a name, an index or a "

@@ -12,6 +12,7 @@ from dataclasses import replace
 from numbers import Integral, Real
 
 import keras
+import numpy as np
 
 from featviz_callback import backend, parameterizations, real_data, summaries
 from featviz_callback.costs import Costs
@@ -133,30 +134,10 @@ class FeatureVisCallback(keras.callbacks.Callback):
         held_inputs: Mapping | None = None,
     ):
         super().__init__()
-        if not isinstance(freq, Integral) or isinstance(freq, bool) or freq < 1:
-            raise ValueError(
-                "Invalid value for argument `freq`. Expected a whole number of epochs, 1 or "
-                f"more. Received: freq={freq!r}"
-            )
-        if not isinstance(log_dir, (str, os.PathLike)):
-            raise ValueError(
-                "Invalid value for argument `log_dir`. Expected a path. "
-                f"Received: log_dir={log_dir!r}"
-            )
+        _check(freq, log_dir, max_overhead, on_error)
         check_numbers(steps, None, 0, batch_size, seed)
         if values_range is not None:
             get_values_range(values_range)
-        if on_error not in ("warn", "raise"):
-            raise ValueError(
-                "Invalid value for argument `on_error`. Expected 'warn' or 'raise'. "
-                f"Received: on_error={on_error!r}"
-            )
-        is_share = isinstance(max_overhead, Real) and 0 < max_overhead < 1
-        if max_overhead is not None and not is_share:
-            raise ValueError(
-                "Invalid value for argument `max_overhead`. Expected None, or a share between "
-                f"0 and 1. Received: max_overhead={max_overhead!r}"
-            )
         self.objectives = objectives
         self.log_dir = log_dir
         self.freq = freq
@@ -180,8 +161,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
             "seed": seed,
             "held_inputs": held_inputs,
         }
-        self._real_images = None
-        self._measured = {}
+        self._real_images: np.ndarray | None = None
+        self._measured: dict[tuple, object] = {}
         self._seen_model = None
         self._begin_run()
 
@@ -350,6 +331,29 @@ class FeatureVisCallback(keras.callbacks.Callback):
             if self.on_error == "raise":
                 raise
             self._reporter.failed(error)
+
+
+def _check(freq, log_dir, max_overhead, on_error):
+    if not isinstance(freq, Integral) or isinstance(freq, bool) or freq < 1:
+        raise ValueError(
+            "Invalid value for argument `freq`. Expected a whole number of epochs, 1 or "
+            f"more. Received: freq={freq!r}"
+        )
+    if not isinstance(log_dir, (str, os.PathLike)):
+        raise ValueError(
+            f"Invalid value for argument `log_dir`. Expected a path. Received: log_dir={log_dir!r}"
+        )
+    is_share = isinstance(max_overhead, Real) and 0 < max_overhead < 1
+    if max_overhead is not None and not is_share:
+        raise ValueError(
+            "Invalid value for argument `max_overhead`. Expected None, or a share between "
+            f"0 and 1. Received: max_overhead={max_overhead!r}"
+        )
+    if on_error not in ("warn", "raise"):
+        raise ValueError(
+            "Invalid value for argument `on_error`. Expected 'warn' or 'raise'. "
+            f"Received: on_error={on_error!r}"
+        )
 
 
 def _as_list(objectives, model):

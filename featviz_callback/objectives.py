@@ -28,6 +28,7 @@ from numbers import Integral, Real
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from featviz_callback import backend, inputs
 from featviz_callback.activations import (
@@ -196,7 +197,7 @@ class Objective:
     def neuron(
         model: keras.Model,
         layer: str | int | keras.Layer,
-        neurons_ids,
+        neurons_ids: ArrayLike,
         multiplier: float = 1.0,
         names: str | Sequence[str] | None = None,
         *,
@@ -240,7 +241,7 @@ class Objective:
     def channel(
         model: keras.Model,
         layer: str | int | keras.Layer,
-        channel_ids,
+        channel_ids: ArrayLike,
         multiplier: float = 1.0,
         names: str | Sequence[str] | None = None,
         *,
@@ -327,7 +328,7 @@ class Objective:
     def direction(
         model: keras.Model,
         layer: str | int | keras.Layer,
-        vectors,
+        vectors: ArrayLike,
         multiplier: float = 1.0,
         cossim_pow: float = 2.0,
         names: str | Sequence[str] | None = None,
@@ -372,20 +373,20 @@ class Objective:
             power of the cosine.
         """
         tap, shape = _tap(model, layer, pre_activation)
-        vectors = _vectors(vectors, shape)
+        rows = _vectors(vectors, shape)
         if not (_is_number(cossim_pow) and 0 <= cossim_pow < math.inf):
             raise ValueError(
                 "Invalid value for argument `cossim_pow`. Expected a finite number, 0 or "
                 f"more. Received: cossim_pow={cossim_pow!r}"
             )
-        labels = [f"Direction#{tap.name}_{i}" for i in range(len(vectors))]
+        labels = [f"Direction#{tap.name}_{i}" for i in range(len(rows))]
         read = ReadDirection(float(cossim_pow))
-        return _objective(model, read, (tap,), vectors, multiplier, names, labels)
+        return _objective(model, read, (tap,), rows, multiplier, names, labels)
 
     @staticmethod
     def custom(
         model: keras.Model,
-        layers,
+        layers: str | int | keras.Layer | Sequence[str | int | keras.Layer],
         function: Callable,
         multiplier: float = 1.0,
         names: str | Sequence[str] | None = None,
@@ -444,7 +445,7 @@ class Objective:
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         return f"<Objective of {len(names)} in model '{self.model.name}': {shown}>"
 
-    def __add__(self, other) -> Objective:
+    def __add__(self, other: Objective | int) -> Objective:
         if isinstance(other, Real) and other == 0:  # where `sum` starts
             return self
         if not isinstance(other, Objective):
@@ -461,10 +462,10 @@ class Objective:
     def __neg__(self) -> Objective:
         return self * -1.0
 
-    def __sub__(self, other) -> Objective:
+    def __sub__(self, other: Objective) -> Objective:
         return self + -other if isinstance(other, Objective) else NotImplemented
 
-    def __mul__(self, factor) -> Objective:
+    def __mul__(self, factor: float) -> Objective:
         if not _is_number(factor):
             return NotImplemented
         factor = _multiplier(factor)
@@ -475,14 +476,14 @@ class Objective:
     # An array times an objective is refused, not an array of objectives.
     __array_ufunc__ = None
 
-    def __truediv__(self, divisor) -> Objective:
+    def __truediv__(self, divisor: float) -> Objective:
         if not _is_number(divisor):
             return NotImplemented
         if divisor == 0:
             raise ZeroDivisionError("An objective cannot be divided by zero.")
         return self * (1.0 / float(divisor))
 
-    def __deepcopy__(self, memo) -> Objective:
+    def __deepcopy__(self, memo: dict) -> Objective:
         # Immutable, and its model is the one being trained: a copy of a callback
         # must not look at a copy of the network.
         return self
@@ -506,7 +507,7 @@ class Objective:
         """What a program is made from: how each term reads which taps, and a row's shape."""
         return tuple((term.read, term.taps, term.data.shape[1:]) for term in self.terms)
 
-    def score(self, images, held_inputs: Mapping | None = None) -> np.ndarray:
+    def score(self, images: ArrayLike, held_inputs: Mapping | None = None) -> np.ndarray:
         """Scores images as they are.
 
         Args:
@@ -528,21 +529,21 @@ class Objective:
         >>> Objective.channel(model, "conv", 0).score(np.zeros((5, 8, 8, 1))).shape
         (5,)
         """
-        images = np.asarray(images, "float32")
-        if len(self) not in (1, len(images)):
+        given = np.asarray(images, "float32")
+        if len(self) not in (1, len(given)):
             raise ValueError(
                 f"Invalid value for argument `images`. Expected {len(self)} images, one a "
-                f"target. Received: images.shape={images.shape}"
+                f"target. Received: images.shape={given.shape}"
             )
         data = keras.tree.map_structure(
-            lambda rows: ops.convert_to_tensor(np.repeat(rows, len(images) // len(self), axis=0)),
+            lambda rows: ops.convert_to_tensor(np.repeat(rows, len(given) // len(self), axis=0)),
             self.data(),
         )
-        image_input, held = inputs.resolve(self.model, held_inputs, images.ndim - 1)
-        images = ops.convert_to_tensor(image_input.to_images(images))
-        held = inputs.repeat(held, len(images))
+        image_input, held = inputs.resolve(self.model, held_inputs, given.ndim - 1)
+        tensor = ops.convert_to_tensor(image_input.to_images(given))
+        held = inputs.repeat(held, len(given))
         with keras.StatelessScope():
-            arguments = image_input.call_arguments(self.model, images, held)
+            arguments = image_input.call_arguments(self.model, tensor, held)
             scores = read_scores(self.model, self.program, arguments, data)
         return ops.convert_to_numpy(scores)
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from numbers import Integral, Real
 from types import FunctionType, MethodType
+from typing import Any
 
 import keras
 import numpy as np
@@ -82,7 +83,7 @@ class _Plan:
     batch: int
     image_shape: tuple[int, int, int]
     view_shape: tuple[int, int, int]
-    parameterization: object
+    parameterization: Any
     changes: tuple
     regularizers: tuple
     values_range: tuple[float, float]
@@ -265,7 +266,7 @@ class Ascent:
         count, batch = len(self.objective), self.plan.batch
         firsts = range(0, count, batch)
         progress_bar = keras.utils.Progbar(self.schedule.steps * len(firsts), verbose=verbose)
-        joined = {}
+        joined: dict[str, np.ndarray] = {}
         with untouched(self.objective.model):
             for first in firsts:
                 targets = np.arange(first, first + batch)
@@ -418,7 +419,8 @@ class Chunk:
             program = _program(self.ascent.objective.model, plan)
             state = program.initial_state(self.params, None)
         move = map(_tensor, self._move(plan, 0))
-        data = self._data(*program.still_views(), (), move)
+        rows, columns = program.still_views()
+        data = self._data(rows, columns, (), move)
         *_, scores = program.step(self._finished(), state, data)
         return ops.convert_to_numpy(scores)
 

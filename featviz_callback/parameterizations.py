@@ -300,7 +300,7 @@ class FixedMagnitude:
         for real, imaginary in (parts[:2], parts[2:]):
             inverse = shared * ops.rsqrt(ops.square(real) + ops.square(imaginary) + 1e-20)
             unit += [real * inverse, imaginary * inverse]
-        return sampling.from_complex(*unit, size, detail)
+        return sampling.from_complex(unit[0], unit[1], unit[2], unit[3], size, detail)
 
 
 def _by_frequency(size, detail):

@@ -80,10 +80,10 @@ def plot(signal: np.ndarray, values_range: tuple[float, float]) -> np.ndarray:
     """
     if signal.shape[1] > len(_LINE_COLORS):
         rows = to_pillow(to_uint8(signal.T[..., None], values_range))
-        return np.asarray(rows.convert("RGB").resize(_PLOT_SIZE, Image.NEAREST))
+        return np.asarray(rows.convert("RGB").resize(_PLOT_SIZE, Image.Resampling.NEAREST))
     low, high = values_range
     shares = np.clip(np.nan_to_num((signal.astype("float64") - low) / (high - low)), 0, 1)
-    canvas = _lines(shares).resize(_PLOT_SIZE, Image.LANCZOS)
+    canvas = _lines(shares).resize(_PLOT_SIZE, Image.Resampling.LANCZOS)
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=10)
     draw.text((3, 2), f"{high:g}", _INK, font, anchor="lt")
     draw.text((3, _PLOT_SIZE[1] - 3), f"{low:g}", _INK, font, anchor="ls")
@@ -172,13 +172,13 @@ def grid(
     columns = max(len(row) for row in pictures)
     first = next(p for row in pictures for p in row if p is not None)
     height, width = _shown_size(first.shape, smallest, most_pixels, len(pictures) * columns)
-    font = ImageFont.load_default(size=min(max(13, height // 8), 28))
-    small = ImageFont.load_default(size=min(max(11, height // 10), 22))
-    row_labels = [_fit(label, 14 * font.size, font) for label in row_labels]
+    large_size, small_size = min(max(13, height // 8), 28), min(max(11, height // 10), 22)
+    font, small = map(ImageFont.load_default, (large_size, small_size))
+    row_labels = [_fit(label, 14 * large_size, font) for label in row_labels]
     left = max((_text_width(label, font) for label in row_labels), default=0) + 2 * _MARGIN
-    top = font.size + 9 if column_labels else _MARGIN
+    top = large_size + 9 if column_labels else _MARGIN
     captions = captions or [()] * len(pictures)
-    heights = [height + _MARGIN + (small.size + 3 if any(row) else 0) for row in captions]
+    heights = [height + _MARGIN + (small_size + 3 if any(row) else 0) for row in captions]
     whole = (left + columns * (width + _MARGIN), top + sum(heights))
     canvas = Image.new("RGB", whole, _BACKGROUND)
     draw = ImageDraw.Draw(canvas)
@@ -244,7 +244,7 @@ def _shown_size(shape, smallest, most_pixels, count):
 
 def _resized(picture, size):
     image = to_pillow(picture).convert("RGB")
-    how = Image.NEAREST if size[1] >= image.height else Image.BOX
+    how = Image.Resampling.NEAREST if size[1] >= image.height else Image.Resampling.BOX
     return image if image.size == size else image.resize(size, how)
 
 

@@ -10,6 +10,7 @@ Example:
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from keras import ops
 
@@ -28,7 +29,7 @@ class L1:
 
     weight: float = 1.0
 
-    def __call__(self, images):
+    def __call__(self, images: Any) -> Any:
         """Returns one penalty an image, `(images,)`."""
         return self.weight * ops.mean(ops.abs(images), axis=_AXES)
 
@@ -43,7 +44,7 @@ class L2:
 
     weight: float = 1.0
 
-    def __call__(self, images):
+    def __call__(self, images: Any) -> Any:
         """Returns one penalty an image, `(images,)`."""
         return self.weight * ops.sqrt(ops.mean(ops.square(images), axis=_AXES) + _TINY)
 
@@ -58,7 +59,7 @@ class LInfinity:
 
     weight: float = 1.0
 
-    def __call__(self, images):
+    def __call__(self, images: Any) -> Any:
         """Returns one penalty an image, `(images,)`."""
         largest = ops.max(ops.abs(images), axis=(1, 2))
         return self.weight * ops.mean(largest, axis=1)
@@ -78,7 +79,7 @@ class TotalVariation:
 
     weight: float = 1.0
 
-    def __call__(self, images):
+    def __call__(self, images: Any) -> Any:
         """Returns one penalty an image, `(images,)`."""
         down = _mean_difference(images[:, 1:], images[:, :-1])
         across = _mean_difference(images[:, :, 1:], images[:, :, :-1])

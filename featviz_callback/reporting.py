@@ -23,8 +23,8 @@ class Reporter:
 
     def __init__(self, verbose: int):
         self._verbose = verbose
-        self._said = set()
-        self._status = {}
+        self._said: set[str] = set()
+        self._status: dict[str, str] = {}
 
     def failed(self, error: Exception) -> None:
         """Warns once that something went wrong, and that training goes on."""

@@ -245,7 +245,7 @@ def write_look(events: EventFile, look: Look) -> None:
         _scalar_if_known(events, DRIFT_TAG.format(name), look.epoch, look.drift[i])
         _scalar_if_known(events, DRIFT_FLOOR_TAG.format(name), look.epoch, look.drift_floor[i])
         _scalar_if_known(events, SCORE_RATIO_TAG.format(name), look.epoch, look.score_ratio[i])
-    events.scalar(DEAD_TAG, look.epoch, np.mean([status == "dead" for status in look.status]))
+    events.scalar(DEAD_TAG, look.epoch, look.status.count("dead") / len(look.status))
 
 
 def _description(look, i):

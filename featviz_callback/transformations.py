@@ -20,6 +20,7 @@ is read or changed. Sizes are shares of the image's own size.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -137,7 +138,7 @@ class Rotate:
         """Draws one angle, in radians."""
         return np.deg2rad(rng.uniform(-self.degrees, self.degrees))
 
-    def apply(self, images, angles):
+    def apply(self, images: Any, angles: Any) -> Any:
         """Turns a batch `(images, height, width, channels)` by `(images,)`."""
         _, height, width, _ = images.shape
         cos, sin = ops.cos(angles), ops.sin(angles)
@@ -177,7 +178,7 @@ class Blur:
         """Draws one standard deviation in pixels."""
         return np.asarray(rng.uniform(_SHARPEST, self.sigma))
 
-    def apply(self, images, sigmas):
+    def apply(self, images: Any, sigmas: Any) -> Any:
         """Blurs a batch `(images, height, width, channels)` by `(images,)`."""
         rows, columns = (self._matrix(size, sigmas) for size in images.shape[1:3])
         channels_first = ops.transpose(images, (0, 3, 1, 2))
@@ -204,7 +205,7 @@ class Noise:
         """Draws float32 noise of one view's shape."""
         return rng.standard_normal(shape, "float32") * np.float32(self.deviation)
 
-    def apply(self, images, noise):
+    def apply(self, images: Any, noise: Any) -> Any:
         """Adds `(images, height, width, channels)` to a batch of that shape."""
         return images + noise
 
@@ -304,10 +305,10 @@ def sample(changes: tuple, rng: np.random.Generator, shape: tuple) -> tuple:
 
 def apply(changes: tuple, images, values: tuple):
     """Applies what the grid has not already done to a rendered batch."""
-    values = iter(values)
+    drawn = iter(values)
     for one in changes:
         before = images.shape
-        images = one.apply(images, next(values)) if hasattr(one, "sample") else one(images)
+        images = one.apply(images, next(drawn)) if hasattr(one, "sample") else one(images)
         if len(images.shape) != 4 or images.shape[0] != before[0]:
             raise ValueError(
                 "A transformation must return as many images as it gets. Expected shape "

@@ -65,6 +65,34 @@ except RuntimeError as error:
     print(error)
 """
 
+TYPES = """
+from typing import Any, assert_type
+from featviz_callback import FeatureVisCallback, Objective, optimize
+from featviz_callback import parameterizations, regularizers, transformations
+from featviz_callback.history import History
+from featviz_callback.result import Result
+
+def look(model: Any, images: Any) -> None:
+    both = 2 * Objective.channel(model, "conv", [0, 1]) - Objective.neuron(model, -1, (0, 3)) / 3
+    assert_type(both, Objective)
+    assert_type(
+        optimize(
+            both,
+            parameterization=parameterizations.Fourier(window=None),
+            transformations=[transformations.Jitter(0.1)],
+            regularizers=[regularizers.L1(0.1), lambda images: images],
+        ),
+        Result,
+    )
+    assert_type(FeatureVisCallback(both, probe_data=images).history, History)
+    assert_type(FeatureVisCallback(lambda model: [both]).history.gif(), bytes)
+    regularizers.L1()(transformations.Noise().apply(images, images))
+    optimize(both, steps="many")  # wrong
+    both + "more"  # wrong
+
+from featviz_callback import Objektive  # wrong
+"""
+
 
 def test_the_public_names_are_these():
     assert sorted(featviz_callback.__all__) == [
@@ -122,6 +150,19 @@ def test_a_public_signature_is_changed_on_purpose_only(name):
     parameters = inspect.signature(function).parameters.values()
     plain = [one.replace(annotation=one.empty) for one in parameters if one.name != "self"]
     assert str(inspect.Signature(plain)) == SIGNATURES[name]
+
+
+@pytest.mark.slow
+def test_types_are_seen_through_the_lazy_package(tmp_path):
+    """By a user of `mypy --strict`: what is right passes, and what is wrong does not."""
+    mypy = pytest.importorskip("mypy.api")
+    script = tmp_path / "user.py"
+    script.write_text(TYPES)
+    own = ["--config-file=", "--follow-imports=silent", f"--cache-dir={tmp_path}"]
+    report, *_ = mypy.run(["--strict", *own, str(script)])
+    found = [int(line) for line in re.findall(r"user\.py:(\d+): error", report)]
+    lines = enumerate(TYPES.splitlines(), 1)
+    assert found == [number for number, line in lines if line.endswith("# wrong")], report
 
 
 def test_every_public_name_explains_itself():

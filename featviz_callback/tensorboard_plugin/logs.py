@@ -109,10 +109,10 @@ class RunLog:
         self._version = time.time_ns() // 1000
         self._forget()
 
-    def _forget(self):
+    def _forget(self) -> None:
         self._ends: dict[str, int] = {}
         self._places: dict[str, dict[str, dict[int, Place]]] = {PICTURES: {}, EXAMPLES: {}}
-        self._scalars = {kind: {} for kind in _SCALARS.values()}
+        self._scalars: dict[str, dict] = {kind: {} for kind in _SCALARS.values()}
         self._layers: dict[str, tuple[str, int | None]] = {}
         self._answer: bytes | None = None
 

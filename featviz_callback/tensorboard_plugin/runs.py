@@ -77,7 +77,7 @@ def parse_roots(logdir: str | None, logdir_spec: str | None) -> dict[str, str]:
         return {os.path.expanduser(logdir): ""}
     roots = {}
     for part in filter(None, (logdir_spec or "").split(",")):
-        group, path = re.fullmatch(r"(?:([^/:]+):(?!//))?(.*)", part, re.DOTALL).groups()
+        [(group, path)] = re.findall(r"\A(?:([^/:]+):(?!//))?(.*)\Z", part, re.DOTALL)
         roots[os.path.expanduser(path)] = group or path
     return roots
 
