@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from keras.src.backend.common import global_state
 from PIL import Image
 
 logging.getLogger("featviz_callback").setLevel(logging.ERROR)
@@ -41,6 +42,12 @@ def python(code, backend, *arguments):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.splitlines()
+
+
+def set_random_seed(seed):
+    """Of everything; Keras 3.8 would leave its global generator as it was."""
+    global_state.set_global_attribute("global_seed_generator", None)
+    keras.utils.set_random_seed(seed)
 
 
 def fill(model, seed=0):

@@ -24,6 +24,7 @@ from tests.conftest import (
     make_small_model,
     read_events,
     sequential,
+    set_random_seed,
     to_numpy,
     train,
 )
@@ -497,7 +498,7 @@ def test_an_objective_of_a_part_of_the_model_follows_its_training(watch):
 
 def trained(*callbacks):
     """Weights, losses and next random numbers of a training that draws many."""
-    keras.utils.set_random_seed(3)
+    set_random_seed(3)
     model = sequential(
         layers.Conv2D(4, 3, activation="relu", name="conv1"),
         layers.BatchNormalization(),

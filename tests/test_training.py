@@ -20,7 +20,7 @@ from featviz_callback import FeatureVisCallback, Objective, optimize
 from featviz_callback.backend import load
 from featviz_callback.transformations import Jitter, Noise
 from tests import test_distribution
-from tests.conftest import python, random_images, sequential, to_numpy
+from tests.conftest import python, random_images, sequential, set_random_seed, to_numpy
 
 BACKEND = keras.backend.backend()
 SHAPE = (8, 7, 1)
@@ -117,7 +117,7 @@ def train(callbacks=(), fits=2, **compiling):
 
 def seed_everything():
     """All random states, and Keras' global generator, which the first use makes."""
-    keras.utils.set_random_seed(3)
+    set_random_seed(3)
     keras.random.uniform(())
 
 
