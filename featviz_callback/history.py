@@ -50,6 +50,15 @@ class History:
         skipped: Int array: epochs whose look was skipped to keep within
             `max_overhead`.
         values_range: Lowest and highest value of an image.
+
+    Example:
+    >>> image, score = np.zeros((1, 8, 8, 1)), np.zeros(1)
+    >>> result = Result(image, ["a"], score, score[None], ["ok"], (0.0, 1.0))
+    >>> history = History()
+    >>> for epoch in (-1, 0):
+    ...     _ = history.add(epoch, result)
+    >>> history.epochs, history.images.shape, history.drift.tolist()
+    (array([-1,  0]), (2, 1, 8, 8, 1), [[nan], [0.0]])
     """
 
     def __init__(self, most_bytes: int = 2**30):
@@ -72,6 +81,16 @@ class History:
 
         A history is of one set of targets and one size: where those change,
         because another model is being trained, it starts again.
+
+        Args:
+            epoch: The epoch that has just ended; -1 before any.
+            result: What `optimize` returned.
+            seconds: How long it took.
+            drift_floor: Float32 array `(targets,)`; NaN where it is not given.
+            score_ratio: Float32 array `(targets,)`; NaN where it is not given.
+
+        Returns:
+            The look that is kept.
         """
         unknown = np.full(len(result.names), np.nan, "float32")
         moved = unknown
@@ -187,6 +206,10 @@ class History:
     @classmethod
     def load(cls, path: str | os.PathLike) -> History:
         """Reads what `save` wrote, without pickle.
+
+        Raises:
+            OSError: If there is no such file.
+            KeyError: If it is of something else.
 
         Example:
         >>> History().save(tmp_path / "history.npz")
@@ -319,6 +342,13 @@ def drift(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     Returns:
         Float32 array `(targets,)`. Of two pictures without any contrast the drift
         is 0, of one without and one with it is 1. NaN where a picture has one.
+
+    Example:
+    >>> picture = np.arange(48.0).reshape(1, 4, 4, 3)
+    >>> for other in (2 * picture + 1, -picture):
+    ...     print(f"{drift(picture, other)[0]:.3f}")
+    0.000
+    2.000
 
     Reference:
         Zeiler, Fergus, "Visualizing and Understanding Convolutional Networks", ECCV

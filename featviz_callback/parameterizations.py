@@ -2,10 +2,15 @@
 
 A parameterization is three pure functions:
 
-* `init(rng, shape)` draws the start of one image on the host;
-* `image(params, rows, columns, shape)` renders a batch at a grid of positions,
-  with values in `[0, 1]`;
+* `init(rng, shape)` draws the start of one image on the host, a float32 array of
+  any shape, from a `numpy.random.Generator`;
+* `image(params, rows, columns, shape)` renders a batch `(images, ...)` of them at
+  positions `(images, view height)` and `(images, view width)`, in pixels of the
+  image: `(images, view height, view width, channels)` with values in `[0, 1]`;
 * `project(params, shape)` returns the nearest parameters that are allowed.
+
+All but `init` take and return float32 tensors; `shape` is `(height, width,
+channels)` of the image.
 
 It may have two more:
 
@@ -50,6 +55,9 @@ class Pixel:
             Positive; `inf` for no bound.
         start: Standard deviation of the field's start. Not negative.
         mean: Mean of the start, in `(0, 1)`, one number or one a channel.
+
+    Raises:
+        ValueError: If an argument is out of its range.
 
     Example:
     >>> from featviz_callback.parameterizations import Pixel
@@ -113,6 +121,10 @@ class Fourier:
             `image_statistics.measure` finds it. Scaled to keep the mean square.
         spectrum: Amplitudes in place of `1 / frequency**decay`, measured for
             images of one size and `detail`.
+
+    Raises:
+        ValueError: If an argument is out of its range, or `colors` is no square
+            matrix; when used, if `colors` or `spectrum` do not fit the image.
 
     Example:
     >>> from featviz_callback.parameterizations import Fourier
@@ -259,6 +271,9 @@ class FixedMagnitude:
         fourier: Basis, magnitudes (its `spectrum`, or the fall by `decay`), colours,
             contrast, window and ground. Its `start` does not matter.
 
+    Raises:
+        ValueError: If the contrast is not finite.
+
     Example:
     >>> from featviz_callback.parameterizations import FixedMagnitude
     >>> FixedMagnitude().init(np.random.default_rng(0), (8, 6, 3)).shape
@@ -341,6 +356,9 @@ def like_data(
         values_range: Lowest and highest value of an image.
         shape: `(height, width, channels)` of the image to be made.
         parameterization: `"fourier"` or `"fixed_magnitude"`.
+
+    Returns:
+        A `Fourier`, or a `FixedMagnitude`, to be given as `parameterization`.
 
     Raises:
         ValueError: If the images are not finite, or of other channels, or the

@@ -100,6 +100,12 @@ def find_values_range(images: np.ndarray) -> tuple[float, float]:
     where something is above 127. A few dark photographs do not make the range
     narrower than that of the next ones.
 
+    Args:
+        images: Finite array of any shape, not empty.
+
+    Returns:
+        `(lowest, highest)`.
+
     Example:
     >>> find_values_range(np.array([0.1, 0.8])), find_values_range(np.array([0, 200]))
     ((0.0, 1.0), (0.0, 255.0))

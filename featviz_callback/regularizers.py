@@ -25,6 +25,10 @@ class L1:
 
     Args:
         weight: Factor of the penalty.
+
+    Example:
+    >>> float(L1(2.0)(ops.full((1, 4, 4, 3), -0.5))[0])
+    1.0
     """
 
     weight: float = 1.0
@@ -40,6 +44,10 @@ class L2:
 
     Args:
         weight: Factor of the penalty.
+
+    Example:
+    >>> round(float(L2()(ops.full((1, 4, 4, 3), -0.5))[0]), 3)
+    0.5
     """
 
     weight: float = 1.0
@@ -55,6 +63,10 @@ class LInfinity:
 
     Args:
         weight: Factor of the penalty.
+
+    Example:
+    >>> float(LInfinity()(ops.reshape(ops.arange(-3.0, 3.0), (1, 2, 3, 1)))[0])
+    3.0
     """
 
     weight: float = 1.0
@@ -75,6 +87,10 @@ class TotalVariation:
     Reference:
         Mahendran, Vedaldi, "Understanding Deep Image Representations by
         Inverting Them", CVPR 2015, section 2 (there with exponent 2).
+
+    Example:
+    >>> float(TotalVariation()(ops.reshape(ops.arange(6.0), (1, 2, 3, 1)))[0])
+    4.0
     """
 
     weight: float = 1.0

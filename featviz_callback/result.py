@@ -33,6 +33,12 @@ class Result:
         frames: Float32 array `(frames, targets, height, width, channels)` of the
             ascent on its way, where `save_every` asked for them, else `None`.
         frame_steps: Int array `(frames,)`: steps done at each frame, else `None`.
+
+    Example:
+    >>> image, score = np.zeros((1, 8, 8, 1)), np.zeros(1)
+    >>> result = Result(image, ["a"], score, score[None], ["ok"], (0.0, 1.0))
+    >>> images, names = result
+    >>> result.save(tmp_path / "sheet.png")
     """
 
     images: np.ndarray
@@ -60,6 +66,9 @@ class Result:
         Args:
             path: A file name; `.npz` saves every attribute as an array, any other
                 ending is a picture in the format that Pillow knows by it.
+
+        Raises:
+            ValueError: If Pillow knows no such ending.
         """
         if os.fspath(path).lower().endswith(".npz"):
             arrays = {k: v for k, v in vars(self).items() if v is not None}

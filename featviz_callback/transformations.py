@@ -36,7 +36,11 @@ class Jitter:
     """Shifts an image by up to a share of its size, separately for each axis.
 
     Args:
-        share: Largest shift either way, as a share of the view's side.
+        share: Largest shift either way, as a share of the view's side. Not
+            negative.
+
+    Raises:
+        ValueError: If the share is negative.
 
     Example:
     >>> rows, columns = np.tile(np.arange(8.0), (5, 1)), np.tile(np.arange(6.0), (5, 1))
@@ -70,6 +74,15 @@ class Scale:
     Args:
         low: Smallest factor. Positive.
         high: Largest factor.
+
+    Raises:
+        ValueError: If the factors are not positive and in order.
+
+    Example:
+    >>> side = np.arange(5.0)[None]
+    >>> rows, columns = Scale(2.0, 2.0).move(np.random.default_rng(0), side, side)
+    >>> rows
+    array([[1. , 1.5, 2. , 2.5, 3. ]])
     """
 
     low: float = 0.9
@@ -94,6 +107,15 @@ class Crop:
     Args:
         smallest: Smallest part, as a share of each side, above 0.
         largest: Largest part, at most 1.
+
+    Raises:
+        ValueError: If the parts are not above 0, up to 1 and in order.
+
+    Example:
+    >>> side = np.arange(5.0)[None]
+    >>> rows, columns = Crop(0.5, 0.5).move(np.random.default_rng(0), side, side)
+    >>> float(rows[0, -1] - rows[0, 0])
+    2.0
     """
 
     smallest: float = 0.25
@@ -116,7 +138,14 @@ class Crop:
 
 @dataclass(frozen=True)
 class Flip:
-    """Mirrors left and right in half of the views. Not for letters or cars."""
+    """Mirrors left and right in half of the views. Not for letters or cars.
+
+    Example:
+    >>> rows, columns = np.zeros((50, 4)), np.tile(np.arange(4.0), (50, 1))
+    >>> _, flipped = Flip().move(np.random.default_rng(0), rows, columns)
+    >>> sorted(set(flipped[:, 0].tolist()))
+    [0.0, 3.0]
+    """
 
     def move(self, rng: np.random.Generator, rows, columns):
         """Returns the positions `(views, height)` and `(views, width)` of the views."""
@@ -130,6 +159,12 @@ class Rotate:
 
     Args:
         degrees: Largest angle either way.
+
+    Example:
+    >>> image = np.arange(9, dtype="float32").reshape(1, 3, 3, 1)
+    >>> turned = Rotate().apply(image, np.zeros(1, "float32"))
+    >>> np.allclose(ops.convert_to_numpy(turned), image)
+    True
     """
 
     degrees: float = 5.0
@@ -167,6 +202,13 @@ class Blur:
 
     Args:
         sigma: Largest standard deviation, in pixels. 0.05 or more.
+
+    Raises:
+        ValueError: If it is below 0.05.
+
+    Example:
+    >>> bool(0.05 <= Blur(2.0).sample(np.random.default_rng(0), (8, 8, 3)) <= 2.0)
+    True
     """
 
     sigma: float = 1.0
@@ -197,6 +239,10 @@ class Noise:
 
     Args:
         deviation: Standard deviation, in the units of the model's input.
+
+    Example:
+    >>> Noise(0.1).sample(np.random.default_rng(0), (8, 6, 3)).shape
+    (8, 6, 3)
     """
 
     deviation: float = 0.05
