@@ -4,6 +4,8 @@ import functools
 import importlib.util
 import inspect
 import re
+import tomllib
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -168,6 +170,14 @@ def test_types_are_seen_through_the_lazy_package(tmp_path):
 def test_every_public_name_explains_itself():
     for name in featviz_callback.__all__:
         assert len(getattr(featviz_callback, name).__doc__.strip()) > 20
+
+
+def test_the_readme_s_way_without_tensorflow_names_what_is_needed():
+    root = Path(__file__).parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    names = [re.match(r"[\w-]+", one).group() for one in project["dependencies"]]
+    names.remove("tensorflow")
+    assert f"`pip install {' '.join(names)}`" in (root / "README.md").read_text()
 
 
 def test_the_version_is_a_version():
