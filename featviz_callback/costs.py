@@ -24,7 +24,7 @@ class Costs:
         self.most = most
         self.began = time.perf_counter()
         self.spent = self.compiling = 0.0
-        self._look = None
+        self._look: float | None = None
         self._slowest = self._floor = 0.0
 
     def add(self, seconds: float, floor: float, compiling: float) -> None:

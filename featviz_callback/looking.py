@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
@@ -69,7 +70,8 @@ class Together(Objective):
     def data(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """What the compiled program gets of each term, see `Objective.data`."""
         columns = zip(*(part.data() for part in self.parts), strict=True)
-        return tuple(tuple(map(np.concatenate, zip(*column, strict=True))) for column in columns)
+        halves = (map(np.concatenate, zip(*column, strict=True)) for column in columns)
+        return tuple((rows, multipliers) for rows, multipliers in halves)
 
     @property
     def program(self) -> tuple:
@@ -156,7 +158,8 @@ class Observer:
     ):
         self._objectives = list(objectives)
         self._ascents = list(ascents)
-        self._order = _order(objectives, [part for a in ascents for part in a.objective.parts])
+        together = [cast(Together, ascent.objective) for ascent in ascents]
+        self._order = _order(objectives, [part for one in together for part in one.parts])
         self._real_images = real_images
         self._warm_start = warm_start
         self._params = [None] * len(self._ascents)

@@ -28,7 +28,7 @@ def untouched(model: keras.Model) -> Iterator[None]:
     Args:
         model: Any Keras model. Its variables are not looked at.
     """
-    kept = {}
+    kept: dict[int, tuple] = {}
     for layer in model._flatten_layers():
         _keep(vars(layer), kept)
     try:
