@@ -13,11 +13,9 @@ from featviz_callback import sampling
 
 # Square root of the covariance of natural images' colours, from ImageNet: light and
 # dark, then two hues (Olah, Mordvintsev, Schubert, "Feature Visualization", Distill
-# 2017, "Preconditioning and Parameterization"). The hues at half their strength: what
-# networks look for is seldom a matter of hue.
+# 2017, "Preconditioning and Parameterization").
 _NATURAL_COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
 _NATURAL_COLORS /= np.sqrt(np.mean(np.sum(_NATURAL_COLORS**2, axis=1)))
-_NATURAL_COLORS *= [1.0, 0.5, 0.5]
 
 NATURAL_COLORS = tuple(map(tuple, _NATURAL_COLORS.tolist()))
 

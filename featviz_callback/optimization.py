@@ -53,9 +53,10 @@ _SHRINKAGE = 0.3
 def recipe(steps: int, number: int) -> dict[str, float]:
     """The default ascent: everything that follows from the number of steps.
 
-    It works coarse to fine: on a steep spectrum at first, which finds shapes, and
-    from its first third on a flatter one, which gives them detail. Longer ascents
-    take shorter steps, and their views come closer (`transformations.standard`).
+    It works coarse to fine: at first on a steep spectrum of weak hues, which finds
+    shapes, and from its first third on a flatter one of strong hues, which gives them
+    detail and colour. Longer ascents take shorter steps, their views come closer
+    (`transformations.standard`), and they begin with what is smaller than the image.
     Measured in `benchmarks/`.
 
     Args:
@@ -64,13 +65,16 @@ def recipe(steps: int, number: int) -> dict[str, float]:
 
     Returns:
         `rate`, how far a step moves the field, as a root mean square; `decay`, the
-        exponent of the spectrum that the step works on; and `lowest`, the
-        frequency in cycles per image below which that spectrum is flat.
+        exponent of the spectrum that the step works on; `lowest`, the frequency in
+        cycles per image below which that spectrum is flat; and `hues`, how strong
+        hues are in it, as a multiple of what they are in real images.
     """
+    fine = min(1.0, 3 * number / steps)
     return {
         "rate": 0.06 * math.sqrt(16 / max(steps, 8)),
-        "decay": 1.4 - 0.8 * min(1.0, 3 * number / steps),
-        "lowest": 1.5,
+        "decay": 1.4 - 0.8 * fine,
+        "lowest": 1.5 + 1.5 * transformations_module.closeness(steps) * (1 - fine),
+        "hues": 0.5 + 0.75 * fine,
     }
 
 
@@ -389,7 +393,9 @@ class Chunk:
         rate, factors = settings["rate"], np.ones(())
         if plan.optimizer is None and hasattr(plan.parameterization, "precondition"):
             factors = _squared_factors(
-                plan.parameterization, settings["decay"], settings["lowest"], plan.image_shape
+                plan.parameterization,
+                plan.image_shape,
+                *(settings[name] for name in ("decay", "lowest", "hues")),
             )
         # The bias that momentum has at its start is taken out.
         pace = rate * (1 - _MOMENTUM) / (1 - _MOMENTUM ** (number + 1))
@@ -432,8 +438,8 @@ class Chunk:
 
 
 @lru_cache(maxsize=2)
-def _squared_factors(parameterization, decay, lowest, shape):
-    return parameterization.precondition(decay, lowest, shape) ** 2
+def _squared_factors(parameterization, shape, *spectrum):
+    return parameterization.precondition(*spectrum, shape) ** 2
 
 
 def _ascend(ascent, targets, start, progress_bar):

@@ -14,7 +14,7 @@ channels)` of the image.
 
 It may have two more:
 
-* `precondition(decay, lowest, shape)` gives an array of factors, for one image's
+* `precondition(decay, lowest, hues, shape)` gives an array of factors, for one image's
   parameters, by which the default ascent moves some farther than others;
 * `finish(params, shape)` is applied once, when an image is to be looked at.
 
@@ -139,7 +139,7 @@ class Fourier:
     decay: float = 1.0
     detail: float = 0.8
     window: float | None = 0.42
-    contrast: float = 1.5
+    contrast: float = 1.2
     start: float = 0.05
     mean: float | tuple[float, ...] = 0.5
     colors: str | tuple[tuple[float, ...], ...] | None = "natural"
@@ -181,7 +181,7 @@ class Fourier:
             )
         return self.spectrum.amplitudes
 
-    def precondition(self, decay: float, lowest: float, shape: tuple) -> np.ndarray:
+    def precondition(self, decay: float, lowest: float, hues: float, shape: tuple) -> np.ndarray:
         """How much farther than the others the ascent moves each parameter.
 
         It makes the ascent that of another spectrum, which may change on the way.
@@ -189,6 +189,8 @@ class Fourier:
         Args:
             decay: Exponent of that spectrum's fall.
             lowest: Frequency in cycles per image below which that spectrum is flat.
+            hues: How strong all but the first of the decorrelated colours are in it,
+                1 for what they are in the images that `colors` comes from.
             shape: `(height, width, channels)` of the image.
 
         Returns:
@@ -197,7 +199,11 @@ class Fourier:
         if _is_signal(shape):
             decay = decay * _SIGNAL_DECAY
         scale = np.maximum(_frequencies(shape[0], shape[1], self.detail), lowest) ** -decay
-        return scale / np.sqrt(np.sum(scale**2)) / self.scale(shape)
+        factors = scale / np.sqrt(np.sum(scale**2)) / self.scale(shape)
+        if self._color_matrix(shape) is None:
+            return factors
+        strengths = np.array([1.0] + [hues] * (shape[2] - 1))
+        return factors * strengths[:, None, None]
 
     def field(self, params, rows, columns, shape: tuple):
         """The linear part: everything before the mean and the sigmoid."""
@@ -296,9 +302,9 @@ class FixedMagnitude:
         params = self.project(ops.convert_to_tensor(noise[None]), shape)
         return ops.convert_to_numpy(params)[0]
 
-    def precondition(self, decay: float, lowest: float, shape: tuple) -> np.ndarray:
+    def precondition(self, decay: float, lowest: float, hues: float, shape: tuple) -> np.ndarray:
         """See `Fourier.precondition`; longer steps, since the phases have to turn."""
-        return _TURN * self.fourier.precondition(decay, lowest, shape)
+        return _TURN * self.fourier.precondition(decay, lowest, hues, shape)
 
     def image(self, params, rows, columns, shape: tuple):
         """Renders float32 `(images, len(rows), len(columns), channels)`."""

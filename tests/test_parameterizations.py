@@ -100,7 +100,7 @@ def test_the_spectrum_falls_as_documented(shape, settings):
 
 @pytest.mark.parametrize(("decay", "lowest"), [(1.4, 1.0), (1.0, 1.0), (0.6, 1.5), (1.0, 0.5)])
 def test_an_ascent_can_work_on_another_spectrum(decay, lowest):
-    factors = plain().precondition(decay, lowest, (8, 6, 1))
+    factors = plain().precondition(decay, lowest, 1.0, (8, 6, 1))
     # No frequency but the constant's lies below one.
     lowest = max(lowest, 1e-3)
     expected = fourier_scale(8, 6, decay, lowest) / fourier_scale(8, 6, 1.0)
