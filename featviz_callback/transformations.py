@@ -268,17 +268,8 @@ def standard(shape: tuple, steps: int) -> tuple:
     """
     if sampling.is_small(shape):
         return Jitter(0.05), Scale(0.9, 1.1)
-    closer = closeness(steps)
+    closer = min(max(steps / 32 - 1, 0.0), 1.0)
     return Jitter(0.12), Scale(0.8 + 0.2 * closer, 1.6 + 0.6 * closer)
-
-
-def closeness(steps: int) -> float:
-    """How much of the way from the wide views of few steps to the close ones of many.
-
-    Args:
-        steps: Steps of the ascent; up to 32 give 0, from 64 on they give 1.
-    """
-    return min(max(steps / 32 - 1, 0.0), 1.0)
 
 
 def get(transformations: str | object | None, shape: tuple, steps: int) -> tuple:

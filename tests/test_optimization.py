@@ -1,6 +1,7 @@
 """The ascent: its gradient, its determinism, its bookkeeping and its refusals."""
 
 import gc
+import itertools
 import math
 import weakref
 
@@ -40,6 +41,30 @@ def ascend(objective, start=None, **settings):
 def neurons(small_model):
     """Four of the small model's logits."""
     return Objective.neuron(small_model, "logits", range(4))
+
+
+# --- the recipe -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 16, 64, 256])
+def test_an_ascent_works_from_coarse_and_grey_to_fine_and_coloured(steps):
+    first, *others = [optimization.recipe(steps, number) for number in range(steps)]
+    assert first["decay"] == 1.4
+    assert first["hues"] < 1
+    for before, after in itertools.pairwise((first, *others)):
+        assert before["decay"] >= after["decay"]
+        assert before["hues"] <= after["hues"]
+        assert before["lowest"] >= after["lowest"]
+        assert before["rate"] == after["rate"]
+    if steps > 1:
+        last_third = others[steps // 3 :]
+        assert all(settings == others[-1] for settings in last_third)
+
+
+def test_longer_ascents_take_shorter_steps_and_begin_with_smaller_things():
+    few, many = (optimization.recipe(steps, 0) for steps in (64, 128))
+    assert many["rate"] == pytest.approx(few["rate"] / 2**0.5)
+    assert many["lowest"] > few["lowest"]
 
 
 # --- what the documentation shows -----------------------------------------------------

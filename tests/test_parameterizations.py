@@ -107,6 +107,16 @@ def test_an_ascent_can_work_on_another_spectrum(decay, lowest):
     np.testing.assert_allclose(factors, expected, rtol=1e-4)
 
 
+def test_an_ascent_can_work_on_weaker_hues():
+    light, *hues = Fourier().precondition(1.0, 1.5, 0.5, (8, 6, 3))
+    for hue in hues:
+        np.testing.assert_allclose(hue, 0.5 * light)
+    np.testing.assert_allclose(light, Fourier().precondition(1.0, 1.5, 1.0, (8, 6, 3))[0])
+    # Where colours are not decorrelated, none of them is a hue.
+    apart = Fourier(colors=None).precondition(1.0, 1.5, 0.5, (8, 6, 3))
+    np.testing.assert_allclose(np.broadcast_to(apart, (3, *light.shape)), [light] * 3)
+
+
 @pytest.mark.parametrize("deviation", [1.0, 10.0])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_a_finished_image_has_its_full_contrast(deviation, channels):
