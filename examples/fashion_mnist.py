@@ -4,7 +4,8 @@ Trains a convolutional classifier on Fashion-MNIST's 10,000 test images, which
 ship with this repository, and looks at its ten logits and some channels after
 every epoch. Writes TensorBoard events and the film strip `evolution.png`.
 
-    python examples/fashion_mnist.py [--epochs 12] [--log-dir logs] [--output evolution.png]
+    python examples/fashion_mnist.py [--epochs 12] [--quick] [--log-dir logs]
+        [--output evolution.png]
 """
 
 import argparse
@@ -61,6 +62,7 @@ def main():
     """Trains, looks, and says where to look."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--quick", dest="epochs", action="store_const", const=3, help="few epochs")
     parser.add_argument("--log-dir", default="logs")
     parser.add_argument("--output", default="evolution.png")
     arguments = parser.parse_args()

@@ -3,7 +3,7 @@
 The same small network learns Fashion-MNIST twice, once at a sensible learning
 rate and once at one that kills some of its units. Then run what is printed.
 
-    python examples/features_tab.py [--epochs 12] [--log-dir logs/features_tab]
+    python examples/features_tab.py [--epochs 12] [--quick] [--log-dir logs/features_tab]
 """
 
 import argparse
@@ -36,18 +36,21 @@ def train(learning_rate, log_dir, epochs, images, labels):
         probe_data=images[:1000],
     )
     model.fit(images, labels, epochs=epochs, batch_size=64, verbose=2, callbacks=[features])
+    features.history.strip(log_dir.with_suffix(".png"))
 
 
 def main():
     """Trains both runs, and says what to run next."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--quick", dest="epochs", action="store_const", const=3, help="few epochs")
     parser.add_argument("--log-dir", type=Path, default=Path("logs/features_tab"))
     arguments = parser.parse_args()
     images, labels = load_data()
     for name, learning_rate in LEARNING_RATES.items():
         train(learning_rate, arguments.log_dir / name, arguments.epochs, images, labels)
-    print(f"\ntensorboard --logdir {arguments.log_dir}   # then choose the tab Features")
+    print(f"\nFilm strips: {arguments.log_dir}/*.png")
+    print(f"tensorboard --logdir {arguments.log_dir}   # then choose the tab Features")
 
 
 if __name__ == "__main__":

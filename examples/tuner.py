@@ -48,21 +48,18 @@ def main():
     """Runs every trial, and shows them side by side."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="fewer images, epochs and trials")
+    parser.add_argument("--quick", dest="epochs", action="store_const", const=3, help="few epochs")
     parser.add_argument("--log-dir", default="logs/tuner")
     parser.add_argument("--output", default="tuner.png")
     arguments = parser.parse_args()
 
     images, labels = load_data()
-    rates, epochs = (1e-4, 1e-3, 1e-2, 1e-1), arguments.epochs
-    if arguments.quick:
-        images, labels, rates, epochs = images[:2000], labels[:2000], rates[1:3], 2
-    features = FeatureVisCallback(logits, freq=epochs, probe_data=images[:500])
+    features = FeatureVisCallback(logits, freq=arguments.epochs, probe_data=images[:500])
     names, shown, status = [], [], []
-    for rate in rates:
+    for rate in (1e-4, 1e-3, 1e-2, 1e-1):
         copied = copy.deepcopy(features)
         copied.log_dir = f"{arguments.log_dir}/rate_{rate:g}"
-        accuracy, history = run_trial(rate, copied, images, labels, epochs)
+        accuracy, history = run_trial(rate, copied, images, labels, arguments.epochs)
         dead = np.mean(history.status[-1] == "dead")
         print(f"rate {rate:g}: accuracy {accuracy:.1%}, {dead:.0%} of the logits dead")
         names.append(f"rate {rate:g}, {accuracy:.0%} right")
