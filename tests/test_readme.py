@@ -1,5 +1,6 @@
-"""Every example of the README runs as it is printed."""
+"""Every example of the README runs as it is printed, and what it names is there."""
 
+import inspect
 import re
 from pathlib import Path
 
@@ -8,7 +9,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+from featviz_callback import FeatureVisCallback, optimize
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 BLOCKS = [
     pytest.param(block, id=f"block {i}")
     for i, block in enumerate(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
@@ -45,3 +49,28 @@ def test_an_example_runs(block, names, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     quick = re.sub(r"epochs=\d+", "epochs=1", re.sub(r"steps=\d+", "steps=2", block))
     exec(quick, dict(names))
+
+
+def test_the_table_of_arguments_has_each_of_them_once():
+    table = README.partition("\n## Arguments")[2].partition("\n## ")[0]
+    listed = re.findall(r"^\| `(\w+)`", table, re.MULTILINE)
+    arguments = {
+        name for of in (FeatureVisCallback, optimize) for name in inspect.signature(of).parameters
+    }
+    assert sorted(listed) == sorted(arguments - {"objective"})
+
+
+def test_files_that_are_named_exist():
+    named = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    named += re.findall(r'src="([^"]+)"', README)
+    named += re.findall(r"`((?:examples|tests|benchmarks)/[^` ]+)`", README)
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_no_example_is_left_out():
+    examples = {
+        path.name for path in (ROOT / "examples").iterdir() if path.suffix in (".py", ".ipynb")
+    }
+    listed = README.partition("\n## Examples")[2].partition("\n## ")[0]
+    assert {name for name in examples if f"`examples/{name}`" not in listed} == set()
