@@ -293,6 +293,15 @@ def one_neuron(model):
     return Objective.neuron(model, "logits", 0)
 
 
+@pytest.fixture
+def interruptible():
+    """A shell that starts a process in the background has it ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_during_a_look(watch, tmp_path):
     """The user's Ctrl-C, while the look after epoch 1 is at work."""
     callback = watch(one_neuron, transformations=[Use(4, lambda: signal.raise_signal(2))])
