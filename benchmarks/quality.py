@@ -139,7 +139,8 @@ def load(arguments):
 
 def save_sheet(picture, name):
     """Writes a picture to `results/`, with few colours to stay small."""
-    small = pictures.to_pillow(picture).convert("P", palette=1, colors=256)
+    # Without the means hues would be lost.
+    small = pictures.to_pillow(picture).convert("RGB").quantize(256, kmeans=2)
     small.save(RESULTS / name, optimize=True)
 
 

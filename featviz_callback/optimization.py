@@ -55,9 +55,9 @@ def recipe(steps: int, number: int) -> dict[str, float]:
 
     It works coarse to fine: at first on a steep spectrum of weak hues, which finds
     shapes, and from its first third on a flatter one of strong hues, which gives them
-    detail and colour. Longer ascents take shorter steps, their views come closer
-    (`transformations.standard`), and from 64 to 128 steps on they begin with what is
-    smaller than the image. Measured in `benchmarks/`.
+    detail and colour. Longer ascents take shorter steps and their views come closer
+    (`transformations.standard`); from 64 steps to 128 they begin with ever smaller
+    things. Measured in `benchmarks/`.
 
     Args:
         steps: Steps of the whole ascent.
