@@ -95,6 +95,38 @@ def test_drift_is_numpys_correlation_image_by_image():
     np.testing.assert_allclose(drift(after, before), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("brightness", [0.1, 0.3, 0.7])
+def test_pictures_of_one_colour_have_no_contrast_however_they_round(brightness):
+    one_colour = np.full(PICTURE.shape, brightness)
+    np.testing.assert_array_equal(drift(one_colour, 0 * PICTURE + 0.9), [0])
+    np.testing.assert_array_equal(drift(one_colour, 1e9 * PICTURE), [1])
+    np.testing.assert_array_equal(drift(1e9 * PICTURE, one_colour), [1])
+
+
+@pytest.mark.parametrize(("contrast", "expected"), [(1e-8, 0), (1e-10, 1)])
+def test_what_is_no_contrast_does_not_depend_on_the_number_of_pixels(contrast, expected):
+    for picture in (PICTURE, PICTURE[:, :4, :5]):
+        faint = contrast * picture
+        np.testing.assert_allclose(drift(faint, 1e9 * picture), [expected], atol=1e-6)
+        np.testing.assert_allclose(drift(1e9 * picture, faint), [expected], atol=1e-6)
+
+
+def test_drift_is_from_0_to_2_however_it_rounds():
+    pictures = np.random.default_rng(0).normal(size=(200, 7, 5, 2))
+    assert drift(pictures, pictures).min() == 0
+    assert drift(pictures, -pictures).max() == 2
+
+
+def test_drift_of_faint_contrast_on_a_bright_ground_is_exact():
+    before, after = (250 + 0.01 * random_images(3, 40, 40, 1, seed=i) for i in range(2))
+    after = (before + after) / 2
+    expected = [
+        1 - np.corrcoef(a.ravel(), b.ravel())[0, 1]
+        for a, b in zip(before.astype("float64"), after.astype("float64"), strict=True)
+    ]
+    np.testing.assert_allclose(drift(before, after), expected, atol=1e-6)
+
+
 # --- what is kept ---------------------------------------------------------------------
 
 

@@ -242,6 +242,15 @@ def test_operators_know_numbers_and_objectives_only(operate, other, operands):
         operate(operands[0], other)
 
 
+@pytest.mark.parametrize("number", [1, -1, 0.5])
+def test_no_number_is_added_but_the_zero_that_a_sum_starts_with(number, operands):
+    with pytest.raises(TypeError):
+        operands[0] + number
+    with pytest.raises(TypeError):
+        number + operands[0]
+    assert 0 + operands[0] is operands[0]
+
+
 def test_division_by_zero_is_refused(operands):
     with pytest.raises(ZeroDivisionError):
         operands[0] / 0
@@ -299,6 +308,7 @@ def test_ids_come_in_every_usual_form(ids, expected, small_model):
         ((0, 3, 1), ["0_3_1"]),
         ([(0, 3, 1), (-1, -1, -1)], ["0_3_1", "9_7_3"]),
         (np.array([[0, 3, 1], [2, 0, 0]]), ["0_3_1", "2_0_0"]),
+        (((0, 3, 1), (2, 0, 0), (9, 7, 3)), ["0_3_1", "2_0_0", "9_7_3"]),
         ([0, 3, 1], ["0", "3", "1"]),
         ((0, 3), ["0", "3"]),
     ],
@@ -319,6 +329,12 @@ def test_a_tuple_of_the_layers_rank_is_one_index(ids, expected, small_model):
 def test_an_id_out_of_range_is_refused_with_the_range(make, ids, bounds, small_model):
     with pytest.raises(ValueError, match=bounds):
         make(small_model, "logits", ids)
+
+
+@pytest.mark.parametrize("channel", [4, -5])
+def test_a_channel_out_of_range_is_refused_with_the_range_of_channels(channel, small_model):
+    with pytest.raises(ValueError, match="-4 to 3"):
+        Objective.channel(small_model, "conv1", channel)
 
 
 def test_an_index_out_of_range_is_refused_with_its_axis_range(small_model):
@@ -382,6 +398,12 @@ def test_an_unknown_reducer_is_refused(small_model):
 def test_a_custom_function_gives_one_score_an_image(small_model, images):
     objective = Objective.custom(small_model, "conv1", keras.ops.mean)
     with pytest.raises(ValueError, match="one score an image"):
+        objective.score(images)
+
+
+def test_a_custom_function_of_the_wrong_number_of_scores_is_refused(small_model, images):
+    objective = Objective.custom(small_model, "conv1", lambda o: keras.ops.mean(o, (0, 1, 2)))
+    with pytest.raises(ValueError, match=r"\(3,\). Received: \(4,\)"):
         objective.score(images)
 
 
@@ -688,6 +710,32 @@ def test_the_cosine_of_a_direction_does_not_depend_on_its_length(length, small_m
         for v in (length * vector, vector)
     )
     np.testing.assert_allclose(long / length, unit, rtol=1e-4)
+
+
+def test_a_product_of_finite_multipliers_may_be_too_large(small_model):
+    objective = 1e20 * Objective.neuron(small_model, "logits", 0)
+    with pytest.raises(ValueError, match="`multiplier`.*1e\\+40"):
+        1e20 * objective
+
+
+def test_a_direction_scores_zero_where_nothing_is_active():
+    model = sequential(layers.Conv2D(2, 1, activation="relu", name="conv"), shape=(4, 4, 1))
+    model.set_weights([np.ones((1, 1, 1, 2)), np.full(2, -5.0)])
+    scores = Objective.direction(model, "conv", [1.0, 2.0]).score(random_images(3, 4, 4, 1))
+    np.testing.assert_array_equal(scores, np.zeros(3))
+
+
+def test_a_vector_too_short_to_have_a_length_in_float32_scores_next_to_nothing(small_model, images):
+    scores = Objective.direction(small_model, "conv1", 1e-25 * VECTOR).score(images)
+    np.testing.assert_allclose(scores, 0, atol=1e-20)
+
+
+def test_outputs_in_half_precision_are_averaged_in_float32():
+    model = sequential(layers.Conv2D(1, 1, name="conv", dtype="mixed_bfloat16"), shape=(64, 64, 1))
+    images = random_images(2, 64, 64, 1)
+    outputs = to_numpy(model(images)).astype("float64")
+    scores = Objective.layer(model, "conv").score(images)
+    np.testing.assert_allclose(scores, (outputs**2).mean((1, 2, 3)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("factor", [1e39, float("inf"), float("nan")])

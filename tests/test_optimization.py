@@ -61,6 +61,25 @@ def test_an_ascent_works_from_coarse_and_grey_to_fine_and_coloured(steps):
         assert all(settings == others[-1] for settings in last_third)
 
 
+@pytest.mark.parametrize(
+    ("steps", "number", "rate", "decay", "lowest", "hues"),
+    [
+        (4, 0, 0.06 * 2**0.5, 1.4, 1.5, 0.5),
+        (16, 0, 0.06, 1.4, 1.5, 0.5),
+        (60, 10, 0.06 * (4 / 15) ** 0.5, 1.0, 1.5, 0.875),
+        (60, 20, 0.06 * (4 / 15) ** 0.5, 0.6, 1.5, 1.25),
+        (60, 59, 0.06 * (4 / 15) ** 0.5, 0.6, 1.5, 1.25),
+        (96, 0, 0.06 / 6**0.5, 1.4, 2.25, 0.5),
+        (96, 16, 0.06 / 6**0.5, 1.0, 1.875, 0.875),
+        (96, 32, 0.06 / 6**0.5, 0.6, 1.5, 1.25),
+        (256, 0, 0.015, 1.4, 3.0, 0.5),
+    ],
+)
+def test_the_recipe_is_the_one_that_was_measured(steps, number, rate, decay, lowest, hues):
+    expected = {"rate": rate, "decay": decay, "lowest": lowest, "hues": hues}
+    assert optimization.recipe(steps, number) == pytest.approx(expected)
+
+
 def test_longer_ascents_take_shorter_steps_and_begin_with_smaller_things():
     few, many = (optimization.recipe(steps, 0) for steps in (64, 128))
     assert many["rate"] == pytest.approx(few["rate"] / 2**0.5)
@@ -195,6 +214,50 @@ def test_the_default_step_goes_along_the_gradient(smooth):
     _, final = ascend(objective, start=start, steps=1, **still)
     cosine = (final * gradient).sum() / np.linalg.norm(final) / np.linalg.norm(gradient)
     assert cosine > 0.9999
+
+
+@pytest.mark.parametrize("steps", [1, 3, 12])
+def test_the_default_ascent_is_nesterovs_on_normalised_gradients(steps):
+    model = sequential(layers.Flatten(), layers.Dense(1, use_bias=False), shape=(6, 5, 1))
+    still = {"parameterization": Pixel(contrast=math.inf), "transformations": None}
+    start = np.random.default_rng(0).normal(size=(1, 1, 6, 5))
+    objective = Objective.neuron(model, model.layers[-1], 0)
+    _, final = ascend(objective, start=start.astype("float32"), steps=steps, **still)
+
+    weights = model.get_weights()[0].reshape(1, 1, 6, 5)
+    rate = 0.06 * (16 / max(steps, 8)) ** 0.5
+    expected, velocity = start, 0.0
+    for number in range(steps):
+        shares = reference.sigmoid(expected)
+        direction = weights * shares * (1 - shares)
+        direction = direction / np.sqrt((direction**2).mean())
+        velocity = 0.8 * velocity + direction
+        # A share of what the velocity would be under a constant direction.
+        pace = rate / sum(0.8**i for i in range(number + 1))
+        expected = expected + pace * (direction + 0.8 * velocity)
+        expected = expected - 0.3 * rate * expected
+    np.testing.assert_allclose(final, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_default_step_is_that_of_another_spectrum(channels):
+    shape = (6, 5, channels)
+    model = sequential(layers.Flatten(), layers.Dense(2, name="logits"), shape=shape)
+    objective = Objective.neuron(model, "logits", 1)
+    one = Fourier(**FOURIER | {"detail": 1.0}, contrast=math.inf, start=1.0)
+    still = {"parameterization": one, "transformations": None}
+    start = one.init(np.random.default_rng(0), shape)[None]
+    gradient = step_gradient(objective, start, **still)
+    _, final = ascend(objective, start=start, steps=1, **still)
+
+    # The same ascent in the coefficients of the steeper spectrum, with weak hues.
+    factors = reference.fourier_scale(6, 5, 1.4, 1.5) / reference.fourier_scale(6, 5, 1.0)
+    factors = factors * np.array([1.0, 0.5, 0.5])[:channels, None, None]
+    steep = factors * gradient
+    steep = steep / np.sqrt((steep**2).mean())
+    rate = 0.06 * 2**0.5
+    expected = (start + 1.8 * rate * factors * steep) * (1 - 0.3 * rate)
+    np.testing.assert_allclose(final, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("optimizer", [None, keras.optimizers.SGD(1.0)], ids=["default", "SGD"])

@@ -107,6 +107,13 @@ def test_an_ascent_can_work_on_another_spectrum(decay, lowest):
     np.testing.assert_allclose(factors, expected, rtol=1e-4)
 
 
+def test_spectra_of_signals_fall_half_as_steeply():
+    signal = plain(decay=0.5)
+    factors = signal.precondition(1.4, 1.5, 0.5, (1, 64, 3))
+    expected = fourier_scale(1, 64, 0.7, 1.5) / fourier_scale(1, 64, 0.5)
+    np.testing.assert_allclose(factors, expected, rtol=1e-4)
+
+
 def test_an_ascent_can_work_on_weaker_hues():
     light, *hues = Fourier().precondition(1.0, 1.5, 0.5, (8, 6, 3))
     for hue in hues:
@@ -132,6 +139,16 @@ def test_an_image_that_has_hardly_left_its_start_stays_quiet():
     finished = to_numpy(one.finish(tensor(parameters(shape, 1e-4)), shape))
     assert (root_mean_squares(field(one, finished, shape)) < 0.1).all()
     assert not to_numpy(one.finish(tensor(np.zeros((1, 1, 7, 6))), shape)).any()
+
+
+@pytest.mark.parametrize("share", [0.5, 0.1])
+def test_a_finished_image_has_at_most_three_times_its_contrast(share):
+    shape = (7, 6, 1)
+    one = plain(contrast=1.2)
+    quiet = share * to_numpy(one.finish(tensor(parameters(shape)), shape))
+    finished = to_numpy(one.finish(tensor(quiet), shape))
+    found = root_mean_squares(field(one, finished, shape))
+    np.testing.assert_allclose(found, 1.2 * min(3 * share, 1), rtol=1e-3)
 
 
 def test_less_detail_is_a_smoother_image_of_fewer_parameters():
@@ -302,6 +319,12 @@ def test_of_fixed_magnitude_every_frequency_keeps_its_own(size):
         np.testing.assert_allclose(found, expected[np.ix_(down, across)], rtol=2e-3, atol=2e-5)
 
 
+def test_phases_are_moved_twenty_times_as_far_as_free_coefficients():
+    moves = FixedMagnitude(plain(decay=0.7, contrast=1.0)).precondition(1.4, 1.5, 1.0, (8, 6, 1))
+    expected = 20 * fourier_scale(8, 6, 1.4, 1.5) / fourier_scale(8, 6, 0.7)
+    np.testing.assert_allclose(moves, expected, rtol=1e-4)
+
+
 def test_fixed_magnitude_keeps_the_phases():
     shape = (7, 6, 2)
     free = parameters(shape)
@@ -338,6 +361,9 @@ def test_colours_and_spectra_of_other_images_are_refused():
         plain(colors=np.eye(3)).image(params, *grid, (8, 6, 2))
     spectrum = Spectrum(np.ones((1, 5, 5), "float32"))
     with pytest.raises(ValueError, match=r"functions for images of shape \(8, 6, 2\)"):
+        plain(spectrum=spectrum).image(params, *grid, (8, 6, 2))
+    spectrum = Spectrum(np.ones((3, 8, 6), "float32"))
+    with pytest.raises(ValueError, match="for 3 channels"):
         plain(spectrum=spectrum).image(params, *grid, (8, 6, 2))
     with pytest.raises(ValueError, match="a square matrix"):
         plain(colors=[[1.0, 2.0]])

@@ -55,6 +55,12 @@ def test_detail_cuts_the_high_frequencies(detail, highest):
     assert basis.shape[-1] == len(frequencies) == len(sampling.fourier_norms(16, detail))
 
 
+@pytest.mark.parametrize("kept", range(1, 50))
+def test_detail_does_not_lose_a_frequency_to_rounding(kept):
+    # 50 * 0.58 is a little below 29.
+    assert sampling.fourier_frequencies(100, kept / 50).max() == kept
+
+
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_a_spectrum_gives_numpys_inverse_transform(height, width):
     given = coefficients(height, width)
@@ -185,3 +191,17 @@ def test_complex_coefficients_are_numpys(height, width, detail):
     np.testing.assert_allclose(4 * spectrum[:, rows[:, None], columns], first, atol=1e-5)
     mirrored = spectrum[:, -rows[:, None], columns]
     np.testing.assert_allclose(4 * np.abs(mirrored), np.abs(second), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "small"),
+    [
+        ((95, 95, 3), True),
+        ((96, 95, 3), False),
+        ((20, 96, 3), False),
+        ((2, 400, 1), False),
+        ((1, 400, 1), True),
+    ],
+)
+def test_an_image_is_small_by_its_longer_side_and_a_signal_at_any_length(shape, small):
+    assert sampling.is_small(shape) == small
