@@ -216,6 +216,14 @@ def test_the_default_step_goes_along_the_gradient(smooth):
     assert cosine > 0.9999
 
 
+@pytest.mark.parametrize("optimizer", [None, keras.optimizers.SGD(100.0)], ids=["default", "SGD"])
+def test_every_step_ends_within_the_contrast(optimizer, smooth):
+    bounded = {"parameterization": Pixel(contrast=0.05), "transformations": None}
+    objective = Objective.neuron(smooth, "logits", [0, 1])
+    _, final = ascend(objective, steps=4, optimizer=optimizer, **bounded)
+    np.testing.assert_allclose(np.sqrt((final**2).mean((1, 2, 3))), 0.05, rtol=1e-3)
+
+
 @pytest.mark.parametrize("steps", [1, 3, 12])
 def test_the_default_ascent_is_nesterovs_on_normalised_gradients(steps):
     model = sequential(layers.Flatten(), layers.Dense(1, use_bias=False), shape=(6, 5, 1))

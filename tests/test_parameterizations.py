@@ -215,6 +215,13 @@ def test_projection_leaves_what_is_allowed(make, contrast):
 
 
 @pytest.mark.parametrize("make", [plain, Pixel])
+def test_projection_leaves_faint_images_where_little_contrast_is_allowed(make):
+    params = tensor(parameters((7, 6, 2), 1e-4))
+    projected = make(contrast=1e-3).project(params, (7, 6, 2))
+    np.testing.assert_array_equal(to_numpy(projected), to_numpy(params))
+
+
+@pytest.mark.parametrize("make", [plain, Pixel])
 def test_projection_scales_each_image_by_itself(make):
     shape = (6, 6, 1)
     params = np.concatenate([parameters(shape, 0.01), parameters(shape, 50.0)])
