@@ -162,6 +162,20 @@ def test_less_detail_is_a_smoother_image_of_fewer_parameters():
     np.testing.assert_allclose(spectrum[:, 3:-2], 0, atol=1e-3)
 
 
+def test_rows_and_columns_of_a_square_image_are_read_where_asked():
+    shape = (8, 8, 1)
+    params, still = parameters(shape), np.tile(np.arange(8), (2, 1))
+    expected = np.roll(render(plain(), params, shape), -3, axis=1)
+    moved = plain().image(tensor(params), tensor(still + 3), tensor(still), shape)
+    np.testing.assert_allclose(to_numpy(moved), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (1, 64, 3)])
+def test_what_fills_its_frame_has_more_contrast_than_a_photograph(shape):
+    photograph = parameterizations.standard((224, 224, 3))
+    assert parameterizations.standard(shape).contrast > photograph.contrast
+
+
 def test_a_window_fades_to_the_ground_at_the_border():
     shape = (16, 16, 1)
     still, faded = (render(plain(window=w), parameters(shape), shape) for w in (None, 0.3))
