@@ -149,6 +149,9 @@ class History:
     def __len__(self) -> int:
         return len(self._looks)
 
+    def __repr__(self) -> str:
+        return f"<History of {len(self)} looks at {len(self.names)} targets>"
+
     def _column(self, name, dtype):
         return np.array([getattr(look, name) for look in self._looks], dtype)
 

@@ -333,6 +333,12 @@ def test_a_notebook_shows_the_strip(history):
     np.testing.assert_array_equal(np.asarray(shown), history.strip())
 
 
+def test_a_history_says_how_much_it_holds(history):
+    looks, targets = history.scores.shape
+    assert repr(history) == f"<History of {looks} looks at {targets} targets>"
+    assert repr(History()) == "<History of 0 looks at 0 targets>"
+
+
 def test_a_notebook_shows_nothing_of_nothing():
     assert History()._repr_png_() is None
 

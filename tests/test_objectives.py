@@ -251,6 +251,11 @@ def test_no_number_is_added_but_the_zero_that_a_sum_starts_with(number, operands
     assert 0 + operands[0] is operands[0]
 
 
+def test_an_array_times_an_objective_is_no_array_of_objectives(operands):
+    with pytest.raises(TypeError):
+        np.array([1.0, 2.0]) * operands[0]
+
+
 def test_division_by_zero_is_refused(operands):
     with pytest.raises(ZeroDivisionError):
         operands[0] / 0

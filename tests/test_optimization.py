@@ -820,3 +820,10 @@ def test_an_optimizer_may_hold_another(small_model):
     objective = Objective.neuron(small_model, "logits", 0)
     first, second = (optimize(objective, steps=2, optimizer=inner) for _ in range(2))
     np.testing.assert_array_equal(first.images, second.images)
+
+
+def test_nothing_is_found_where_nothing_is_asked_for(small_model):
+    result = optimize(0 * Objective.neuron(small_model, "logits", 0), steps=2)
+    assert np.isfinite(result.images).all()
+    assert result.scores.tolist() == [0]
+    assert result.status == ["dead"]

@@ -410,3 +410,33 @@ def test_a_signal_has_no_colours_no_quiet_ends_and_a_spectrum_of_one_dimension()
 def test_the_basis_of_a_long_signal_is_bounded():
     assert parameterizations.standard((1, 16000, 1)).scale((1, 16000, 1)).size <= 1025
     assert parameterizations.standard((1, 1000, 1)).scale((1, 1000, 1)).size == 1000
+
+
+def test_an_oblong_image_is_read_at_a_square_view():
+    one, shape = plain(), (8, 12, 1)
+    params = parameters(shape)
+    whole = render(one, params, shape)
+    rows, columns = np.arange(2, 7), np.arange(4, 9)
+    grid = (tensor(np.tile(axis, (2, 1))) for axis in (rows, columns))
+    view = to_numpy(one.image(tensor(params), *grid, shape))
+    np.testing.assert_allclose(view, whole[:, 2:7, 4:9], atol=1e-5)
+
+
+def test_phases_are_random_whatever_the_start():
+    loud, silent = (
+        FixedMagnitude(plain(contrast=1.0, start=start)).init(np.random.default_rng(0), (8, 6, 1))
+        for start in (1.0, 0.0)
+    )
+    np.testing.assert_allclose(silent, loud)
+
+
+def test_a_frequency_without_a_phase_stays_finite():
+    projected = FixedMagnitude(plain(contrast=1.0)).project(
+        tensor(np.zeros((1, 1, 8, 6))), (8, 6, 1)
+    )
+    assert np.isfinite(to_numpy(projected)).all()
+
+
+def test_small_images_have_all_frequencies():
+    assert parameterizations.standard((28, 28, 1)).detail == 1
+    assert parameterizations.standard((224, 224, 3)).detail < 1
