@@ -345,7 +345,7 @@ class Inside(layers.Layer):
 WAYS = {}
 if keras.backend.backend() != "tensorflow":
     WAYS["mapped"] = ops.vectorized_map
-if keras.backend.backend() != "torch":
+if keras.backend.backend() != "torch" and hasattr(keras, "remat"):
     WAYS["computed twice"] = lambda layer, inputs: keras.remat(layer)(inputs)
 
 

@@ -12,7 +12,7 @@ from keras import layers, ops
 from featviz_callback import Objective, optimize
 from featviz_callback.backend import random_states_kept
 from featviz_callback.untouched import untouched
-from tests.conftest import random_images, sequential, to_numpy
+from tests.conftest import random_images, sequential, set_random_seed, to_numpy
 
 
 class Busy(layers.Layer):
@@ -161,9 +161,9 @@ def test_the_random_state_of_torch_is_put_back():
 
 
 def test_keras_generator_is_not_made_by_us():
-    keras.utils.set_random_seed(4)
+    set_random_seed(4)
     plain = draw()
-    keras.utils.set_random_seed(4)
+    set_random_seed(4)
     with random_states_kept():
         random.random()
         keras.random.uniform(())
