@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from featviz_callback import FeatureVisCallback, Objective, reporting
+from featviz_callback import FeatureVisCallback, Objective
 from featviz_callback.backend import is_out_of_memory
 from featviz_callback.transformations import Jitter
 from tests.conftest import (
@@ -558,11 +558,16 @@ def test_strange_names_of_layers(watch, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_thousand_targets(watch, tmp_path):
+@pytest.mark.parametrize("apart", [False, True], ids=["one objective", "each by itself"])
+def test_a_thousand_targets(watch, tmp_path, apart):
     vectors = np.random.default_rng(0).normal(size=(1000, 4))
+    names = [f"Direction#conv1_{i}" for i in range(1000)]
 
     def many(model):
-        return Objective.direction(model, "conv1", vectors)
+        if not apart:
+            return Objective.direction(model, "conv1", vectors)
+        each = zip(vectors, names, strict=True)
+        return [Objective.direction(model, "conv1", v, names=name) for v, name in each]
 
     callback = watch(many, steps=1, on_error="raise")
     run(callback, epochs=1)
@@ -610,18 +615,20 @@ def test_a_deep_copy_before_and_after(watch, tmp_path):
     np.testing.assert_array_equal(before.history.images, after.history.images)
 
 
-def test_a_look_that_outlives_its_epoch(watch, monkeypatch, caplog, tmp_path):
-    """By a tenth of a second in place of a minute."""
-    monkeypatch.setattr(reporting, "PATIENCE", 0.1)
+@pytest.mark.slow
+def test_a_look_that_outlives_its_epoch_by_a_minute(watch, caplog, tmp_path):
     caplog.set_level("WARNING", logger="featviz_callback")
+    seconds = iter([75])
 
     class Slow(Jitter):
         def move(self, rng, rows, columns):
-            time.sleep(0.5)
+            # The first look, before training, is not the one that takes long.
+            time.sleep(next(seconds, 0) if len(callback.history) else 0)
             return super().move(rng, rows, columns)
 
     callback = watch(one_neuron, transformations=[Slow()], on_error="raise")
     run(callback, epochs=3)
+    assert callback.history.seconds[1] >= 75
     said = [r.getMessage() for r in caplog.records if "look took" in r.getMessage()]
     assert len(said) == 1
     assert "`max_overhead`" in said[0]
