@@ -1,6 +1,7 @@
 """What each part of the default recipe is worth: the default, and one thing changed.
 
     python benchmarks/recipe.py --model A.keras --judge B.keras [--steps 32] [--seeds 2]
+        [--only "default" "views as of 128 steps"]
 
 As in `quality.py`, one ImageNet classifier is looked into and another one judges.
 """
@@ -11,9 +12,19 @@ from quality import CLASSES, COLUMNS, load, measure, parser_of, save_sheet
 
 from featviz_callback import optimization, pictures
 from featviz_callback.parameterizations import FixedMagnitude, Fourier
-from featviz_callback.transformations import Blur, Crop, Flip, Jitter, Noise, Rotate, Scale
+from featviz_callback.transformations import (
+    Blur,
+    Crop,
+    Flip,
+    Jitter,
+    Noise,
+    Rotate,
+    Scale,
+    standard,
+)
 
-VIEWS = (Jitter(0.12), Scale(0.8, 1.6))
+SHAPE = (224, 224, 3)
+VIEWS = standard(SHAPE, steps=32)
 
 SETTINGS = {
     "default": {},
@@ -22,8 +33,8 @@ SETTINGS = {
     "no window": {"parameterization": Fourier(window=None)},
     "all frequencies": {"parameterization": Fourier(detail=1.0)},
     "half the frequencies": {"parameterization": Fourier(detail=0.5)},
-    "contrast 1": {"parameterization": Fourier(contrast=1.0)},
-    "contrast 2.5": {"parameterization": Fourier(contrast=2.5)},
+    "contrast 0.8": {"parameterization": Fourier(contrast=0.8)},
+    "contrast 2": {"parameterization": Fourier(contrast=2.0)},
     "colours apart": {"parameterization": Fourier(colors=None)},
     "fixed magnitude": {"parameterization": "fixed_magnitude"},
     "fixed magnitude, steeper, no window": {
@@ -31,7 +42,9 @@ SETTINGS = {
     },
     "no views": {"transformations": None},
     "scale 0.95 to 1.05": {"transformations": (Jitter(0.12), Scale(0.95, 1.05))},
-    "scale 1 to 2.2": {"transformations": (Jitter(0.12), Scale(1.0, 2.2))},
+    "views as of 32 steps": {"transformations": VIEWS},
+    "views as of 64 steps": {"transformations": standard(SHAPE, steps=64)},
+    "views as of 128 steps": {"transformations": standard(SHAPE, steps=128)},
     "crops of 0.25 to 1": {"transformations": (Crop(0.25, 1.0),)},
     "and flips": {"transformations": (*VIEWS, Flip())},
     "and rotation by 10 degrees": {"transformations": (*VIEWS, Rotate(10.0))},
@@ -45,6 +58,8 @@ RECIPES = {
     "rate halved": {"rate": 0.5},
     "rate doubled": {"rate": 2.0},
     "flat below 3 cycles": {"lowest": 3.0},
+    "hues as in real images": {"hues": 1.0},
+    "hues half as strong": {"hues": 0.5},
 }
 
 
@@ -65,10 +80,11 @@ def main():
     parser = parser_of(__doc__)
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--only", nargs="+", default=[*SETTINGS, *RECIPES])
     arguments = parser.parse_args()
     objective, judge = load(arguments)
     default, rows, shown = optimization.recipe, [], []
-    for name in (*SETTINGS, *RECIPES):
+    for name in arguments.only:
         optimization.recipe = changed_recipe(default, RECIPES.get(name, {}))
         settings = SETTINGS.get(name, {})
         row, result = measure(objective, judge, arguments.steps, arguments.seeds, **settings)
@@ -78,9 +94,14 @@ def main():
     sheet = pictures.grid(
         shown, row_labels=[row[0] for row in rows], column_labels=list(CLASSES.values())[:8]
     )
-    save_sheet(sheet, "recipe.png")
+    save_sheet(sheet, f"recipe_{arguments.steps}.png")
     title = f"The default after {arguments.steps} steps, and one thing changed"
-    write_table("recipe", f"{title} ({objective.model.name})", ("changed", *COLUMNS[1:-1]), rows)
+    write_table(
+        f"recipe_{arguments.steps}",
+        f"{title} ({objective.model.name})",
+        ("changed", *COLUMNS[1:-1]),
+        rows,
+    )
 
 
 if __name__ == "__main__":

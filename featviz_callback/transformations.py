@@ -18,6 +18,7 @@ the same seed gives the same views on every backend, and no other random state
 is read or changed. Sizes are shares of the image's own size.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -259,7 +260,7 @@ class Noise:
 def standard(shape: tuple, steps: int) -> tuple:
     """The default views: whole objects, a little larger, smaller and elsewhere.
 
-    Small images, whose object fills the frame, move less. From 32 steps to 64 the
+    Small images, whose object fills the frame, move less. From 32 steps to 128 the
     views come closer: what they then show is smaller, and whole.
 
     Args:
@@ -268,7 +269,7 @@ def standard(shape: tuple, steps: int) -> tuple:
     """
     if sampling.is_small(shape):
         return Jitter(0.05), Scale(0.9, 1.1)
-    closer = min(max(steps / 32 - 1, 0.0), 1.0)
+    closer = min(max(math.log2(steps / 32) / 2, 0.0), 1.0)
     return Jitter(0.12), Scale(0.8 + 0.2 * closer, 1.6 + 0.6 * closer)
 
 
