@@ -270,7 +270,7 @@ def standard(shape: tuple, steps: int) -> tuple:
     if sampling.is_small(shape):
         return Jitter(0.05), Scale(0.9, 1.1)
     closer = min(max(math.log2(steps / 32) / 2, 0.0), 1.0)
-    return Jitter(0.12), Scale(0.8 + 0.2 * closer, 1.6 + 0.6 * closer)
+    return Jitter(0.12), Scale(0.8 + 0.1 * closer, 1.6 + 0.3 * closer)
 
 
 def get(transformations: str | object | None, shape: tuple, steps: int) -> tuple:
