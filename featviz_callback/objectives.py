@@ -39,15 +39,19 @@ from featviz_callback.activations import (
     layer_calls,
     output_layer,
     output_shapes,
-    record,
     tap_before_activation,
+)
+from featviz_callback.reads import (
+    ReadChannel,
+    ReadCustom,
+    ReadDirection,
+    ReadLayer,
+    ReadNeuron,
+    read_scores,
 )
 from featviz_callback.spread import spread
 
 logger = logging.getLogger("featviz_callback")
-
-# A direction has no cosine with an activation of zero; this keeps its gradient finite.
-_TINY = 1e-12
 
 _LARGEST = float(np.finfo("float32").max)
 
@@ -56,91 +60,6 @@ _CONVOLUTIONS = (
     *("Conv2D", "SeparableConv2D", "Conv2DTranspose"),
     *("Conv1D", "SeparableConv1D", "Conv1DTranspose"),
 )
-
-# --- how a term reads a layer: (outputs, data) -> one score an image ------------
-
-
-@dataclass(frozen=True)
-class ReadNeuron:
-    """The activation at a flat index, channels last."""
-
-    def __call__(self, outputs, ids):
-        """Returns one score an image, `(images,)`."""
-        flat = ops.reshape(outputs[0], (ids.shape[0], -1))
-        return _pick(flat, ids)
-
-
-@dataclass(frozen=True)
-class ReadChannel:
-    """The mean over space of one channel."""
-
-    def __call__(self, outputs, ids):
-        """Returns one score an image, `(images,)`."""
-        return _pick(_mean_over_space(outputs[0]), ids)
-
-
-@dataclass(frozen=True)
-class ReadLayer:
-    """The mean over the whole layer, of squares or of values."""
-
-    reducer: str
-
-    def __call__(self, outputs, ids):
-        """Returns one score an image, `(images,)`."""
-        flat = ops.reshape(outputs[0], (ids.shape[0], -1))
-        return ops.mean(ops.square(flat) if self.reducer == "magnitude" else flat, axis=1)
-
-
-@dataclass(frozen=True)
-class ReadDirection:
-    """The product with a vector, times a power of the cosine, a mean over space."""
-
-    cossim_pow: float
-
-    def __call__(self, outputs, vectors):
-        """Returns one score an image, `(images,)`."""
-        values = outputs[0]
-        between = len(values.shape) - len(vectors.shape)
-        vectors = ops.reshape(vectors, (vectors.shape[0], *(1,) * between, *vectors.shape[1:]))
-        products = ops.sum(values * vectors, axis=-1)
-        if self.cossim_pow:
-            squares = ops.sum(ops.square(values), axis=-1)
-            # Vectors that are gradients may be very short.
-            lengths = ops.maximum(ops.sum(ops.square(vectors), axis=-1), 1e-30)
-            cosines = products * ops.rsqrt(ops.maximum(squares, _TINY) * lengths)
-            products = products * ops.maximum(cosines, 0.1) ** self.cossim_pow
-        return ops.mean(ops.reshape(products, (vectors.shape[0], -1)), axis=1)
-
-
-@dataclass(frozen=True)
-class ReadCustom:
-    """Whatever a user's function makes of the outputs of some layers."""
-
-    function: Callable
-
-    def __call__(self, outputs, ids):
-        """Returns one score an image, `(images,)`."""
-        scores = self.function(outputs[0] if len(outputs) == 1 else outputs)
-        if tuple(scores.shape) != (ids.shape[0],):
-            raise ValueError(
-                "The function of a custom objective must return one score an image. "
-                f"Expected shape ({ids.shape[0]},). Received: {tuple(scores.shape)}"
-            )
-        return scores
-
-
-def _pick(values, ids):
-    # Its gradient is a mask, where that of a gather would be a scatter.
-    everyone = ops.convert_to_tensor(np.arange(values.shape[1], dtype="int32"))
-    chosen = ops.equal(ops.expand_dims(ids, 1), everyone)
-    return ops.sum(ops.where(chosen, values, 0.0), axis=1)
-
-
-def _mean_over_space(values):
-    return ops.mean(values, axis=tuple(range(1, len(values.shape) - 1)))
-
-
-# --- objectives -------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -546,34 +465,6 @@ class Objective:
             arguments = image_input.call_arguments(self.model, tensor, held)
             scores = read_scores(self.model, self.program, arguments, data)
         return ops.convert_to_numpy(scores)
-
-
-def read_scores(model, program, arguments, data):
-    """The score of each view: the sum over terms of multiplier times reading.
-
-    Args:
-        model: The Keras model to call.
-        program: As `Objective.program`.
-        arguments: What to call it with: tensors, images first.
-        data: As `Objective.data`, as tensors.
-
-    Returns:
-        Float32 tensor `(images,)`.
-    """
-    taps = [tap for _, taps, _ in program for tap in taps]
-    outputs = record(model, arguments, taps)
-    images = data[0][1].shape[0]
-    for tap, output in zip(taps, outputs, strict=True):
-        if output.shape[0] not in (None, images):
-            raise ValueError(
-                f"The layer {tap.name!r} returns {output.shape[0]} outputs for {images} images. "
-                "Expected a layer that returns one an image."
-            )
-    outputs = iter(ops.cast(output, "float32") for output in outputs)
-    scores = 0.0
-    for (read, taps, _), (rows, multipliers) in zip(program, data, strict=True):
-        scores = scores + multipliers * read([next(outputs) for _ in taps], rows)
-    return scores
 
 
 def default_objectives(model: keras.Model) -> list[Objective]:

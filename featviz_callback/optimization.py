@@ -32,7 +32,8 @@ from keras import ops
 
 from featviz_callback import activations, backend, inputs, parameterizations, sampling
 from featviz_callback import transformations as transformations_module
-from featviz_callback.objectives import Objective, read_scores
+from featviz_callback.objectives import Objective
+from featviz_callback.reads import read_scores
 from featviz_callback.result import Result
 from featviz_callback.untouched import untouched
 

@@ -18,7 +18,8 @@ from keras import ops
 from featviz_callback import backend, inputs
 from featviz_callback.activations import record
 from featviz_callback.inputs import ImageInput
-from featviz_callback.objectives import Objective, ReadChannel, ReadNeuron
+from featviz_callback.objectives import Objective
+from featviz_callback.reads import ReadChannel, ReadNeuron
 from featviz_callback.untouched import untouched
 
 # In one call of the model: 32 photographs, or a thousand small images.
