@@ -19,28 +19,18 @@ of the same layers need no new program.
 from __future__ import annotations
 
 import itertools
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
+from numbers import Real
 
 import keras
 import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
-from featviz_callback import backend, inputs
-from featviz_callback.activations import (
-    Tap,
-    find_call,
-    has_channels_first,
-    is_softmax,
-    layer_calls,
-    output_layer,
-    output_shapes,
-    tap_before_activation,
-)
+from featviz_callback import inputs, units
+from featviz_callback.activations import Tap, layer_calls
 from featviz_callback.reads import (
     ReadChannel,
     ReadCustom,
@@ -50,8 +40,7 @@ from featviz_callback.reads import (
     read_scores,
 )
 from featviz_callback.spread import spread
-
-logger = logging.getLogger("featviz_callback")
+from featviz_callback.units import is_number, is_sequence
 
 _LARGEST = float(np.finfo("float32").max)
 
@@ -150,9 +139,9 @@ class Objective:
         >>> Objective.neuron(model, "conv", [(0, 3, 1), (-1, 0, 0)]).names
         ['Neuron#conv_0_3_1', 'Neuron#conv_3_0_0']
         """
-        tap, shape = _tap(model, layer, pre_activation)
-        _require_known(shape, tap, "Objective.channel")
-        ids, labels = _neuron_ids(neurons_ids, shape)
+        tap, shape = units.find_tap(model, layer, pre_activation)
+        units.require_known(shape, tap, "Objective.channel")
+        ids, labels = units.neuron_ids(neurons_ids, shape)
         labels = [f"Neuron#{tap.name}_{label}" for label in labels]
         return _objective(model, ReadNeuron(), (tap,), ids, multiplier, names, labels)
 
@@ -193,9 +182,9 @@ class Objective:
         >>> len(Objective.channel(model, "conv", range(4)))
         4
         """
-        tap, shape = _tap(model, layer, pre_activation)
-        _require_known(shape[-1:], tap, "Objective.layer")
-        ids = _indices(channel_ids, shape[-1], "channel_ids")
+        tap, shape = units.find_tap(model, layer, pre_activation)
+        units.require_known(shape[-1:], tap, "Objective.layer")
+        ids = units.indices(channel_ids, shape[-1], "channel_ids")
         labels = [f"Channel#{tap.name}_{i}" for i in ids]
         return _objective(model, ReadChannel(), (tap,), ids, multiplier, names, labels)
 
@@ -239,7 +228,7 @@ class Objective:
                 "Invalid value for argument `reducer`. Expected 'magnitude' or 'mean'. "
                 f"Received: reducer={reducer!r}"
             )
-        tap, _ = _tap(model, layer, pre_activation)
+        tap, _ = units.find_tap(model, layer, pre_activation)
         labels = [f"Layer#{tap.name}"]
         return _objective(model, ReadLayer(reducer), (tap,), [0], multiplier, name, labels)
 
@@ -291,9 +280,9 @@ class Objective:
             Carter et al., "Activation Atlas", Distill 2019, appendix, for the
             power of the cosine.
         """
-        tap, shape = _tap(model, layer, pre_activation)
-        rows = _vectors(vectors, shape)
-        if not (_is_number(cossim_pow) and 0 <= cossim_pow < math.inf):
+        tap, shape = units.find_tap(model, layer, pre_activation)
+        rows = units.as_rows(vectors, shape)
+        if not (is_number(cossim_pow) and 0 <= cossim_pow < math.inf):
             raise ValueError(
                 "Invalid value for argument `cossim_pow`. Expected a finite number, 0 or "
                 f"more. Received: cossim_pow={cossim_pow!r}"
@@ -347,7 +336,7 @@ class Objective:
             layers = [layers]
         if not layers:
             raise ValueError("Invalid value for argument `layers`. Expected at least one layer.")
-        taps = tuple(_tap(model, layer, None)[0] for layer in layers)
+        taps = tuple(units.find_tap(model, layer, None)[0] for layer in layers)
         labels = ["Custom#" + "+".join(tap.name for tap in taps)]
         return _objective(model, ReadCustom(function), taps, [0], multiplier, names, labels)
 
@@ -385,7 +374,7 @@ class Objective:
         return self + -other if isinstance(other, Objective) else NotImplemented
 
     def __mul__(self, factor: float) -> Objective:
-        if not _is_number(factor):
+        if not is_number(factor):
             return NotImplemented
         factor = _multiplier(factor)
         scaled = (replace(t, multiplier=_multiplier(t.multiplier * factor)) for t in self.terms)
@@ -396,7 +385,7 @@ class Objective:
     __array_ufunc__ = None
 
     def __truediv__(self, divisor: float) -> Objective:
-        if not _is_number(divisor):
+        if not is_number(divisor):
             return NotImplemented
         if divisor == 0:
             raise ZeroDivisionError("An objective cannot be divided by zero.")
@@ -510,41 +499,13 @@ def _heads(model, calls):
 # --- checking arguments -------------------------------------------------------------
 
 
-def _tap(model, layer, pre_activation):
-    if not isinstance(model, keras.Model):
-        raise ValueError(
-            "Invalid value for argument `model`. Expected a keras.Model. "
-            f"Received: model={model!r} (of type {type(model)})"
-        )
-    backend.load()
-    arguments = inputs.specs(model)
-    path, found, call = find_call(model, layer)
-    softmax = is_softmax(found)
-    if not softmax and pre_activation is None and is_softmax(output_layer(path, found)[1]):
-        (path, found), softmax = output_layer(path, found), True
-    if softmax and pre_activation is None:
-        logger.warning("The softmax of layer '%s' is taken off: the score is the logit.", path)
-    if pre_activation or (softmax and pre_activation is None):
-        tap = tap_before_activation(path, found)
-    else:
-        tap = Tap(path)
-    tap = replace(tap, call=call, channels_first=_has_channels_first(model, arguments, path))
-    return tap, output_shapes(model, arguments, [tap])[0]
-
-
-def _has_channels_first(model, arguments, path):
-    if not has_channels_first(model):
-        return False
-    return any(c.channels_first for c in layer_calls(model, arguments) if c.path == path)
-
-
 def _objective(model, read, taps, data, multiplier, names, labels):
     if names is None:
         names = labels
     elif isinstance(names, str):
         names = [names]
     if (
-        not _is_sequence(names)
+        not is_sequence(names)
         or len(names) != len(labels)
         or not all(isinstance(name, str) for name in names)
     ):
@@ -558,91 +519,11 @@ def _objective(model, read, taps, data, multiplier, names, labels):
     return Objective(model, (term,))
 
 
-def _is_number(value):
-    return isinstance(value, Real) or (
-        isinstance(value, (np.ndarray, np.generic)) and value.ndim == 0
-    )
-
-
 def _multiplier(value):
-    if not _is_number(value) or not abs(value) <= _LARGEST:
+    if not is_number(value) or not abs(value) <= _LARGEST:
         raise ValueError(
             "Invalid value for argument `multiplier`. Expected a number that is finite in "
             "float32. "
             f"Received: multiplier={value!r}"
         )
     return float(value)
-
-
-def _require_known(sizes, tap, instead):
-    if None in sizes:
-        raise ValueError(
-            f"The size of the output of layer {tap.path!r} depends on the image's: "
-            f"{tuple(sizes)}. Expected a layer of known size here, or {instead}."
-        )
-
-
-def _neuron_ids(ids, shape):
-    """Returns flat ids, and a label for each in the way it was given."""
-    one_tuple = isinstance(ids, tuple) and len(ids) == len(shape) > 1
-    if one_tuple and all(isinstance(i, Integral) for i in ids):
-        ids = [ids]
-    ids = ids if isinstance(ids, np.ndarray) else list(ids) if _is_sequence(ids) else ids
-    if not (_is_sequence(ids) and len(ids) and _is_sequence(ids[0])):
-        flat = _indices(ids, math.prod(shape), "neurons_ids")
-        return flat, flat
-    flat, labels = [], []
-    for one in ids:
-        if not _is_sequence(one) or len(one) != len(shape):
-            raise ValueError(
-                f"Invalid value for argument `neurons_ids`. Expected {len(shape)} numbers in "
-                f"each id for a layer of shape {shape}. Received: {one!r}"
-            )
-        index = [_indices(i, n, "neurons_ids")[0] for i, n in zip(one, shape, strict=True)]
-        flat.append(int(np.ravel_multi_index(index, shape)))
-        labels.append("_".join(map(str, index)))
-    return flat, labels
-
-
-def _is_sequence(value):
-    return isinstance(value, (Sequence, range)) or (
-        isinstance(value, np.ndarray) and value.ndim > 0
-    )
-
-
-def _indices(ids, size, argument):
-    """Returns a list of ints from 0 to `size - 1`."""
-    flat = ids if _is_sequence(ids) else [ids]
-    given = np.asarray(flat) if all(_is_number(i) for i in flat) else np.array([])
-    has_bool = any(isinstance(i, (bool, np.bool_)) for i in flat)
-    if given.ndim != 1 or not len(given) or given.dtype.kind not in "iu" or has_bool:
-        raise ValueError(
-            f"Invalid value for argument `{argument}`. Expected an int, or a sequence of at "
-            f"least one. Received: {argument}={ids!r}"
-        )
-    wrong = given[(given < -size) | (given >= size)]
-    if len(wrong):
-        raise ValueError(
-            f"Invalid value for argument `{argument}`. Expected ids from {-size} to {size - 1}. "
-            f"Received: {wrong.tolist()}"
-        )
-    return [int(i) % size for i in given]
-
-
-def _vectors(vectors, shape):
-    """Returns float32 `(vectors, channels)` or `(vectors, *shape)`."""
-    vectors = np.asarray(vectors, "float32")
-    if vectors.shape in (shape[-1:], shape):
-        vectors = vectors[None]
-    fits = vectors.shape[1:] in (shape[-1:], shape) and len(vectors)
-    if (
-        not fits
-        or not np.isfinite(vectors).all()
-        or not vectors.any(axis=tuple(range(1, vectors.ndim))).all()
-    ):
-        raise ValueError(
-            "Invalid value for argument `vectors`. Expected finite vectors, none of them "
-            f"zero, of shape {shape[-1:]} or {shape}, one or several. "
-            f"Received: vectors of shape {vectors.shape}"
-        )
-    return vectors
