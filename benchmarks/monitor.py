@@ -26,8 +26,8 @@ from common import write_table
 from keras import layers
 
 from featviz_callback import FeatureVisCallback, Objective
+from featviz_callback.ascent import _programs
 from featviz_callback.history import drift
-from featviz_callback.optimization import _programs
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))
 import fashion_mnist

@@ -10,7 +10,7 @@ import keras
 from common import write_table
 from quality import CLASSES, COLUMNS, load, measure, parser_of, save_sheet
 
-from featviz_callback import optimization, pictures
+from featviz_callback import ascent, pictures
 from featviz_callback.parameterizations import FixedMagnitude, Fourier
 from featviz_callback.transformations import (
     Blur,
@@ -83,9 +83,9 @@ def main():
     parser.add_argument("--only", nargs="+", default=[*SETTINGS, *RECIPES])
     arguments = parser.parse_args()
     objective, judge = load(arguments)
-    default, rows, shown = optimization.recipe, [], []
+    default, rows, shown = ascent.recipe, [], []
     for name in arguments.only:
-        optimization.recipe = changed_recipe(default, RECIPES.get(name, {}))
+        ascent.recipe = changed_recipe(default, RECIPES.get(name, {}))
         settings = SETTINGS.get(name, {})
         row, result = measure(objective, judge, arguments.steps, arguments.seeds, **settings)
         rows.append((name, *row[1:-1]))

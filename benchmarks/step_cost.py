@@ -14,7 +14,7 @@ import numpy as np
 from common import DEFAULTS, WARM_UP, in_turn, small_model, write_table
 from keras import ops
 
-from featviz_callback import Objective, backend, optimization
+from featviz_callback import Objective, ascent, backend, optimization
 
 
 def bare_step(model, ids):
@@ -43,7 +43,7 @@ def bare_step(model, ids):
 def ascent_step(model, layer, ids, steps, kind=Objective.neuron, **settings):
     """One step of an ascent of so many, with all that is done on the host for it."""
     settings = DEFAULTS | {"steps": steps} | settings
-    chunk = optimization.Chunk(
+    chunk = ascent.Chunk(
         optimization.prepare(kind(model, layer, ids), **settings), np.arange(len(ids))
     )
     return lambda: ops.convert_to_numpy(chunk.step()[0])

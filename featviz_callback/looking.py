@@ -13,9 +13,9 @@ import numpy as np
 
 from featviz_callback import backend, inputs, pictures, ranking
 from featviz_callback.activations import output_shapes, walk
+from featviz_callback.ascent import Ascent
 from featviz_callback.history import drift
 from featviz_callback.objectives import Objective
-from featviz_callback.optimization import Ascent
 from featviz_callback.reads import ReadChannel, ReadDirection, ReadNeuron
 from featviz_callback.result import Result
 

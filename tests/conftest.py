@@ -16,6 +16,8 @@ from keras import layers
 from keras.src.backend.common import global_state
 from PIL import Image
 
+from featviz_callback import Objective, optimization
+
 logging.getLogger("featviz_callback").setLevel(logging.ERROR)
 
 if keras.backend.backend() == "jax":
@@ -84,6 +86,12 @@ def small_model():
 
 
 @pytest.fixture
+def neurons(small_model):
+    """Four of the small model's logits."""
+    return Objective.neuron(small_model, "logits", range(4))
+
+
+@pytest.fixture
 def images():
     """Three images for the small model."""
     return random_images(3, *IMAGE_SHAPE)
@@ -110,6 +118,26 @@ def train(model, *callbacks, epochs=2, **settings):
     """A short fit on sixteen images."""
     settings = {"batch_size": 8, "verbose": 0, **settings}
     return model.fit(PIXELS, LABELS, epochs=epochs, callbacks=list(callbacks), **settings)
+
+
+ASCENT_DEFAULTS = {
+    "steps": 2,
+    "optimizer": None,
+    "parameterization": "fourier",
+    "transformations": "standard",
+    "regularizers": (),
+    "values_range": (0.0, 1.0),
+    "image_shape": None,
+    "save_every": None,
+    "warmup_steps": 0,
+    "batch_size": None,
+    "seed": 0,
+}
+
+
+def ascend(objective, start=None, **settings):
+    """Runs an ascent; returns the result and the final parameters."""
+    return optimization.prepare(objective, **ASCENT_DEFAULTS | settings).run(start=start)
 
 
 def layer_output(model, layer, images):
