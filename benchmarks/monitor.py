@@ -25,8 +25,7 @@ import numpy as np
 from common import write_table
 from keras import layers
 
-from featviz_callback import FeatureVisCallback, Objective
-from featviz_callback.ascent import _programs
+from featviz_callback import FeatureVisCallback, Objective, programs
 from featviz_callback.history import drift
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))
@@ -308,13 +307,13 @@ class Watch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Notes them."""
         gc.collect()
-        programs = [program for kept in _programs.values() for program in kept.values()]
+        compiled = [program for kept in programs.kept.values() for program in kept.values()]
         self.seen.append(
             (
                 resident(),
                 len(os.listdir("/proc/self/fd")),
-                sum(one.traces for one in programs),
-                len(programs),
+                sum(one.traces for one in compiled),
+                len(compiled),
                 resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10,
             )
         )

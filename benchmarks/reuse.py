@@ -18,7 +18,7 @@ import numpy as np
 from common import in_turn, write_table
 from step_cost import ascent_step, bare_step
 
-from featviz_callback import Objective, ascent, optimize
+from featviz_callback import Objective, optimize, programs
 
 
 def seconds_of(function):
@@ -57,7 +57,7 @@ def traces(model, layer):
 
 
 def _count(model):
-    return sum(program.traces for program in ascent._programs[model].values())
+    return sum(program.traces for program in programs.kept[model].values())
 
 
 def peak_mebibytes():

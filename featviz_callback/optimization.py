@@ -16,8 +16,9 @@ import numpy as np
 
 from featviz_callback import activations, inputs, parameterizations
 from featviz_callback import transformations as transformations_module
-from featviz_callback.ascent import Ascent, Optimizer, Plan, Schedule
+from featviz_callback.ascent import Ascent, Schedule
 from featviz_callback.objectives import Objective
+from featviz_callback.programs import Optimizer, Plan
 from featviz_callback.result import Result
 
 # Images in one call of the model, where `batch_size` does not say.

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from featviz_callback import FeatureVisCallback, Objective, ascent, optimize
+from featviz_callback import FeatureVisCallback, Objective, optimize, programs
 from featviz_callback.history import drift
 from featviz_callback.transformations import Jitter
 from tests.conftest import (
@@ -146,10 +146,8 @@ def test_what_is_learned_is_seen(long_run):
 @pytest.fixture
 def traces():
     """How often each compiled program has been traced."""
-    ascent._programs.clear()
-    return lambda: [
-        program.traces for kept in ascent._programs.values() for program in kept.values()
-    ]
+    programs.kept.clear()
+    return lambda: [program.traces for kept in programs.kept.values() for program in kept.values()]
 
 
 @pytest.mark.slow
