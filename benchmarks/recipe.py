@@ -45,6 +45,7 @@ SETTINGS = {
     "views as of 32 steps": {"transformations": VIEWS},
     "views as of 64 steps": {"transformations": standard(SHAPE, steps=64)},
     "views as of 128 steps": {"transformations": standard(SHAPE, steps=128)},
+    "views closer still": {"transformations": (Jitter(0.12), Scale(1.0, 2.2))},
     "crops of 0.25 to 1": {"transformations": (Crop(0.25, 1.0),)},
     "and flips": {"transformations": (*VIEWS, Flip())},
     "and rotation by 10 degrees": {"transformations": (*VIEWS, Rotate(10.0))},
