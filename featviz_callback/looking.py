@@ -107,7 +107,7 @@ def _scale(objective):
 
 
 def _require_units(objectives: Sequence[Objective]) -> None:
-    """A program reads zeros where a unit is gone from a layer that was changed.
+    """A program reads zeros, or another unit, where one is gone from a changed layer.
 
     Raises:
         ValueError: If a unit is not there, naming the targets.
@@ -134,9 +134,18 @@ def _require_units(objectives: Sequence[Objective]) -> None:
 def _has_unit(shape, read, row):
     if isinstance(read, ReadDirection):
         return row.shape in (shape[-1:], shape)
-    if None in shape or not isinstance(read, (ReadNeuron, ReadChannel)):
+    if None in shape:
         return True
-    return row < (shape[-1] if isinstance(read, ReadChannel) else math.prod(shape))
+    if isinstance(read, ReadChannel):
+        return row < shape[-1]
+    if isinstance(read, ReadNeuron):
+        # The same index of another shape may be another unit.
+        return row < math.prod(shape) and _place(row, shape) == _place(row, read.shape)
+    return True
+
+
+def _place(row, shape):
+    return tuple(map(int, np.unravel_index(row, shape)))
 
 
 class Observer:

@@ -143,7 +143,7 @@ class Objective:
         units.require_known(shape, tap, "Objective.channel")
         ids, labels = units.neuron_ids(neurons_ids, shape)
         labels = [f"Neuron#{tap.name}_{label}" for label in labels]
-        return _objective(model, ReadNeuron(), (tap,), ids, multiplier, names, labels)
+        return _objective(model, ReadNeuron(shape), (tap,), ids, multiplier, names, labels)
 
     @staticmethod
     def channel(

@@ -20,7 +20,9 @@ _TINY = 1e-12
 
 @dataclass(frozen=True)
 class ReadNeuron:
-    """The activation at a flat index, channels last."""
+    """The activation at a flat index of an output of that shape, channels last."""
+
+    shape: tuple[int, ...]
 
     def __call__(self, outputs, ids):
         """Returns one score an image, `(images,)`."""

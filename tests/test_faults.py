@@ -405,9 +405,11 @@ def shrink(model):
             ["Channel#conv2_2", "Channel#conv2_5"],
         ),
         (lambda m: Objective.neuron(m, "conv2", [(0, 0, 0), (7, 5, 5)]), ["Neuron#conv2_7_5_5"]),
+        # Its index is still there, at (0, 1, 1).
+        (lambda m: Objective.neuron(m, "conv2", [(0, 0, 1), (0, 0, 3)]), ["Neuron#conv2_0_0_3"]),
         (lambda m: Objective.direction(m, "conv2", np.ones(6)), ["Direction#conv2_0"]),
     ],
-    ids=["channel", "neuron", "direction"],
+    ids=["channel", "neuron", "neuron of a smaller index", "direction"],
 )
 def test_a_layer_that_shrank_between_two_fits(make, gone, watch, tmp_path):
     """A unit that is gone is named; it is not a picture of nothing."""
