@@ -141,6 +141,12 @@ def test_multipliers_are_finite(multiply, factor, operands):
         multiply(operands[0], factor)
 
 
+@pytest.mark.parametrize("multiplier", ["2", None, [2.0], 1j])
+def test_a_multiplier_is_a_number(multiplier, small_model):
+    with pytest.raises(ValueError, match="`multiplier`"):
+        Objective.neuron(small_model, "logits", 0, multiplier=multiplier)
+
+
 def test_a_product_of_finite_multipliers_may_be_too_large(small_model):
     objective = 1e20 * Objective.neuron(small_model, "logits", 0)
     with pytest.raises(ValueError, match="`multiplier`.*1e\\+40"):
@@ -176,7 +182,7 @@ def test_an_array_times_an_objective_is_no_array_of_objectives(operands):
 
 
 def test_division_by_zero_is_refused(operands):
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError, match="objective"):
         operands[0] / 0
 
 
@@ -226,6 +232,8 @@ def test_default_names_say_kind_layer_and_id(small_model):
         "Direction#conv1_0",
         "Direction#conv1_1",
     ]
+    both = Objective.custom(small_model, ["conv1", "logits"], lambda outputs: outputs[0])
+    assert both.names == ["Custom#conv1+logits"]
 
 
 @pytest.mark.parametrize("power", [-1, math.nan, math.inf, "2"])

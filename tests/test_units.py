@@ -74,6 +74,12 @@ def test_an_index_out_of_range_is_refused_with_its_axis_range(small_model):
         Objective.neuron(small_model, "conv1", (0, 8, 0))
 
 
+@pytest.mark.parametrize("ids", [[(0, 1)], [(0, 1, 2), (0, 1, 2, 3)], [(0, 1, 2), 5]])
+def test_an_index_has_a_number_for_each_axis(ids, small_model):
+    with pytest.raises(ValueError, match="`neurons_ids`. Expected 3 numbers"):
+        Objective.neuron(small_model, "conv1", ids)
+
+
 @pytest.mark.parametrize("make", [Objective.neuron, Objective.channel])
 @pytest.mark.parametrize(
     "ids",
