@@ -198,6 +198,22 @@ def test_a_model_of_mixed_precision_is_ascended_in_float32():
     assert (result.scores > result.history[0]).all()
 
 
+@pytest.mark.parametrize("factor", [1e-9, 1e9])
+def test_of_a_sum_the_largest_multiplier_fits_into_half_precision(factor):
+    policy = "mixed_float16"
+    model = sequential(
+        layers.Conv2D(2, 3, activation="tanh", dtype=policy),
+        layers.Flatten(dtype=policy),
+        layers.Dense(2, name="logits", dtype=policy),
+        shape=(6, 6, 1),
+    )
+    one, other = (Objective.neuron(model, "logits", i) for i in (0, 1))
+    result = optimize(factor * one + other, steps=4, transformations=None)
+    larger = optimize(one if factor > 1 else other, steps=4, transformations=None)
+    assert result.status == ["ok"]
+    assert np.corrcoef(result.images.ravel(), larger.images.ravel())[0, 1] > 0.9
+
+
 # --- regularizers ---------------------------------------------------------------------
 
 
