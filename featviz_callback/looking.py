@@ -16,7 +16,6 @@ from featviz_callback.activations import output_shapes, walk
 from featviz_callback.ascent import Ascent
 from featviz_callback.history import drift
 from featviz_callback.objectives import Objective
-from featviz_callback.reads import ReadChannel, ReadDirection, ReadNeuron
 from featviz_callback.result import Result
 
 logger = logging.getLogger("featviz_callback")
@@ -52,9 +51,13 @@ class Seen:
 class Together(Objective):
     """Objectives that are read in the same way, with the targets of all of them.
 
-    A list of a thousand is one ascent in a few chunks, not a thousand ascents.
+    A list of a thousand is one ascent in a few chunks, not a thousand ascents. Its
+    targets are alternatives, where those of a sum are combinations: it is run, and
+    never added to.
 
     Attributes:
+        model: The model of all of them.
+        terms: Those of all of them.
         parts: The objectives.
     """
 
@@ -75,9 +78,9 @@ class Together(Objective):
         return tuple((rows, multipliers) for rows, multipliers in halves)
 
     @property
-    def program(self) -> tuple:
-        """What a program is made from, see `Objective.program`."""
-        return self.parts[0].program
+    def reads(self) -> tuple:
+        """What a program is made from, see `Objective.reads`."""
+        return self.parts[0].reads
 
 
 def join_alike(objectives: Sequence[Objective]) -> list[Together]:
@@ -97,9 +100,7 @@ def join_alike(objectives: Sequence[Objective]) -> list[Together]:
 
 def _are_alike(one, other):
     # Scores of one ascent are scaled by its largest multiplier, for half precision.
-    return (
-        one.model is other.model and one.program == other.program and _scale(one) == _scale(other)
-    )
+    return one.model is other.model and one.reads == other.reads and _scale(one) == _scale(other)
 
 
 def _scale(objective):
@@ -120,7 +121,7 @@ def _require_units(objectives: Sequence[Objective]) -> None:
         for objective in objectives
         for term in objective.terms
         for name, row in zip(term.names, term.data, strict=True)
-        if not _has_unit(shapes[term.taps[0]], term.read, row)
+        if not term.read.fits(shapes[term.taps[0]], row)
     ]
     if gone:
         more = f" and {len(gone) - 5} more" * (len(gone) > 5)
@@ -129,23 +130,6 @@ def _require_units(objectives: Sequence[Objective]) -> None:
             f"longer what these read: {', '.join(gone[:5])}{more}. Make them anew, or give a "
             "function of the model that does."
         )
-
-
-def _has_unit(shape, read, row):
-    if isinstance(read, ReadDirection):
-        return row.shape in (shape[-1:], shape)
-    if None in shape:
-        return True
-    if isinstance(read, ReadChannel):
-        return row < shape[-1]
-    if isinstance(read, ReadNeuron):
-        # The same index of another shape may be another unit.
-        return row < math.prod(shape) and _place(row, shape) == _place(row, read.shape)
-    return True
-
-
-def _place(row, shape):
-    return tuple(map(int, np.unravel_index(row, shape)))
 
 
 class Observer:
@@ -243,7 +227,8 @@ class Observer:
             return self._ascents[i].run(start=start)
         except Exception as error:
             plan = self._ascents[i].plan
-            if plan.batch == 1 or not backend.is_out_of_memory(error):
+            fixed = plan.batch == 1 or plan.image_input.batch is not None
+            if fixed or not backend.is_out_of_memory(error):
                 raise
         # Outside of the handler, where nothing of the first try is alive any more.
         plan = replace(plan, batch=math.ceil(plan.batch / 2))

@@ -32,6 +32,7 @@ from numpy.typing import ArrayLike
 from featviz_callback import inputs, units
 from featviz_callback.activations import Tap, layer_calls
 from featviz_callback.reads import (
+    Read,
     ReadChannel,
     ReadCustom,
     ReadDirection,
@@ -63,7 +64,7 @@ class Term:
         multiplier: A finite number.
     """
 
-    read: Callable
+    read: Read
     taps: tuple[Tap, ...]
     data: np.ndarray
     names: tuple[str, ...]
@@ -411,7 +412,7 @@ class Objective:
         )
 
     @property
-    def program(self) -> tuple[tuple[Callable, tuple[Tap, ...], tuple[int, ...]], ...]:
+    def reads(self) -> tuple[tuple[Read, tuple[Tap, ...], tuple[int, ...]], ...]:
         """What a program is made from: how each term reads which taps, and a row's shape."""
         return tuple((term.read, term.taps, term.data.shape[1:]) for term in self.terms)
 
@@ -452,7 +453,7 @@ class Objective:
         held = inputs.repeat(held, len(given))
         with keras.StatelessScope():
             arguments = image_input.call_arguments(self.model, tensor, held)
-            scores = read_scores(self.model, self.program, arguments, data)
+            scores = read_scores(self.model, self.reads, arguments, data)
         return ops.convert_to_numpy(scores)
 
 

@@ -77,7 +77,8 @@ def optimize(
         warmup_steps: For so many first steps ReLUs let a gradient through where
             they are off, which wakes dead units.
         batch_size: Images in one call of the model; bounds the memory. Defaults to
-            all of them, or equal parts of at most 64.
+            all of them, or equal parts of at most 64. A model whose input has a
+            fixed number of images is called with that.
         seed: Seed of all that is random, an int.
         verbose: 1 shows a progress bar.
         held_inputs: For a model with several inputs, the values of all but the one
@@ -159,7 +160,7 @@ def prepare(
     moves, changes = transformations_module.split(views)
     limit = batch_size or _LARGEST_BATCH
     plan = Plan(
-        reads=objective.program,
+        reads=objective.reads,
         image_input=image_input,
         # Equal chunks: the last one is padded the least.
         batch=image_input.batch or math.ceil(len(objective) / math.ceil(len(objective) / limit)),
@@ -293,7 +294,7 @@ def _shapes(objective, image_input, given_shape):
 
 
 def _check_call(objective, image_input, view_shape, given_shape):
-    taps = [tap for _, taps, _ in objective.program for tap in taps]
+    taps = [tap for _, taps, _ in objective.reads for tap in taps]
     arguments = image_input.specs(objective.model, view_shape)
     try:
         activations.output_shapes(objective.model, arguments, taps)

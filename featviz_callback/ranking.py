@@ -116,32 +116,26 @@ def _score_chunk(objectives, images, image_input, held):
         outputs = {
             tap: ops.cast(output, "float32") for tap, output in zip(taps, recorded, strict=True)
         }
-        units = cache(lambda read, tap: _units(read, outputs[tap]))
-        return [_scores(one, outputs, units, len(images)) for one in objectives]
+        # All units of a layer at once: there may be a thousand to read.
+        values = cache(lambda read, tap: ops.convert_to_numpy(read.units(outputs[tap])).T)
+        return [_scores(one, outputs, values, len(images)) for one in objectives]
 
 
-def _scores(objective, outputs, units, count):
+def _scores(objective, outputs, values, count):
     """Reads each term's alternatives once, and adds up what each target combines."""
-    readings = [_readings(term, outputs, units, count) for term in objective.terms]
+    readings = [_readings(term, outputs, values, count) for term in objective.terms]
     counts = [len(term.names) for term in objective.terms]
     chosen = np.unravel_index(np.arange(len(objective)), counts)
     return sum(
-        np.float32(term.multiplier) * values[rows]
-        for term, values, rows in zip(objective.terms, readings, chosen, strict=True)
+        np.float32(term.multiplier) * reading[rows]
+        for term, reading, rows in zip(objective.terms, readings, chosen, strict=True)
     )
 
 
-def _readings(term, outputs, units, count):
+def _readings(term, outputs, values, count):
     if isinstance(term.read, (ReadNeuron, ReadChannel)):
-        return units(term.read, term.taps[0])[term.data]
+        return values(term.read, term.taps[0])[term.data]
     rows = (np.repeat(row[None], count, axis=0) for row in term.data)
     outputs = [outputs[tap] for tap in term.taps]
     scores = (term.read(outputs, ops.convert_to_tensor(row)) for row in rows)
     return np.stack([ops.convert_to_numpy(score) for score in scores])
-
-
-def _units(read, output):
-    """All units of a layer at once, `(units, images)`: there may be a thousand to read."""
-    if isinstance(read, ReadChannel):
-        output = ops.mean(output, axis=tuple(range(1, len(output.shape) - 1)))
-    return ops.convert_to_numpy(ops.reshape(output, (output.shape[0], -1))).T

@@ -6,6 +6,7 @@ by value; ids and vectors are its data. No score depends on another image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,28 +20,64 @@ _TINY = 1e-12
 
 
 @dataclass(frozen=True)
-class ReadNeuron:
+class Read:
+    """One way of reading."""
+
+    def __call__(self, outputs, data):
+        """Returns one score an image, `(images,)`.
+
+        Args:
+            outputs: Of each tap, a float32 tensor `(images, ...)`, channels last.
+            data: One row an image: ids `(images,)` or vectors.
+        """
+        raise NotImplementedError
+
+    def fits(self, shape: tuple, row: np.ndarray) -> bool:
+        """Whether an output of that shape still has what a row of data names."""
+        return True
+
+
+@dataclass(frozen=True)
+class ReadNeuron(Read):
     """The activation at a flat index of an output of that shape, channels last."""
 
     shape: tuple[int, ...]
 
     def __call__(self, outputs, ids):
         """Returns one score an image, `(images,)`."""
-        flat = ops.reshape(outputs[0], (ids.shape[0], -1))
-        return _pick(flat, ids)
+        return _pick(self.units(outputs[0]), ids)
+
+    def units(self, output):
+        """All units, `(images, units)`."""
+        return ops.reshape(output, (-1, math.prod(output.shape[1:])))
+
+    def fits(self, shape: tuple, row: np.ndarray) -> bool:
+        """Whether that index of that shape is the unit that it was."""
+        if None in shape:
+            return True
+        # The same index of another shape may be another unit.
+        return bool(row < math.prod(shape)) and _place(row, shape) == _place(row, self.shape)
 
 
 @dataclass(frozen=True)
-class ReadChannel:
+class ReadChannel(Read):
     """The mean over space of one channel."""
 
     def __call__(self, outputs, ids):
         """Returns one score an image, `(images,)`."""
-        return _pick(_mean_over_space(outputs[0]), ids)
+        return _pick(self.units(outputs[0]), ids)
+
+    def units(self, output):
+        """All channels, `(images, channels)`."""
+        return _mean_over_space(output)
+
+    def fits(self, shape: tuple, row: np.ndarray) -> bool:
+        """Whether the layer has that channel."""
+        return shape[-1] is None or bool(row < shape[-1])
 
 
 @dataclass(frozen=True)
-class ReadLayer:
+class ReadLayer(Read):
     """The mean over the whole layer, of squares or of values."""
 
     reducer: str
@@ -52,7 +89,7 @@ class ReadLayer:
 
 
 @dataclass(frozen=True)
-class ReadDirection:
+class ReadDirection(Read):
     """The product with a vector, times a power of the cosine, a mean over space."""
 
     cossim_pow: float
@@ -71,9 +108,13 @@ class ReadDirection:
             products = products * ops.maximum(cosines, 0.1) ** self.cossim_pow
         return ops.mean(ops.reshape(products, (vectors.shape[0], -1)), axis=1)
 
+    def fits(self, shape: tuple, row: np.ndarray) -> bool:
+        """Whether the layer has as many channels, or that shape."""
+        return row.shape in (shape[-1:], shape)
+
 
 @dataclass(frozen=True)
-class ReadCustom:
+class ReadCustom(Read):
     """Whatever a user's function makes of the outputs of some layers."""
 
     function: Callable
@@ -89,6 +130,10 @@ class ReadCustom:
         return scores
 
 
+def _place(index, shape):
+    return tuple(map(int, np.unravel_index(index, shape)))
+
+
 def _pick(values, ids):
     # Its gradient is a mask, where that of a gather would be a scatter.
     everyone = ops.convert_to_tensor(np.arange(values.shape[1], dtype="int32"))
@@ -100,19 +145,19 @@ def _mean_over_space(values):
     return ops.mean(values, axis=tuple(range(1, len(values.shape) - 1)))
 
 
-def read_scores(model, program, arguments, data):
+def read_scores(model, reads, arguments, data):
     """The score of each view: the sum over terms of multiplier times reading.
 
     Args:
         model: The Keras model to call.
-        program: As `Objective.program`.
+        reads: As `Objective.reads`.
         arguments: What to call it with: tensors, images first.
         data: As `Objective.data`, as tensors.
 
     Returns:
         Float32 tensor `(images,)`.
     """
-    taps = [tap for _, taps, _ in program for tap in taps]
+    taps = [tap for _, taps, _ in reads for tap in taps]
     outputs = record(model, arguments, taps)
     images = data[0][1].shape[0]
     for tap, output in zip(taps, outputs, strict=True):
@@ -123,6 +168,6 @@ def read_scores(model, program, arguments, data):
             )
     outputs = iter(ops.cast(output, "float32") for output in outputs)
     scores = 0.0
-    for (read, taps, _), (rows, multipliers) in zip(program, data, strict=True):
+    for (read, taps, _), (rows, multipliers) in zip(reads, data, strict=True):
         scores = scores + multipliers * read([next(outputs) for _ in taps], rows)
     return scores

@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 from featviz_callback import Objective
+from featviz_callback.reads import ReadChannel, ReadCustom, ReadDirection, ReadLayer, ReadNeuron
 from tests.conftest import layer_output, random_images, sequential, to_numpy
 from tests.reference import direction_score
 
@@ -167,3 +168,26 @@ def test_a_layer_of_several_outputs_an_image_is_refused():
     model(np.zeros((1, 4, 4, 1), "float32"))
     with pytest.raises(ValueError, match="'windows' returns 8 outputs for 2 images"):
         Objective.channel(model, "windows", 0).score(np.zeros((2, 4, 4, 1)))
+
+
+# --- what a changed layer still has -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("read", "shape", "rows", "expected"),
+    [
+        (ReadNeuron((3, 4, 2)), (3, 4, 2), [0, 23], [True, True]),
+        (ReadNeuron((3, 4, 2)), (2, 4, 2), [15, 16], [True, False]),
+        (ReadNeuron((3, 4, 2)), (3, 4, 3), [0, 1, 2, 23], [True, True, False, False]),
+        (ReadNeuron((10,)), (12,), [9], [True]),
+        (ReadNeuron((10,)), (None,), [9], [True]),
+        (ReadChannel(), (3, 4, 2), [1, 2], [True, False]),
+        (ReadChannel(), (None, None, 2), [1, 2], [True, False]),
+        (ReadDirection(2.0), (3, 4, 2), [[1, 1], [1, 1, 1]], [True, False]),
+        (ReadDirection(2.0), (2, 2), [np.ones((2, 2)), np.ones((3, 2))], [True, False]),
+        (ReadLayer("mean"), (3, 4, 2), [0], [True]),
+        (ReadCustom(max), (3, 4, 2), [0], [True]),
+    ],
+)
+def test_what_is_read_is_still_there(read, shape, rows, expected):
+    assert [read.fits(shape, np.array(row)) for row in rows] == expected
