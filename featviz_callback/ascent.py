@@ -11,7 +11,7 @@ import math
 import zlib
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import keras
 import numpy as np
@@ -61,7 +61,16 @@ def recipe(steps: int, number: int) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Ascent:
-    """An ascent whose arguments have been checked. Made by `prepare`."""
+    """An ascent whose arguments have been checked, see `featviz_callback.optimization.prepare`.
+
+    Attributes:
+        objective: What to maximise.
+        plan: What its program depends on.
+        moves: The transformations at the head that only move where images are read.
+        schedule: How many steps there are.
+        seed: Seed of all that is random.
+        held: One example of each other input of the model.
+    """
 
     objective: Objective
     plan: Plan
@@ -69,6 +78,21 @@ class Ascent:
     schedule: Schedule
     seed: int
     held: tuple[np.ndarray, ...] = ()
+
+    @cached_property
+    def data(self) -> tuple:
+        """What a program gets of each term, one row a target, see `Objective.data`."""
+        return self.objective.data()
+
+    @cached_property
+    def keys(self) -> list[tuple[int, int, int]]:
+        """What each target's generator is made from: the seed, its name, its count among equals."""
+        seen: Counter[str] = Counter()
+        keys = []
+        for name in self.objective.names:
+            keys.append((self.seed, zlib.crc32(name.encode()), seen[name]))
+            seen[name] += 1
+        return keys
 
     def run(self, verbose: int = 0, start: np.ndarray | None = None) -> tuple[Result, np.ndarray]:
         """Runs every step, on the weights that the model has now.
@@ -117,9 +141,6 @@ def _keep(joined, part, targets, count):
         joined[name][:, targets] = values[:, : len(targets)]
 
 
-# --- one chunk of images -------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Schedule:
     """How many steps there are, and which of them are special.
@@ -141,6 +162,9 @@ class Schedule:
         return sorted({*range(every, self.steps + 1, every), self.steps})
 
 
+# --- one chunk of images -------------------------------------------------------------
+
+
 class Chunk:
     """The ascent of some of an objective's targets at once, step by step.
 
@@ -157,9 +181,8 @@ class Chunk:
         self.relaxed = None
         if ascent.schedule.warmup_steps:
             self.relaxed = programs.get(model, replace(plan, relaxed=True))
-        generators = _generators(ascent.objective.names, ascent.seed)
-        self.generators = [generators[i] for i in targets]
-        terms = keras.tree.map_structure(lambda rows: rows[targets], ascent.objective.data())
+        self.generators = [np.random.default_rng(ascent.keys[i]) for i in targets]
+        terms = keras.tree.map_structure(lambda rows: rows[targets], ascent.data)
         multipliers = [abs(term.multiplier) for term in ascent.objective.terms]
         drawn = [plan.parameterization.init(g, plan.image_shape) for g in self.generators]
         self.params = ops.convert_to_tensor(np.stack(drawn) if start is None else start[targets])
@@ -332,13 +355,3 @@ def _still_grid(generator, views, image_size, view_size):
         return np.tile(sampling.whole_grid(image_size, view_size), (views, 1))
     corners = generator.integers(0, image_size - view_size + 1, (views, 1))
     return np.arange(view_size) + corners.astype("float64")
-
-
-def _generators(names, seed):
-    """One generator an image: of the seed, its name, and its count among equals."""
-    seen = Counter()
-    generators = []
-    for name in names:
-        generators.append(np.random.default_rng([seed, zlib.crc32(name.encode()), seen[name]]))
-        seen[name] += 1
-    return generators

@@ -38,7 +38,21 @@ MOMENTUM = 0.8
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a compiled program depends on, but the model itself."""
+    """Everything that a compiled program depends on, but the model itself.
+
+    Attributes:
+        reads: What is read where, see `Objective.reads`.
+        image_input: The input that is optimised, and what the model does with it.
+        batch: Images in one call of the model.
+        image_shape: `(height, width, channels)` of an image.
+        view_shape: The same of what the model gets of it.
+        parameterization: What makes images of parameters.
+        changes: The transformations that change the values of a view.
+        regularizers: Functions of the images, subtracted from the score.
+        values_range: Lowest and highest value of an image.
+        optimizer: A Keras optimizer by value, or `None` for the default update.
+        relaxed: Whether ReLUs let a gradient through where they are off.
+    """
 
     reads: tuple
     image_input: inputs.ImageInput
@@ -59,6 +73,11 @@ class Optimizer:
 
     Equal ones share a compiled program; the learning rate, a variable, is not
     part of what is compared.
+
+    Attributes:
+        kind: Its class.
+        settings: What is compared, as text.
+        config: All it is made from.
     """
 
     kind: type[keras.optimizers.Optimizer]
@@ -76,7 +95,8 @@ class Program:
     Attributes:
         step: `(params, state, data) -> (params, state, sizes, scores)`: new parameters
             and state, each image's root mean square gradient, and its score before.
-        traces: How often it has been traced.
+        traces: How often it has been traced; on torch, which traces nothing, how
+            often it has been called.
     """
 
     def __init__(self, model, plan):

@@ -188,6 +188,19 @@ def test_out_of_memory_halves_the_images_in_one_call_for_good(small_model, caplo
         np.testing.assert_allclose(one.images, expected.images, atol=1e-4)
 
 
+def test_a_model_of_a_fixed_number_of_images_is_not_called_with_half_of_them():
+    model = keras.Sequential(
+        [keras.Input((6, 6, 1), batch_size=4), layers.Flatten(), layers.Dense(3, name="logits")]
+    )
+
+    def hungry(images):
+        raise MemoryError("no room")
+
+    observer = observe([Objective.neuron(model, "logits", [0, 1])], transformations=(hungry,))
+    with pytest.raises(MemoryError, match="no room"):
+        observer.look(with_floor=False)
+
+
 # --- beside real images ---------------------------------------------------------------
 
 

@@ -1,10 +1,10 @@
 """The only code that differs by Keras backend: how to differentiate and compile.
 
-Each file of this folder is one framework, imported only where it is Keras' own
-backend, and exports these functions:
+`tensorflow.py`, `jax.py` and `torch.py` are one framework each, imported only where it
+is Keras' own backend, beside what they share. Each exports these functions:
 
 `compile_step(score, update, model)` returns
-`step(params, state, data) -> (params, state, extra, scores)`, which reads the
+`step(params, state, data) -> (params, state, sizes, scores)`, which reads the
 model's current weights at every call. `score(params, data)` is differentiable and
 gives what is maximised and what is reported, one number an image each;
 `update(params, gradient, state, data)` gives the first three of the results;

@@ -3,8 +3,7 @@
 Closed over, they would be constants of the program, and no picture would change.
 """
 
-from contextlib import nullcontext as framework_state_kept
-from contextlib import nullcontext as without_gradients
+from contextlib import nullcontext
 
 import jax
 import keras
@@ -16,19 +15,10 @@ try:
 except ImportError:  # where older versions of JAX have it
     from jax.core import get_opaque_trace_state
 
-from featviz_callback.backend.variables import build_optimizer
+from featviz_callback.backend import variables
 
-__all__ = [
-    "agreed",
-    "apply_optimizer",
-    "build_optimizer",
-    "compile_step",
-    "current_trace",
-    "framework_state_kept",
-    "to_tensors",
-    "without_gradients",
-    "writes",
-]
+build_optimizer = variables.build_optimizer
+framework_state_kept = without_gradients = nullcontext
 
 
 def compile_step(score, update, model):

@@ -4,27 +4,16 @@ On a CPU, XLA's depthwise convolutions are an order of magnitude slower.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from contextlib import nullcontext as without_gradients
+from contextlib import contextmanager, nullcontext
 
 import keras
 import tensorflow as tf
 from tensorflow.python import pywrap_tfe
 
 from featviz_callback.backend import variables
-from featviz_callback.backend.variables import apply_to_variables as apply_optimizer
 
-__all__ = [
-    "agreed",
-    "apply_optimizer",
-    "build_optimizer",
-    "compile_step",
-    "current_trace",
-    "framework_state_kept",
-    "to_tensors",
-    "without_gradients",
-    "writes",
-]
+apply_optimizer = variables.apply_to_variables
+without_gradients = nullcontext
 
 
 def compile_step(score, update, model):

@@ -8,22 +8,12 @@ from contextlib import contextmanager
 
 import keras
 import torch
-from torch import no_grad as without_gradients
 
-from featviz_callback.backend.variables import apply_to_variables as apply_optimizer
-from featviz_callback.backend.variables import build_optimizer
+from featviz_callback.backend import variables
 
-__all__ = [
-    "agreed",
-    "apply_optimizer",
-    "build_optimizer",
-    "compile_step",
-    "current_trace",
-    "framework_state_kept",
-    "to_tensors",
-    "without_gradients",
-    "writes",
-]
+build_optimizer = variables.build_optimizer
+apply_optimizer = variables.apply_to_variables
+without_gradients = torch.no_grad
 
 
 def compile_step(score, update, model):
