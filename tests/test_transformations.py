@@ -178,7 +178,8 @@ def test_with_more_steps_the_standard_views_come_closer_and_small_images_stay():
     scales = [transformations.standard((224, 224, 3), n)[1] for n in (8, 32, 64, 128, 256)]
     assert scales[:2] == [Scale(0.8, 1.6)] * 2
     assert (scales[2].low, scales[2].high) == pytest.approx((0.85, 1.75))
-    assert scales[3:] == [Scale(0.9, 1.9)] * 2
+    assert scales[3] == scales[4]
+    assert (scales[3].low, scales[3].high) == pytest.approx((0.9, 1.9))
     assert len({transformations.standard((28, 28, 1), n) for n in (16, 64)}) == 1
 
 
