@@ -24,9 +24,12 @@ from featviz_callback.untouched import untouched
 
 # Keras calls the second of a quantised layer.
 _CALLS = ("call", "quantized_call")
-_ACTIVATION_LAYERS = ("ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax")
+_ACTIVATION_LAYERS = (
+    *(keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.PReLU, keras.layers.ELU),
+    keras.layers.Softmax,
+)
 # What comes out of these is laid out anew.
-_LAYOUT_LAYERS = ("Permute", "Reshape")
+_LAYOUT_LAYERS = (keras.layers.Permute, keras.layers.Reshape)
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ def tap_before_activation(path: str, layer: keras.Layer) -> Tap:
     Raises:
         ValueError: If the layer has no activation.
     """
-    if type(layer).__name__ in _ACTIVATION_LAYERS:
+    if isinstance(layer, _ACTIVATION_LAYERS):
         return Tap(path, "input")
     if callable(getattr(layer, "activation", None)):
         return Tap(path, "pre_activation")
@@ -430,7 +433,7 @@ def _with_layouts(found):
     said = [getattr(layer, "data_format", None) for _, layer, *_ in found]
     layout = next(filter(None, said), None)
     for (path, layer, received, shape), own in zip(found, said, strict=True):
-        layout = None if type(layer).__name__ in _LAYOUT_LAYERS else own or layout
+        layout = None if isinstance(layer, _LAYOUT_LAYERS) else own or layout
         first = layout == "channels_first" and len(shape) > 1
         shape = (*shape[1:], shape[0]) if first else shape
         yield LayerCall(path, layer, received, shape, first)

@@ -47,8 +47,8 @@ _LARGEST = float(np.finfo("float32").max)
 
 # What `default_objectives` takes channels from.
 _CONVOLUTIONS = (
-    *("Conv2D", "SeparableConv2D", "Conv2DTranspose"),
-    *("Conv1D", "SeparableConv1D", "Conv1DTranspose"),
+    *(keras.layers.Conv2D, keras.layers.SeparableConv2D, keras.layers.Conv2DTranspose),
+    *(keras.layers.Conv1D, keras.layers.SeparableConv1D, keras.layers.Conv1DTranspose),
 )
 
 
@@ -469,7 +469,7 @@ def default_objectives(model: keras.Model) -> list[Objective]:
     """
     calls = layer_calls(model, inputs.specs(model))
     convolutions = [
-        (call.path, call.shape[-1]) for call in calls if type(call.layer).__name__ in _CONVOLUTIONS
+        (call.path, call.shape[-1]) for call in calls if isinstance(call.layer, _CONVOLUTIONS)
     ]
     convolutions = [convolutions[i] for i in spread(len(convolutions), 4)]
     chosen = [

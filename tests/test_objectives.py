@@ -285,6 +285,26 @@ def test_default_objectives_of_signals_are_their_convolutions():
     assert [o.names for o in default_objectives(model)] == [["Channel#conv_0", "Channel#conv_1"]]
 
 
+def test_default_objectives_know_layers_derived_from_those_of_keras():
+    class OwnConv(layers.Conv2D):
+        """A user's convolution, of another name."""
+
+    class OwnSoftmax(layers.Softmax):
+        """A user's softmax, of another name."""
+
+    model = sequential(
+        OwnConv(2, 3, name="conv"),
+        layers.Flatten(),
+        layers.Dense(2),
+        OwnSoftmax(name="probabilities"),
+        shape=(4, 4, 1),
+    )
+    assert [o.names for o in default_objectives(model)] == [
+        ["Channel#conv_0", "Channel#conv_1"],
+        ["Neuron#probabilities_0", "Neuron#probabilities_1"],
+    ]
+
+
 def test_default_objectives_have_their_channels_last():
     model = sequential(
         layers.Conv2D(2, 3, data_format="channels_first", name="conv"), shape=(3, 9, 9)

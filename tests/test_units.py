@@ -306,6 +306,33 @@ def test_pre_activation_reads_what_a_relu_receives(softmax_logs):
     assert not softmax_logs()
 
 
+class OwnSoftmax(layers.Softmax):
+    """A user's softmax, of another name."""
+
+
+class OwnReLU(layers.ReLU):
+    """A user's ReLU, of another name."""
+
+
+def test_a_layer_derived_from_softmax_is_taken_off_too(softmax_logs):
+    model = sequential(
+        layers.Flatten(), layers.Dense(4), OwnSoftmax(name="probabilities"), shape=(4, 4, 1)
+    )
+    fours = random_images(3, 4, 4, 1)
+    kernel, bias = model.get_weights()
+    logits = fours.reshape(3, -1) @ kernel + bias
+    scores = Objective.neuron(model, "probabilities", 2).score(fours)
+    np.testing.assert_allclose(scores, logits[:, 2], rtol=1e-4, atol=1e-6)
+    assert len(softmax_logs()) == 1
+
+
+def test_pre_activation_reads_what_a_layer_derived_from_relu_receives():
+    model = sequential(OwnReLU(name="relu"), shape=(4, 4, 1))
+    negative = -np.abs(random_images(3, 4, 4, 1))
+    before = Objective.channel(model, "relu", 0, pre_activation=True)
+    np.testing.assert_allclose(before.score(negative), negative.mean((1, 2, 3)), rtol=1e-5)
+
+
 def test_pre_activation_needs_an_activation(small_model):
     with pytest.raises(ValueError, match="without one"):
         Objective.layer(small_model, "flatten", pre_activation=True)
