@@ -44,6 +44,8 @@ from featviz_callback.spread import spread
 from featviz_callback.units import is_number, is_sequence
 
 _LARGEST = float(np.finfo("float32").max)
+# The one row of what reads a layer as a whole.
+_NO_IDS = np.zeros(1, "int32")
 
 # What `default_objectives` takes channels from.
 _CONVOLUTIONS = (
@@ -59,7 +61,7 @@ class Term:
     Attributes:
         read: How the outputs become a score. Part of the compiled program.
         taps: Which outputs.
-        data: One row an alternative: ids or vectors.
+        data: One row an alternative: int32 ids or float32 vectors.
         names: One name an alternative.
         multiplier: A finite number.
     """
@@ -144,7 +146,8 @@ class Objective:
         units.require_known(shape, tap, "Objective.channel")
         ids, labels = units.neuron_ids(neurons_ids, shape)
         labels = [f"Neuron#{tap.name}_{label}" for label in labels]
-        return _objective(model, ReadNeuron(shape), (tap,), ids, multiplier, names, labels)
+        rows = np.array(ids, "int32")
+        return _objective(model, ReadNeuron(shape), (tap,), rows, multiplier, names, labels)
 
     @staticmethod
     def channel(
@@ -187,7 +190,8 @@ class Objective:
         units.require_known(shape[-1:], tap, "Objective.layer")
         ids = units.indices(channel_ids, shape[-1], "channel_ids")
         labels = [f"Channel#{tap.name}_{i}" for i in ids]
-        return _objective(model, ReadChannel(), (tap,), ids, multiplier, names, labels)
+        rows = np.array(ids, "int32")
+        return _objective(model, ReadChannel(), (tap,), rows, multiplier, names, labels)
 
     @staticmethod
     def layer(
@@ -231,7 +235,7 @@ class Objective:
             )
         tap, _ = units.find_tap(model, layer, pre_activation)
         labels = [f"Layer#{tap.name}"]
-        return _objective(model, ReadLayer(reducer), (tap,), [0], multiplier, name, labels)
+        return _objective(model, ReadLayer(reducer), (tap,), _NO_IDS, multiplier, name, labels)
 
     @staticmethod
     def direction(
@@ -339,7 +343,7 @@ class Objective:
             raise ValueError("Invalid value for argument `layers`. Expected at least one layer.")
         taps = tuple(units.find_tap(model, layer, None)[0] for layer in layers)
         labels = ["Custom#" + "+".join(tap.name for tap in taps)]
-        return _objective(model, ReadCustom(function), taps, [0], multiplier, names, labels)
+        return _objective(model, ReadCustom(function), taps, _NO_IDS, multiplier, names, labels)
 
     @property
     def names(self) -> list[str]:
@@ -514,7 +518,7 @@ def _objective(model, read, taps, data, multiplier, names, labels):
             f"Invalid value for argument `names`. Expected {len(labels)} strings, one a "
             f"target. Received: names={names!r}"
         )
-    data = np.array(data, "float32" if isinstance(read, ReadDirection) else "int32")
+    data = np.array(data)
     data.flags.writeable = False
     term = Term(read, taps, data, tuple(names), _multiplier(multiplier))
     return Objective(model, (term,))

@@ -11,7 +11,8 @@ import pytest
 from keras import layers
 
 from featviz_callback import Objective
-from featviz_callback.objectives import default_objectives
+from featviz_callback.activations import Tap
+from featviz_callback.objectives import _objective, default_objectives
 from tests.conftest import layer_output, make_small_model, random_images, sequential
 
 VECTOR = np.array([1.0, -2.0, 0.5, 3.0])
@@ -208,6 +209,39 @@ def test_the_callers_vectors_are_copied(small_model, images):
     np.testing.assert_array_equal(objective.score(images), before)
 
 
+def test_what_a_term_reads_keeps_its_own_kind_of_data(small_model, images):
+    """Of any kind of read: those of floats as well as those of ids."""
+    shares = np.array([0.25, 0.5], "float32")
+    weighted = _objective(
+        small_model,
+        lambda outputs, rows: rows * outputs[0][:, 0],
+        (Tap("logits"),),
+        shares,
+        1.0,
+        None,
+        ["quarter", "half"],
+    )
+    assert weighted.terms[0].data.tolist() == [0.25, 0.5]
+    expected = shares * layer_output(small_model, "logits", images[:2])[:, 0]
+    np.testing.assert_allclose(weighted.score(images[:2]), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "dtype"),
+    [
+        (lambda m: Objective.neuron(m, "logits", np.arange(2)), "int32"),
+        (lambda m: Objective.channel(m, "conv1", [0, 1]), "int32"),
+        (lambda m: Objective.layer(m, "conv1"), "int32"),
+        (lambda m: Objective.custom(m, "conv1", keras.ops.mean), "int32"),
+        (lambda m: Objective.direction(m, "conv1", VECTOR.astype("int64")), "float32"),
+    ],
+    ids=["neuron", "channel", "layer", "custom", "direction"],
+)
+def test_ids_are_int32_and_vectors_float32(make, dtype, small_model):
+    """Of another dtype, the same program would be compiled again."""
+    assert make(small_model).terms[0].data.dtype == dtype
+
+
 # --- names and other arguments ------------------------------------------------------
 
 
@@ -278,6 +312,15 @@ def test_default_objectives_share_the_units_among_the_outputs():
     model = keras.Model(inputs, [heads[2], heads[0], layers.Reshape((4, 5))(heads[1])])
     names = [name for objective in default_objectives(model) for name in objective.names]
     assert names == [f"Neuron#{name}_{i}" for name in "ac" for i in range(8)]
+
+
+def test_default_objectives_are_of_sixteen_outputs_at_most():
+    inputs = keras.Input((4, 4, 1))
+    flat = layers.Flatten()(inputs)
+    model = keras.Model(inputs, [layers.Dense(1, name=f"head{i}")(flat) for i in range(20)])
+    names = [name for objective in default_objectives(model) for name in objective.names]
+    assert len(names) == 16
+    assert (names[0], names[-1]) == ("Neuron#head0_0", "Neuron#head19_0")
 
 
 def test_default_objectives_of_signals_are_their_convolutions():
