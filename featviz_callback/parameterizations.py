@@ -57,7 +57,8 @@ class Pixel:
         mean: Mean of the start, in `(0, 1)`, one number or one a channel.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of its range; when used, if there are
+            other means than channels.
 
     Example:
     >>> from featviz_callback.parameterizations import Pixel
@@ -84,7 +85,7 @@ class Pixel:
             params,
             sampling.interpolation_basis(columns, shape[1]),
         )
-        return _squash(field, self.mean)
+        return _squash(field, self.mean, shape)
 
     def project(self, params, shape: tuple):
         """Scales each image's parameters to the contrast allowed."""
@@ -124,7 +125,7 @@ class Fourier:
 
     Raises:
         ValueError: If an argument is out of its range, or `colors` is no square
-            matrix; when used, if `colors` or `spectrum` do not fit the image.
+            matrix; when used, if `mean`, `colors` or `spectrum` do not fit the image.
 
     Example:
     >>> from featviz_callback.parameterizations import Fourier
@@ -217,7 +218,7 @@ class Fourier:
 
     def image(self, params, rows, columns, shape: tuple):
         """Renders float32 `(images, len(rows), len(columns), channels)`."""
-        return _squash(self.field(params, rows, columns, shape), self.mean)
+        return _squash(self.field(params, rows, columns, shape), self.mean, shape)
 
     def project(self, params, shape: tuple):
         """Keeps each image's contrast below that of the finished image."""
@@ -417,12 +418,12 @@ def get(parameterization: str | object, shape: tuple) -> object:
 
 
 def _check(self):
+    mean = np.asarray(self.mean)
+    are_shares = mean.dtype.kind in "fiu" and np.all((mean > 0) & (mean < 1))
+    _require(self, "mean", are_shares and mean.ndim < 2, "one or more numbers between 0 and 1")
     # Lists and arrays become tuples: a parameterization is compared by value.
-    mean = self.mean if np.ndim(self.mean) == 0 else tuple(map(float, self.mean))
+    mean = tuple(map(float, mean)) if mean.ndim else float(mean)
     object.__setattr__(self, "mean", mean)
-    _require(
-        self, "mean", np.all((np.asarray(mean) > 0) & (np.asarray(mean) < 1)), "between 0 and 1"
-    )
     _require(self, "contrast", self.contrast > 0, "above 0")
     _require(self, "start", self.start >= 0, "0 or more")
 
@@ -456,7 +457,12 @@ def _is_rgb(shape):
     return shape[2] == 3 and not _is_signal(shape)
 
 
-def _squash(field, mean):
+def _squash(field, mean, shape):
+    if isinstance(mean, tuple) and len(mean) != shape[2]:
+        raise ValueError(
+            f"Invalid value for argument `mean`. Expected one number, or {shape[2]} of them for "
+            f"images of shape {shape}. Received: mean={mean}"
+        )
     logit = _logit(np.asarray(mean, "float64")).astype("float32")
     return ops.sigmoid(field + ops.convert_to_tensor(logit) if logit.any() else field)
 

@@ -304,6 +304,28 @@ def test_a_mean_for_each_channel_may_be_a_list(kind):
     assert kind(mean=[0.2, 0.4]) == kind(mean=np.array([0.2, 0.4])) == kind(mean=(0.2, 0.4))
 
 
+@pytest.mark.parametrize("kind", [*KINDS, lambda **s: FixedMagnitude(Fourier(**s))])
+@pytest.mark.parametrize("mean", [(0.2, 0.8), (0.5,), (0.2, 0.4, 0.6, 0.8), ()])
+def test_a_mean_for_other_channels_is_refused(mean, kind):
+    one, shape = kind(mean=mean), (8, 6, 3)
+    with pytest.raises(ValueError, match="`mean`.*one number, or 3 .*mean="):
+        render(one, one.init(np.random.default_rng(0), shape)[None], shape)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_grey_image_has_one_mean(kind):
+    one, shape = kind(mean=(0.2, 0.5, 0.8)), (8, 6, 1)
+    with pytest.raises(ValueError, match="`mean`.*one number, or 1 "):
+        render(one, one.init(np.random.default_rng(0), shape)[None], shape)
+
+
+@pytest.mark.parametrize("mean", ["grey", [[0.2, 0.4, 0.6]], None])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mean_is_of_numbers(kind, mean):
+    with pytest.raises(ValueError, match="`mean`"):
+        kind(mean=mean)
+
+
 def test_like_data_takes_over_mean_and_colours():
     real = random_images(5, 6, 4, 2) * [1.0, 3.0]
     like = parameterizations.like_data(real, (-8.0, 8.0), (28, 28, 2))
