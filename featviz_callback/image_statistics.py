@@ -84,7 +84,7 @@ def measure(
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[-1] != shape[2] or not np.isfinite(images).all():
         raise ValueError(
-            "Invalid value for argument `probe_data`. Expected a finite array (images, height, "
+            "Invalid value for argument `images`. Expected a finite array (images, height, "
             f"width, {shape[2]}). Received: an array of shape {images.shape}"
         )
     low, high = values_range

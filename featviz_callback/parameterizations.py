@@ -373,9 +373,8 @@ def like_data(
     """
     if parameterization not in ("fourier", "fixed_magnitude"):
         raise ValueError(
-            "Invalid value for argument `probe_data`. Expected None, or the parameterization "
-            "'fourier' or 'fixed_magnitude' with it. "
-            f"Received: parameterization={parameterization!r}"
+            "Invalid value for argument `parameterization`. Expected 'fourier' or "
+            f"'fixed_magnitude'. Received: parameterization={parameterization!r}"
         )
     fourier = standard(shape)
     data = image_statistics.measure(images, values_range, shape, fourier.detail)

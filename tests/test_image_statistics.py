@@ -70,7 +70,7 @@ def test_spectra_are_compared_by_value():
     "images", [np.zeros((4, 4, 3)), np.zeros((2, 4, 4, 1)), np.full((1, 4, 4, 3), np.nan)]
 )
 def test_images_of_other_channels_are_refused(images):
-    with pytest.raises(ValueError, match=r"width, 3\)"):
+    with pytest.raises(ValueError, match=r"`images`.*width, 3\)"):
         measure(images, (0, 1), (4, 4, 3))
 
 

@@ -345,8 +345,13 @@ def test_images_of_fixed_magnitude_vary_as_much_as_real_ones():
 
 
 def test_only_what_is_drawn_in_fourier_space_can_be_like_data():
-    with pytest.raises(ValueError, match="'fourier' or 'fixed_magnitude'"):
+    with pytest.raises(ValueError, match="`parameterization`.*'fourier' or 'fixed_magnitude'"):
         parameterizations.like_data(random_images(2, 8, 8, 1), (0, 1), (8, 8, 1), "pixel")
+
+
+def test_like_data_needs_images_of_the_channels_to_be_made():
+    with pytest.raises(ValueError, match=r"`images`.*width, 3\)"):
+        parameterizations.like_data(random_images(2, 8, 8, 1), (0, 1), (8, 8, 3))
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 6), (5, 9), (1, 12), (2, 3)])
