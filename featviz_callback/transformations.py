@@ -21,6 +21,7 @@ is read or changed. Sizes are shares of the image's own size.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -37,11 +38,11 @@ class Jitter:
     """Shifts an image by up to a share of its size, separately for each axis.
 
     Args:
-        share: Largest shift either way, as a share of the view's side. Not
-            negative.
+        share: Largest shift either way, as a share of the view's side. 0 or
+            more.
 
     Raises:
-        ValueError: If the share is negative.
+        ValueError: If the share is negative or not finite.
 
     Example:
     >>> rows, columns = np.tile(np.arange(8.0), (5, 1)), np.tile(np.arange(6.0), (5, 1))
@@ -53,7 +54,7 @@ class Jitter:
     share: float = 0.07
 
     def __post_init__(self):
-        _require("share", self.share, self.share >= 0, "0 or more")
+        _require_from(0, "share", self.share)
 
     def move(self, rng: np.random.Generator, rows, columns):
         """Returns the positions `(views, height)` and `(views, width)` of shifted views."""
@@ -74,10 +75,10 @@ class Scale:
 
     Args:
         low: Smallest factor. Positive.
-        high: Largest factor.
+        high: Largest factor. Finite.
 
     Raises:
-        ValueError: If the factors are not positive and in order.
+        ValueError: If the factors are not positive, finite and in order.
 
     Example:
     >>> side = np.arange(5.0)[None]
@@ -90,6 +91,7 @@ class Scale:
     high: float = 1.1
 
     def __post_init__(self):
+        _require("high", self.high, self.high < math.inf, "a finite number")
         _require("low", self.low, 0 < self.low <= self.high, "above 0, and at most `high`")
 
     def move(self, rng: np.random.Generator, rows, columns):
@@ -124,7 +126,8 @@ class Crop:
 
     def __post_init__(self):
         _require("largest", self.largest, self.largest <= 1, "1 or less")
-        _require("smallest", self.smallest, 0 < self.smallest <= self.largest, "above 0")
+        holds = 0 < self.smallest <= self.largest
+        _require("smallest", self.smallest, holds, "above 0, and at most `largest`")
 
     def move(self, rng: np.random.Generator, rows, columns):
         """Returns the positions `(views, height)` and `(views, width)` of parts."""
@@ -159,7 +162,10 @@ class Rotate:
     """Turns each image about its centre, with linear interpolation.
 
     Args:
-        degrees: Largest angle either way.
+        degrees: Largest angle either way. 0 or more.
+
+    Raises:
+        ValueError: If the angle is negative or not finite.
 
     Example:
     >>> image = np.arange(9, dtype="float32").reshape(1, 3, 3, 1)
@@ -169,6 +175,9 @@ class Rotate:
     """
 
     degrees: float = 5.0
+
+    def __post_init__(self):
+        _require_from(0, "degrees", self.degrees)
 
     def sample(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
         """Draws one angle, in radians."""
@@ -205,7 +214,7 @@ class Blur:
         sigma: Largest standard deviation, in pixels. 0.05 or more.
 
     Raises:
-        ValueError: If it is below 0.05.
+        ValueError: If it is below 0.05 or not finite.
 
     Example:
     >>> bool(0.05 <= Blur(2.0).sample(np.random.default_rng(0), (8, 8, 3)) <= 2.0)
@@ -215,7 +224,7 @@ class Blur:
     sigma: float = 1.0
 
     def __post_init__(self):
-        _require("sigma", self.sigma, self.sigma >= _SHARPEST, f"{_SHARPEST} or more")
+        _require_from(_SHARPEST, "sigma", self.sigma)
 
     def sample(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
         """Draws one standard deviation in pixels."""
@@ -239,7 +248,11 @@ class Noise:
     """Adds Gaussian noise to every value.
 
     Args:
-        deviation: Standard deviation, in the units of the model's input.
+        deviation: Standard deviation, in the units of the model's input. 0 or
+            more.
+
+    Raises:
+        ValueError: If the deviation is negative or not finite.
 
     Example:
     >>> Noise(0.1).sample(np.random.default_rng(0), (8, 6, 3)).shape
@@ -247,6 +260,9 @@ class Noise:
     """
 
     deviation: float = 0.05
+
+    def __post_init__(self):
+        _require_from(0, "deviation", self.deviation)
 
     def sample(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
         """Draws float32 noise of one view's shape."""
@@ -369,6 +385,11 @@ def _require(name, value, holds, expected):
         raise ValueError(
             f"Invalid value for argument `{name}`. Expected {expected}. Received: {name}={value!r}"
         )
+
+
+def _require_from(lowest, name, value):
+    holds = isinstance(value, Real) and lowest <= value < math.inf
+    _require(name, value, holds, f"a finite number, {lowest} or more")
 
 
 def _one_a_view(positions):

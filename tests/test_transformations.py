@@ -303,8 +303,23 @@ def test_a_function_may_not_change_the_number_of_images():
         (Crop, {"smallest": 0}),
         (Crop, {"largest": 1.1}),
         (Blur, {"sigma": 0}),
+        *[
+            (kind, {name: value})
+            for kind, name in (
+                (Jitter, "share"),
+                (Rotate, "degrees"),
+                (Blur, "sigma"),
+                (Noise, "deviation"),
+            )
+            for value in (-1, np.nan, np.inf, "1", None)
+        ],
     ],
 )
 def test_impossible_settings_are_refused(kind, settings):
     with pytest.raises(ValueError, match=f"`{next(iter(settings))}`"):
         kind(**settings)
+
+
+def test_the_smallest_part_is_told_that_the_largest_bounds_it():
+    with pytest.raises(ValueError, match="above 0, and at most `largest`"):
+        Crop(0.9, 0.5)
