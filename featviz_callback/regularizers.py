@@ -9,7 +9,9 @@ Example:
 >>> penalties = (regularizers.TotalVariation(0.1), regularizers.L2(0.01))
 """
 
+import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from keras import ops
@@ -24,7 +26,10 @@ class L1:
     """Mean absolute value.
 
     Args:
-        weight: Factor of the penalty.
+        weight: Factor of the penalty, finite. Below 0 it is a reward.
+
+    Raises:
+        ValueError: If the weight is not a finite number.
 
     Example:
     >>> float(L1(2.0)(ops.full((1, 4, 4, 3), -0.5))[0])
@@ -32,6 +37,9 @@ class L1:
     """
 
     weight: float = 1.0
+
+    def __post_init__(self):
+        _require_finite(self.weight)
 
     def __call__(self, images: Any) -> Any:
         """Returns one penalty an image, `(images,)`."""
@@ -43,7 +51,10 @@ class L2:
     """Root mean square.
 
     Args:
-        weight: Factor of the penalty.
+        weight: Factor of the penalty, finite. Below 0 it is a reward.
+
+    Raises:
+        ValueError: If the weight is not a finite number.
 
     Example:
     >>> round(float(L2()(ops.full((1, 4, 4, 3), -0.5))[0]), 3)
@@ -51,6 +62,9 @@ class L2:
     """
 
     weight: float = 1.0
+
+    def __post_init__(self):
+        _require_finite(self.weight)
 
     def __call__(self, images: Any) -> Any:
         """Returns one penalty an image, `(images,)`."""
@@ -62,7 +76,10 @@ class LInfinity:
     """Largest absolute value of each channel, as a mean over the channels.
 
     Args:
-        weight: Factor of the penalty.
+        weight: Factor of the penalty, finite. Below 0 it is a reward.
+
+    Raises:
+        ValueError: If the weight is not a finite number.
 
     Example:
     >>> float(LInfinity()(ops.reshape(ops.arange(-3.0, 3.0), (1, 2, 3, 1)))[0])
@@ -70,6 +87,9 @@ class LInfinity:
     """
 
     weight: float = 1.0
+
+    def __post_init__(self):
+        _require_finite(self.weight)
 
     def __call__(self, images: Any) -> Any:
         """Returns one penalty an image, `(images,)`."""
@@ -82,7 +102,10 @@ class TotalVariation:
     """Mean absolute difference of neighbours, down plus across.
 
     Args:
-        weight: Factor of the penalty.
+        weight: Factor of the penalty, finite. Below 0 it is a reward.
+
+    Raises:
+        ValueError: If the weight is not a finite number.
 
     Reference:
         Mahendran, Vedaldi, "Understanding Deep Image Representations by
@@ -95,11 +118,22 @@ class TotalVariation:
 
     weight: float = 1.0
 
+    def __post_init__(self):
+        _require_finite(self.weight)
+
     def __call__(self, images: Any) -> Any:
         """Returns one penalty an image, `(images,)`."""
         down = _mean_difference(images[:, 1:], images[:, :-1])
         across = _mean_difference(images[:, :, 1:], images[:, :, :-1])
         return self.weight * (down + across)
+
+
+def _require_finite(weight):
+    if not (isinstance(weight, Real) and math.isfinite(weight)):
+        raise ValueError(
+            "Invalid value for argument `weight`. Expected a finite number. "
+            f"Received: weight={weight!r}"
+        )
 
 
 def _mean_difference(later, earlier):

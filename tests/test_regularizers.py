@@ -64,3 +64,15 @@ def test_an_axis_of_one_pixel_does_not_vary(shape, expected):
 def test_regularizers_are_equal_by_value(kind):
     assert kind(0.5) == kind(0.5) != kind(0.25)
     assert hash(kind(0.5)) == hash(kind(0.5))
+
+
+@pytest.mark.parametrize("weight", [np.nan, np.inf, -np.inf, "1", None, [1.0], 1j])
+@pytest.mark.parametrize("kind", VALUES)
+def test_a_weight_is_a_finite_number(kind, weight):
+    with pytest.raises(ValueError, match="`weight`"):
+        kind(weight)
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_a_negative_weight_rewards(kind):
+    np.testing.assert_allclose(penalties(kind(-2.0), BATCH), -2 * penalties(kind(), BATCH))
