@@ -261,7 +261,10 @@ class Objective:
                 `"conv:1"` the second.
             vectors: One vector `(channels,)`, several `(vectors, channels)`, or
                 arrays of the layer's whole shape, with a vector for each
-                position. Finite and not all zero.
+                position. Finite and not all zero. What is of the layer's whole
+                shape is one target, even where it could be a vector a target:
+                for an output `(4, 8)`, four vectors of 8 are given as
+                `np.repeat(vectors[:, None], 4, axis=1)`.
             multiplier: Factor of the score. Finite.
             cossim_pow: Exponent of the cosine, not negative. 0 maximises the
                 product alone.

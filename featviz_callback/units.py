@@ -135,24 +135,40 @@ def indices(ids: Any, size: int, argument: str) -> list[int]:
 def as_rows(vectors: Any, shape: tuple) -> np.ndarray:
     """Returns float32 `(vectors, channels)` or `(vectors, *shape)`.
 
+    What is of the whole shape is one, also where it could be a vector a position.
+
     Raises:
         ValueError: If they do not fit an output of that shape, or have no direction.
     """
-    vectors = np.asarray(vectors, "float32")
-    if vectors.shape in (shape[-1:], shape):
-        vectors = vectors[None]
-    fits = vectors.shape[1:] in (shape[-1:], shape) and len(vectors)
-    if (
-        not fits
-        or not np.isfinite(vectors).all()
-        or not vectors.any(axis=tuple(range(1, vectors.ndim))).all()
-    ):
-        raise ValueError(
-            "Invalid value for argument `vectors`. Expected finite vectors, none of them "
-            f"zero, of shape {shape[-1:]} or {shape}, one or several. "
-            f"Received: vectors of shape {vectors.shape}"
+    try:
+        rows = np.asarray(vectors, "float32")
+    except (TypeError, ValueError) as error:
+        received = f"what is no array of numbers ({error})"
+        raise ValueError(_wrong_vectors(shape, received)) from error
+    if rows.shape == shape and len(shape) == 2 and len(rows) > 1:
+        logger.warning(
+            "Vectors of shape %s are taken for one of the whole shape: `vectors[None]` says "
+            "so, `np.repeat(vectors[:, None], %d, axis=1)` that they are several.",
+            shape,
+            len(rows),
         )
-    return vectors
+    if rows.shape in (shape[-1:], shape):
+        rows = rows[None]
+    if rows.shape[1:] not in (shape[-1:], shape) or not len(rows):
+        raise ValueError(_wrong_vectors(shape, f"vectors of shape {rows.shape}"))
+    for i, row in enumerate(rows):
+        if not np.isfinite(row).all():
+            raise ValueError(_wrong_vectors(shape, f"vector {i}, which is not finite"))
+        if not row.any():
+            raise ValueError(_wrong_vectors(shape, f"vector {i}, which is zero"))
+    return rows
+
+
+def _wrong_vectors(shape, received):
+    return (
+        "Invalid value for argument `vectors`. Expected finite vectors, none of them zero, of "
+        f"shape {shape[-1:]} or {shape}, one or several. Received: {received}"
+    )
 
 
 def is_sequence(value: object) -> bool:

@@ -99,6 +99,69 @@ def test_vectors_fit_the_layer_and_are_finite_and_not_zero(vectors, small_model)
         Objective.direction(small_model, "conv1", vectors)
 
 
+@pytest.mark.parametrize(
+    ("vectors", "reason"),
+    [
+        (np.ones(3), r"of shape \(3,\)"),
+        (np.ones((0, 4)), r"of shape \(0, 4\)"),
+        (np.zeros(4), "vector 0, which is zero"),
+        ([np.ones(4), np.zeros(4)], "vector 1, which is zero"),
+        ([np.ones(4), [0, 1, np.nan, 0]], "vector 1, which is not finite"),
+        (np.full((10, 8, 4), np.inf), "vector 0, which is not finite"),
+        ([np.ones(4), np.ones(3)], "no array of numbers .*inhomogeneous"),
+        ({"a": 1}, "no array of numbers"),
+        (None, r"of shape \(\)"),
+    ],
+)
+def test_what_is_wrong_with_vectors_is_said(vectors, reason, small_model):
+    with pytest.raises(ValueError, match=f"`vectors`.*Received: .*{reason}"):
+        Objective.direction(small_model, "conv1", vectors)
+
+
+@pytest.fixture
+def tokens():
+    """A model whose output is four positions of two channels."""
+    return sequential(layers.Reshape((4, 2), name="tokens"), shape=(4, 2, 1))
+
+
+@pytest.fixture
+def shape_logs(caplog):
+    caplog.set_level(logging.WARNING, logger="featviz_callback")
+    return lambda: [r.getMessage() for r in caplog.records if "whole shape" in r.getMessage()]
+
+
+FOUR = np.array([[1.0, 0], [0, 1], [1, 1], [1, -1]])
+
+
+def test_vectors_that_may_be_the_whole_shape_are_and_it_is_said(tokens, shape_logs):
+    objective = Objective.direction(tokens, "tokens", FOUR, cossim_pow=0)
+    images = random_images(1, 4, 2, 1)
+    expected = (images[0, ..., 0] * FOUR).sum(-1).mean()
+    np.testing.assert_allclose(objective.score(images), [expected], rtol=1e-5)
+    assert len(shape_logs()) == 1
+
+
+@pytest.mark.parametrize("vectors", [FOUR[:3], FOUR[0], FOUR[None], np.stack([FOUR, -FOUR])])
+def test_vectors_that_can_be_read_in_one_way_are_no_matter(
+    vectors, tokens, small_model, shape_logs
+):
+    Objective.direction(tokens, "tokens", vectors)
+    Objective.direction(small_model, "logits", np.ones(10))
+    Objective.direction(small_model, "conv1", np.ones((10, 8, 4)))
+    one_row = sequential(layers.Reshape((1, 8), name="row"), shape=(4, 2, 1))
+    Objective.direction(one_row, "row", np.ones((1, 8)))
+    assert not shape_logs()
+
+
+def test_as_many_vectors_as_positions_are_several_where_each_is_repeated(tokens, shape_logs):
+    repeated = np.repeat(FOUR[:, None], 4, axis=1)
+    objective = Objective.direction(tokens, "tokens", repeated, cossim_pow=0)
+    images = random_images(4, 4, 2, 1)
+    expected = (images[..., 0] * FOUR[:, None]).sum(-1).mean(1)
+    np.testing.assert_allclose(objective.score(images), expected, rtol=1e-5)
+    assert not shape_logs()
+
+
 def test_tokens_and_features_are_rows_and_channels():
     model = sequential(
         layers.Conv2D(5, 2, strides=2), layers.Reshape((4, 5), name="tokens"), shape=(4, 4, 1)
