@@ -42,6 +42,7 @@ from featviz_callback.reads import (
 )
 from featviz_callback.spread import spread
 from featviz_callback.units import is_number, is_sequence
+from featviz_callback.untouched import untouched
 
 _LARGEST = float(np.finfo("float32").max)
 # The one row of what reads a layer as a whole.
@@ -458,7 +459,7 @@ class Objective:
         image_input, held = inputs.resolve(self.model, held_inputs, given.ndim - 1)
         tensor = ops.convert_to_tensor(image_input.to_images(given))
         held = inputs.repeat(held, len(given))
-        with keras.StatelessScope():
+        with untouched(self.model), keras.StatelessScope():
             arguments = image_input.call_arguments(self.model, tensor, held)
             scores = read_scores(self.model, self.reads, arguments, data)
         return ops.convert_to_numpy(scores)

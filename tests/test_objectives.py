@@ -122,6 +122,23 @@ def test_images_are_scored_beside_held_inputs():
         Objective.neuron(model, "product", 4).score(images)
 
 
+def test_a_layer_keeps_nothing_of_what_is_scored():
+    class Keeping(layers.Layer):
+        last = None
+
+        def call(self, x):
+            self.last = x
+            return x
+
+    keeping = Keeping()
+    model = sequential(keeping, layers.Flatten(name="flat"), shape=(4, 4, 1))
+    mine = keeping.last = object()
+    objective = Objective.neuron(model, "flat", 0)
+    images = random_images(1, 4, 4, 1)
+    np.testing.assert_allclose(objective.score(images), images[:, 0, 0, 0], rtol=1e-6)
+    assert keeping.last is mine
+
+
 def test_objectives_of_different_models_do_not_add(operands):
     other = Objective.neuron(make_small_model(), "logits", 0)
     with pytest.raises(ValueError, match="different models"):
