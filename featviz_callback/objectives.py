@@ -53,6 +53,8 @@ _CONVOLUTIONS = (
     *(keras.layers.Conv2D, keras.layers.SeparableConv2D, keras.layers.Conv2DTranspose),
     *(keras.layers.Conv1D, keras.layers.SeparableConv1D, keras.layers.Conv1DTranspose),
 )
+# How many outputs, and units of them all, it takes at most.
+_MOST_UNITS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -469,7 +471,8 @@ def default_objectives(model: keras.Model) -> list[Objective]:
     """What is worth watching in any image classifier.
 
     Returns:
-        Up to 16 output units, and four channels of each of four convolutions
+        Up to 16 output units, shared among the outputs, or among 16 spread over
+        them where there are more, and four channels of each of four convolutions
         spread over the depth; or those of them that the model has.
 
     Raises:
@@ -484,10 +487,11 @@ def default_objectives(model: keras.Model) -> list[Objective]:
         Objective.channel(model, path, range(min(4, channels)))
         for path, channels in dict(convolutions).items()
     ]
-    vectors = {c.path: c.shape[0] for c in _heads(model, calls) if len(c.shape) == 1}
+    sizes = {c.path: c.shape[0] for c in _heads(model, calls) if len(c.shape) == 1}
+    vectors = [list(sizes)[i] for i in spread(len(sizes), _MOST_UNITS)]
     chosen += [
-        Objective.neuron(model, path, range(min(16 // len(vectors) or 1, size)))
-        for path, size in vectors.items()
+        Objective.neuron(model, path, range(min(_MOST_UNITS // len(vectors), sizes[path])))
+        for path in vectors
     ]
     if not chosen:
         raise ValueError(

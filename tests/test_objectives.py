@@ -337,7 +337,7 @@ def test_default_objectives_are_of_sixteen_outputs_at_most():
     model = keras.Model(inputs, [layers.Dense(1, name=f"head{i}")(flat) for i in range(20)])
     names = [name for objective in default_objectives(model) for name in objective.names]
     assert len(names) == 16
-    assert (names[0], names[-1]) == ("Neuron#head0_0", "Neuron#head19_0")
+    assert {names[0], names[-1]} == {"Neuron#head0_0", "Neuron#head19_0"}
 
 
 def test_default_objectives_of_signals_are_their_convolutions():
