@@ -11,8 +11,8 @@ A unit is a *neuron* (one number of a layer's output), a *channel* (its mean ove
 space), a *layer* (all of it) or a *direction* (a vector in the space of its
 channels). `custom` takes any function.
 
-The compiled ascent sees an objective as two parts: how each term reads a layer,
-which is program, and ids, vectors and multipliers, which are data. Other units
+The compiled step of `programs` sees an objective as two parts: how each term reads a
+layer, which is program, and ids, vectors and multipliers, which are data. Other units
 of the same layers need no new program.
 """
 
