@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import time
 import weakref
@@ -21,6 +22,8 @@ from featviz_callback.looking import Observer, join_alike
 from featviz_callback.objectives import Objective, default_objectives
 from featviz_callback.optimization import check_numbers, get_values_range, prepare
 from featviz_callback.reporting import Reporter
+
+logger = logging.getLogger("featviz_callback")
 
 # Enough to find what excites a unit among ten classes.
 _MOST_REAL_IMAGES = 1000
@@ -45,7 +48,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
     `EarlyStopping(restore_best_weights=True)` then puts others in their place. A
     training that goes on from an earlier process, by `initial_epoch` or
     `BackupAndRestore`, goes on with the history found in `log_dir`, where it is of
-    the same targets.
+    the same targets. What is written there are pictures, which hold the values of
+    images of one or three channels only: of signals and other images the history,
+    and drift, begin at the epoch that training goes on from, which the log says.
 
     Args:
         objectives: An `Objective`, a list of them, or a function
@@ -274,14 +279,31 @@ class FeatureVisCallback(keras.callbacks.Callback):
 
     def _resume(self, epoch):
         """Goes on with what an earlier process has seen."""
+        is_lost = False
         if self._observer is not None and not len(self.history):
-            earlier = summaries.read_looks(
-                self.log_dir, self._observer.names, self._observer.values_range
+            is_lost = epoch - 1 in self._restore(epoch)
+        # A look that is lost is taken again, in the place of the first one.
+        self._events.restart(epoch - is_lost)
+
+    def _restore(self, epoch):
+        """Reads back the looks before an epoch; returns the epochs of those that are lost."""
+        seen, expected, lost = self._observer, self._observer.image_shape, {}
+        for look in summaries.read_looks(self.log_dir, seen.names, seen.values_range):
+            if look.epoch < epoch and look.images.shape[1:] == expected:
+                self.history.restore(look)
+            elif look.epoch < epoch:
+                lost[look.epoch] = look.images.shape[1:]
+        lost = {one: shape for one, shape in lost.items() if one not in self.history.epochs}
+        if lost:
+            logger.warning(
+                "Looks of an earlier process, at epochs %s, are missing from `history`: pictures "
+                "of shape %s were written of them, from which the values %s of a signal, or of "
+                "an image with other than 1 or 3 channels or of another size, cannot be read back.",
+                ", ".join(map(str, lost)),
+                lost[max(lost)],
+                expected,
             )
-            for look in earlier:
-                if look.epoch < epoch:
-                    self.history.restore(look)
-        self._events.restart(epoch)
+        return lost
 
     def _look(self, epoch):
         began = time.perf_counter()

@@ -309,6 +309,43 @@ def test_a_new_process_goes_on_where_the_last_one_ended(model, watch, tmp_path):
         assert [step for step, _ in series] == [-1, 0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("inner", "shape"),
+    [
+        ((layers.Conv1D(2, 5), layers.Flatten()), (40, 2)),
+        ((layers.Conv2D(2, 3), layers.Flatten()), (8, 6, 4)),
+        ((layers.Conv2D(2, 3), layers.Flatten()), (8, 6, 2)),
+    ],
+    ids=["signals", "4 channels", "2 channels"],
+)
+def test_a_history_that_cannot_be_read_back_begins_where_training_goes_on(
+    inner, shape, watch, tmp_path, caplog
+):
+    model = compiled(sequential(*inner, layers.Dense(10, name="logits"), shape=shape))
+    inputs = np.random.default_rng(0).random((16, *shape), "float32")
+    first, second = watch(neurons(model)), watch(neurons(model))
+    model.fit(inputs, LABELS, epochs=3, verbose=0, callbacks=[first])
+    with caplog.at_level("WARNING", "featviz_callback"):
+        model.fit(inputs, LABELS, epochs=5, initial_epoch=3, verbose=0, callbacks=[second])
+    assert second.history.epochs.tolist() == [2, 3, 4]
+    assert np.isfinite(second.history.drift[1:]).all()
+    np.testing.assert_allclose(second.history.images[0], first.history.images[-1], atol=1e-4)
+    [said] = [one.getMessage() for one in caplog.records if "read back" in one.getMessage()]
+    assert "-1, 0, 1, 2" in said
+    assert str(shape) in said
+    images, scalars = read_events(tmp_path / "feature_vis")
+    for series in (images["feature_vis/Neuron#logits_0"], scalars["feature_vis/seconds"]):
+        assert [step for step, _ in series] == [-1, 0, 1, 2, 3, 4]
+
+
+def test_images_of_another_size_are_not_read_back(model, watch):
+    train(model, watch(neurons(model), image_shape=(24, 20)), epochs=2)
+    again = watch(neurons(model))
+    train(model, again, epochs=3, initial_epoch=2)
+    assert again.history.epochs.tolist() == [1, 2]
+    assert np.isfinite(again.history.drift[1]).all()
+
+
 def test_a_process_that_repeats_an_epoch_takes_its_place(model, watch, tmp_path):
     train(model, watch(neurons(model)), epochs=3)
     again = watch(neurons(model))
