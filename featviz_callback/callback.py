@@ -18,7 +18,7 @@ import numpy as np
 from featviz_callback import backend, parameterizations, real_data, summaries
 from featviz_callback.costs import Costs
 from featviz_callback.history import History
-from featviz_callback.looking import Observer, join_alike
+from featviz_callback.looking import Observer, image_shape, join_alike
 from featviz_callback.objectives import Objective, default_objectives
 from featviz_callback.optimization import check_numbers, get_values_range, prepare
 from featviz_callback.reporting import Reporter
@@ -213,6 +213,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
             self._seen_model = weakref.ref(self.model)
             self.history = History()
         ascents = [self._prepare_one(objective) for objective in join_alike(objectives)]
+        _require_one_shape(ascents)
+        ascents = [self._measured_on_real(ascent) for ascent in ascents]
         images = self._images_for(ascents[0].plan.image_input)
         self._observer = Observer(objectives, ascents, images, self.warm_start)
 
@@ -221,8 +223,10 @@ class FeatureVisCallback(keras.callbacks.Callback):
         if settings["values_range"] is None:
             usual = (0.0, 1.0) if real is None else real_data.find_values_range(real)
             settings = settings | {"values_range": usual}
-        ascent = prepare(objective, **settings)
-        if real is None:
+        return prepare(objective, **settings)
+
+    def _measured_on_real(self, ascent):
+        if self._real_images is None:
             return ascent
         return replace(ascent, plan=replace(ascent.plan, parameterization=self._like(ascent.plan)))
 
@@ -414,3 +418,15 @@ def _require_model(objectives, model):
                 "Invalid value for argument `objectives`. Expected objectives of the model that "
                 f"is trained, '{model.name}', or of a part of it. Received: {objective!r}"
             )
+
+
+def _require_one_shape(ascents):
+    """Pictures of a history, and the real images beside them, are of one shape."""
+    names = {image_shape(ascent): ascent.objective.names[0] for ascent in reversed(ascents)}
+    if len(names) > 1:
+        found = ", ".join(f"{name!r} of {shape}" for shape, name in reversed(names.items()))
+        raise ValueError(
+            "Invalid value for argument `objectives`. Expected targets whose images are all of "
+            "one shape: give those of a part of the model with another input to a callback of "
+            f"their own. Received: {found}"
+        )

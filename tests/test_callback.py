@@ -704,6 +704,17 @@ def test_objectives_of_a_model_that_is_not_trained_are_refused(model, watch):
         train(model, watch(neurons(make_small_model())))
 
 
+@pytest.mark.parametrize("settings", [{}, {"probe_data": PIXELS}], ids=["alone", "real images"])
+def test_parts_of_a_model_with_other_inputs_are_refused_together(settings, watch):
+    part = sequential(layers.Conv2D(2, 3, name="conv2"), shape=(10, 8, 4))
+    inner = layers.Conv2D(4, 3, name="conv"), part, layers.Flatten(), layers.Dense(10)
+    model = compiled(sequential(*inner))
+    both = [Objective.channel(model, "conv", 0), Objective.channel(part, "conv2", 0)]
+    message = r"`objectives`.*'Channel#conv_0' of \(12, 10, 1\), 'Channel#conv2_0' of \(10, 8, 4\)"
+    with pytest.raises(ValueError, match=message):
+        train(model, watch(both, **settings))
+
+
 @pytest.mark.parametrize("name", ["seconds", "evolution"])
 def test_names_of_other_tags_are_refused(name, model, watch):
     with pytest.raises(ValueError, match="reserved"):
