@@ -812,6 +812,15 @@ def test_the_range_of_values_is_that_of_the_real_images(scale, given, expected, 
     assert callback.history.values_range == expected
 
 
+def test_real_images_of_one_value_need_a_range(model, watch):
+    data = np.full_like(PIXELS, 5.0)
+    with pytest.raises(ValueError, match="`probe_data`.*`values_range` beside them"):
+        train(model, watch(neurons(model), probe_data=data))
+    callback = watch(neurons(model), probe_data=data, values_range=(0, 10))
+    train(model, callback, epochs=1)
+    assert np.isfinite(callback.history.images).all()
+
+
 def test_any_parameterization_can_be_compared_with_real_images(model, watch):
     callback = watch(neurons(model), probe_data=PIXELS, parameterization="pixel")
     train(model, callback, epochs=1)
