@@ -4,6 +4,7 @@ import copy
 import gc
 import os
 import random
+import re
 import warnings
 import weakref
 
@@ -483,6 +484,20 @@ def test_a_copy_made_after_training_goes_its_own_way(model, watch):
     assert callback.history.epochs.tolist() == [-1, 0]
 
 
+def test_a_copy_can_write_elsewhere(model, watch, tmp_path):
+    callback = copy.deepcopy(watch(neurons(model), log_dir=tmp_path / "first"))
+    callback.log_dir = tmp_path / "second"
+    train(model, callback, epochs=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["second"]
+
+
+def test_what_is_public_is_documented(watch):
+    own = set(vars(watch())) - set(vars(keras.callbacks.Callback()))
+    public = {name for name in own if not name.startswith("_")}
+    attributes = FeatureVisCallback.__doc__.partition("Attributes:")[2].partition("Raises:")[0]
+    assert public == set(re.findall(r"^ {8}(\w+):", attributes, re.MULTILINE))
+
+
 def test_a_model_is_not_kept_alive_by_a_copy(watch):
     model = compiled()
     callback = watch(neurons)
@@ -697,6 +712,19 @@ def test_another_model_of_the_same_names_begins_a_new_history(model, watch):
     train(compiled(make_small_model(seed=1)), callback, epochs=1)
     assert callback.history.epochs.tolist() == [-1, 0]
     assert np.isnan(callback.history.drift[0]).all()
+
+
+def test_the_history_that_was_there_before_training_is_the_one_that_is_filled(model, watch):
+    callback = watch(neurons)
+    history = callback.history
+    history.most_bytes = 1
+    train(model, callback, epochs=3)
+    assert callback.history is history
+    assert history.epochs.tolist() == [-1, 2]
+    other = compiled(make_small_model(seed=1))
+    train(other, callback, epochs=3)
+    assert callback.history is not history
+    assert callback.history.most_bytes == 1
 
 
 def test_objectives_of_a_model_that_is_not_trained_are_refused(model, watch):
