@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from featviz_callback import parameterizations, regularizers, transformations
     from featviz_callback.callback import FeatureVisCallback
+    from featviz_callback.history import History
     from featviz_callback.objectives import Objective
     from featviz_callback.optimization import optimize
+    from featviz_callback.result import Result
 
 __all__ = [
     "FeatureVisCallback",
+    "History",
     "Objective",
+    "Result",
     "optimize",
     "parameterizations",
     "regularizers",
@@ -19,7 +23,13 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-_HOMES = {"FeatureVisCallback": "callback", "Objective": "objectives", "optimize": "optimization"}
+_HOMES = {
+    "FeatureVisCallback": "callback",
+    "History": "history",
+    "Objective": "objectives",
+    "Result": "result",
+    "optimize": "optimization",
+}
 
 
 # Type checkers would take it for a promise that every name exists.

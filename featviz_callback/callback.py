@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import time
 import weakref
@@ -17,10 +18,12 @@ import numpy as np
 from featviz_callback import backend, parameterizations, real_data, summaries
 from featviz_callback.costs import Costs
 from featviz_callback.history import History
-from featviz_callback.looking import Observer, join_alike
+from featviz_callback.looking import Observer, image_shape, join_alike
 from featviz_callback.objectives import Objective, default_objectives
 from featviz_callback.optimization import check_numbers, get_values_range, prepare
 from featviz_callback.reporting import Reporter
+
+logger = logging.getLogger("featviz_callback")
 
 # Enough to find what excites a unit among ten classes.
 _MOST_REAL_IMAGES = 1000
@@ -45,7 +48,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
     `EarlyStopping(restore_best_weights=True)` then puts others in their place. A
     training that goes on from an earlier process, by `initial_epoch` or
     `BackupAndRestore`, goes on with the history found in `log_dir`, where it is of
-    the same targets.
+    the same targets. What is written there are pictures, which hold the values of
+    images of one or three channels only: of signals and other images the history,
+    and drift, begin at the epoch that training goes on from, which the log says.
 
     Args:
         objectives: An `Objective`, a list of them, or a function
@@ -91,7 +96,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
         held_inputs: See `optimize`.
 
     Attributes:
-        history: Everything seen, a `featviz_callback.history.History`.
+        history: Everything seen, a `featviz_callback.History`.
+        log_dir: Where the next `fit` writes. Set it to give a copy a folder of its own.
 
     Raises:
         ValueError: If an argument is invalid; at the latest when training begins.
@@ -138,14 +144,14 @@ class FeatureVisCallback(keras.callbacks.Callback):
         check_numbers(steps, None, 0, batch_size, seed)
         if values_range is not None:
             get_values_range(values_range)
-        self.objectives = objectives
+        self._objectives = objectives
         self.log_dir = log_dir
-        self.freq = freq
-        self.warm_start = warm_start
-        self.probe_data = probe_data
-        self.max_overhead = max_overhead
-        self.on_error = on_error
-        self.verbose = verbose
+        self._freq = freq
+        self._warm_start = warm_start
+        self._probe_data = probe_data
+        self._max_overhead = max_overhead
+        self._on_error = on_error
+        self._verbose = verbose
         self.history = History()
         self._settings = {
             "steps": steps,
@@ -169,8 +175,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
     def _begin_run(self):
         """Everything that belongs to one `fit` alone."""
         self._observer = self._events = None
-        self._reporter = Reporter(self.verbose)
-        self._costs = Costs(self.max_overhead)
+        self._reporter = Reporter(self._verbose)
+        self._costs = Costs(self._max_overhead)
         self._introduced = False
         self._last_epoch = self._last_look = None
         self._epoch_began = time.perf_counter()
@@ -189,35 +195,41 @@ class FeatureVisCallback(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Checks every argument against the model, and computes nothing."""
         self._begin_run()
-        if self.probe_data is not None and self._real_images is None:
+        if self._probe_data is not None and self._real_images is None:
             with backend.random_states_kept():
-                self._real_images = real_data.read_images(self.probe_data, _MOST_REAL_IMAGES)
+                self._real_images = real_data.read_images(self._probe_data, _MOST_REAL_IMAGES)
         # TensorFlow builds a model at its first batch, later than this.
-        if self.model.built or isinstance(self.objectives, (Objective, list, tuple)):
+        if self.model.built or isinstance(self._objectives, (Objective, list, tuple)):
             self._prepare()
         # Each of several processes looks, and one writes.
         writes = backend.load().writes(self.model)
         self._events = summaries.EventFile(self.log_dir if writes else None)
-        self._reporter = Reporter(self.verbose if writes else 0)
+        self._reporter = Reporter(self._verbose if writes else 0)
 
     def _prepare(self):
-        objectives = _as_list(self.objectives, self.model)
+        objectives = _as_list(self._objectives, self.model)
         _require_names(objectives)
         _require_model(objectives, self.model)
         if self._seen_model is None or self._seen_model() is not self.model:
             self._seen_model = weakref.ref(self.model)
-            self.history = History()
+            # One that is empty may be in the hands of who is to show it.
+            if len(self.history):
+                self.history = History(self.history.most_bytes)
         ascents = [self._prepare_one(objective) for objective in join_alike(objectives)]
+        _require_one_shape(ascents)
+        ascents = [self._measured_on_real(ascent) for ascent in ascents]
         images = self._images_for(ascents[0].plan.image_input)
-        self._observer = Observer(objectives, ascents, images, self.warm_start)
+        self._observer = Observer(objectives, ascents, images, self._warm_start)
 
     def _prepare_one(self, objective):
         settings, real = self._settings, self._real_images
         if settings["values_range"] is None:
             usual = (0.0, 1.0) if real is None else real_data.find_values_range(real)
             settings = settings | {"values_range": usual}
-        ascent = prepare(objective, **settings)
-        if real is None:
+        return prepare(objective, **settings)
+
+    def _measured_on_real(self, ascent):
+        if self._real_images is None:
             return ascent
         return replace(ascent, plan=replace(ascent.plan, parameterization=self._like(ascent.plan)))
 
@@ -254,11 +266,11 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._last_epoch = epoch
         # The last look is not left to the end of training, where others may have put
         # back the weights of an earlier epoch.
-        if self._is_last(epoch) or epoch % self.freq == 0 and self._affords_look():
+        if self._is_last(epoch) or epoch % self._freq == 0 and self._affords_look():
             self._guarded(self._look, epoch)
-        elif epoch % self.freq == 0:
+        elif epoch % self._freq == 0:
             self.history.skip(epoch)
-            self._reporter.skipped(epoch, self.max_overhead)
+            self._reporter.skipped(epoch, self._max_overhead)
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Looks at the network if its last epoch was not, and writes the film."""
@@ -270,18 +282,35 @@ class FeatureVisCallback(keras.callbacks.Callback):
         return self.model.stop_training or epoch + 1 == (self.params or {}).get("epochs")
 
     def _affords_look(self):
-        return self.max_overhead is None or backend.load().agreed(self._costs.affords_look())
+        return self._max_overhead is None or backend.load().agreed(self._costs.affords_look())
 
     def _resume(self, epoch):
         """Goes on with what an earlier process has seen."""
+        is_lost = False
         if self._observer is not None and not len(self.history):
-            earlier = summaries.read_looks(
-                self.log_dir, self._observer.names, self._observer.values_range
+            is_lost = epoch - 1 in self._restore(epoch)
+        # A look that is lost is taken again, in the place of the first one.
+        self._events.restart(epoch - is_lost)
+
+    def _restore(self, epoch):
+        """Reads back the looks before an epoch; returns the epochs of those that are lost."""
+        seen, expected, lost = self._observer, self._observer.image_shape, {}
+        for look in summaries.read_looks(self.log_dir, seen.names, seen.values_range):
+            if look.epoch < epoch and look.images.shape[1:] == expected:
+                self.history.restore(look)
+            elif look.epoch < epoch:
+                lost[look.epoch] = look.images.shape[1:]
+        lost = {one: shape for one, shape in lost.items() if one not in self.history.epochs}
+        if lost:
+            logger.warning(
+                "Looks of an earlier process, at epochs %s, are missing from `history`: pictures "
+                "of shape %s were written of them, from which the values %s of a signal, or of "
+                "an image with other than 1 or 3 channels or of another size, cannot be read back.",
+                ", ".join(map(str, lost)),
+                lost[max(lost)],
+                expected,
             )
-            for look in earlier:
-                if look.epoch < epoch:
-                    self.history.restore(look)
-        self._events.restart(epoch)
+        return lost
 
     def _look(self, epoch):
         began = time.perf_counter()
@@ -328,7 +357,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
                 self._guarded(self._write_film)
             raise
         except Exception as error:
-            if self.on_error == "raise":
+            if self._on_error == "raise":
                 raise
             self._reporter.failed(error)
 
@@ -392,3 +421,15 @@ def _require_model(objectives, model):
                 "Invalid value for argument `objectives`. Expected objectives of the model that "
                 f"is trained, '{model.name}', or of a part of it. Received: {objective!r}"
             )
+
+
+def _require_one_shape(ascents):
+    """Pictures of a history, and the real images beside them, are of one shape."""
+    names = {image_shape(ascent): ascent.objective.names[0] for ascent in reversed(ascents)}
+    if len(names) > 1:
+        found = ", ".join(f"{name!r} of {shape}" for shape, name in reversed(names.items()))
+        raise ValueError(
+            "Invalid value for argument `objectives`. Expected targets whose images are all of "
+            "one shape: give those of a part of the model with another input to a callback of "
+            f"their own. Received: {found}"
+        )

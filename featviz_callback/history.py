@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import zipfile
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -138,8 +140,10 @@ class History:
         )
 
     def _append(self, look):
-        if not self._is_comparable(look):
+        if self._looks and not self._is_comparable(look):
             self._looks.clear()
+            self._skipped.clear()
+            self.compile_seconds = 0.0
         self.names, self.values_range = look.names, look.values_range
         self._looks.append(look)
         while len(self) > 2 and len(self) * look.images.nbytes > self.most_bytes:
@@ -212,7 +216,7 @@ class History:
 
         Raises:
             OSError: If there is no such file.
-            KeyError: If it is of something else.
+            ValueError: If something else wrote it.
 
         Example:
         >>> History().save(tmp_path / "history.npz")
@@ -220,8 +224,7 @@ class History:
         0
         """
         history = cls()
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in (*_COLUMNS, *_REST)}
+        arrays = _read(path)
         history.names = arrays["names"].tolist()
         history.values_range = tuple(arrays["values_range"].tolist())
         history.compile_seconds = float(arrays["compile_seconds"])
@@ -314,6 +317,23 @@ _COLUMNS = (
     "epochs", "images", "scores", "status", "drift", "drift_floor", "score_ratio", "seconds",
 )  # fmt: skip
 _REST = ("names", "values_range", "compile_seconds", "skipped")
+
+
+# All that NumPy, or what it reads with, raises about a file of something else.
+_NOT_OURS = (
+    EOFError, KeyError, NotImplementedError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+def _read(path):
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in (*_COLUMNS, *_REST)}
+    except _NOT_OURS:
+        # Without NumPy's own advice, which may be to allow pickles, that run what is in them.
+        raise ValueError(
+            f"Expected a file that History.save wrote. Received: path={os.fspath(path)!r}"
+        ) from None
 
 
 def _spread(count, most, argument):

@@ -83,6 +83,12 @@ class Together(Objective):
         return self.parts[0].reads
 
 
+def image_shape(ascent: Ascent) -> tuple[int, ...]:
+    """`(height, width, channels)` of an image that it gives, `(time, channels)` of a signal."""
+    plan = ascent.plan
+    return plan.image_input.to_given(np.empty(plan.image_shape)).shape
+
+
 def join_alike(objectives: Sequence[Objective]) -> list[Together]:
     """Puts those together that read the same layers in the same way, in order."""
     kinds: list[list[Objective]] = []
@@ -168,6 +174,11 @@ class Observer:
     def values_range(self) -> tuple[float, float]:
         """Lowest and highest value of an image."""
         return self._ascents[0].plan.values_range
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """`(height, width, channels)` of an image, `(time, channels)` of a signal."""
+        return image_shape(self._ascents[0])
 
     @property
     def targets(self) -> list[tuple[str, str, int | None]]:

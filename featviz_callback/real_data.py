@@ -58,8 +58,12 @@ def read_images(data, most: int) -> np.ndarray:
             images = _read(data, most)
         except (AttributeError, TypeError, ValueError) as error:
             raise _refusal(f"{type(data).__name__} ({error})") from error
-    if images.ndim not in (3, 4) or not len(images) or not np.isfinite(images).all():
-        raise _refusal(f"a {type(data).__name__}, read as an array of shape {images.shape}")
+    received = f"a {type(data).__name__}, read as an array of shape {images.shape}"
+    if images.ndim not in (3, 4) or not len(images):
+        raise _refusal(received)
+    wrong = images.size - np.count_nonzero(np.isfinite(images))
+    if wrong:
+        raise _refusal(f"{received}, in which {wrong} values are NaN or infinite")
     return images
 
 
@@ -106,6 +110,9 @@ def find_values_range(images: np.ndarray) -> tuple[float, float]:
     Returns:
         `(lowest, highest)`.
 
+    Raises:
+        ValueError: If they are all of one value, and in no usual range.
+
     Example:
     >>> find_values_range(np.array([0.1, 0.8])), find_values_range(np.array([0, 200]))
     ((0.0, 1.0), (0.0, 255.0))
@@ -115,7 +122,14 @@ def find_values_range(images: np.ndarray) -> tuple[float, float]:
     low, high = float(images.min()), float(images.max())
     if low >= -1 and high <= 1:
         return (0.0, 1.0) if low >= 0 else (-1.0, 1.0)
-    return (0.0, 255.0) if low >= 0 and 127 < high <= 255 else (low, high)
+    if low >= 0 and 127 < high <= 255:
+        return 0.0, 255.0
+    if low == high:
+        raise ValueError(
+            "Invalid value for argument `probe_data`. Expected images of more than one value, "
+            f"or `values_range` beside them. Received: images of nothing but {low:g}"
+        )
+    return low, high
 
 
 def _refusal(received):

@@ -8,6 +8,7 @@ Each look writes, with the epoch as its step:
 * where it was measured, the scalar `feature_vis_drift_floor/<name>`;
 * scalars `feature_vis/dead`, the share of dead targets, `feature_vis/seconds`, and
   `feature_vis/share`, the share of the time since training began that looks took;
+* where something was compiled, the scalar `feature_vis/compile_seconds`;
 * with real images, scalars `feature_vis_score_ratio/<name>` and images
   `feature_vis_examples/<name>`;
 

@@ -4,6 +4,7 @@ import copy
 import gc
 import os
 import random
+import re
 import warnings
 import weakref
 
@@ -309,6 +310,43 @@ def test_a_new_process_goes_on_where_the_last_one_ended(model, watch, tmp_path):
         assert [step for step, _ in series] == [-1, 0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("inner", "shape"),
+    [
+        ((layers.Conv1D(2, 5), layers.Flatten()), (40, 2)),
+        ((layers.Conv2D(2, 3), layers.Flatten()), (8, 6, 4)),
+        ((layers.Conv2D(2, 3), layers.Flatten()), (8, 6, 2)),
+    ],
+    ids=["signals", "4 channels", "2 channels"],
+)
+def test_a_history_that_cannot_be_read_back_begins_where_training_goes_on(
+    inner, shape, watch, tmp_path, caplog
+):
+    model = compiled(sequential(*inner, layers.Dense(10, name="logits"), shape=shape))
+    inputs = np.random.default_rng(0).random((16, *shape), "float32")
+    first, second = watch(neurons(model)), watch(neurons(model))
+    model.fit(inputs, LABELS, epochs=3, verbose=0, callbacks=[first])
+    with caplog.at_level("WARNING", "featviz_callback"):
+        model.fit(inputs, LABELS, epochs=5, initial_epoch=3, verbose=0, callbacks=[second])
+    assert second.history.epochs.tolist() == [2, 3, 4]
+    assert np.isfinite(second.history.drift[1:]).all()
+    np.testing.assert_allclose(second.history.images[0], first.history.images[-1], atol=1e-4)
+    [said] = [one.getMessage() for one in caplog.records if "read back" in one.getMessage()]
+    assert "-1, 0, 1, 2" in said
+    assert str(shape) in said
+    images, scalars = read_events(tmp_path / "feature_vis")
+    for series in (images["feature_vis/Neuron#logits_0"], scalars["feature_vis/seconds"]):
+        assert [step for step, _ in series] == [-1, 0, 1, 2, 3, 4]
+
+
+def test_images_of_another_size_are_not_read_back(model, watch):
+    train(model, watch(neurons(model), image_shape=(24, 20)), epochs=2)
+    again = watch(neurons(model))
+    train(model, again, epochs=3, initial_epoch=2)
+    assert again.history.epochs.tolist() == [1, 2]
+    assert np.isfinite(again.history.drift[1]).all()
+
+
 def test_a_process_that_repeats_an_epoch_takes_its_place(model, watch, tmp_path):
     train(model, watch(neurons(model)), epochs=3)
     again = watch(neurons(model))
@@ -444,6 +482,20 @@ def test_a_copy_made_after_training_goes_its_own_way(model, watch):
     assert twin.history.epochs.tolist() == [-1, 0]
     assert np.isnan(twin.history.drift[0]).all()
     assert callback.history.epochs.tolist() == [-1, 0]
+
+
+def test_a_copy_can_write_elsewhere(model, watch, tmp_path):
+    callback = copy.deepcopy(watch(neurons(model), log_dir=tmp_path / "first"))
+    callback.log_dir = tmp_path / "second"
+    train(model, callback, epochs=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["second"]
+
+
+def test_what_is_public_is_documented(watch):
+    own = set(vars(watch())) - set(vars(keras.callbacks.Callback()))
+    public = {name for name in own if not name.startswith("_")}
+    attributes = FeatureVisCallback.__doc__.partition("Attributes:")[2].partition("Raises:")[0]
+    assert public == set(re.findall(r"^ {8}(\w+):", attributes, re.MULTILINE))
 
 
 def test_a_model_is_not_kept_alive_by_a_copy(watch):
@@ -662,9 +714,33 @@ def test_another_model_of_the_same_names_begins_a_new_history(model, watch):
     assert np.isnan(callback.history.drift[0]).all()
 
 
+def test_the_history_that_was_there_before_training_is_the_one_that_is_filled(model, watch):
+    callback = watch(neurons)
+    history = callback.history
+    history.most_bytes = 1
+    train(model, callback, epochs=3)
+    assert callback.history is history
+    assert history.epochs.tolist() == [-1, 2]
+    other = compiled(make_small_model(seed=1))
+    train(other, callback, epochs=3)
+    assert callback.history is not history
+    assert callback.history.most_bytes == 1
+
+
 def test_objectives_of_a_model_that_is_not_trained_are_refused(model, watch):
     with pytest.raises(ValueError, match="of the model that is trained"):
         train(model, watch(neurons(make_small_model())))
+
+
+@pytest.mark.parametrize("settings", [{}, {"probe_data": PIXELS}], ids=["alone", "real images"])
+def test_parts_of_a_model_with_other_inputs_are_refused_together(settings, watch):
+    part = sequential(layers.Conv2D(2, 3, name="conv2"), shape=(10, 8, 4))
+    inner = layers.Conv2D(4, 3, name="conv"), part, layers.Flatten(), layers.Dense(10)
+    model = compiled(sequential(*inner))
+    both = [Objective.channel(model, "conv", 0), Objective.channel(part, "conv2", 0)]
+    message = r"`objectives`.*'Channel#conv_0' of \(12, 10, 1\), 'Channel#conv2_0' of \(10, 8, 4\)"
+    with pytest.raises(ValueError, match=message):
+        train(model, watch(both, **settings))
 
 
 @pytest.mark.parametrize("name", ["seconds", "evolution"])
@@ -762,6 +838,15 @@ def test_the_range_of_values_is_that_of_the_real_images(scale, given, expected, 
     callback = watch(neurons(model), probe_data=scale(PIXELS), values_range=given)
     train(model, callback, epochs=1)
     assert callback.history.values_range == expected
+
+
+def test_real_images_of_one_value_need_a_range(model, watch):
+    data = np.full_like(PIXELS, 5.0)
+    with pytest.raises(ValueError, match="`probe_data`.*`values_range` beside them"):
+        train(model, watch(neurons(model), probe_data=data))
+    callback = watch(neurons(model), probe_data=data, values_range=(0, 10))
+    train(model, callback, epochs=1)
+    assert np.isfinite(callback.history.images).all()
 
 
 def test_any_parameterization_can_be_compared_with_real_images(model, watch):

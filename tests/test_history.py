@@ -1,6 +1,8 @@
 """Looks at a network, one after another: drift, strips, animations, archives."""
 
 import io
+import pickle
+import traceback
 
 import numpy as np
 import pytest
@@ -152,6 +154,22 @@ def test_other_targets_or_sizes_begin_a_new_history(history, other):
     assert np.isnan(moved).all()
     assert history.epochs.tolist() == [0]
     assert history.names == list(look(**other).names)
+
+
+def test_a_history_that_begins_again_has_nothing_of_the_one_before(history):
+    history.skip(3)
+    history.compile_seconds = 1.5
+    history.add(4, look(4))
+    assert (history.skipped.tolist(), history.compile_seconds) == ([3], 1.5)
+    history.add(0, look(names=["a", "b", "c"]))
+    assert (history.skipped.tolist(), history.compile_seconds) == ([], 0.0)
+
+
+def test_what_was_skipped_before_the_first_look_is_kept():
+    history = History()
+    history.skip(0)
+    history.add(1, look())
+    assert history.skipped.tolist() == [0]
 
 
 # --- what is kept ---------------------------------------------------------------------
@@ -326,6 +344,42 @@ def test_the_archive_opens_without_pickle(history, tmp_path):
         assert archive["values_range"].tolist() == [0.0, 1.0]
         for name in COLUMNS:
             np.testing.assert_array_equal(archive[name], getattr(history, name))
+
+
+def save_array(path):
+    with open(path, "wb") as file:
+        np.save(file, np.zeros(3))
+
+
+def cut_short(path):
+    full = path.with_suffix(".whole")
+    History().save(full)
+    path.write_bytes(full.read_bytes()[: full.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_text("epoch 1"),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(pickle.dumps([1, 2])),
+        save_array,
+        lambda path: look().save(path),
+        cut_short,
+    ],
+    ids=["text", "empty", "pickle", "array", "result", "cut short"],
+)
+def test_a_file_of_something_else_is_not_loaded(write, tmp_path):
+    path = tmp_path / "looks.npz"
+    write(path)
+    with pytest.raises(ValueError, match="a file that History.save wrote.*looks.npz") as said:
+        History.load(path)
+    assert "pickle" not in "".join(traceback.format_exception(said.value))
+
+
+def test_a_file_that_is_not_there_is_not_loaded(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        History.load(tmp_path / "nothing.npz")
 
 
 def test_a_notebook_shows_the_strip(history):

@@ -118,6 +118,8 @@ def test_large_images_are_fewer(make, monkeypatch):
         ([-0.1, 0.9], (-1, 1)),
         ([0, 255], (0, 255)),
         ([3, 130], (0, 255)),
+        ([200], (0, 255)),
+        ([0, 100], (0, 100)),
         ([0, 1.5], (0, 1.5)),
         ([-2.1, 2.6], (-2.1, 2.6)),
         ([0, 65535], (0, 65535)),
@@ -183,6 +185,20 @@ def test_what_the_model_does_not_take_is_refused(axes, given):
 def test_what_has_no_images_is_refused(data):
     with pytest.raises(ValueError, match="`probe_data`.*Received: "):
         read_images(data, 10)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_no_numbers_are_named(value):
+    data = IMAGES.copy()
+    data[0, 0, :2, 0] = value
+    with pytest.raises(ValueError, match="`probe_data`.*2 values are NaN or infinite"):
+        read_images(data, 10)
+
+
+@pytest.mark.parametrize("value", [5.0, -3.0, 1000.0])
+def test_one_value_has_no_range(value):
+    with pytest.raises(ValueError, match=f"`probe_data`.*nothing but {value:g}"):
+        find_values_range(np.full((2, 6, 5, 3), value))
 
 
 # --- what is left as it was -----------------------------------------------------------

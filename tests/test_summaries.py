@@ -276,6 +276,13 @@ def test_a_restart_voids_what_was_written_of_its_step_and_later(tmp_path):
     assert scalars["feature_vis/seconds"] == [(-1, 0.25), (0, 0.25), (1, 7.0)]
 
 
+def test_every_tag_is_described():
+    module = sys.modules[EventFile.__module__]
+    tags = [value for name, value in vars(module).items() if name.endswith("_TAG")]
+    assert len(tags) > 5
+    assert [tag for tag in tags if f"`{tag.format('<name>')}`" not in module.__doc__] == []
+
+
 def test_keras_is_not_needed_to_write():
     module = sys.modules[EventFile.__module__]
     assert not {"keras", "tensorflow"} & set(vars(module))
