@@ -147,6 +147,7 @@ def _no_such_layer(model, name):
     paths = [path for path, _ in walk(model)]
     near = [path for path in paths if path.rsplit("/", 1)[-1] == name]
     near += difflib.get_close_matches(name, paths, n=5, cutoff=0.5)
+    near = list(dict.fromkeys(near))
     hint = f"Near it are {near}" if near else f"The model has {paths[:20]}"
     return (
         f"Invalid value for argument `layer`. Expected a layer of the model "

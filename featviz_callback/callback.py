@@ -388,7 +388,8 @@ def _check(freq, log_dir, max_overhead, on_error):
 def _as_list(objectives, model):
     if objectives is None:
         objectives = default_objectives
-    if not isinstance(objectives, (Objective, list, tuple)) and callable(objectives):
+    is_function = callable(objectives) and not isinstance(objectives, keras.Layer)
+    if not isinstance(objectives, (Objective, list, tuple)) and is_function:
         objectives = objectives(model)
     if isinstance(objectives, Objective):
         objectives = [objectives]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral, Real
@@ -29,6 +30,9 @@ from featviz_callback.activations import (
 )
 
 logger = logging.getLogger("featviz_callback")
+
+# Layers of which it was said that their softmax is taken off.
+_said: weakref.WeakSet = weakref.WeakSet()
 
 
 def find_tap(
@@ -54,7 +58,8 @@ def find_tap(
     softmax = is_softmax(found)
     if not softmax and pre_activation is None and is_softmax(output_layer(path, found)[1]):
         (path, found), softmax = output_layer(path, found), True
-    if softmax and pre_activation is None:
+    if softmax and pre_activation is None and found not in _said:
+        _said.add(found)
         logger.warning("The softmax of layer '%s' is taken off: the score is the logit.", path)
     if pre_activation or (softmax and pre_activation is None):
         tap = tap_before_activation(path, found)

@@ -749,7 +749,7 @@ def test_names_of_other_tags_are_refused(name, model, watch):
         train(model, watch(Objective.neuron(model, "logits", 0, names=name)))
 
 
-@pytest.mark.parametrize("objectives", [5, ["logits"], []])
+@pytest.mark.parametrize("objectives", [5, ["logits"], [], make_small_model()])
 def test_what_is_no_objective_is_refused(objectives, model, watch):
     with pytest.raises(ValueError, match="`objectives`"):
         train(model, watch(objectives))

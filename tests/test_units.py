@@ -227,7 +227,7 @@ def test_an_unknown_name_is_refused_with_names_like_it(given, hint, small_model)
 
 
 def test_a_nested_layer_without_its_path_is_hinted_at(nested_model):
-    with pytest.raises(ValueError, match="backbone/block/deep"):
+    with pytest.raises(ValueError, match=r"Near it are \['backbone/block/deep'\]"):
         Objective.channel(nested_model, "deep", 0)
 
 
@@ -330,6 +330,7 @@ def test_a_softmax_is_taken_off_and_said_once(top, softmax_logs):
     kernel, bias = model.get_weights()
     logits = fours.reshape(3, -1) @ kernel + bias
     objective = Objective.neuron(model, "probabilities", 2)
+    Objective.neuron(model, "probabilities", 1)
     assert len(softmax_logs()) == 1
     np.testing.assert_allclose(objective.score(fours), logits[:, 2], rtol=1e-4, atol=1e-6)
 
