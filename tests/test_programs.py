@@ -184,14 +184,18 @@ def test_a_multiplier_changes_the_score_and_not_the_picture(factor, small_model)
     np.testing.assert_allclose(scaled.scores / factor, plain.scores, rtol=1e-3)
 
 
-def test_a_model_of_mixed_precision_is_ascended_in_float32():
-    policy = "mixed_bfloat16"
-    model = sequential(
+def model_of(policy):
+    """Two logits of 6x6 images, computed in half precision."""
+    return sequential(
         layers.Conv2D(2, 3, activation="tanh", dtype=policy),
         layers.Flatten(dtype=policy),
         layers.Dense(2, name="logits", dtype=policy),
         shape=(6, 6, 1),
     )
+
+
+def test_a_model_of_mixed_precision_is_ascended_in_float32():
+    model = model_of("mixed_bfloat16")
     result = optimize(Objective.neuron(model, "logits", [0, 1]), steps=4, transformations=None)
     assert result.images.dtype == result.scores.dtype == result.history.dtype == np.float32
     assert result.status == ["ok", "ok"]
@@ -200,13 +204,7 @@ def test_a_model_of_mixed_precision_is_ascended_in_float32():
 
 @pytest.mark.parametrize("factor", [1e-9, 1e9])
 def test_of_a_sum_the_largest_multiplier_fits_into_half_precision(factor):
-    policy = "mixed_float16"
-    model = sequential(
-        layers.Conv2D(2, 3, activation="tanh", dtype=policy),
-        layers.Flatten(dtype=policy),
-        layers.Dense(2, name="logits", dtype=policy),
-        shape=(6, 6, 1),
-    )
+    model = model_of("mixed_float16")
     one, other = (Objective.neuron(model, "logits", i) for i in (0, 1))
     result = optimize(factor * one + other, steps=4, transformations=None)
     larger = optimize(one if factor > 1 else other, steps=4, transformations=None)
