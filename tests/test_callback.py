@@ -1,8 +1,8 @@
 """The callback in real trainings: what it sees, writes, refuses and leaves alone."""
 
 import copy
-import inspect
 import gc
+import inspect
 import os
 import random
 import re
