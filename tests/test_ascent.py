@@ -263,6 +263,21 @@ def test_a_sleeping_unit_is_woken(warmup_steps):
     assert result.scores[0] > 0.1
 
 
+def test_the_second_try_of_a_unit_is_the_same_beside_others():
+    model = sequential(layers.Conv2D(3, 1, activation="relu", name="conv"), shape=(6, 6, 1))
+    model.set_weights([np.full((1, 1, 1, 3), 4.0), np.array([0.0, -2.6, -2.6])])
+    settings = {
+        "steps": 30,
+        "optimizer": keras.optimizers.SGD(30.0),
+        "parameterization": Pixel(start=0.01, contrast=math.inf, mean=0.5),
+    }
+    together = optimize(Objective.channel(model, "conv", range(3)), **settings)
+    alone = optimize(Objective.channel(model, "conv", 1), **settings)
+    assert alone.scores[0] > 0.1
+    assert not together.history[0, 1:].any()
+    np.testing.assert_allclose(together.images[1], alone.images[0], atol=1e-5)
+
+
 def test_a_unit_that_is_off_at_the_start_is_not_called_dead():
     # Off on grey, on where an image is bright in one place and dark in the next.
     model = sequential(layers.Conv2D(1, (1, 2), activation="relu", name="edge"))
