@@ -24,6 +24,8 @@ from featviz_callback.transformations import (
 )
 
 SHAPE = (224, 224, 3)
+# Classes on the sheet, which has a row a setting.
+SHOWN = 4
 VIEWS = standard(SHAPE, steps=32)
 
 SETTINGS = {
@@ -91,9 +93,9 @@ def main():
         row, result = measure(objective, judge, arguments.steps, arguments.seeds, **settings)
         rows.append((name, *row[1:-1]))
         print(rows[-1], flush=True)
-        shown.append(list(pictures.to_uint8(result.images[:8, ::2, ::2], result.values_range)))
+        shown.append(list(pictures.to_uint8(result.images[:SHOWN, ::2, ::2], result.values_range)))
     sheet = pictures.grid(
-        shown, row_labels=[row[0] for row in rows], column_labels=list(CLASSES.values())[:8]
+        shown, row_labels=[row[0] for row in rows], column_labels=list(CLASSES.values())[:SHOWN]
     )
     save_sheet(sheet, f"recipe_{arguments.steps}.png")
     title = f"The default after {arguments.steps} steps, and one thing changed"
