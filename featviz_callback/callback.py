@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
 import time
 import weakref
@@ -22,8 +21,6 @@ from featviz_callback.looking import Observer, image_shape, join_alike
 from featviz_callback.objectives import Objective, default_objectives
 from featviz_callback.optimization import check_numbers, get_values_range, prepare
 from featviz_callback.reporting import Reporter
-
-logger = logging.getLogger("featviz_callback")
 
 # Enough to find what excites a unit among ten classes.
 _MOST_REAL_IMAGES = 1000
@@ -302,14 +299,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
                 lost[look.epoch] = look.images.shape[1:]
         lost = {one: shape for one, shape in lost.items() if one not in self.history.epochs}
         if lost:
-            logger.warning(
-                "Looks of an earlier process, at epochs %s, are missing from `history`: pictures "
-                "of shape %s were written of them, from which the values %s of a signal, or of "
-                "an image with other than 1 or 3 channels or of another size, cannot be read back.",
-                ", ".join(map(str, lost)),
-                lost[max(lost)],
-                expected,
-            )
+            self._reporter.lost(list(lost), lost[max(lost)], expected)
         return lost
 
     def _look(self, epoch):

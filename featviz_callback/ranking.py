@@ -19,7 +19,6 @@ from featviz_callback import backend, inputs
 from featviz_callback.activations import record
 from featviz_callback.inputs import ImageInput
 from featviz_callback.objectives import Objective
-from featviz_callback.reads import ReadChannel, ReadNeuron
 from featviz_callback.untouched import untouched
 
 # In one call of the model: 32 photographs, or a thousand small images.
@@ -133,7 +132,7 @@ def _scores(objective, outputs, values, count):
 
 
 def _readings(term, outputs, values, count):
-    if isinstance(term.read, (ReadNeuron, ReadChannel)):
+    if hasattr(term.read, "units"):
         return values(term.read, term.taps[0])[term.data]
     rows = (np.repeat(row[None], count, axis=0) for row in term.data)
     outputs = [outputs[tap] for tap in term.taps]

@@ -21,7 +21,10 @@ _TINY = 1e-12
 
 @dataclass(frozen=True)
 class Read:
-    """One way of reading."""
+    """One way of reading.
+
+    One that picks single units also has `units(output)`, which gives all of them at once.
+    """
 
     def __call__(self, outputs, data):
         """Returns one score an image, `(images,)`.
@@ -69,7 +72,7 @@ class ReadChannel(Read):
 
     def units(self, output):
         """All channels, `(images, channels)`."""
-        return _mean_over_space(output)
+        return ops.mean(output, axis=tuple(range(1, len(output.shape) - 1)))
 
     def fits(self, shape: tuple, row: np.ndarray) -> bool:
         """Whether the layer has that channel."""
@@ -139,10 +142,6 @@ def _pick(values, ids):
     everyone = ops.convert_to_tensor(np.arange(values.shape[1], dtype="int32"))
     chosen = ops.equal(ops.expand_dims(ids, 1), everyone)
     return ops.sum(ops.where(chosen, values, 0.0), axis=1)
-
-
-def _mean_over_space(values):
-    return ops.mean(values, axis=tuple(range(1, len(values.shape) - 1)))
 
 
 def read_scores(model, reads, arguments, data):

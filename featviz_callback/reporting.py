@@ -64,6 +64,17 @@ class Reporter:
                 most,
             )
 
+    def lost(self, epochs: list[int], written: tuple, expected: tuple) -> None:
+        """Names the looks of an earlier process that cannot be read back, and why."""
+        logger.warning(
+            "Looks of an earlier process, at epochs %s, are missing from `history`: pictures "
+            "of shape %s were written of them, from which the values %s of a signal, or of "
+            "an image with other than 1 or 3 channels or of another size, cannot be read back.",
+            ", ".join(map(str, epochs)),
+            written,
+            expected,
+        )
+
     def _is_new(self, what):
         is_new = what not in self._said
         self._said.add(what)

@@ -66,6 +66,14 @@ def test_skipping_is_said_once(said):
     assert "max_overhead=0.05" in line
 
 
+def test_looks_that_cannot_be_read_back_are_named_with_the_reason(said):
+    Reporter(0).lost([-1, 0, 1], (12, 10, 3), (12, 10, 4))
+    [line] = said()
+    assert "epochs -1, 0, 1," in line
+    assert "(12, 10, 3)" in line
+    assert "(12, 10, 4)" in line
+
+
 def test_a_failure_is_said_once():
     reporter = Reporter(0)
     with warnings.catch_warnings(record=True) as caught:
