@@ -43,6 +43,7 @@ pytestmark = pytest.mark.slow
 
 SCREENSHOTS = Path(__file__).parent.parent / "build/screenshots"
 EPOCHS = 4
+SIDE = 12
 NAMES = [f"Neuron#logits_{i}" for i in range(4)]
 CHANNELS = [f"Channel#conv_{i}" for i in range(3)]
 EVIL = "<img src=x onerror=window.pwned=1>"
@@ -161,7 +162,7 @@ class Tab:
         return self.frame.locator(selector, **options)
 
     def card(self, name):
-        return self.find(".card", has=self.page.get_by_text(name, exact=True)).first
+        return self.frame.get_by_role("button", name=name, exact=True).and_(self.find(".card"))
 
     def settle(self):
         """Waits until what is on the screen is drawn."""
@@ -172,7 +173,7 @@ class Tab:
         self.page.wait_for_timeout(50)
 
     def names(self):
-        return self.find(".card .name").all_text_contents()
+        return self.find(".card").evaluate_all("cards => cards.map((card) => card.ariaLabel)")
 
     def epoch(self):
         return self.find(".app > .timeline .epoch").inner_text()
@@ -192,7 +193,13 @@ class Tab:
             "c => [c.width, c.height, [...c.getContext('2d').getImageData(0, 0, c.width, c.height)"
             ".data]]"
         )
-        return np.array(values, "uint8").reshape(height, width, 4)[..., 0]
+        values = np.array(values, "uint8").reshape(height, width, 4)[..., 0]
+        # Each pixel is drawn as a square.
+        times = width // SIDE
+        np.testing.assert_array_equal(
+            values, values[::times, ::times].repeat(times, 0).repeat(times, 1)
+        )
+        return values[::times, ::times]
 
     def saved_view(self):
         self.page.wait_for_timeout(400)
@@ -233,6 +240,9 @@ def test_the_wall_is_grouped_by_layer_in_the_network_s_order(open_tab):
     tab = open_tab(ONE_RUN, alone=False)
     assert tab.find("h2 .layer").all_text_contents() == ["conv", "logits"]
     assert tab.names() == CHANNELS + NAMES
+    # The heading says the layer already.
+    shown = tab.find(".card .name").all_text_contents()
+    assert shown == [f"channel {i}" for i in range(3)] + [f"neuron {i}" for i in range(4)]
     assert tab.page.get_by_role("tab", name="Features").get_attribute("aria-selected") == "true"
     tab.keep("wall")
 
@@ -290,6 +300,12 @@ def test_under_a_picture_are_its_score_its_lines_and_its_status(open_tab, logs):
             assert value == pytest.approx(history.scores[index, i], rel=1e-2, abs=1e-6)
         mark = tab.card(NAMES[0]).locator(".mark").get_attribute("x1")
         assert float(mark) == pytest.approx(1 + 98 * index / 4, abs=0.1)
+        dot = tab.card(NAMES[0]).locator(".dot").get_attribute("d")
+        x, y = map(float, re.fullmatch(r"M(.*) (.*)h0", dot).groups())
+        scores = history.scores[:, history.names.index(NAMES[0])]
+        share = (scores[index] - scores.min()) / np.ptp(scores)
+        assert x == pytest.approx(float(mark), abs=0.1)
+        assert y == pytest.approx(22 - 20 * share, abs=0.1)
     assert tab.card(NAMES[0]).locator("path.score").get_attribute("d").count("L") == 4
     assert tab.card(NAMES[0]).locator("path.drift").get_attribute("d").count("L") == 3
     assert history.status[-1, history.names.index("Channel#conv_1")] == "dead"
@@ -315,6 +331,7 @@ def test_names_are_filtered_by_a_regular_expression(open_tab):
     tab.find("input[type=search]").fill("(")
     playwright.expect(tab.find("input[type=search]")).to_have_attribute("aria-invalid", "true")
     assert tab.names() == NAMES[1:3]
+    assert "regular expression" in tab.find(".shown").inner_text()
     tab.find("input[type=search]").fill("nothing is called so")
     tab.find(".message button").click()
     assert len(tab.names()) == 7
@@ -325,9 +342,11 @@ def test_layers_are_chosen_from_a_list(open_tab):
     tab.find("summary", has_text="All layers").click()
     tab.find(".choice", has_text="logits").click()
     assert tab.names() == NAMES
+    tab.frame.get_by_label("Only conv").click()
+    assert tab.names() == CHANNELS
     tab.page.keyboard.press("Escape")
     assert not tab.find(".choice", has_text="logits").is_visible()
-    assert tab.saved_view()["layers"] == "logits"
+    assert tab.saved_view()["layers"] == "conv"
 
 
 @pytest.mark.parametrize("kind", ["score", "drift"])
@@ -347,6 +366,11 @@ def test_the_order_is_by_numbers_within_a_layer(open_tab, logs, kind):
             tab.find("select").select_option(sort)
             ordered = sorted(NAMES, key=lambda name: sign * values[name])
             assert tab.names()[3:] == ordered
+            # What it is ordered by is what can be read.
+            shown = tab.card(ordered[0]).locator(".number").inner_text()
+            assert shown.startswith("drift ") == (kind == "drift")
+            number = float(shown.removeprefix("drift ").replace("−", "-"))
+            assert number == pytest.approx(values[ordered[0]], rel=1e-2)
 
 
 def test_the_address_holds_the_whole_view(open_tab):
@@ -366,7 +390,7 @@ def test_the_address_holds_the_whole_view(open_tab):
     assert shared.epoch() == "epoch 1"
     shared.page.keyboard.press("Escape")
     assert shared.names() == tab.names()
-    assert shared.card(NAMES[1]).locator("canvas").bounding_box()["width"] == pytest.approx(200)
+    assert 200 <= shared.card(NAMES[1]).locator("canvas").bounding_box()["width"] < 250
     assert "open" not in shared.saved_view()
 
 
@@ -396,6 +420,16 @@ def test_runs_stand_side_by_side_at_the_same_epoch(open_tab, logs):
     for column, run in enumerate(("long", "short")):
         for name in NAMES:
             np.testing.assert_array_equal(tab.drawn(name, column), expected(logs[1][run], name, 0))
+    tab.go(4)
+    # What is well in one run and dead in the other counts as dead.
+    statuses = [
+        {histories.status[1, histories.names.index(name)] for histories in logs[1].values()}
+        for name in NAMES + CHANNELS
+    ]
+    for status in ("ok", "dead"):
+        count = sum(max(found, key=["ok", "dead"].index) == status for found in statuses)
+        tab.go(1)
+        assert tab.find(f".chip[data-status={status}]").inner_text() == f"{status} {count}"
     tab.go(4)
     late = tab.card(NAMES[0]).locator(".late").all_text_contents()
     assert late == ["", "epoch 1"]
@@ -433,6 +467,15 @@ def test_a_picture_opens_large_with_all_that_is_known(open_tab, logs):
     tab.keep("large")
     viewer.get_by_label("Next target").click()
     assert viewer.locator("h2").inner_text() == NAMES[1]
+    tab.page.keyboard.press("k")
+    assert viewer.locator("h2").inner_text() == NAMES[0]
+    tab.page.keyboard.press("j")
+    box = viewer.locator(".plot").bounding_box()
+    tab.page.mouse.click(box["x"] + 0.26 * box["width"], box["y"] + 20)
+    assert tab.epoch() == "epoch 0"
+    viewer.locator(".still").nth(1).focus()
+    tab.page.keyboard.press("ArrowRight")
+    playwright.expect(viewer.locator(".still").nth(2)).to_be_focused()
     tab.page.keyboard.press("Escape")
     assert not viewer.is_visible()
     playwright.expect(tab.card(NAMES[1])).to_be_focused()
@@ -450,6 +493,63 @@ def test_a_picture_is_downloaded_as_png_and_as_gif(open_tab, logs):
         tab.find(".download", has_text="GIF").click()
     assert download.value.suggested_filename == "long_Neuron_logits_2.gif"
     assert Image.open(download.value.path()).n_frames == EPOCHS + 1
+
+
+def test_nothing_of_one_target_is_shown_as_another_s(open_tab):
+    tab = open_tab(ONE_RUN + "&p.feature_vis.open=" + quote(NAMES[0]))
+    examples, large = (tab.find(f".viewer {part}") for part in (".examples", ".large canvas"))
+    playwright.expect(examples).to_be_visible()
+    waiting = []
+    tab.page.route("**/picture?*kind=examples*", lambda route: waiting.append(route))
+    tab.page.route("**/pictures?*", lambda route: waiting.append(route))
+    tab.page.keyboard.press("j")
+    playwright.expect(tab.find(".viewer h2")).to_have_text(NAMES[1])
+    assert not examples.is_visible()
+    assert large.evaluate("canvas => canvas.width") in (1, 12 * (256 // SIDE))
+    for route in waiting:
+        route.continue_()
+    playwright.expect(examples).to_be_visible()
+
+
+def test_of_a_dead_unit_it_is_said_since_when_and_that_no_image_excites_it(open_tab, logs):
+    tab = open_tab(ONE_RUN + "&p.feature_vis.open=" + quote("Channel#conv_1"))
+    viewer = tab.find(".viewer")
+    facts = viewer.locator("dl").inner_text().split("\n")
+    history = logs[1]["long"]
+    alive = history.status[:, history.names.index("Channel#conv_1")] != "dead"
+    assert not alive.any()
+    assert facts[facts.index("Status") + 1] == "dead since untrained"
+    caption = viewer.locator("figcaption")
+    playwright.expect(caption).to_contain_text("none excites this unit, epoch 3")
+    assert viewer.locator(".still[data-status=dead]").count() == EPOCHS + 1
+    tab.page.keyboard.press("j")
+    tab.page.keyboard.press("j")
+    playwright.expect(caption).to_contain_text("excite this unit most, epoch 3")
+
+
+def test_a_card_that_went_on_and_came_back_is_not_faded(open_tab):
+    tab = open_tab(ONE_RUN + "&p.feature_vis.epoch=-1")
+    tab.page.wait_for_timeout(300)
+    waiting = []
+    tab.page.route("**/pictures?*", lambda route: waiting.append(route))
+    slider = "document.querySelector('.app > .timeline input')"
+    move = "(index) => { const s = SLIDER; s.value = index; s.dispatchEvent(new Event('input')); }"
+    for index in (4, 0):
+        tab.inner.evaluate(move.replace("SLIDER", slider), str(index))
+        tab.page.wait_for_timeout(100)
+    assert waiting
+    assert tab.find(".column.waiting").count() == 0
+    for route in waiting:
+        route.continue_()
+
+
+def test_the_slider_keeps_its_length(open_tab):
+    tab = open_tab(ONE_RUN)
+    track = tab.find(".app > .timeline .track")
+    width = track.bounding_box()["width"]
+    tab.go(1)
+    assert tab.find(".latest").is_visible()
+    assert track.bounding_box()["width"] == width
 
 
 def write_look(events, step, names, size=8):
@@ -610,7 +710,9 @@ def test_everything_has_a_name_and_can_be_reached_by_keyboard(open_tab):
     assert 'slider "Epoch"' in snapshot
     assert 'button "Neuron#logits_0"' in snapshot
     description = tab.card(NAMES[0]).get_attribute("title")
-    assert re.fullmatch(r"epoch 3\nlong: score .*\nshort: score .*, at epoch 1", description)
+    assert re.fullmatch(
+        r"Neuron#logits_0\nepoch 3\nlong: score .*\nshort: score .*, at epoch 1", description
+    )
     tab.find("summary").first.focus()
     reached = set()
     for _ in range(25):
@@ -640,6 +742,11 @@ def test_a_server_that_is_gone_is_said_and_waited_for(open_tab):
     tab.inner.wait_for_function("() => document.querySelector('.message').checkVisibility()")
     assert "does not answer" in tab.find(".message").inner_text()
     assert len(tab.names()) == 7
+    # A line above the pictures, which stay where they are.
+    assert tab.find(".message").bounding_box()["height"] < 40
+    tab.card(NAMES[0]).click()
+    assert "does not answer" in tab.find(".viewer .notice").inner_text()
+    tab.page.keyboard.press("Escape")
     tab.page.unroute("**/feature_vis/index")
     tab.inner.wait_for_function("() => !document.querySelector('.message').checkVisibility()")
     tab.errors.clear()

@@ -10,22 +10,34 @@ export class Chart {
     this.drift = svg('path', { class: 'drift' });
     this.score = svg('path', { class: 'score' });
     this.mark = svg('line', { class: 'mark', y1: 0, y2: HEIGHT, x1: 0, x2: 0 });
+    this.dot = svg('path', { class: 'dot' });
     this.node = svg('svg', {
       class: className, viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', 'aria-hidden': 'true',
-    }, this.drift, this.score, this.mark);
+    }, this.mark, this.drift, this.score, this.dot);
   }
 
-  // Steps are what the width stands for; ranges are those of the heights.
+  // Steps are what the width stands for; ranges are those of the heights. Drift is drawn by its
+  // square root: its first values, from a network that knew nothing, dwarf all that follow.
   draw(run, target, steps, scores, drifts) {
     this.steps = steps;
+    this.scores = scores;
+    const roots = target.drift?.map((value) => (value === null ? null : Math.sqrt(Math.max(0, value))));
     this.score.setAttribute('d', this.#path(run.steps, target.score, scores));
-    this.drift.setAttribute('d', this.#path(run.steps, target.drift, [0, Math.max(drifts[1], 1e-9)]));
+    this.drift.setAttribute('d', this.#path(run.steps, roots, [0, Math.sqrt(Math.max(drifts[1], 1e-9))]));
   }
 
-  showStep(step) {
+  showFrame(frame, step) {
     const x = this.#x(step).toFixed(2);
     setAttribute(this.mark, 'x1', x);
     setAttribute(this.mark, 'x2', x);
+    const known = frame && frame.score !== null;
+    setAttribute(this.dot, 'd', known ? `M${this.#x(frame.step).toFixed(2)} ${y(frame.score, this.scores)}h0` : '');
+  }
+
+  // The step that is shown nearest to a place, from 0 on the left to 1 on the right.
+  stepAt(share) {
+    const away = (step) => Math.abs(this.#x(step) - share * WIDTH);
+    return this.steps.reduce((a, b) => (away(b) < away(a) ? b : a));
   }
 
   #x(step) {
@@ -33,24 +45,26 @@ export class Chart {
     return last > first ? 1 + ((step - first) / (last - first)) * (WIDTH - 2) : WIDTH / 2;
   }
 
-  #path(steps, values, [low, high]) {
-    const span = high - low || 1;
+  #path(steps, values, range) {
     let pen = 'M';
     return (values ?? []).map((value, i) => {
       if (value === null) {
         pen = 'M';
         return '';
       }
-      const y = HEIGHT - 2 - ((value - low) / span) * (HEIGHT - 4);
-      const point = `${pen}${this.#x(steps[i]).toFixed(2)} ${y.toFixed(2)}`;
+      const point = `${pen}${this.#x(steps[i]).toFixed(2)} ${y(value, range)}`;
       pen = 'L';
       return point;
     }).join('');
   }
 }
 
+function y(value, [low, high]) {
+  return (HEIGHT - 2 - ((value - low) / (high - low || 1)) * (HEIGHT - 4)).toFixed(2);
+}
+
 // Which line is which.
 export function chartKey() {
   return h('p', { class: 'key' },
-    h('span', { class: 'key-score' }, 'score'), h('span', { class: 'key-drift' }, 'drift'));
+    h('span', { class: 'key-score' }, 'score'), h('span', { class: 'key-drift', title: 'How far the picture moved since the last look, on a scale of square roots' }, 'drift'));
 }

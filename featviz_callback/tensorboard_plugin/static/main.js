@@ -2,7 +2,7 @@
 // this one holds them together: what was fetched, how it is looked at, and the clock.
 
 import { fetchFrames, fetchRuns } from './api.js';
-import { debounce, h, setText } from './dom.js';
+import { debounce, h } from './dom.js';
 import { followTheme, isShown, onAddressChange, onReload } from './host.js';
 import { arrangeWall, compareNames, countStatuses, groupByLayer, meanDrift, Run, unionSteps } from './model.js';
 import { Pictures } from './pictures.js';
@@ -16,6 +16,8 @@ const SECONDS_BETWEEN_LOOKS = 3;
 // So many runs are all shown where none was chosen; of more, the newest.
 const MOST_RUNS_UNASKED = 3;
 const COLOURS = 8;
+// Below this size a wall is an overview: pictures alone.
+const DENSE = 72;
 // Frames fetched ahead while playing, and on either side while not.
 const AHEAD = 3;
 
@@ -38,7 +40,7 @@ class App {
       close: () => this.change({ open: null }), go: (by) => this.openNeighbour(by),
     });
     this.message = h('div', { class: 'message', role: 'status' }, 'Reading the log…');
-    this.latest = h('button', { type: 'button', class: 'latest', hidden: true, onclick: () => this.clock.go(this.clock.last) });
+    this.latest = h('button', { type: 'button', class: 'latest idle', onclick: () => this.clock.go(this.clock.last) }, 'Latest');
     this.timeline.node.append(this.latest);
     this.main.append(h('h1', { class: 'unseen' }, 'Features'), this.message, this.wall.node);
     this.root = h('div', { class: 'app' }, this.toolbar.node, this.main, this.timeline.node, this.viewer.node);
@@ -138,11 +140,13 @@ class App {
     const [shown, total] = [groups, layers].map((all) => all.reduce((sum, { names }) => sum + names.length, 0));
     this.root.style.setProperty('--size', `${view.size}px`);
     this.root.style.setProperty('--runs', String(Math.max(1, runs.length)));
+    this.root.classList.toggle('dense', view.size < DENSE);
+    this.root.classList.toggle('bare', !this.allRuns.length);
     this.toolbar.update({
       view, allRuns: this.allRuns, runs, colours, layers, shown, total, counts: countStatuses(runs, clock.step),
     });
     this.wall.step = clock.step;
-    this.wall.arrange(groups, runs, colours, steps);
+    this.wall.arrange(groups, runs, colours, steps, view.sort);
     if (this.loaded) this.#say(this.#emptiness(shown, total));
     this.#updateViewer(layers);
     this.schedule();
@@ -165,13 +169,16 @@ class App {
     if (!this.allRuns.length) return 'No run has been logged here yet. Train with FeatureVisCallback, and the pictures appear.';
     if (!this.runs.length) return 'Choose a run above.';
     if (!total) return 'This run has no pictures yet.';
-    return shown ? '' : 'No target is like that.';
+    return shown ? '' : 'No target matches.';
   }
 
   #say(text) {
     if (this.said === text) return;
     this.said = text;
     this.message.hidden = !text;
+    // Above pictures it is a line, below nothing it fills the page.
+    this.message.classList.toggle('above', this.wall.order.length > 0);
+    this.viewer.say(this.failed ? text : '');
     const again = h('button', { type: 'button', onclick: () => this.change(withoutFilters) }, 'Show all');
     this.message.replaceChildren(text, ...(text && isFiltered(this.view) && this.loaded ? [again] : []));
   }
@@ -191,8 +198,8 @@ class App {
   }
 
   #showLatest(behind) {
-    this.latest.hidden = !behind || this.clock.playing;
-    setText(this.latest, 'Latest');
+    // It keeps its place, so that the slider does not change its length under the pointer.
+    this.latest.classList.toggle('idle', !behind || this.clock.playing);
     this.latest.title = `${behind} later`;
   }
 
@@ -228,10 +235,12 @@ class App {
     const { target } = event;
     const isTimeline = target.closest('.timeline') && target.matches('input');
     if (target.matches('input, select, textarea') && !isTimeline) return;
-    const { clock } = this;
+    const { clock, viewer } = this;
+    const neighbours = { j: 1, k: -1 };
     const moves = { ArrowLeft: clock.index - 1, ArrowRight: clock.index + 1, Home: 0, End: clock.last };
     if (event.key in moves && !isTimeline) clock.go(moves[event.key]);
     else if (event.key === ' ' && !target.matches('button, summary, a')) clock.toggle();
+    else if (event.key in neighbours && viewer.node.open) this.openNeighbour(neighbours[event.key]);
     else return;
     event.preventDefault();
   }

@@ -24,6 +24,12 @@ export function stepLabel(step) {
   return step < 0 ? 'untrained' : `epoch ${step}`;
 }
 
+// What a name says beside its layer: "channel 3" of "Channel#conv1_3".
+export function shortName(name, layer) {
+  const [, kind, rest] = /^(Neuron|Channel|Direction)#([^&]+)$/.exec(name) ?? [];
+  return rest?.startsWith(`${layer}_`) ? `${kind.toLowerCase()} ${rest.slice(layer.length + 1)}` : name;
+}
+
 export function formatNumber(value) {
   if (value === null || value === undefined) return '–';
   if (value === 0) return '0';
@@ -127,7 +133,7 @@ export function arrangeWall(runs, view, step) {
   const layers = new Set(view.layers);
   const statuses = new Set(view.statuses);
   const keep = (name) => test(name) && (!statuses.size
-    || runs.some((run) => statuses.has(run.frameAt(name, step)?.status)));
+    || statusesOf(name, runs, step).some((status) => statuses.has(status)));
   return groupByLayer(runs)
     .filter(({ layer }) => !layers.size || layers.has(layer))
     .map(({ layer, names }) => (
@@ -135,12 +141,18 @@ export function arrangeWall(runs, view, step) {
     .filter(({ names }) => names.length);
 }
 
-// How many targets have each status at a step; one of several runs is enough.
+// What is said of a target at a step: each trouble that it has in any run, or that all is well.
+function statusesOf(name, runs, step) {
+  const found = new Set(runs.map((run) => run.frameAt(name, step)?.status).filter(Boolean));
+  if (found.size > 1) found.delete('ok');
+  return [...found];
+}
+
+// How many targets have each status at a step.
 export function countStatuses(runs, step) {
   const counts = Object.fromEntries(STATUSES.map((status) => [status, 0]));
   for (const name of new Set(runs.flatMap((run) => [...run.targets.keys()]))) {
-    const found = new Set(runs.map((run) => run.frameAt(name, step)?.status));
-    for (const status of STATUSES) if (found.has(status)) counts[status] += 1;
+    for (const status of statusesOf(name, runs, step)) counts[status] += 1;
   }
   return counts;
 }

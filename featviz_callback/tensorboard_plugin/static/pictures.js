@@ -6,6 +6,8 @@ import { fetchPictures } from './api.js';
 const MOST_NAMES = 32;
 const MOST_REQUESTS = 2;
 const MOST_BYTES = 256 * 1024 * 1024;
+// Pictures below half of this are enlarged before they are shown.
+const SMALL = 256;
 
 export class Pictures extends EventTarget {
   #kept = new Map(); // key to bitmap, or null where it cannot be read; the oldest first
@@ -80,6 +82,19 @@ export class Pictures extends EventTarget {
       old?.close();
     }
   }
+}
+
+// Draws a bitmap into a canvas. One of few pixels is enlarged in whole steps first, so that
+// its pixels stay squares of one size at whatever width the canvas is shown.
+export function paint(canvas, bitmap) {
+  const times = Math.max(1, Math.floor(SMALL / bitmap.width));
+  const [width, height] = [bitmap.width * times, bitmap.height * times];
+  if (canvas.width !== width) canvas.width = width;
+  if (canvas.height !== height) canvas.height = height;
+  const context = canvas.getContext('2d');
+  context.imageSmoothingEnabled = false;
+  context.clearRect(0, 0, width, height);
+  context.drawImage(bitmap, 0, 0, width, height);
 }
 
 function bytes(bitmap) {

@@ -84,6 +84,7 @@ export class Timeline {
       svg('svg', { viewBox: '0 0 24 24', 'aria-hidden': 'true' }, this.icon));
     this.range = h('input', {
       type: 'range', min: 0, step: 1, 'aria-label': 'Epoch',
+      title: 'Keys: left, right, home, end. The silhouette: how much all pictures changed at each epoch.',
       oninput: () => clock.go(Number(this.range.value), { rest: false }),
       onchange: () => clock.go(Number(this.range.value)),
     });
@@ -115,11 +116,12 @@ export class Timeline {
     setText(this.label, label);
   }
 
-  // A silhouette behind the slider: how much all pictures moved at each step.
+  // A silhouette behind the slider: how much all pictures moved at each step, by square roots.
   drawChange(values) {
-    const most = Math.max(...values.map((value) => value ?? 0), 1e-9);
-    const points = values.map((value, i) => (
-      `L${((100 * i) / Math.max(1, values.length - 1)).toFixed(2)} ${(20 - (18 * (value ?? 0)) / most).toFixed(2)}`));
+    const roots = values.map((value) => Math.sqrt(Math.max(0, value ?? 0)));
+    const most = Math.max(...roots, 1e-9);
+    const points = roots.map((root, i) => (
+      `L${((100 * i) / Math.max(1, roots.length - 1)).toFixed(2)} ${(20 - (18 * root) / most).toFixed(2)}`));
     setAttribute(this.drift, 'd', values.length > 1 ? `M0 20${points.join('')}L100 20Z` : '');
   }
 }

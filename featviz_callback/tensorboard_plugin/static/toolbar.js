@@ -38,7 +38,10 @@ class Menu {
       const mark = h('span', { class: 'letter' });
       const text = h('span', {}, label);
       const small = h('span', { class: 'note' });
-      const node = h('label', { class: 'choice' }, input, mark, text, small);
+      const only = h('button', {
+        type: 'button', class: 'only', 'aria-label': `Only ${label}`, onclick: () => this.changed([value]),
+      }, 'only');
+      const node = h('div', { class: 'choice' }, h('label', {}, input, mark, text, small), only);
       this.#boxes.set(value, { node, input, small, mark });
     }
     const { node, input, small, mark } = this.#boxes.get(value);
@@ -86,8 +89,8 @@ export class Toolbar {
   #filterName(change) {
     const valid = nameTest(this.query.value) !== null;
     setAttribute(this.query, 'aria-invalid', String(!valid));
-    this.query.title = valid ? '' : 'This is not a regular expression yet.';
     if (valid) change({ query: this.query.value });
+    else setText(this.shown, 'not a regular expression yet');
   }
 
   #toggle(status) {
@@ -112,12 +115,17 @@ export class Toolbar {
     }
     this.sort.value = view.sort;
     this.size.value = String(view.size);
+    const first = names.length > 1 ? ` (${colours.get(names[0]).letter})` : '';
+    for (const option of this.sort.options) {
+      const byNumber = /score|drift/.test(option.value);
+      setText(option, SORTS.find(([value]) => value === option.value)[1] + (byNumber ? first : ''));
+    }
     setText(this.shown, shown === total ? `${total} targets` : `${shown} of ${total} targets`);
   }
 
   #legendEntry(name, colours) {
     const { letter, colour } = colours.get(name);
-    const node = h('span', { class: 'run' }, h('span', { class: 'letter' }, letter), h('span', {}, name));
+    const node = h('span', { class: 'run', title: name }, h('span', { class: 'letter' }, letter), h('span', {}, name));
     node.style.setProperty('--run', `var(--run-${colour})`);
     return node;
   }

@@ -2,7 +2,8 @@
 
 import { Chart, chartKey } from './chart.js';
 import { arrange, breakable, h, setAttribute, setText } from './dom.js';
-import { formatNumber, rangeOf, STATUS_LABELS, stepLabel } from './model.js';
+import { formatNumber, rangeOf, shortName, STATUS_LABELS, stepLabel } from './model.js';
+import { paint } from './pictures.js';
 
 // How far beyond the screen pictures are fetched.
 const MARGIN = '300px';
@@ -13,13 +14,13 @@ class Column {
     this.run = run;
     this.canvas = h('canvas', { width: 1, height: 1 });
     this.badge = h('span', { class: 'badge' });
-    this.score = h('span', { class: 'number' });
+    this.number = h('span', { class: 'number' });
     this.late = h('span', { class: 'late' });
     this.chart = new Chart('spark');
     this.node = h('span', { class: 'column' },
       h('span', { class: 'picture' }, this.canvas, this.badge),
       h('span', { class: 'line' },
-        letter ? h('span', { class: 'letter' }, letter) : null, this.score, this.late),
+        letter ? h('span', { class: 'letter' }, letter) : null, this.number, this.late),
       this.chart.node);
   }
 
@@ -27,15 +28,15 @@ class Column {
     this.run = run;
     const target = run.targets.get(name);
     if (target) this.chart.draw(run, target, steps, ranges.score, ranges.drift);
-    this.chart.node.classList.toggle('empty', !target);
+    this.chart.node.classList.toggle('empty', !target || steps.length < 2);
   }
 
-  show(frame, step) {
+  show(frame, step, number) {
     this.frame = frame;
-    this.chart.showStep(step);
+    this.chart.showFrame(frame, step);
     setAttribute(this.node, 'data-status', frame ? frame.status ?? 'unknown' : 'unseen');
     setText(this.badge, frame && frame.status && frame.status !== 'ok' ? STATUS_LABELS[frame.status] : '');
-    setText(this.score, frame ? formatNumber(frame.score) : '–');
+    setText(this.number, frame ? `${number === 'score' ? '' : `${number} `}${formatNumber(frame[number])}` : '–');
     setText(this.late, frame && frame.step !== step ? stepLabel(frame.step) : '');
   }
 
@@ -43,22 +44,14 @@ class Column {
   draw(pictures) {
     const { frame, canvas } = this;
     const key = frame?.key ?? null;
-    if (this.drawn === key) return;
     const bitmap = key === null ? null : pictures.get(key);
-    this.node.classList.toggle('waiting', bitmap === undefined);
-    if (bitmap === undefined) return;
+    const isThere = this.drawn === key;
+    this.node.classList.toggle('waiting', bitmap === undefined && !isThere);
+    if (bitmap === undefined || isThere) return;
     this.drawn = key;
     this.node.classList.toggle('missing', bitmap === null);
-    if (bitmap === null) {
-      canvas.getContext('2d').clearRect(0, 0, canvas.width, canvas.height);
-      return;
-    }
-    if (canvas.width !== bitmap.width) canvas.width = bitmap.width;
-    if (canvas.height !== bitmap.height) canvas.height = bitmap.height;
-    const context = canvas.getContext('2d');
-    context.clearRect(0, 0, canvas.width, canvas.height);
-    context.drawImage(bitmap, 0, 0);
-    canvas.classList.toggle('small', bitmap.width < 96);
+    if (bitmap === null) canvas.width = 1;
+    else paint(canvas, bitmap);
   }
 
   describe(step) {
@@ -74,12 +67,20 @@ class Card {
   constructor(name, open) {
     this.name = name;
     this.columns = [];
+    this.label = h('span', { class: 'name' });
     this.strip = h('span', { class: 'columns', 'aria-hidden': 'true' });
     this.button = h('button', { type: 'button', class: 'card', onclick: () => open(name) },
-      this.strip, h('span', { class: 'name' }, ...breakable(name)));
+      this.label, this.strip);
+    setAttribute(this.button, 'aria-label', name);
     this.node = h('li', {}, this.button);
     this.node.card = this;
     this.visible = false;
+  }
+
+  // Under its layer's heading a name need not say the layer again.
+  setLayer(layer) {
+    const text = shortName(this.name, layer);
+    if (this.label.textContent !== text) this.label.replaceChildren(...breakable(text));
   }
 
   setRuns(runs, colours, steps) {
@@ -98,12 +99,12 @@ class Card {
     arrange(this.strip, this.columns.map(({ node }) => node));
   }
 
-  show(step) {
-    for (const column of this.columns) column.show(column.run.frameAt(this.name, step), step);
+  show(step, number) {
+    for (const column of this.columns) column.show(column.run.frameAt(this.name, step), step, number);
     const parts = this.columns.map((column) => (
       this.letters ? `${column.run.name}: ${column.describe(step)}` : column.describe(step)));
     // The button's name is the target's; this is its description.
-    setAttribute(this.button, 'title', [stepLabel(step), ...parts].join('\n'));
+    setAttribute(this.button, 'title', [this.name, stepLabel(step), ...parts].join('\n'));
   }
 
   draw(pictures) {
@@ -132,9 +133,11 @@ export class Wall {
     pictures.addEventListener('arrival', () => this.draw());
   }
 
-  // Lays the wall out anew, keeping every card that stays.
-  arrange(groups, runs, colours, steps) {
+  // Lays the wall out anew, keeping every card that stays. The number under each picture is
+  // the one that the wall is ordered by, else the score.
+  arrange(groups, runs, colours, steps, sort) {
     this.setup = [runs, colours, steps];
+    this.number = sort.endsWith('drift') ? 'drift' : 'score';
     const names = new Set(groups.flatMap((group) => group.names));
     for (const [name, card] of this.#cards) {
       card.stale = true;
@@ -143,7 +146,9 @@ export class Wall {
       card.node.remove();
       this.#cards.delete(name);
     }
-    this.key.hidden = !groups.length;
+    this.key.hidden = !groups.length || steps.length < 2;
+    const only = runs.length === 1 ? colours.get(runs[0].name) : null;
+    this.key.style.setProperty('--run', only ? `var(--run-${only.colour})` : 'var(--ink)');
     arrange(this.sections, groups.map((group) => this.#section(group)));
     for (const card of this.#cards.values()) if (card.visible) this.#refresh(card);
   }
@@ -159,7 +164,9 @@ export class Wall {
     }
     const { node, list, count } = this.#sections.get(layer);
     setText(count, names.length === total ? String(total) : `${names.length} of ${total}`);
-    arrange(list, names.map((name) => this.#card(name).node));
+    const cards = names.map((name) => this.#card(name));
+    for (const card of cards) card.setLayer(layer);
+    arrange(list, cards.map((card) => card.node));
     return node;
   }
 
@@ -177,7 +184,7 @@ export class Wall {
   #refresh(card) {
     if (card.stale) card.setRuns(...this.setup);
     card.stale = false;
-    card.show(this.step);
+    card.show(this.step, this.number);
     card.draw(this.pictures);
   }
 
@@ -185,7 +192,7 @@ export class Wall {
     this.step = step;
     for (const card of this.#cards.values()) {
       if (!card.visible) continue;
-      card.show(step);
+      card.show(step, this.number);
       card.draw(this.pictures);
     }
   }
