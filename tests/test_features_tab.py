@@ -491,6 +491,7 @@ def test_a_picture_is_downloaded_as_png_and_as_gif(open_tab, logs):
     np.testing.assert_array_equal(saved, expected(history, NAMES[2], 2))
     with tab.page.expect_download() as download:
         tab.find(".download", has_text="GIF").click()
+        assert tab.find(".downloads button").inner_text() in ("GIF, being made…", "GIF")
     assert download.value.suggested_filename == "long_Neuron_logits_2.gif"
     assert Image.open(download.value.path()).n_frames == EPOCHS + 1
 
@@ -562,6 +563,117 @@ def write_look(events, step, names, size=8):
         events.scalar(summaries.STATUS_TAG.format(name), step, 0)
 
 
+def write_run(folder, names, steps=range(-1, 2)):
+    events = EventFile(folder)
+    for step in steps:
+        write_look(events, step, names)
+    return events
+
+
+def test_runs_need_not_have_the_same_targets(open_tab, tmp_path, serve):
+    write_run(tmp_path / "logs/a", [f"Channel#conv_{i}" for i in range(4)])
+    write_run(tmp_path / "logs/b", [f"Channel#conv_{i}" for i in range(2, 6)], range(-1, 4))
+    tab = open_tab(address=serve(tmp_path / "logs"))
+    assert tab.names() == [f"Channel#conv_{i}" for i in range(6)]
+    for index in (0, 4):
+        tab.go(index)
+        for i in range(6):
+            columns = tab.card(f"Channel#conv_{i}").locator(".column")
+            unseen = columns.evaluate_all("all => all.map(c => c.dataset.status === 'unseen')")
+            assert unseen == [i > 3, i < 2]
+    tab.card("Channel#conv_5").click()
+    assert tab.find(".viewer .part h3").all_text_contents() == ["Bb"]
+
+
+def test_a_new_run_does_not_take_the_place_of_those_one_looks_at(open_tab, tmp_path, serve):
+    names = ["Channel#conv_0"]
+    for run in "bcd":
+        write_run(tmp_path / f"logs/{run}", names)
+    tab = open_tab(address=serve(tmp_path / "logs"))
+    letters = tab.card(names[0]).locator(".letter")
+    assert letters.all_text_contents() == ["A", "B", "C"]
+    assert "runs" not in tab.saved_view()
+    write_run(tmp_path / "logs/a", names)
+    playwright.expect(tab.find("summary").first).to_have_text("Runs: 3 of 4", timeout=15_000)
+    assert tab.find(".legend .run").all_inner_texts() == ["A\nb", "B\nc", "C\nd"]
+    # Now that it is a choice, the address holds it.
+    assert tab.saved_view()["runs"] == "b%2Cc%2Cd"
+    tab.find("summary").first.click()
+    tab.find(".choice", has_text="a").first.click()
+    playwright.expect(letters).to_have_text(["D", "A", "B", "C"])
+
+
+def test_runs_may_be_ticked_faster_than_they_come(open_tab, tmp_path, serve):
+    for run in "abcd":
+        write_run(tmp_path / f"logs/{run}", ["Channel#conv_0"])
+    tab = open_tab("&p.feature_vis.runs=a", address=serve(tmp_path / "logs"))
+    slow = lambda route: (time.sleep(0.3), route.continue_())  # noqa: E731
+    tab.page.route("**/frames?*", slow)
+    tab.find("summary").first.click()
+    for run in "bc":
+        tab.frame.get_by_role("checkbox", name=re.compile(f"{run}$")).click()
+    playwright.expect(tab.find(".card .letter")).to_have_text(["A", "B", "C"])
+    assert tab.saved_view()["runs"] == "a%2Cb%2Cc"
+
+
+def test_an_address_of_runs_that_are_gone_shows_those_that_are_here(open_tab):
+    tab = open_tab("&p.feature_vis.runs=nope")
+    assert len(tab.names()) == 7
+    assert tab.find(".message").inner_text() == "This address is of runs that are not here: nope"
+
+
+def test_folders_of_any_text_are_runs(open_tab, tmp_path, serve):
+    for run in ("bad", "100% <b>, &=", "\N{ZEBRA FACE}"):
+        write_run(tmp_path / "logs" / run, ["Channel#conv_0"])
+    (tmp_path / "logs/bad").rename(os.fsdecode(os.fsencode(tmp_path / "logs/bad") + b"\xff"))
+    tab = open_tab(address=serve(tmp_path / "logs"))
+    shown = tab.find(".legend .run span:last-child").all_text_contents()
+    # TensorBoard's file layer cannot open the other.
+    assert sorted(shown) == ["100% <b>, &=", "\N{ZEBRA FACE}"]
+
+
+def test_an_expression_that_takes_for_ever_is_given_up(open_tab, tmp_path, serve):
+    names = ["Channel#" + "a" * 60 + f"_{i}" for i in range(3)]
+    write_run(tmp_path / "logs/run", names)
+    tab = open_tab(address=serve(tmp_path / "logs"))
+    tab.find("input[type=search]").fill(r"(\w+\s?)+!")
+    tab.find("main").focus()
+    tab.page.keyboard.press("ArrowLeft")
+    tab.page.wait_for_timeout(100)
+    assert tab.epoch() == "epoch 0"
+    playwright.expect(tab.find(".shown")).to_have_text("takes too long")
+    tab.find("input[type=search]").fill("_[12]$")
+    playwright.expect(tab.find(".card")).to_have_count(2)
+
+
+def test_keys_work_before_anything_was_clicked(open_tab):
+    tab = open_tab(ONE_RUN, alone=False)
+    tab.page.evaluate("document.activeElement.blur(); window.focus()")
+    tab.page.keyboard.press("ArrowLeft")
+    tab.page.wait_for_timeout(100)
+    assert tab.epoch() == "epoch 2"
+    assert tab.saved_view()["epoch"] == "2"
+    tab.page.get_by_role("tab", name="Scalars").click()
+    tab.page.evaluate("document.activeElement.blur()")
+    tab.page.keyboard.press("ArrowLeft")
+    tab.page.get_by_role("tab", name="Features").click()
+    assert tab.epoch() == "epoch 2"
+
+
+def test_from_a_target_that_is_filtered_out_one_goes_to_the_first_or_the_last(open_tab):
+    tab = open_tab(
+        ONE_RUN + "&p.feature_vis.layers=logits&p.feature_vis.open=" + quote(CHANNELS[1])
+    )
+    tab.page.keyboard.press("j")
+    assert tab.find(".viewer h2").inner_text() == NAMES[0]
+    tab.page.keyboard.press("Escape")
+    tab = open_tab(
+        ONE_RUN + "&p.feature_vis.layers=logits&p.feature_vis.open=" + quote(CHANNELS[1])
+    )
+    tab.page.keyboard.press("k")
+    assert tab.find(".viewer h2").inner_text() == NAMES[-1]
+
+
 @pytest.fixture
 def live(tmp_path, serve):
     """A run that is being written: its event file, its names, and a server."""
@@ -600,6 +712,56 @@ def test_new_epochs_appear_without_a_flicker_or_a_jump(open_tab, live):
     assert tab.inner.evaluate("window.first.isConnected && window.blanks === 0")
     tab.find(".latest").click()
     assert tab.epoch() == "epoch 5"
+
+
+def test_what_one_looks_at_stays_when_an_epoch_comes(open_tab, tmp_path, serve):
+    names = [f"Channel#conv_{i}" for i in range(3)]
+    events = write_run(tmp_path / "logs/run", names, range(-1, 40))
+    tab = open_tab(
+        f"&p.feature_vis.epoch=20&p.feature_vis.sort=score&p.feature_vis.open={quote(names[0])}",
+        address=serve(tmp_path / "logs"),
+    )
+    strip = tab.find(".strip")
+    assert strip.evaluate("strip => strip.scrollLeft") > 0
+    strip.evaluate("strip => { strip.scrollLeft = 0; }")
+    write_look(events, 40, names)
+    playwright.expect(tab.find(".still")).to_have_count(42)
+    assert strip.evaluate("strip => strip.scrollLeft") == 0
+    assert tab.epoch() == "epoch 20"
+    tab.page.keyboard.press("Escape")
+    tab.find(".latest").click()
+    card = tab.card(names[0])
+    card.focus()
+    # The order is turned round.
+    for i, name in enumerate(names):
+        events.image(summaries.IMAGE_TAG.format(name), 41, np.full((8, 8, 3), 9 * i, "uint8"))
+        events.scalar(summaries.SCORE_TAG.format(name), 41, -i)
+    playwright.expect(tab.find(".app > .timeline .epoch")).to_have_text("epoch 41")
+    assert tab.names() == names
+    playwright.expect(card).to_be_focused()
+
+
+def test_the_untrained_network_is_seen_before_the_others_are_played(open_tab, live):
+    _, _, address = live
+    tab = open_tab(address=address)
+    tab.page.route("**/pictures?*", lambda route: (time.sleep(0.2), route.continue_()))
+    tab.inner.evaluate("""() => {
+        window.seen = [];
+        const look = () => {
+            const epoch = document.querySelector('.epoch').textContent;
+            const waiting = document.querySelector('.column').classList.contains('waiting');
+            if (!waiting && window.seen.at(-1) !== epoch) window.seen.push(epoch);
+            requestAnimationFrame(look);
+        };
+        look();
+    }""")
+    tab.find(".app > .timeline .play").click()
+    tab.inner.wait_for_function("() => document.querySelector('.play').ariaLabel == 'Play'")
+    assert tab.inner.evaluate("window.seen") == [
+        "epoch 3",
+        "untrained",
+        *(f"epoch {i}" for i in range(4)),
+    ]
 
 
 def test_only_what_is_shown_is_fetched(open_tab, live):

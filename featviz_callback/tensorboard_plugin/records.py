@@ -2,9 +2,9 @@
 
 TensorBoard's own readers read and check every byte of a file and say nothing of
 where a record stands. A log of 20,000 pictures then takes them many seconds, and
-would have to be kept in memory. Here the files are opened by TensorBoard's file
-layer and what is read is parsed by its messages, but a long record is skipped
-after its first bytes, and read again when it is asked for.
+would have to be kept in memory. Here what is read is parsed by TensorBoard's
+messages, and files elsewhere are read through its file layer, but a long record is
+skipped after its first bytes, and read again when it is asked for.
 
 The format is that of TFRecord files, each record being
 
@@ -12,6 +12,9 @@ The format is that of TFRecord files, each record being
     4 bytes  checksum of the length
     n bytes  the data, a serialised `Event`
     4 bytes  checksum of the data
+
+The last one is not checked: TensorBoard computes it in Python, which takes longer than
+to read a picture, and a PNG has checksums of its own.
 """
 
 from __future__ import annotations

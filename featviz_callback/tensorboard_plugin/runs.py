@@ -91,10 +91,18 @@ def find_runs(root: str, group: str = "") -> Iterator[tuple[str, str, list[str]]
     for folder, files in _walk(root):
         is_ours = os.path.basename(folder.rstrip("/")) == summaries.FOLDER
         events = [file for file in files if "tfevents" in file]
-        if is_ours and events:
+        if is_ours and events and _is_text(folder):
             below = os.path.dirname(folder[len(root) :].strip("/"))
             name = "/".join(filter(None, (group, below)))
             yield name or ".", folder, events
+
+
+def _is_text(path):
+    """Whether it is UTF-8, as TensorBoard's file layer takes for granted."""
+    try:
+        return bool(path.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _walk(root):

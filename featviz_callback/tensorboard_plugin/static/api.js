@@ -6,7 +6,7 @@ function address(route, parameters) {
 
 async function get(url, options) {
   const answer = await fetch(url, options);
-  if (!answer.ok) throw new Error(`${answer.status}: ${await answer.text()}`);
+  if (!answer.ok) throw Object.assign(new Error(await answer.text()), { status: answer.status });
   return answer;
 }
 
@@ -39,6 +39,6 @@ export function pictureUrl(run, name, step, key, kind = 'pictures') {
   return address('picture', { run, name, step, kind, key });
 }
 
-export function animationUrl(run, name) {
-  return address('animation', { run, name });
+export async function fetchAnimation(run, name) {
+  return (await get(address('animation', { run, name }))).blob();
 }

@@ -6,6 +6,9 @@ const WIDTH = 100;
 const HEIGHT = 24;
 
 export class Chart {
+  steps = [];
+  scores = [0, 0];
+
   constructor(className) {
     this.drift = svg('path', { class: 'drift' });
     this.score = svg('path', { class: 'score' });
@@ -21,8 +24,8 @@ export class Chart {
   draw(run, target, steps, scores, drifts) {
     this.steps = steps;
     this.scores = scores;
-    const roots = target.drift?.map((value) => (value === null ? null : Math.sqrt(Math.max(0, value))));
-    this.score.setAttribute('d', this.#path(run.steps, target.score, scores));
+    const roots = target?.drift?.map((value) => (value === null ? null : Math.sqrt(Math.max(0, value))));
+    this.score.setAttribute('d', this.#path(run.steps, target?.score, scores));
     this.drift.setAttribute('d', this.#path(run.steps, roots, [0, Math.sqrt(Math.max(drifts[1], 1e-9))]));
   }
 

@@ -29,8 +29,10 @@ export function setAttribute(node, name, value) {
   if (node.getAttribute(name) !== value) node.setAttribute(name, value);
 }
 
-// Puts children into this order, moving only those that are elsewhere.
+// Puts children into this order, moving only those that are elsewhere. What has the focus
+// keeps it, though it is moved.
 export function arrange(parent, children) {
+  const focused = document.activeElement;
   let place = parent.firstChild;
   for (const child of children) {
     if (child === place) place = place.nextSibling;
@@ -41,6 +43,7 @@ export function arrange(parent, children) {
     place.remove();
     place = next;
   }
+  if (focused !== document.activeElement && parent.contains(focused)) focused.focus({ preventScroll: true });
 }
 
 export function debounce(milliseconds, action) {

@@ -72,6 +72,14 @@ export function onReload(action) {
   host.postMessage('experimental.bootstrap', location.origin, [port2]);
 }
 
+// Keys that are pressed in TensorBoard's page while nothing there has the focus.
+export function onHostKey(action) {
+  if (!embedded) return;
+  host.document.addEventListener('keydown', (event) => {
+    if (isShown() && event.target === host.document.body) action(event);
+  });
+}
+
 // TensorBoard hides the tabs that are not shown, and keeps them.
 export function isShown() {
   return !document.hidden && document.documentElement.clientWidth > 0;

@@ -3,8 +3,10 @@
 
 import { fetchFrames, fetchRuns } from './api.js';
 import { debounce, h } from './dom.js';
-import { followTheme, isShown, onAddressChange, onReload } from './host.js';
-import { arrangeWall, compareNames, countStatuses, groupByLayer, meanDrift, Run, unionSteps } from './model.js';
+import { followTheme, isShown, onAddressChange, onHostKey, onReload } from './host.js';
+import {
+  arrangeWall, compareNames, countStatuses, groupByLayer, isExpression, meanDrift, Run, unionSteps,
+} from './model.js';
 import { Pictures } from './pictures.js';
 import { Clock, Timeline } from './timeline.js';
 import { Toolbar } from './toolbar.js';
@@ -13,6 +15,7 @@ import { Viewer } from './viewer.js';
 import { Wall } from './wall.js';
 
 const SECONDS_BETWEEN_LOOKS = 3;
+const MILLISECONDS_FOR_A_FILTER = 1000;
 // So many runs are all shown where none was chosen; of more, the newest.
 const MOST_RUNS_UNASKED = 3;
 const COLOURS = 8;
@@ -26,6 +29,13 @@ class App {
   runs = [];
   steps = [];
   frameTime = 0;
+  refreshes = 0;
+  // Letters and colours stay with a run, whichever come later.
+  colours = new Map();
+  // The runs that are shown where none was chosen.
+  unasked = null;
+  matches = null;
+  complaint = '';
 
   constructor() {
     this.view = readView();
@@ -44,15 +54,19 @@ class App {
     this.timeline.node.append(this.latest);
     this.main.append(h('h1', { class: 'unseen' }, 'Features'), this.message, this.wall.node);
     this.root = h('div', { class: 'app' }, this.toolbar.node, this.main, this.timeline.node, this.viewer.node);
-    this.saveView = debounce(250, () => writeView(this.view));
+    this.saveView = debounce(250, () => writeView(this.#sharedView()));
     this.#listen();
   }
 
   #listen() {
     this.clock.addEventListener('move', () => this.schedule());
     this.clock.addEventListener('rest', () => this.#rest());
-    this.clock.addEventListener('play', () => requestAnimationFrame((now) => this.#play(now)));
+    this.clock.addEventListener('play', () => requestAnimationFrame((now) => {
+      this.frameTime = now;
+      this.#play(now);
+    }));
     document.addEventListener('keydown', (event) => this.#key(event));
+    onHostKey((event) => this.#key(event));
     // The server may only be restarting.
     this.pictures.addEventListener('failure', debounce(2000, () => this.want()));
     onReload(() => this.refresh());
@@ -73,14 +87,22 @@ class App {
   }
 
   async refresh() {
+    this.refreshes += 1;
+    const turn = this.refreshes;
     try {
-      this.allRuns = (await fetchRuns()).sort((a, b) => compareNames(a.name, b.name));
+      const allRuns = (await fetchRuns()).sort((a, b) => compareNames(a.name, b.name));
+      if (turn !== this.refreshes) return;
+      const sameRuns = allRuns.map(({ name }) => name).join('\n') === this.allRuns.map(({ name }) => name).join('\n');
+      this.#setAllRuns(allRuns);
       const known = new Map(this.runs.map((run) => [run.name, run]));
-      const runs = await Promise.all(this.#chosen().map((name) => fetchRun(name, known.get(name))));
+      const fetched = await Promise.all(this.chosen.map((name) => fetchRun(name, known.get(name))));
+      if (turn !== this.refreshes) return;
+      const runs = fetched.filter(Boolean);
       const isNew = runs.length !== this.runs.length || runs.some((run, i) => run !== this.runs[i]);
       const failed = this.failed;
       this.failed = false;
       if (isNew || failed || !this.loaded) this.#setRuns(runs);
+      else if (!sameRuns) this.update();
     } catch (error) {
       this.failed = true;
       console.warn(error);
@@ -88,11 +110,34 @@ class App {
     }
   }
 
-  #chosen() {
-    const names = this.allRuns.map(({ name }) => name);
-    if (this.view.runs) return names.filter((name) => this.view.runs.includes(name));
-    if (names.length <= MOST_RUNS_UNASKED) return names;
-    return [this.allRuns.reduce((a, b) => (b.began > a.began ? b : a)).name];
+  #setAllRuns(allRuns) {
+    const added = allRuns.filter(({ name }) => !this.colours.has(name)).map(({ name }) => name);
+    for (const name of added) {
+      const place = this.colours.size;
+      this.colours.set(name, { letter: String.fromCharCode(65 + (place % 26)), colour: place % COLOURS });
+    }
+    this.allRuns = allRuns;
+    if (!allRuns.length) return;
+    if (this.unasked) {
+      // Those on the screen stay there; a new one joins them while there is room.
+      this.unasked.push(...added.slice(0, Math.max(0, MOST_RUNS_UNASKED - this.unasked.length)));
+    } else if (allRuns.length <= MOST_RUNS_UNASKED) {
+      this.unasked = added;
+    } else {
+      this.unasked = [allRuns.reduce((a, b) => (b.began > a.began ? b : a)).name];
+    }
+  }
+
+  // The names of the runs to show, in order.
+  get chosen() {
+    const wanted = this.isLost ? this.unasked : this.view.runs ?? this.unasked ?? [];
+    return this.allRuns.map(({ name }) => name).filter((name) => wanted.includes(name));
+  }
+
+  // Whether the address names only runs that are not here.
+  get isLost() {
+    const { runs } = this.view;
+    return Boolean(runs?.length && this.allRuns.length && !this.allRuns.some(({ name }) => runs.includes(name)));
   }
 
   #setRuns(runs) {
@@ -100,8 +145,8 @@ class App {
     this.runs = runs;
     this.steps = unionSteps(runs);
     const { clock } = this;
-    const wanted = clock.steps.length && !clock.following ? clock.step : this.view.epoch;
-    clock.setSteps(this.steps, clock.playing ? clock.step : wanted);
+    const kept = clock.following && !clock.playing ? null : clock.step;
+    clock.setSteps(this.steps, clock.steps.length ? kept : this.view.epoch);
     const change = meanDrift(runs, this.steps);
     this.timeline.drawChange(change);
     this.viewer.timeline.drawChange(change);
@@ -124,18 +169,45 @@ class App {
   openNeighbour(by) {
     const names = this.wall.order;
     const at = names.indexOf(this.viewer.name);
-    this.change({ open: names[(at + by + names.length) % names.length] });
+    // From one that the filters have taken away, to the first or the last.
+    const next = at < 0 && by < 0 ? -1 : at + by;
+    if (names.length) this.change({ open: names[(next + names.length) % names.length] });
   }
 
-  get colours() {
-    return new Map(this.allRuns.map(({ name }, i) => (
-      [name, { letter: String.fromCharCode(65 + (i % 26)), colour: i % COLOURS }])));
+  // Finds out which names the filter leaves, where the filter or the names have changed.
+  #filter() {
+    const { query } = this.view;
+    const names = [...new Set(this.runs.flatMap((run) => [...run.targets.keys()]))];
+    const asked = JSON.stringify([query, names]);
+    if (this.asked === asked) return;
+    this.asked = asked;
+    this.complaint = '';
+    this.matcher?.terminate();
+    clearTimeout(this.patience);
+    if (!query) {
+      this.matches = null;
+    } else if (isExpression(query)) {
+      this.matcher = new Worker(new URL('./matcher.js', import.meta.url), { type: 'module' });
+      this.patience = setTimeout(() => this.#match(this.matches, 'takes too long'), MILLISECONDS_FOR_A_FILTER);
+      this.matcher.onmessage = ({ data }) => this.#match(new Set(data), '');
+      this.matcher.postMessage({ query, names });
+    } else {
+      this.complaint = 'not a regular expression yet';
+    }
+  }
+
+  #match(matches, complaint) {
+    this.matcher.terminate();
+    clearTimeout(this.patience);
+    Object.assign(this, { matches, complaint });
+    this.update();
   }
 
   // Brings everything into the state that `view` describes.
   update() {
     const { view, runs, steps, clock, colours } = this;
-    const groups = arrangeWall(runs, view, clock.step);
+    this.#filter();
+    const groups = arrangeWall(runs, view, clock.step, this.matches);
     const layers = groupByLayer(runs);
     const [shown, total] = [groups, layers].map((all) => all.reduce((sum, { names }) => sum + names.length, 0));
     this.root.style.setProperty('--size', `${view.size}px`);
@@ -143,7 +215,8 @@ class App {
     this.root.classList.toggle('dense', view.size < DENSE);
     this.root.classList.toggle('bare', !this.allRuns.length);
     this.toolbar.update({
-      view, allRuns: this.allRuns, runs, colours, layers, shown, total, counts: countStatuses(runs, clock.step),
+      view, allRuns: this.allRuns, chosen: this.chosen, runs, colours, layers, shown, total, complaint: this.complaint,
+      counts: countStatuses(runs, clock.step),
     });
     this.wall.step = clock.step;
     this.wall.arrange(groups, runs, colours, steps, view.sort);
@@ -151,6 +224,12 @@ class App {
     this.#updateViewer(layers);
     this.schedule();
     this.saveView();
+  }
+
+  // Of many runs those that are shown are named, though nobody chose them.
+  #sharedView() {
+    const runs = this.view.runs ?? (this.chosen.length < this.allRuns.length ? this.chosen : null);
+    return { ...this.view, runs };
   }
 
   #updateViewer(layers) {
@@ -167,6 +246,7 @@ class App {
   #emptiness(shown, total) {
     if (this.failed) return 'TensorBoard does not answer. Trying again…';
     if (!this.allRuns.length) return 'No run has been logged here yet. Train with FeatureVisCallback, and the pictures appear.';
+    if (this.isLost) return `This address is of runs that are not here: ${this.view.runs.join(', ')}`;
     if (!this.runs.length) return 'Choose a run above.';
     if (!total) return 'This run has no pictures yet.';
     return shown ? '' : 'No target matches.';
@@ -246,10 +326,15 @@ class App {
   }
 }
 
-// The same object where nothing is new.
+// The same object where nothing is new; null where the run has gone.
 async function fetchRun(name, known) {
-  const answer = await fetchFrames(name, known?.version);
-  return answer ? new Run(name, answer) : known;
+  try {
+    const answer = await fetchFrames(name, known?.version);
+    return answer ? new Run(name, answer) : known;
+  } catch (error) {
+    if (error.status === 404) return null;
+    throw error;
+  }
 }
 
 function range(first, last) {

@@ -101,14 +101,11 @@ export function groupByLayer(runs) {
   return [...groups.values()].sort((a, b) => (a.order === b.order ? 0 : a.order - b.order));
 }
 
-// A filter's test of a name, or null for text that is no regular expression.
-export function nameTest(text) {
-  if (!text) return () => true;
+export function isExpression(text) {
   try {
-    const expression = new RegExp(text, 'i');
-    return (name) => expression.test(name);
+    return Boolean(new RegExp(text, 'i'));
   } catch {
-    return null;
+    return false;
   }
 }
 
@@ -127,12 +124,12 @@ export function sortNames(names, sort, runs, step) {
   return [...known.sort((a, b) => sign * (values.get(a) - values.get(b))), ...unknown];
 }
 
-// The layers and names to show, in order.
-export function arrangeWall(runs, view, step) {
-  const test = nameTest(view.query) ?? (() => true);
+// The layers and names to show, in order. Matches are the names that the filter leaves, or null
+// for all.
+export function arrangeWall(runs, view, step, matches) {
   const layers = new Set(view.layers);
   const statuses = new Set(view.statuses);
-  const keep = (name) => test(name) && (!statuses.size
+  const keep = (name) => (matches?.has(name) ?? true) && (!statuses.size
     || statusesOf(name, runs, step).some((status) => statuses.has(status)));
   return groupByLayer(runs)
     .filter(({ layer }) => !layers.size || layers.has(layer))

@@ -89,7 +89,7 @@ export class Timeline {
       onchange: () => clock.go(Number(this.range.value)),
     });
     this.drift = svg('path');
-    this.label = h('output', { class: 'epoch' });
+    this.label = h('output', { class: 'epoch', 'aria-live': 'off' });
     this.node = h('section', { class: 'timeline', 'aria-label': 'Time' },
       this.button,
       h('div', { class: 'track' },

@@ -1,7 +1,7 @@
 // Which runs, which targets, in which order, how large.
 
 import { arrange, h, setAttribute, setText } from './dom.js';
-import { nameTest, SORTS, STATUS_LABELS, STATUSES } from './model.js';
+import { SORTS, STATUS_LABELS, STATUSES } from './model.js';
 import { SIZES } from './view.js';
 
 // A button that opens a list of boxes to tick.
@@ -65,7 +65,7 @@ export class Toolbar {
     this.layers = new Menu('Layers', (layers) => change({ layers }));
     this.query = h('input', {
       type: 'search', placeholder: 'Filter by name', 'aria-label': 'Filter by name, a regular expression',
-      spellcheck: 'false', autocomplete: 'off', oninput: () => this.#filterName(change),
+      spellcheck: 'false', autocomplete: 'off', oninput: () => change({ query: this.query.value }),
     });
     this.statuses = new Map(STATUSES.map((status) => [status, h('button', {
       type: 'button', class: 'chip', 'data-status': status, onclick: () => change({ statuses: this.#toggle(status) }),
@@ -86,23 +86,18 @@ export class Toolbar {
       this.shown);
   }
 
-  #filterName(change) {
-    const valid = nameTest(this.query.value) !== null;
-    setAttribute(this.query, 'aria-invalid', String(!valid));
-    if (valid) change({ query: this.query.value });
-    else setText(this.shown, 'not a regular expression yet');
-  }
-
   #toggle(status) {
     const pressed = this.pressed.includes(status);
     return pressed ? this.pressed.filter((other) => other !== status) : [...this.pressed, status];
   }
 
-  update({ view, allRuns, runs, colours, layers, counts, shown, total }) {
+  // `chosen` are the runs that are ticked, some of which may not have been fetched yet;
+  // `complaint` is what is wrong with the expression.
+  update({ view, allRuns, chosen, runs, colours, layers, counts, shown, total, complaint }) {
     this.pressed = view.statuses;
     const names = runs.map((run) => run.name);
-    this.runs.update(allRuns.map(({ name }) => ({ value: name, label: name, ...colours.get(name) })), names,
-      names.length === 1 ? `Run: ${names[0]}` : `Runs: ${names.length} of ${allRuns.length}`);
+    this.runs.update(allRuns.map(({ name }) => ({ value: name, label: name, ...colours.get(name) })), chosen,
+      chosen.length === 1 ? `Run: ${chosen[0]}` : `Runs: ${chosen.length} of ${allRuns.length}`);
     arrange(this.legend, names.length > 1 ? names.map((name) => this.#legendEntry(name, colours)) : []);
     const ticked = view.layers.filter((layer) => layers.some((group) => group.layer === layer));
     this.layers.update(layers.map(({ layer, names: all }) => ({ value: layer, label: layer, note: String(all.length) })),
@@ -120,7 +115,8 @@ export class Toolbar {
       const byNumber = /score|drift/.test(option.value);
       setText(option, SORTS.find(([value]) => value === option.value)[1] + (byNumber ? first : ''));
     }
-    setText(this.shown, shown === total ? `${total} targets` : `${shown} of ${total} targets`);
+    setAttribute(this.query, 'aria-invalid', String(Boolean(complaint)));
+    setText(this.shown, complaint || (shown === total ? `${total} targets` : `${shown} of ${total} targets`));
   }
 
   #legendEntry(name, colours) {

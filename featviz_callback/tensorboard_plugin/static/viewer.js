@@ -1,6 +1,6 @@
 // One target, large: its film strip, its numbers, real images, and what can be kept.
 
-import { animationUrl, pictureUrl } from './api.js';
+import { fetchAnimation, pictureUrl } from './api.js';
 import { Chart, chartKey } from './chart.js';
 import { arrange, breakable, h, setAttribute, setText } from './dom.js';
 import { formatNumber, rangeOf, STATUS_LABELS, stepLabel, STATUSES } from './model.js';
@@ -18,7 +18,7 @@ class Part {
     this.badge = h('span', { class: 'badge' });
     this.numbers = h('dl', {});
     this.png = h('a', { class: 'download' }, 'PNG');
-    this.gif = h('a', { class: 'download' }, 'GIF');
+    this.gif = h('button', { type: 'button', class: 'download', onclick: () => this.#saveAnimation() }, 'GIF');
     this.strip = h('div', { class: 'strip', role: 'group' });
     this.chart = new Chart('plot');
     this.chart.node.addEventListener('click', (event) => this.#goTo(event));
@@ -56,8 +56,6 @@ class Part {
     setText(this.first, stepLabel(steps[0]));
     setText(this.last, stepLabel(steps.at(-1)));
     this.plot.hidden = steps.length < 2;
-    this.gif.href = animationUrl(run.name, name);
-    this.gif.download = `${fileName(run.name, name)}.gif`;
     setAttribute(this.strip, 'aria-label', `Film strip of ${name}, ${run.name}`);
     arrange(this.strip, run.steps.map((step, i) => (target.key[i] ? this.#still(step, i) : null)).filter(Boolean));
     this.#fillTable();
@@ -66,6 +64,7 @@ class Part {
   // Nothing of another target stays until this one's is here.
   #forget() {
     this.stills = new Map();
+    this.shownStill = null;
     this.drawn = undefined;
     this.canvas.width = 1;
     this.shownExamples = null;
@@ -91,6 +90,24 @@ class Part {
     const node = this.stills.get(key);
     setAttribute(node, 'data-status', STATUSES[this.target.status?.[index]] ?? 'unknown');
     return node;
+  }
+
+  // A long one takes its time, which a plain link would not say.
+  async #saveAnimation() {
+    const { gif, run, name } = this;
+    if (gif.getAttribute('aria-busy') === 'true') return;
+    setAttribute(gif, 'aria-busy', 'true');
+    setText(gif, 'GIF, being made…');
+    try {
+      const url = URL.createObjectURL(await fetchAnimation(run.name, name));
+      h('a', { href: url, download: `${fileName(run.name, name)}.gif` }).click();
+      setTimeout(() => URL.revokeObjectURL(url), 60_000);
+      setText(gif, 'GIF');
+    } catch (error) {
+      console.warn(error);
+      setText(gif, 'GIF: failed, try again');
+    }
+    setAttribute(gif, 'aria-busy', 'false');
   }
 
   #goTo(event) {
@@ -160,7 +177,8 @@ class Part {
       setAttribute(still, 'aria-current', String(current));
       still.tabIndex = current ? 0 : -1;
       if (current && focused) still.focus({ preventScroll: true });
-      if (current && this.strip.clientWidth) {
+      if (current && this.shownStill !== still && this.strip.clientWidth) {
+        this.shownStill = still;
         const middle = still.offsetLeft - (this.strip.clientWidth - still.offsetWidth) / 2;
         this.strip.scrollTo({ left: middle, behavior: 'instant' });
       }

@@ -27,7 +27,7 @@ class Column {
   setRun(run, name, steps, ranges) {
     this.run = run;
     const target = run.targets.get(name);
-    if (target) this.chart.draw(run, target, steps, ranges.score, ranges.drift);
+    this.chart.draw(run, target, steps, ranges.score, ranges.drift);
     this.chart.node.classList.toggle('empty', !target || steps.length < 2);
   }
 
