@@ -12,6 +12,7 @@ import zlib
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import groupby
 
 import keras
 import numpy as np
@@ -203,7 +204,7 @@ class Chunk:
         schedule = self.ascent.schedule
         for first in range(0, schedule.steps, _STEPS_AT_ONCE):
             numbers = range(first, min(first + _STEPS_AT_ONCE, schedule.steps))
-            grids = self._draw_grids(len(numbers))
+            grids = self._draw_grids(numbers)
             factors, settings = zip(
                 *(self._move(self.ascent.plan, n) for n in numbers), strict=True
             )
@@ -212,16 +213,23 @@ class Chunk:
                 program = self.relaxed if number < schedule.warmup_steps else self.program
                 yield program, self._data(rows, columns, self._draw_values(), move)
 
-    def _draw_grids(self, views):
-        """Where the images are read: rows and columns `(views, images, size)`."""
-        drawn = [self._draw_one_grid(generator, views) for generator in self.generators]
-        return [np.stack(grids, 1) for grids in zip(*drawn, strict=True)]
+    def _draw_grids(self, numbers):
+        """Where the images are read at these steps: rows and columns `(steps, images, size)`."""
+        steps = self.ascent.schedule.steps
+        parts = []
+        for moves, some in groupby(
+            numbers, lambda n: transformations.at(self.ascent.moves, n / steps)
+        ):
+            views = len(list(some))
+            drawn = [self._draw_one_grid(moves, g, views) for g in self.generators]
+            parts.append([np.stack(grids, 1) for grids in zip(*drawn, strict=True)])
+        return [np.concatenate(grids) for grids in zip(*parts, strict=True)]
 
-    def _draw_one_grid(self, generator, views):
+    def _draw_one_grid(self, moves, generator, views):
         plan = self.ascent.plan
         sizes = zip(plan.image_shape[:2], plan.view_shape[:2], strict=True)
         still = (_still_grid(generator, views, *size) for size in sizes)
-        return transformations.move(self.ascent.moves, generator, *still)
+        return transformations.move(moves, generator, *still)
 
     def _draw_values(self):
         """Whatever else is random about one view of each image."""

@@ -6,7 +6,9 @@ There are three kinds, and a sequence may mix them:
   `move(rng, rows, columns)` gets the positions `(views, height)` and
   `(views, width)` at which one image is read, and returns those of new views.
   Those at the head of the sequence cost nothing: they compose on the host and
-  the image is rendered at their grid;
+  the image is rendered at their grid. One of these that has a method
+  `at(progress)` is replaced by what that returns, from the share of the ascent's
+  steps that are over;
 * one that changes values (`Rotate`, `Blur`, `Noise`): `sample(rng, shape)` draws
   an array for one image on the host, `apply(images, draws)` uses a batch of them;
 * any function of a batch of images `(images, height, width, channels)`, with
@@ -28,6 +30,9 @@ import numpy as np
 from keras import ops
 
 from featviz_callback import sampling
+
+# The share of the steps in which views may come closer than later.
+_EARLY = 1 / 3
 
 # A Gaussian of this width leaves an image as it is.
 _SHARPEST = 0.05
@@ -76,6 +81,10 @@ class Scale:
     Args:
         low: Smallest factor. Positive.
         high: Largest factor. Finite.
+        early: In the first third of the steps both are so many times as large, where no
+            transformation before this one changes values. What takes shape in views
+            that come close is small, and whole; the wider views that follow put it
+            together. Positive.
 
     Raises:
         ValueError: If the factors are not positive, finite and in order.
@@ -89,10 +98,17 @@ class Scale:
 
     low: float = 0.9
     high: float = 1.1
+    early: float = 1.0
 
     def __post_init__(self):
         _require("high", self.high, self.high < math.inf, "a finite number")
         _require("low", self.low, 0 < self.low <= self.high, "above 0, and at most `high`")
+        _require("early", self.early, 0 < self.early < math.inf, "a finite number above 0")
+
+    def at(self, progress: float) -> "Scale":
+        """The zoom when that share of the steps is over."""
+        closer = self.early if progress < _EARLY else 1.0
+        return Scale(closer * self.low, closer * self.high)
 
     def move(self, rng: np.random.Generator, rows, columns):
         """Returns the positions `(views, height)` and `(views, width)` of zoomed views."""
@@ -276,8 +292,8 @@ class Noise:
 def standard(shape: tuple, steps: int) -> tuple:
     """The default views: whole objects, a little larger, smaller and elsewhere.
 
-    Small images, whose object fills the frame, move less. From 32 steps to 128 the
-    views come closer: what they then show is smaller, and whole.
+    Small images, whose object fills the frame, move less. Of more than 32 steps the
+    first third come closer, of 256 twice as close.
 
     Args:
         shape: `(height, width, channels)` of the image.
@@ -285,8 +301,8 @@ def standard(shape: tuple, steps: int) -> tuple:
     """
     if sampling.is_small(shape):
         return Jitter(0.05), Scale(0.9, 1.1)
-    closer = min(max(math.log2(steps / 32) / 2, 0.0), 1.0)
-    return Jitter(0.12), Scale(0.8 + 0.1 * closer, 1.6 + 0.3 * closer)
+    closer = min(max(math.log2(steps / 32) / 3, 0.0), 1.0)
+    return Jitter(0.12), Scale(0.8 + 0.1 * closer, 1.6, early=1 + closer)
 
 
 def get(transformations: str | object | None, shape: tuple, steps: int) -> tuple:
@@ -332,6 +348,11 @@ def split(transformations: tuple) -> tuple[tuple, tuple]:
         head += 1
     tail = (_Resample(t) if hasattr(t, "move") else t for t in transformations[head:])
     return transformations[:head], tuple(tail)
+
+
+def at(moves: tuple, progress: float) -> tuple:
+    """The moves when that share of the ascent's steps is over."""
+    return tuple(one.at(progress) if hasattr(one, "at") else one for one in moves)
 
 
 def move(moves: tuple, rng: np.random.Generator, rows, columns) -> tuple:

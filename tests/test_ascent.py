@@ -64,6 +64,30 @@ def test_longer_ascents_take_shorter_steps_and_begin_with_smaller_things():
     assert many["lowest"] > few["lowest"]
 
 
+# --- views along the way --------------------------------------------------------------
+
+
+class Spans(Jitter):
+    """Notes how much of the image each view shows."""
+
+    def move(self, rng, rows, columns):
+        self.seen.extend(np.ptp(rows, axis=1))
+        return rows, columns
+
+
+@pytest.mark.parametrize(("steps", "early"), [(1, 1), (10, 4), (100, 40), (200, 80)])
+def test_the_first_two_fifths_of_the_views_come_closer(small_model, steps, early):
+    spans = Spans()
+    object.__setattr__(spans, "seen", [])
+    optimize(
+        Objective.channel(small_model, "conv2", 0),
+        steps=steps,
+        transformations=[Scale(1.0, 1.0, early=2.0), spans],
+    )
+    whole = IMAGE_SHAPE[0] - 1
+    np.testing.assert_allclose(spans.seen, [whole / 2] * early + [whole] * (steps - early))
+
+
 # --- what an image depends on ---------------------------------------------------------
 
 

@@ -130,6 +130,15 @@ def test_scale_draws_one_factor_for_both_axes_within_its_bounds():
     assert np.ptp(factors[0]) > 0.5
 
 
+def test_early_a_zoom_may_be_closer():
+    scale = Scale(0.8, 1.6, early=1.5)
+    for progress in (0, 0.39):
+        early = scale.at(progress)
+        assert (early.low, early.high, early.early) == pytest.approx((1.2, 2.4, 1))
+    assert scale.at(0.4) == scale.at(1) == Scale(0.8, 1.6)
+    assert transformations.at((Flip(), scale), 0.5) == (Flip(), Scale(0.8, 1.6))
+
+
 def test_flip_mirrors_left_and_right_in_about_half_of_the_views():
     rows, columns = moves(Flip())
     flipped = columns[:, 0] > 0
@@ -174,12 +183,9 @@ def test_what_moves_behind_a_change_is_a_change():
     assert len(changes) == 2
 
 
-def test_with_more_steps_the_standard_views_come_closer_and_small_images_stay():
+def test_with_more_steps_the_first_standard_views_come_closer_and_small_images_stay():
     scales = [transformations.standard((224, 224, 3), n)[1] for n in (8, 32, 64, 128, 256)]
-    assert scales[:2] == [Scale(0.8, 1.6)] * 2
-    assert (scales[2].low, scales[2].high) == pytest.approx((0.85, 1.75))
-    assert scales[3] == scales[4]
-    assert (scales[3].low, scales[3].high) == pytest.approx((0.9, 1.9))
+    assert scales == [Scale(0.8, 1.6, early) for early in (1, 1, 1.5, 2, 2)]
     assert len({transformations.standard((28, 28, 1), n) for n in (16, 64)}) == 1
 
 
@@ -300,6 +306,8 @@ def test_a_function_may_not_change_the_number_of_images():
         (Jitter, {"share": -0.1}),
         (Scale, {"low": 0}),
         (Scale, {"low": 2}),
+        (Scale, {"early": 0}),
+        (Scale, {"early": np.inf}),
         (Crop, {"smallest": 0}),
         (Crop, {"largest": 1.1}),
         (Blur, {"sigma": 0}),
