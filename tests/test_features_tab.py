@@ -14,7 +14,8 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
+from urllib.request import urlopen
 
 import keras
 import numpy as np
@@ -914,9 +915,22 @@ def test_a_server_that_is_gone_is_said_and_waited_for(open_tab):
     tab.errors.clear()
 
 
-def test_a_folder_without_pictures_has_no_active_tab(tmp_path, serve):
-    from urllib.request import urlopen
+def test_tensorboard_s_own_image_tab_shows_the_same_pictures(server, logs):
+    def ask(route, query=""):
+        with urlopen(f"{server}/data/plugin/images/{route}?{query}") as answer:
+            return answer.read()
 
+    run, tag = "long/feature_vis", summaries.IMAGE_TAG.format(NAMES[0])
+    assert {tag} | {summaries.EXAMPLES_TAG.format(NAMES[0])} <= set(json.loads(ask("tags"))[run])
+    found = json.loads(ask("images", urlencode({"run": run, "tag": tag, "sample": 0})))
+    assert [image["step"] for image in found] == [-1, 0, 1, 2, 3]
+    for image in found:
+        picture = Image.open(io.BytesIO(ask("individualImage", image["query"])))
+        shown = np.asarray(picture.convert("L"))
+        np.testing.assert_array_equal(shown, expected(logs[1]["long"], NAMES[0], image["step"]))
+
+
+def test_a_folder_without_pictures_has_no_active_tab(tmp_path, serve):
     (tmp_path / "logs").mkdir()
     address = serve(tmp_path / "logs")
     with urlopen(f"{address}/data/plugins_listing") as answer:
