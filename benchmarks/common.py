@@ -47,16 +47,19 @@ WARM_UP = 3
 
 
 def in_turn(functions, rounds, warm_up=WARM_UP):
-    """Median seconds of each function, run one after the other, round by round.
+    """Seconds of each function in each round, run one after the other, round by round.
 
-    The pairs are kept too: on a noisy machine the median of their ratios is
-    steadier than the ratio of two medians.
+    On a noisy machine the median of the ratios within a round is steadier than the
+    ratio of two medians. Each round begins with the next function: what ran before
+    one, and what it left in the caches, must not be the same every time.
     """
     seconds = {name: [] for name in functions}
+    names = list(functions)
     for round_ in range(rounds + warm_up):
-        for name, function in functions.items():
+        first = round_ % len(names)
+        for name in names[first:] + names[:first]:
             began = time.perf_counter()
-            function()
+            functions[name]()
             if round_ >= warm_up:
                 seconds[name].append(time.perf_counter() - began)
     return {name: np.array(s) for name, s in seconds.items()}

@@ -92,7 +92,7 @@ class App {
     try {
       const allRuns = (await fetchRuns()).sort((a, b) => compareNames(a.name, b.name));
       if (turn !== this.refreshes) return;
-      const sameRuns = allRuns.map(({ name }) => name).join('\n') === this.allRuns.map(({ name }) => name).join('\n');
+      const sameRuns = String(namesOf(allRuns)) === String(namesOf(this.allRuns));
       this.#setAllRuns(allRuns);
       const known = new Map(this.runs.map((run) => [run.name, run]));
       const fetched = await Promise.all(this.chosen.map((name) => fetchRun(name, known.get(name))));
@@ -104,6 +104,7 @@ class App {
       if (isNew || failed || !this.loaded) this.#setRuns(runs);
       else if (!sameRuns) this.update();
     } catch (error) {
+      if (turn !== this.refreshes) return;
       this.failed = true;
       console.warn(error);
       this.#say('TensorBoard does not answer. Trying again…');
@@ -111,7 +112,7 @@ class App {
   }
 
   #setAllRuns(allRuns) {
-    const added = allRuns.filter(({ name }) => !this.colours.has(name)).map(({ name }) => name);
+    const added = namesOf(allRuns).filter((name) => !this.colours.has(name));
     for (const name of added) {
       const place = this.colours.size;
       this.colours.set(name, { letter: String.fromCharCode(65 + (place % 26)), colour: place % COLOURS });
@@ -131,13 +132,13 @@ class App {
   // The names of the runs to show, in order.
   get chosen() {
     const wanted = this.isLost ? this.unasked : this.view.runs ?? this.unasked ?? [];
-    return this.allRuns.map(({ name }) => name).filter((name) => wanted.includes(name));
+    return namesOf(this.allRuns).filter((name) => wanted.includes(name));
   }
 
   // Whether the address names only runs that are not here.
   get isLost() {
     const { runs } = this.view;
-    return Boolean(runs?.length && this.allRuns.length && !this.allRuns.some(({ name }) => runs.includes(name)));
+    return Boolean(runs?.length && this.allRuns.length && !namesOf(this.allRuns).some((name) => runs.includes(name)));
   }
 
   #setRuns(runs) {
@@ -335,6 +336,10 @@ async function fetchRun(name, known) {
     if (error.status === 404) return null;
     throw error;
   }
+}
+
+function namesOf(runs) {
+  return runs.map(({ name }) => name);
 }
 
 function range(first, last) {

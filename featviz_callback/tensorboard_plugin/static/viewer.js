@@ -8,6 +8,8 @@ import { paint } from './pictures.js';
 import { Timeline } from './timeline.js';
 
 const COLUMNS = ['Epoch', 'Score', 'Drift', 'Status'];
+// Width of a still of the film strip, in style.css.
+const STILL = 68;
 
 // A run's part of the view.
 class Part {
@@ -77,9 +79,13 @@ class Part {
     if (!this.stills.has(key)) {
       const src = pictureUrl(this.run.name, this.name, step, key);
       const image = h('img', { src, alt: '', loading: 'lazy', decoding: 'async' });
-      image.onload = () => image.classList.toggle('small', image.naturalWidth < 64);
+      image.onload = () => image.classList.toggle('small', image.naturalWidth <= STILL / 2);
       // The server may only be restarting.
-      image.onerror = () => setTimeout(() => { image.src = src; }, 3000);
+      let wait = 3000;
+      image.onerror = () => {
+        setTimeout(() => { image.src = src; }, wait);
+        wait *= 2;
+      };
       const node = h('button', {
         type: 'button', class: 'still', tabindex: -1, 'aria-label': stepLabel(step),
         onclick: () => this.clock.go(this.clock.steps.indexOf(step)),
