@@ -1,7 +1,7 @@
 """What each part of the default recipe is worth: the default, and one thing changed.
 
     python benchmarks/recipe.py --model A.keras --judge B.keras [--steps 32] [--seeds 2]
-        [--only "default" "views as of 256 steps"]
+        [--only "default" "views as of 128 steps"]
 
 As in `quality.py`, one ImageNet classifier is looked into and another one judges.
 """
@@ -46,7 +46,7 @@ SETTINGS = {
     "scale 0.95 to 1.05": {"transformations": (Jitter(0.12), Scale(0.95, 1.05))},
     "views as of 32 steps": {"transformations": VIEWS},
     "views as of 64 steps": {"transformations": standard(SHAPE, steps=64)},
-    "views as of 256 steps": {"transformations": standard(SHAPE, steps=256)},
+    "views as of 128 steps": {"transformations": standard(SHAPE, steps=128)},
     "close views throughout": {"transformations": (Jitter(0.12), Scale(1.2, 2.4))},
     "crops of 0.25 to 1": {"transformations": (Crop(0.25, 1.0),)},
     "and flips": {"transformations": (*VIEWS, Flip())},

@@ -37,7 +37,7 @@ def recipe(steps: int, number: int) -> dict[str, float]:
     It works coarse to fine: at first on a steep spectrum of weak hues, which finds
     shapes, and from its first third on a flatter one of strong hues, which gives them
     detail and colour. Longer ascents take shorter steps, and begin with views that come
-    closer (`transformations.standard`); from 64 steps to 256 they begin with ever
+    closer (`transformations.standard`); from 64 steps to 128 they begin with ever
     smaller things. Measured in `benchmarks/`.
 
     Args:
@@ -51,11 +51,11 @@ def recipe(steps: int, number: int) -> dict[str, float]:
         hues are in it, as a multiple of what they are in real images.
     """
     fine = min(1.0, 3 * number / steps)
-    small = min(max(math.log2(steps / 64) / 2, 0.0), 1.0)
+    small = min(max(steps / 64 - 1, 0.0), 1.0)
     return {
         "rate": 0.06 * math.sqrt(16 / max(steps, 8)),
         "decay": 1.4 - 0.8 * fine,
-        "lowest": 1.5 + 3.5 * small * (1 - fine),
+        "lowest": 1.5 + 1.5 * small * (1 - fine),
         "hues": 0.5 + 0.75 * fine,
     }
 

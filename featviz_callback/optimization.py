@@ -59,7 +59,7 @@ def optimize(
             at a rate that follows from `steps`.
         parameterization: `"fourier"`, `"fixed_magnitude"`, `"pixel"`, or an object
             with the methods described in `featviz_callback.parameterizations`.
-        transformations: `"standard"`, which comes closer the more `steps` there are
+        transformations: `"standard"`, whose first views come closer the more `steps` there are
             between 32 and 128; `None`; or a sequence of what is described in
             `featviz_callback.transformations`.
         regularizers: Functions of the images, before any transformation,

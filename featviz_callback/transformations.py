@@ -293,7 +293,7 @@ def standard(shape: tuple, steps: int) -> tuple:
     """The default views: whole objects, a little larger, smaller and elsewhere.
 
     Small images, whose object fills the frame, move less. Of more than 32 steps the
-    first third come closer, of 256 twice as close.
+    first third come closer, of 128 and more half as close again.
 
     Args:
         shape: `(height, width, channels)` of the image.
@@ -301,8 +301,8 @@ def standard(shape: tuple, steps: int) -> tuple:
     """
     if sampling.is_small(shape):
         return Jitter(0.05), Scale(0.9, 1.1)
-    closer = min(max(math.log2(steps / 32) / 3, 0.0), 1.0)
-    return Jitter(0.12), Scale(0.8 + 0.1 * closer, 1.6, early=1 + closer)
+    closer = min(max(math.log2(steps / 32) / 2, 0.0), 1.0)
+    return Jitter(0.12), Scale(0.8 + 0.05 * closer, 1.6, early=1 + 0.5 * closer)
 
 
 def get(transformations: str | object | None, shape: tuple, steps: int) -> tuple:

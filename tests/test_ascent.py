@@ -47,10 +47,10 @@ def test_an_ascent_works_from_coarse_and_grey_to_fine_and_coloured(steps):
         (60, 10, 0.06 * (4 / 15) ** 0.5, 1.0, 1.5, 0.875),
         (60, 20, 0.06 * (4 / 15) ** 0.5, 0.6, 1.5, 1.25),
         (60, 59, 0.06 * (4 / 15) ** 0.5, 0.6, 1.5, 1.25),
-        (128, 0, 0.06 / 8**0.5, 1.4, 3.25, 0.5),
-        (192, 32, 0.06 / 12**0.5, 1.0, 1.5 + 1.75 * np.log2(3) / 2, 0.875),
-        (192, 64, 0.06 / 12**0.5, 0.6, 1.5, 1.25),
-        (256, 0, 0.015, 1.4, 5.0, 0.5),
+        (96, 0, 0.06 / 6**0.5, 1.4, 2.25, 0.5),
+        (96, 16, 0.06 / 6**0.5, 1.0, 1.875, 0.875),
+        (96, 32, 0.06 / 6**0.5, 0.6, 1.5, 1.25),
+        (256, 0, 0.015, 1.4, 3.0, 0.5),
     ],
 )
 def test_the_recipe_is_the_one_that_was_measured(steps, number, rate, decay, lowest, hues):
@@ -75,8 +75,8 @@ class Spans(Jitter):
         return rows, columns
 
 
-@pytest.mark.parametrize(("steps", "early"), [(1, 1), (10, 4), (100, 40), (200, 80)])
-def test_the_first_two_fifths_of_the_views_come_closer(small_model, steps, early):
+@pytest.mark.parametrize(("steps", "early"), [(1, 1), (9, 3), (10, 4), (100, 34), (300, 100)])
+def test_the_first_third_of_the_views_comes_closer(small_model, steps, early):
     spans = Spans()
     object.__setattr__(spans, "seen", [])
     optimize(
