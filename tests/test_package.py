@@ -120,7 +120,7 @@ SIGNATURES = {
     'parameterizations.Fourier': "(decay=1.0, detail=0.8, window=0.42, contrast=1.2, start=0.05, mean=0.5, colors='natural', spectrum=None)",
     'parameterizations.FixedMagnitude': '(fourier=<factory>)',
     'transformations.Jitter': '(share=0.07)',
-    'transformations.Scale': '(low=0.9, high=1.1)',
+    'transformations.Scale': '(low=0.9, high=1.1, early=1.0)',
     'transformations.Crop': '(smallest=0.25, largest=1.0)',
     'transformations.Flip': '()',
     'transformations.Rotate': '(degrees=5.0)',
