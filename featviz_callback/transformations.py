@@ -22,7 +22,7 @@ is read or changed. Sizes are shares of the image's own size.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -108,7 +108,7 @@ class Scale:
     def at(self, progress: float) -> "Scale":
         """The zoom when that share of the steps is over."""
         closer = self.early if progress < _EARLY else 1.0
-        return Scale(closer * self.low, closer * self.high)
+        return replace(self, low=closer * self.low, high=closer * self.high, early=1.0)
 
     def move(self, rng: np.random.Generator, rows, columns):
         """Returns the positions `(views, height)` and `(views, width)` of zoomed views."""

@@ -138,6 +138,11 @@ def test_early_a_zoom_may_be_closer():
     assert scale.at(1 / 3) == scale.at(1) == Scale(0.8, 1.6)
     assert transformations.at((Flip(), scale), 0.5) == (Flip(), Scale(0.8, 1.6))
 
+    class Own(Scale):
+        pass
+
+    assert isinstance(Own(early=2.0).at(0), Own)
+
 
 def test_flip_mirrors_left_and_right_in_about_half_of_the_views():
     rows, columns = moves(Flip())
