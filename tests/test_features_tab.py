@@ -608,8 +608,7 @@ def test_runs_may_be_ticked_faster_than_they_come(open_tab, tmp_path, serve):
     for run in "abcd":
         write_run(tmp_path / f"logs/{run}", ["Channel#conv_0"])
     tab = open_tab("&p.feature_vis.runs=a", address=serve(tmp_path / "logs"))
-    slow = lambda route: (time.sleep(0.3), route.continue_())  # noqa: E731
-    tab.page.route("**/frames?*", slow)
+    tab.page.route("**/frames?*", lambda route: (time.sleep(0.3), route.continue_()))
     tab.find("summary").first.click()
     for run in "bc":
         tab.frame.get_by_role("checkbox", name=re.compile(f"{run}$")).click()
