@@ -111,10 +111,9 @@ export class Toolbar {
     this.sort.value = view.sort;
     this.size.value = String(view.size);
     const first = names.length > 1 ? ` (${colours.get(names[0]).letter})` : '';
-    for (const option of this.sort.options) {
-      const byNumber = /score|drift/.test(option.value);
-      setText(option, SORTS.find(([value]) => value === option.value)[1] + (byNumber ? first : ''));
-    }
+    SORTS.forEach(([value, label], i) => {
+      setText(this.sort.options[i], /score|drift/.test(value) ? label + first : label);
+    });
     setAttribute(this.query, 'aria-invalid', String(Boolean(complaint)));
     setText(this.shown, complaint || (shown === total ? `${total} targets` : `${shown} of ${total} targets`));
   }
