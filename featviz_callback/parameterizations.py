@@ -38,6 +38,9 @@ _SIGNAL_DECAY = 0.5
 # Functions of the basis of a signal, at most: its matrices grow with its length.
 _LARGEST_BASIS = 1024
 
+# What is drawn at a higher contrast than it is shown at is recognised more often.
+_HEADROOM = 1.2
+
 # An image that has found nothing is not blown up into noise.
 _LARGEST_GAIN = 3.0
 
@@ -113,7 +116,7 @@ class Fourier:
             as a share of each side: what is wanted gathers on a quiet ground.
             `None` for contrast up to the border.
         contrast: Root mean square of the finished field, before window and
-            sigmoid, and the most that it may reach on the way. Positive.
+            sigmoid. On the way it may be up to 1.2 times that. Positive.
         start: Root mean square of the field's start. Not negative.
         mean: Value of the quiet ground, in `(0, 1)`, one number or one a channel.
         colors: Which mixtures of the channels vary together: `"natural"`, those of
@@ -139,8 +142,8 @@ class Fourier:
 
     decay: float = 1.0
     detail: float = 0.8
-    window: float | None = 0.42
-    contrast: float = 1.2
+    window: float | None = 0.4
+    contrast: float = 1.0
     start: float = 0.05
     mean: float | tuple[float, ...] = 0.5
     colors: str | tuple[tuple[float, ...], ...] | None = "natural"
@@ -221,8 +224,8 @@ class Fourier:
         return _squash(self.field(params, rows, columns, shape), self.mean, shape)
 
     def project(self, params, shape: tuple):
-        """Keeps each image's contrast below that of the finished image."""
-        return params * ops.minimum(1.0, self._gain(params, shape))
+        """Keeps each image's contrast in bounds, a little above that of the finished one."""
+        return params * ops.minimum(1.0, _HEADROOM * self._gain(params, shape))
 
     def finish(self, params, shape: tuple):
         """Gives each image its full contrast, unless it has hardly left its start."""

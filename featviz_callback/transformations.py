@@ -32,7 +32,7 @@ from keras import ops
 from featviz_callback import sampling
 
 # The share of the steps in which views may come closer than later.
-_EARLY = 1 / 3
+_EARLY = 0.6
 
 # A Gaussian of this width leaves an image as it is.
 _SHARPEST = 0.05
@@ -81,7 +81,7 @@ class Scale:
     Args:
         low: Smallest factor. Positive.
         high: Largest factor. Finite.
-        early: In the first third of the steps both are so many times as large, where no
+        early: In the first 60 % of the steps both are so many times as large, where no
             transformation before this one changes values. What takes shape in views
             that come close is small, and whole; the wider views that follow put it
             together. Positive.
@@ -292,8 +292,8 @@ class Noise:
 def standard(shape: tuple, steps: int) -> tuple:
     """The default views: whole objects, a little larger, smaller and elsewhere.
 
-    Small images, whose object fills the frame, move less. Of more than 32 steps the
-    first third come closer, of 128 and more half as close again.
+    Small images, whose object fills the frame, move less. Of ascents of more than 32
+    steps the first views come closer, of 128 and more twice as close.
 
     Args:
         shape: `(height, width, channels)` of the image.
@@ -301,8 +301,23 @@ def standard(shape: tuple, steps: int) -> tuple:
     """
     if sampling.is_small(shape):
         return Jitter(0.05), Scale(0.9, 1.1)
-    closer = min(max(math.log2(steps / 32) / 2, 0.0), 1.0)
-    return Jitter(0.12), Scale(0.8 + 0.05 * closer, 1.6, early=1 + 0.5 * closer)
+    closer = patience(shape, steps)
+    return Jitter(0.12 + 0.04 * closer), Scale(0.8 + 0.05 * closer, 1.6, early=1 + closer)
+
+
+def patience(shape: tuple, steps: int) -> float:
+    """How far the default is that of a considered picture, not of a short look.
+
+    0 up to 32 steps, 1 from 128 on, and half of it at 64. Small images, whose object
+    fills the frame, have no room for a considered one.
+
+    Args:
+        shape: `(height, width, channels)` of the image.
+        steps: Steps of the ascent.
+    """
+    if sampling.is_small(shape):
+        return 0.0
+    return min(max(math.log2(steps / 32) / 2, 0.0), 1.0)
 
 
 def get(transformations: str | object | None, shape: tuple, steps: int) -> tuple:

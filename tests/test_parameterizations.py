@@ -194,6 +194,11 @@ def test_only_three_channels_are_mixed_as_colours(channels):
     assert moved == [True] * 3 if channels == 3 else [True] + [False] * (channels - 1)
 
 
+def bound_of(one):
+    """What the contrast may reach on the way."""
+    return one.contrast * (1.2 if isinstance(one, Fourier) else 1.0)
+
+
 @pytest.mark.parametrize("make", [plain, Pixel])
 @pytest.mark.parametrize("channels", [1, 2, 3])
 @pytest.mark.parametrize("deviation", [0.1, 1.0, 10.0])
@@ -205,7 +210,7 @@ def test_projection_keeps_the_contrast_under_its_bound(make, channels, deviation
     before = root_mean_squares(field(one, params / 100, shape)) * 100
     after = root_mean_squares(field(one, projected, shape))
     # The natural colours are not quite orthogonal.
-    assert (after <= 0.8 * (1.05 if channels == 3 else 1.001)).all()
+    assert (after <= bound_of(one) * (1.05 if channels == 3 else 1.001)).all()
     assert (after <= before * 1.001).all()
 
 
@@ -217,7 +222,8 @@ def test_contrast_is_bounded_whatever_the_colour(make, color):
     params = np.zeros((1, 3, 6, 6))
     params[:, color] = parameters(shape, 100.0, images=1)[:, color]
     projected = to_numpy(one.project(tensor(params), shape))
-    np.testing.assert_allclose(root_mean_squares(field(one, projected, shape)), 0.8, rtol=1e-3)
+    found = root_mean_squares(field(one, projected, shape))
+    np.testing.assert_allclose(found, bound_of(one), rtol=1e-3)
 
 
 @pytest.mark.parametrize("make", [plain, Pixel])

@@ -132,11 +132,11 @@ def test_scale_draws_one_factor_for_both_axes_within_its_bounds():
 
 def test_early_a_zoom_may_be_closer():
     scale = Scale(0.8, 1.6, early=1.5)
-    for progress in (0, 0.33):
+    for progress in (0, 0.59):
         early = scale.at(progress)
         assert (early.low, early.high, early.early) == pytest.approx((1.2, 2.4, 1))
-    assert scale.at(1 / 3) == scale.at(1) == Scale(0.8, 1.6)
-    assert transformations.at((Flip(), scale), 0.5) == (Flip(), Scale(0.8, 1.6))
+    assert scale.at(0.6) == scale.at(1) == Scale(0.8, 1.6)
+    assert transformations.at((Flip(), scale), 0.7) == (Flip(), Scale(0.8, 1.6))
 
     class Own(Scale):
         pass
@@ -189,9 +189,10 @@ def test_what_moves_behind_a_change_is_a_change():
 
 
 def test_with_more_steps_the_first_standard_views_come_closer_and_small_images_stay():
-    scales = [transformations.standard((224, 224, 3), n)[1] for n in (8, 32, 64, 128, 256)]
-    expected = [(0.8, 1.6, 1)] * 2 + [(0.825, 1.6, 1.25)] + [(0.85, 1.6, 1.5)] * 2
-    np.testing.assert_allclose([(one.low, one.high, one.early) for one in scales], expected)
+    views = [transformations.standard((224, 224, 3), n) for n in (8, 32, 64, 128, 256)]
+    expected = [(0.12, 0.8, 1.6, 1)] * 2 + [(0.14, 0.825, 1.6, 1.5)] + [(0.16, 0.85, 1.6, 2)] * 2
+    numbers = [(jitter.share, scale.low, scale.high, scale.early) for jitter, scale in views]
+    np.testing.assert_allclose(numbers, expected)
     assert len({transformations.standard((28, 28, 1), n) for n in (16, 64)}) == 1
 
 
