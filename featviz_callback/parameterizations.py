@@ -38,7 +38,7 @@ _SIGNAL_DECAY = 0.5
 # Functions of the basis of a signal, at most: its matrices grow with its length.
 _LARGEST_BASIS = 1024
 
-# What is drawn at a higher contrast than it is shown at is recognised more often.
+# Drawn at more contrast than it is shown at, a picture is quieter, and recognised as often.
 _HEADROOM = 1.2
 
 # An image that has found nothing is not blown up into noise.

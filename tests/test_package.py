@@ -117,7 +117,7 @@ SIGNATURES = {
     'Objective.direction': '(model, layer, vectors, multiplier=1.0, cossim_pow=2.0, names=None, *, pre_activation=None)',
     'Objective.custom': '(model, layers, function, multiplier=1.0, names=None)',
     'parameterizations.Pixel': '(contrast=2.0, start=0.01, mean=0.5)',
-    'parameterizations.Fourier': "(decay=1.0, detail=0.8, window=0.42, contrast=1.2, start=0.05, mean=0.5, colors='natural', spectrum=None)",
+    'parameterizations.Fourier': "(decay=1.0, detail=0.8, window=0.4, contrast=1.0, start=0.05, mean=0.5, colors='natural', spectrum=None)",
     'parameterizations.FixedMagnitude': '(fourier=<factory>)',
     'transformations.Jitter': '(share=0.07)',
     'transformations.Scale': '(low=0.9, high=1.1, early=1.0)',
