@@ -55,13 +55,12 @@ SETTINGS = {
     "and noise": {"transformations": (*VIEWS, Noise(0.2))},
 }
 
-STEADY = {"rate": "as at first"}
 RECIPES = {
     "spectrum 1/f throughout": {"decay": 1.0},
     "spectrum of 1.4 throughout": {"decay": 1.4},
     "rate halved": {"rate": 0.5},
     "rate doubled": {"rate": 2.0},
-    "no rest at the end": STEADY,
+    "no rest at the end": {"rest": False},
     "flat below 3 cycles": {"lowest": 3.0},
     "flat below 1.5 cycles": {"lowest": 1.5},
     "hues as in real images": {"hues": 1.0},
@@ -70,11 +69,11 @@ RECIPES = {
 
 
 def changed_recipe(default, change):
-    """The default recipe with one number replaced; of the rate, a factor."""
+    """The default recipe with one number replaced; of the rate, a factor; or without its rest."""
 
     def recipe(steps, number, shape):
         settings = default(steps, number, shape)
-        if change == STEADY:
+        if "rest" in change:
             return settings | {"rate": default(steps, 0, shape)["rate"]}
         if "rate" in change:
             return settings | {"rate": settings["rate"] * change["rate"]}

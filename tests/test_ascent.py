@@ -80,6 +80,13 @@ def test_the_recipe_is_the_one_that_was_measured(steps, number, shape, rate, dec
     assert ascent.recipe(steps, number, shape) == pytest.approx(expected)
 
 
+def test_longer_ascents_take_shorter_steps_and_begin_with_smaller_things():
+    few, many = (ascent.recipe(steps, 0, PHOTOGRAPH) for steps in (64, 128))
+    # In steps of 1 / sqrt(2), but that the longer one also goes faster before it rests.
+    assert many["rate"] == pytest.approx(few["rate"] * (8 / 7) / 2**0.5)
+    assert many["lowest"] > few["lowest"]
+
+
 # --- views along the way --------------------------------------------------------------
 
 
