@@ -26,34 +26,43 @@ from featviz_callback.transformations import (
 SHAPE = (224, 224, 3)
 # Classes on the sheet, which has a row a setting.
 SHOWN = 4
-VIEWS = standard(SHAPE, steps=32)
+RANGE = (-1.0, 1.0)
 
-SETTINGS = {
-    "default": {},
-    "Adam, rate 0.05": {"optimizer": keras.optimizers.Adam(0.05)},
-    "pixels": {"parameterization": "pixel"},
-    "no window": {"parameterization": Fourier(window=None)},
-    "all frequencies": {"parameterization": Fourier(detail=1.0)},
-    "half the frequencies": {"parameterization": Fourier(detail=0.5)},
-    "contrast 0.8": {"parameterization": Fourier(contrast=0.8)},
-    "contrast 2": {"parameterization": Fourier(contrast=2.0)},
-    "colours apart": {"parameterization": Fourier(colors=None)},
-    "fixed magnitude": {"parameterization": "fixed_magnitude"},
-    "fixed magnitude, steeper, no window": {
-        "parameterization": FixedMagnitude(Fourier(decay=1.3, window=None))
-    },
-    "no views": {"transformations": None},
-    "scale 0.95 to 1.05": {"transformations": (Jitter(0.12), Scale(0.95, 1.05))},
-    "views as of 32 steps": {"transformations": VIEWS},
-    "views as of 64 steps": {"transformations": standard(SHAPE, steps=64)},
-    "views as of 128 steps": {"transformations": standard(SHAPE, steps=128)},
-    "close views throughout": {"transformations": (Jitter(0.12), Scale(1.2, 2.4))},
-    "crops of 0.25 to 1": {"transformations": (Crop(0.25, 1.0),)},
-    "and flips": {"transformations": (*VIEWS, Flip())},
-    "and rotation by 10 degrees": {"transformations": (*VIEWS, Rotate(10.0))},
-    "and blur": {"transformations": (*VIEWS, Blur(1.0))},
-    "and noise": {"transformations": (*VIEWS, Noise(0.2))},
-}
+
+def settings_of(steps):
+    """What is changed, by name: arguments of `optimize`."""
+    *views, noise = standard(SHAPE, steps, RANGE)
+    return {
+        "default": {},
+        "Adam, rate 0.05": {"optimizer": keras.optimizers.Adam(0.05)},
+        "pixels": {"parameterization": "pixel"},
+        "no window": {"parameterization": Fourier(window=None)},
+        "all frequencies": {"parameterization": Fourier(detail=1.0)},
+        "half the frequencies": {"parameterization": Fourier(detail=0.5)},
+        "contrast 0.8": {"parameterization": Fourier(contrast=0.8)},
+        "contrast 2": {"parameterization": Fourier(contrast=2.0)},
+        "colours apart": {"parameterization": Fourier(colors=None)},
+        "fixed magnitude": {"parameterization": "fixed_magnitude"},
+        "fixed magnitude, steeper, no window": {
+            "parameterization": FixedMagnitude(Fourier(decay=1.3, window=None))
+        },
+        "no views": {"transformations": None},
+        "scale 0.95 to 1.05": {"transformations": (Jitter(0.12), Scale(0.95, 1.05))},
+        "no noise": {"transformations": views},
+        "noise half as strong": {
+            "transformations": (*views, Noise(noise.deviation / 2, noise.last / 2))
+        },
+        "noise to the end": {"transformations": (*views, Noise(noise.deviation))},
+        "views as of 32 steps": {"transformations": (*standard(SHAPE, 32)[:2], noise)},
+        "views as of 128 steps": {"transformations": (*standard(SHAPE, 128)[:2], noise)},
+        "close views throughout": {"transformations": (Jitter(0.12), Scale(1.2, 2.4))},
+        "crops of 0.25 to 1": {"transformations": (Crop(0.25, 1.0),)},
+        "and flips": {"transformations": (*views, Flip(), noise)},
+        "and rotation by 10 degrees": {"transformations": (*views, Rotate(10.0), noise)},
+        "and blur": {"transformations": (*views, Blur(1.0), noise)},
+        "noise of 0.2 throughout": {"transformations": (*views, Noise(0.2))},
+    }
+
 
 RECIPES = {
     "spectrum 1/f throughout": {"decay": 1.0},
@@ -87,13 +96,14 @@ def main():
     parser = parser_of(__doc__)
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--only", nargs="+", default=[*SETTINGS, *RECIPES])
+    parser.add_argument("--only", nargs="+", default=[*settings_of(32), *RECIPES])
     arguments = parser.parse_args()
+    changes = settings_of(arguments.steps)
     objective, judge = load(arguments)
     default, rows, shown = ascent.recipe, [], []
     for name in arguments.only:
         ascent.recipe = changed_recipe(default, RECIPES.get(name, {}))
-        settings = SETTINGS.get(name, {})
+        settings = changes.get(name, {})
         row, result = measure(objective, judge, arguments.steps, arguments.seeds, **settings)
         rows.append((name, *row[1:-1]))
         print(rows[-1], flush=True)

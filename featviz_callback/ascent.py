@@ -37,10 +37,11 @@ def recipe(steps: int, number: int, shape: tuple) -> dict[str, float]:
     It works coarse to fine: at first on a steep spectrum of weak hues, which finds
     shapes, and from its first third on a flatter one of strong hues, which gives them
     detail and colour. Longer ascents take shorter steps. Of photographs, those of more
-    than 32 steps begin with smaller things, in views that come closer
-    (`transformations.standard`); they end on a steeper spectrum, and come to rest: their
-    last steps are ever shorter, so that what single views have left behind averages out.
-    From 128 steps on they do so in full. Measured in `benchmarks/`.
+    than 32 steps begin with smaller things, in views that come closer and are seen
+    through noise (`transformations.standard`), against which they take longer steps.
+    They end on a steeper spectrum, and come to rest: their last steps are ever shorter,
+    so that what single views have left behind averages out. From 128 steps on they do
+    so in full. Measured in `benchmarks/`.
 
     Args:
         steps: Steps of the whole ascent.
@@ -55,11 +56,11 @@ def recipe(steps: int, number: int, shape: tuple) -> dict[str, float]:
     """
     fine = min(1.0, 3 * number / steps)
     patience = transformations.patience(shape, steps)
-    rate = 0.06 * (1 + patience / 3) * math.sqrt(16 / max(steps, 8))
+    rate = 0.06 * (1 + 2.5 * patience) * math.sqrt(16 / max(steps, 8))
     return {
         "rate": rate * _easing(number / steps, 0.5 * patience),
         "decay": 1.4 - (0.8 - 0.15 * patience) * fine,
-        "lowest": 1.5 + 5.0 * patience * (1 - fine),
+        "lowest": 1.5 + 6.5 * patience * (1 - fine),
         "hues": 0.5 + 0.75 * fine,
     }
 
@@ -78,6 +79,7 @@ class Ascent:
         objective: What to maximise.
         plan: What its program depends on.
         moves: The transformations at the head that only move where images are read.
+        changes: The others, with the numbers of which the plan has only the kind.
         schedule: How many steps there are.
         seed: Seed of all that is random.
         held: One example of each other input of the model.
@@ -86,6 +88,7 @@ class Ascent:
     objective: Objective
     plan: Plan
     moves: tuple
+    changes: tuple
     schedule: Schedule
     seed: int
     held: tuple[np.ndarray, ...] = ()
@@ -221,7 +224,7 @@ class Chunk:
             prepared = map(_tensors, (*grids, factors, settings))
             for number, rows, columns, *move in zip(numbers, *prepared, strict=True):
                 program = self.relaxed if number < schedule.warmup_steps else self.program
-                yield program, self._data(rows, columns, self._draw_values(), move)
+                yield program, self._data(rows, columns, self._draw_values(number), move)
 
     def _draw_grids(self, numbers):
         """Where the images are read at these steps: rows and columns `(steps, images, size)`."""
@@ -241,14 +244,17 @@ class Chunk:
         still = (_still_grid(generator, views, *size) for size in sizes)
         return transformations.move(moves, generator, *still)
 
-    def _draw_values(self):
+    def _draw_values(self, number):
         """Whatever else is random about one view of each image."""
+        progress = number / self.ascent.schedule.steps
+        changes = transformations.at(self.ascent.changes, progress)
+        return _stacked(transformations.sample(changes, g, self._seen) for g in self.generators)
+
+    @property
+    def _seen(self):
+        """The shape of what is changed in a view."""
         plan = self.ascent.plan
-        if not plan.changes:
-            return ()
-        shape = (*plan.view_shape[:2], plan.image_shape[2])
-        drawn = [transformations.sample(plan.changes, g, shape) for g in self.generators]
-        return tuple(tensor(np.stack(arrays)) for arrays in zip(*drawn, strict=True))
+        return *plan.view_shape[:2], plan.image_shape[2]
 
     def _move(self, plan, number):
         """How much farther step `number` moves some parameters, squared; and its numbers."""
@@ -281,15 +287,17 @@ class Chunk:
     def clean_scores(self) -> np.ndarray:
         """The scores of the images as they are now, with no random view."""
         plan, program, state = self.ascent.plan, self.program, self.state
+        still = transformations.still(self.ascent.changes, self._seen)
         # A still view is just another grid for the program at hand, unless it has
         # transformations that cannot be told to do nothing.
-        if plan.changes:
+        if still is None:
+            still = ()
             plan = replace(plan, changes=(), optimizer=None)
             program = programs.get(self.ascent.objective.model, plan)
             state = program.initial_state(self.params, None)
         move = map(tensor, self._move(plan, 0))
         rows, columns = program.still_views()
-        data = self._data(rows, columns, (), move)
+        data = self._data(rows, columns, _stacked([still] * plan.batch), move)
         *_, scores = program.step(self._finished(), state, data)
         return ops.convert_to_numpy(scores)
 
@@ -298,6 +306,11 @@ class Chunk:
         if not hasattr(parameterization, "finish"):
             return self.params
         return parameterization.finish(self.params, shape)
+
+
+def _stacked(drawn):
+    """Tensors of what was drawn for each image, images first."""
+    return keras.tree.map_structure(lambda *some: ops.convert_to_tensor(np.stack(some)), *drawn)
 
 
 def _tensors(arrays):

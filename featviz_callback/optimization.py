@@ -59,9 +59,9 @@ def optimize(
             at a rate that follows from `steps`.
         parameterization: `"fourier"`, `"fixed_magnitude"`, `"pixel"`, or an object
             with the methods described in `featviz_callback.parameterizations`.
-        transformations: `"standard"`, whose first views come closer the more `steps` there are
-            between 32 and 128; `None`; or a sequence of what is described in
-            `featviz_callback.transformations`.
+        transformations: `"standard"`, whose first views come closer and are seen through
+            the more noise the more `steps` there are between 32 and 128; `None`; or a
+            sequence of what is described in `featviz_callback.transformations`.
         regularizers: Functions of the images, before any transformation,
             `(images, height, width, channels) -> (images,)`, subtracted from the
             score. See `featviz_callback.regularizers`.
@@ -156,7 +156,8 @@ def prepare(
     given_shape = _as_tuple(image_shape)
     image_input, held = inputs.resolve(objective.model, held_inputs, len(given_shape))
     image_shape, view_shape = _shapes(objective, image_input, given_shape)
-    views = transformations_module.get(transformations, image_shape, steps)
+    values_range = get_values_range(values_range)
+    views = transformations_module.get(transformations, image_shape, steps, values_range)
     moves, changes = transformations_module.split(views)
     limit = batch_size or _LARGEST_BATCH
     plan = Plan(
@@ -167,14 +168,14 @@ def prepare(
         image_shape=image_shape,
         view_shape=view_shape,
         parameterization=parameterizations.get(parameterization, image_shape),
-        changes=changes,
+        changes=transformations_module.kinds(changes),
         regularizers=_get_regularizers(regularizers),
-        values_range=get_values_range(values_range),
+        values_range=values_range,
         optimizer=_get_optimizer(optimizer),
     )
     _require_hashable(plan)
     schedule = Schedule(steps, warmup_steps, save_every)
-    return Ascent(objective, plan, moves, schedule, seed, held)
+    return Ascent(objective, plan, moves, changes, schedule, seed, held)
 
 
 # --- checking arguments ----------------------------------------------------------------

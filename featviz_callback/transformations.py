@@ -6,14 +6,18 @@ There are three kinds, and a sequence may mix them:
   `move(rng, rows, columns)` gets the positions `(views, height)` and
   `(views, width)` at which one image is read, and returns those of new views.
   Those at the head of the sequence cost nothing: they compose on the host and
-  the image is rendered at their grid. One of these that has a method
-  `at(progress)` is replaced by what that returns, from the share of the ascent's
-  steps that are over;
+  the image is rendered at their grid;
 * one that changes values (`Rotate`, `Blur`, `Noise`): `sample(rng, shape)` draws
-  an array for one image on the host, `apply(images, draws)` uses a batch of them;
+  an array, or a tuple of them, for one image on the host, and `apply(images, draws)`
+  uses a batch of them. If each of these has `still(shape)`, which returns what
+  changes nothing, clean scores need no program of their own;
 * any function of a batch of images `(images, height, width, channels)`, with
   values in the model's range, that returns such a batch. What is random in it is
   drawn once, when the program is compiled: to draw at each step, `sample` it.
+
+One that moves the grid at the head of the sequence, or draws, may have a method
+`at(progress)`: it is replaced by what that returns, from the share of the ascent's
+steps that are over.
 
 All randomness is drawn on the host from a `numpy.random.Generator` of the run:
 the same seed gives the same views on every backend, and no other random state
@@ -26,6 +30,7 @@ from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -261,48 +266,84 @@ class Blur:
 
 @dataclass(frozen=True)
 class Noise:
-    """Adds Gaussian noise to every value.
+    """Adds white noise, evenly spread, to every value.
+
+    What is faint or fine drowns in it: what takes shape has to be strong and large, and
+    the ground stays quiet, where an ascent without it weaves textures wall to wall.
 
     Args:
         deviation: Standard deviation, in the units of the model's input. 0 or
             more.
+        last: The same in the last fifth of the steps; from half of them on it falls
+            there along a line. `None` for as much throughout.
 
     Raises:
-        ValueError: If the deviation is negative or not finite.
+        ValueError: If a deviation is negative or not finite.
 
     Example:
-    >>> Noise(0.1).sample(np.random.default_rng(0), (8, 6, 3)).shape
-    (8, 6, 3)
+    >>> pattern, size = Noise(0.1).sample(np.random.default_rng(0), (8, 6, 3))
+    >>> pattern.shape, round(float(np.std(pattern * size)), 1)
+    ((8, 6, 3), 0.1)
+
+    Reference:
+        Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017, section 3:
+        a gradient averaged over noise is that of what withstands it.
     """
 
     deviation: float = 0.05
+    last: float | None = None
 
     def __post_init__(self):
         _require_from(0, "deviation", self.deviation)
+        if self.last is not None:
+            _require_from(0, "last", self.last)
 
-    def sample(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
-        """Draws float32 noise of one view's shape."""
-        return rng.standard_normal(shape, "float32") * np.float32(self.deviation)
+    def at(self, progress: float) -> "Noise":
+        """The noise when that share of the steps is over."""
+        if self.last is None:
+            return self
+        fallen = min(max((progress - 0.5) / 0.3, 0.0), 1.0)
+        return Noise(self.deviation + fallen * (self.last - self.deviation))
 
-    def apply(self, images: Any, noise: Any) -> Any:
-        """Adds `(images, height, width, channels)` to a batch of that shape."""
-        return images + noise
+    def sample(self, rng: np.random.Generator, shape: tuple) -> tuple[np.ndarray, np.ndarray]:
+        """Draws a pattern of one view's shape, one byte a value, and what to multiply it by."""
+        if not self.deviation:
+            return self.still(shape)
+        # Bytes are drawn and sent in a twentieth of the time of normal numbers. Odd ones
+        # from -127 to 127 have a mean of 0.
+        pattern = np.frombuffer(rng.bytes(math.prod(shape)), "int8").reshape(shape) | np.int8(1)
+        return pattern, np.asarray(self.deviation / math.sqrt((128**2 - 1) / 3))
+
+    def still(self, shape: tuple) -> tuple[np.ndarray, np.ndarray]:
+        """No noise, in the form of `sample`."""
+        return np.zeros(shape, "int8"), np.zeros(())
+
+    def apply(self, images: Any, noise: tuple) -> Any:
+        """Adds patterns times their sizes to a batch `(images, height, width, channels)`."""
+        patterns, sizes = noise
+        sizes = ops.reshape(sizes, (-1, 1, 1, 1))
+        return images + ops.cast(patterns, images.dtype) * ops.cast(sizes, images.dtype)
 
 
-def standard(shape: tuple, steps: int) -> tuple:
+def standard(shape: tuple, steps: int, values_range: tuple[float, float] = (0.0, 1.0)) -> tuple:
     """The default views: whole objects, a little larger, smaller and elsewhere.
 
     Small images, whose object fills the frame, move less. Of ascents of more than 32
-    steps the first views come closer, of 128 and more twice as close.
+    steps the first views come closer, of 128 and more twice as close, and they are seen
+    through noise, which is nearly gone in the end.
 
     Args:
         shape: `(height, width, channels)` of the image.
         steps: Steps of the ascent.
+        values_range: Lowest and highest value of an image, which noise is a share of.
     """
     if sampling.is_small(shape):
         return Jitter(0.05), Scale(0.9, 1.1)
-    closer = patience(shape, steps)
-    return Jitter(0.12 + 0.04 * closer), Scale(0.8 + 0.05 * closer, 1.6, early=1 + closer)
+    share, (low, high) = patience(shape, steps), values_range
+    # Short ascents have noise of no strength, so that they are the same program.
+    noise = Noise(0.125 * share**2 * (high - low), last=0.0075 * share * (high - low))
+    closer = Scale(0.8 + 0.1 * share, 1.6 + 0.1 * share, early=1 + share)
+    return Jitter(0.12 + 0.08 * share), closer, noise
 
 
 def patience(shape: tuple, steps: int) -> float:
@@ -320,13 +361,19 @@ def patience(shape: tuple, steps: int) -> float:
     return min(max(math.log2(steps / 32) / 2, 0.0), 1.0)
 
 
-def get(transformations: str | object | None, shape: tuple, steps: int) -> tuple:
+def get(
+    transformations: str | object | None,
+    shape: tuple,
+    steps: int,
+    values_range: tuple[float, float] = (0.0, 1.0),
+) -> tuple:
     """Returns a tuple of transformations: none for `None`, or the standard ones.
 
     Args:
         transformations: As for `optimize`.
         shape: `(height, width, channels)` of the image.
         steps: Steps of the ascent.
+        values_range: Lowest and highest value of an image.
 
     Raises:
         ValueError: If one of them is neither a transformation nor callable.
@@ -334,7 +381,7 @@ def get(transformations: str | object | None, shape: tuple, steps: int) -> tuple
     if transformations is None:
         return ()
     if isinstance(transformations, str) and transformations == "standard":
-        return standard(shape, steps)
+        return standard(shape, steps, values_range)
     if not isinstance(transformations, (list, tuple)):
         transformations = (transformations,)
     for one in transformations:
@@ -365,9 +412,18 @@ def split(transformations: tuple) -> tuple[tuple, tuple]:
     return transformations[:head], tuple(tail)
 
 
-def at(moves: tuple, progress: float) -> tuple:
-    """The moves when that share of the ascent's steps is over."""
-    return tuple(one.at(progress) if hasattr(one, "at") else one for one in moves)
+def at(transformations: tuple, progress: float) -> tuple:
+    """The transformations when that share of the ascent's steps is over."""
+    return tuple(one.at(progress) if hasattr(one, "at") else one for one in transformations)
+
+
+def kinds(changes: tuple) -> tuple:
+    """What a compiled step depends on of these.
+
+    Of those whose numbers only say what is drawn, on the host, it is what kind they are.
+    """
+    drawn = (Rotate, Blur, Noise)
+    return tuple(type(one)() if type(one) in drawn else one for one in changes)
 
 
 def move(moves: tuple, rng: np.random.Generator, rows, columns) -> tuple:
@@ -396,10 +452,23 @@ def sample(changes: tuple, rng: np.random.Generator, shape: tuple) -> tuple:
         shape: `(height, width, channels)` of the view.
 
     Returns:
-        One float32 array for each of them that draws anything.
+        For each of them that draws anything, an array or a tuple of them: float32, or
+        whole numbers of one byte.
     """
     drawn = (one.sample(rng, shape) for one in changes if hasattr(one, "sample"))
-    return tuple(np.asarray(array, "float32") for array in drawn)
+    return tuple(keras.tree.map_structure(_to_send, one) for one in drawn)
+
+
+def still(changes: tuple, shape: tuple) -> tuple | None:
+    """What `sample` returns where nothing is changed; `None` if some cannot do nothing.
+
+    Args:
+        changes: As `split` returns them.
+        shape: `(height, width, channels)` of the view.
+    """
+    if not all(hasattr(one, "still") for one in changes):
+        return None
+    return tuple(keras.tree.map_structure(_to_send, one.still(shape)) for one in changes)
 
 
 def apply(changes: tuple, images, values: tuple):
@@ -426,6 +495,11 @@ def _require(name, value, holds, expected):
 def _require_from(lowest, name, value):
     holds = isinstance(value, Real) and lowest <= value < math.inf
     _require(name, value, holds, f"a finite number, {lowest} or more")
+
+
+def _to_send(array):
+    array = np.asarray(array)
+    return array if array.dtype in (np.int8, np.uint8) else array.astype("float32")
 
 
 def _one_a_view(positions):

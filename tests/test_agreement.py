@@ -53,7 +53,8 @@ class NotedNoise(Noise):
     """Notes each view's noise."""
 
     def sample(self, rng, shape):
-        return keep("noise", super().sample(rng, shape))
+        pattern, size = super().sample(rng, shape)
+        return keep("noise", pattern), size
 
 
 def compute():

@@ -125,7 +125,7 @@ SIGNATURES = {
     'transformations.Flip': '()',
     'transformations.Rotate': '(degrees=5.0)',
     'transformations.Blur': '(sigma=1.0)',
-    'transformations.Noise': '(deviation=0.05)',
+    'transformations.Noise': '(deviation=0.05, last=None)',
     'regularizers.L1': '(weight=1.0)',
     'regularizers.L2': '(weight=1.0)',
     'regularizers.LInfinity': '(weight=1.0)',

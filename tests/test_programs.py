@@ -12,7 +12,7 @@ from keras import layers
 from featviz_callback import Objective, optimize, programs
 from featviz_callback.parameterizations import Fourier, Pixel
 from featviz_callback.regularizers import L2
-from featviz_callback.transformations import Noise
+from featviz_callback.transformations import Noise, Rotate
 from tests import reference
 from tests.conftest import ascend, fill, make_small_model, sequential
 
@@ -265,9 +265,21 @@ def test_a_second_call_with_other_data_compiles_nothing(settings, small_model):
     assert compilations(small_model) == before
 
 
+def test_photographs_of_other_steps_and_other_noise_share_a_program(neurons, small_model):
+    # Of 2 steps there is no noise, of 33 some, and more in the first half of them.
+    for steps in (2, 33):
+        optimize(neurons, steps=steps, image_shape=(96, 96))
+    assert compilations(small_model)[0] == 1
+    for transformations in ([Noise(0.1)], [Noise(0.3, last=0.2)]):
+        optimize(neurons, steps=2, image_shape=(96, 96), transformations=transformations)
+    count, traces = compilations(small_model)
+    assert count == 1
+    assert traces in (0, 1)
+
+
 def test_each_program_is_traced_once(neurons, small_model):
     for _ in range(2):
-        optimize(neurons, steps=3, transformations=[Noise()], warmup_steps=1)
+        optimize(neurons, steps=3, transformations=[Rotate()], warmup_steps=1)
     count, traces = compilations(small_model)
     assert count == 3  # the ascent, its warm-up, and the clean scores
     assert traces in (0, count)

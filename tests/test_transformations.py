@@ -34,7 +34,7 @@ def view(images, chosen, seeds):
         grids.append(transformations.move(moves, rng, *still(height, width)))
         values.append(transformations.sample(changes, rng, (height, width, channels)))
     rows, columns = (tensor(np.concatenate(axis)) for axis in zip(*grids, strict=True))
-    values = tuple(tensor(np.stack(drawn)) for drawn in zip(*values, strict=True))
+    values = keras.tree.map_structure(lambda *drawn: tensor(np.stack(drawn)), *values)
     moved = sampling.resample(tensor(images), rows, columns)
     return to_numpy(transformations.apply(changes, moved, values))
 
@@ -190,10 +190,18 @@ def test_what_moves_behind_a_change_is_a_change():
 
 def test_with_more_steps_the_first_standard_views_come_closer_and_small_images_stay():
     views = [transformations.standard((224, 224, 3), n) for n in (8, 32, 64, 128, 256)]
-    expected = [(0.12, 0.8, 1.6, 1)] * 2 + [(0.14, 0.825, 1.6, 1.5)] + [(0.16, 0.85, 1.6, 2)] * 2
-    numbers = [(jitter.share, scale.low, scale.high, scale.early) for jitter, scale in views]
+    expected = [(0.12, 0.8, 1.6, 1)] * 2 + [(0.16, 0.85, 1.65, 1.5)] + [(0.2, 0.9, 1.7, 2)] * 2
+    numbers = [(jitter.share, scale.low, scale.high, scale.early) for jitter, scale, _ in views]
     np.testing.assert_allclose(numbers, expected)
     assert len({transformations.standard((28, 28, 1), n) for n in (16, 64)}) == 1
+
+
+def test_standard_noise_is_a_share_of_the_range_and_grows_with_the_steps():
+    noises = [transformations.standard((224, 224, 3), n, (-1.0, 1.0))[-1] for n in (32, 64, 128)]
+    assert noises == [Noise(0.0, 0.0), Noise(0.0625, 0.0075), Noise(0.25, 0.015)]
+    assert transformations.standard((224, 224, 3), 512, (0.0, 255.0))[-1] == Noise(
+        0.125 * 255, 0.0075 * 255
+    )
 
 
 # --- those that change values ---------------------------------------------------------
@@ -255,6 +263,43 @@ def test_noise_has_its_deviation_at_every_value_by_itself():
     for axis in range(4):
         first, *_, last = np.moveaxis(noise, axis, 0)
         assert abs(np.corrcoef(first.ravel(), last.ravel())[0, 1]) < 0.25
+
+
+def test_noise_is_even_over_a_range_and_has_no_mean():
+    pattern, size = Noise(2.0).sample(np.random.default_rng(0), (64, 64, 64))
+    values, counts = np.unique(pattern, return_counts=True)
+    np.testing.assert_array_equal(values, np.arange(-127, 128, 2))
+    # Of an even distribution: a share of 1/128 each, give or take five deviations.
+    np.testing.assert_allclose(counts / pattern.size, 1 / 128, rtol=5 * (128 / pattern.size) ** 0.5)
+    assert np.sqrt(np.mean((values * size) ** 2)) == pytest.approx(2.0)
+
+
+def test_noise_falls_to_its_last_between_half_and_four_fifths_of_the_steps():
+    noise = Noise(0.4, last=0.1)
+    deviations = [noise.at(t).deviation for t in (0.0, 0.49, 0.5, 0.65, 0.8, 0.99)]
+    assert deviations == pytest.approx([0.4, 0.4, 0.4, 0.25, 0.1, 0.1])
+    assert Noise(0.4).at(0.9) == Noise(0.4)
+
+
+def test_still_noise_is_none_and_only_noise_can_be_still():
+    batch = random_images(2, 4, 5, 3)
+    values = transformations.still((Noise(0.5),), (4, 5, 3))
+    values = keras.tree.map_structure(lambda array: np.stack([array] * 2), values)
+    np.testing.assert_array_equal(
+        to_numpy(transformations.apply((Noise(0.5),), batch, values)), batch
+    )
+    assert transformations.still((), (4, 5, 3)) == ()
+    assert transformations.still((Noise(0.5), Blur()), (4, 5, 3)) is None
+    assert transformations.still((square,), (4, 5, 3)) is None
+
+
+def test_what_is_drawn_on_the_host_is_no_part_of_a_program():
+    assert transformations.kinds((Rotate(3.0), Blur(2.0), Noise(0.3, 0.1), square)) == (
+        Rotate(),
+        Blur(),
+        Noise(),
+        square,
+    )
 
 
 def test_a_function_is_a_transformation():
