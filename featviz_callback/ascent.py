@@ -246,9 +246,11 @@ class Chunk:
 
     def _draw_values(self, number):
         """Whatever else is random about one view of each image."""
-        progress = number / self.ascent.schedule.steps
+        if not self.ascent.changes:
+            return ()
+        progress, shape = number / self.ascent.schedule.steps, self._seen
         changes = transformations.at(self.ascent.changes, progress)
-        return _stacked(transformations.sample(changes, g, self._seen) for g in self.generators)
+        return _stacked(transformations.sample(changes, g, shape) for g in self.generators)
 
     @property
     def _seen(self):

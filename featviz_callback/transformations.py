@@ -303,7 +303,8 @@ class Noise:
         if self.last is None:
             return self
         fallen = min(max((progress - 0.5) / 0.3, 0.0), 1.0)
-        return Noise(self.deviation + fallen * (self.last - self.deviation))
+        deviation = self.deviation + fallen * (self.last - self.deviation)
+        return replace(self, deviation=deviation, last=None)
 
     def sample(self, rng: np.random.Generator, shape: tuple) -> tuple[np.ndarray, np.ndarray]:
         """Draws a pattern of one view's shape, one byte a value, and what to multiply it by."""

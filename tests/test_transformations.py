@@ -281,6 +281,17 @@ def test_noise_falls_to_its_last_between_half_and_four_fifths_of_the_steps():
     assert Noise(0.4).at(0.9) == Noise(0.4)
 
 
+def test_noise_that_fades_stays_of_its_own_class():
+    class Louder(Noise):
+        def sample(self, rng, shape):
+            pattern, size = super().sample(rng, shape)
+            return pattern, 2 * size
+
+    _, size = Louder(0.4, last=0.1).at(0.9).sample(np.random.default_rng(0), (2, 2, 1))
+    _, plain = Noise(0.1).sample(np.random.default_rng(0), (2, 2, 1))
+    assert size == pytest.approx(2 * plain)
+
+
 def test_still_noise_is_none_and_only_noise_can_be_still():
     batch = random_images(2, 4, 5, 3)
     values = transformations.still((Noise(0.5),), (4, 5, 3))
