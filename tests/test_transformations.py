@@ -295,10 +295,9 @@ def test_noise_that_fades_stays_of_its_own_class():
 def test_still_noise_is_none_and_only_noise_can_be_still():
     batch = random_images(2, 4, 5, 3)
     values = transformations.still((Noise(0.5),), (4, 5, 3))
-    values = keras.tree.map_structure(lambda array: np.stack([array] * 2), values)
-    np.testing.assert_array_equal(
-        to_numpy(transformations.apply((Noise(0.5),), batch, values)), batch
-    )
+    values = keras.tree.map_structure(lambda array: tensor(np.stack([array] * 2)), values)
+    seen = transformations.apply((Noise(0.5),), tensor(batch), values)
+    np.testing.assert_array_equal(to_numpy(seen), batch)
     assert transformations.still((), (4, 5, 3)) == ()
     assert transformations.still((Noise(0.5), Blur()), (4, 5, 3)) is None
     assert transformations.still((square,), (4, 5, 3)) is None
