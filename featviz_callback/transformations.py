@@ -312,7 +312,10 @@ class Noise:
             return self.still(shape)
         # Bytes are drawn and sent in a twentieth of the time of normal numbers. Odd ones
         # from -127 to 127 have a mean of 0.
-        pattern = np.frombuffer(rng.bytes(math.prod(shape)), "int8").reshape(shape) | np.int8(1)
+        size = math.prod(shape)
+        # Whole words of the generator take a fifth of the time of `rng.bytes`.
+        words = rng.integers(0, 2**64, -(-size // 8), dtype="uint64")
+        pattern = words.view("int8")[:size].reshape(shape) | np.int8(1)
         return pattern, np.asarray(self.deviation / math.sqrt((128**2 - 1) / 3))
 
     def still(self, shape: tuple) -> tuple[np.ndarray, np.ndarray]:
