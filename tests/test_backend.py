@@ -118,6 +118,80 @@ def adam_in_numpy(params, gradients, rate=0.1, one=0.9, two=0.999, epsilon=1e-7)
     return params
 
 
+@pytest.mark.parametrize("value", [2.0, -np.inf, np.nan])
+def test_a_product_with_zero_is_zero_whatever_is_multiplied(value):
+    array = tensor([[value, 3.0], [value, 3.0]])
+    product = to_numpy(backend.load().product_or_zero(array, tensor([[0.0], [0.5]])))
+    np.testing.assert_array_equal(product, [[0.0, 0.0], [0.5 * value, 1.5]])
+
+
+def line(images):
+    """Six convolutions, each of what the one before it made, and of a shortcut."""
+    for _ in range(6):
+        images = images + layers.Conv2D(3, 3, padding="same", activation="relu")(images)
+    return images
+
+
+def branches(images):
+    """Six convolutions side by side."""
+    convolved = [layers.Conv2D(4, 3, padding="same", activation="relu")(images) for _ in range(6)]
+    return layers.Concatenate()(convolved)
+
+
+def looped(images):
+    """A recurrent layer along the rows."""
+    rows = layers.Reshape((8, 24))(images)
+    return layers.Reshape((8, 4, 1))(layers.LSTM(4, return_sequences=True)(rows))
+
+
+def graph_of(make):
+    """A network of one of these, and the graph of a step of an ascent on it."""
+    import tensorflow as tf
+
+    inputs = keras.Input((8, 8, 3))
+    network = keras.Model(inputs, make(inputs))
+
+    @tf.function(autograph=False)
+    def gradient(images):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            score = tf.reduce_sum(network(images) ** 2)
+        return tape.gradient(score, images)
+
+    return gradient.get_concrete_function(tf.TensorSpec((2, 8, 8, 3))).graph
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="how TensorFlow schedules")
+@pytest.mark.parametrize(("make", "expected"), [(line, True), (branches, False)])
+def test_only_what_can_run_side_by_side_is_scheduled(make, expected):
+    assert backend.load()._is_one_path(graph_of(make)) is expected
+
+
+@pytest.mark.parametrize("make", [line, branches, looped])
+def test_a_step_is_the_gradient_however_it_is_scheduled(make):
+    inputs = keras.Input((8, 8, 3))
+    network = keras.Model(inputs, make(inputs))
+
+    def score(images, data):
+        total = ops.sum(network(images) ** 2, axis=(1, 2, 3))
+        return total, total
+
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3))
+    step = compiled(network, score)
+    found, *_, scores = run(step, images)
+    again, *_ = run(step, images)
+    np.testing.assert_array_equal(found, again)
+    outputs = to_numpy(network(tensor(images)))
+    np.testing.assert_allclose(scores, (outputs**2).sum((1, 2, 3)), rtol=1e-5)
+    # Along itself the gradient is the slope.
+    direction = found / np.sqrt((found**2).sum())
+    ahead, behind = (
+        float(ops.sum(network(tensor(images + e * direction)) ** 2)) for e in (1e-2, -1e-2)
+    )
+    slope = (ahead - behind) / 2e-2
+    np.testing.assert_allclose((found * direction).sum(), slope, rtol=1e-2)
+
+
 def test_an_optimizer_becomes_a_pure_update():
     start = np.array([[1.0, -2.0, 0.5]])
     gradients = [np.array([[0.3, -0.1, 2.0]]), np.array([[-0.2, 0.4, 1.0]])]

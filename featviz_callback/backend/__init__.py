@@ -16,6 +16,9 @@ returns both;
 `apply_optimizer(optimizer, variable, params, gradient, state)` is one pure
 update of a Keras optimizer that was built for the one variable;
 
+`product_or_zero(array, factors)` multiplies, and is zero where a factor is, whatever
+the array has there;
+
 `without_gradients()` is a context in which calls remember nothing for gradients;
 
 `to_tensors(array)` gives one tensor for each row of an array, in whichever way costs

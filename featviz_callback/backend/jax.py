@@ -47,6 +47,11 @@ def apply_optimizer(optimizer, variable, params, gradient, state):
     return params, state
 
 
+def product_or_zero(array, factors):
+    """See `featviz_callback.backend`."""
+    return jax.numpy.where(factors == 0, 0.0, array * factors)
+
+
 def to_tensors(array):
     """See `featviz_callback.backend`."""
     # A slice of what is on the device already is compiled, each place anew.

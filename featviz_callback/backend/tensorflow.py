@@ -13,7 +13,11 @@ from tensorflow.python import pywrap_tfe
 from featviz_callback.backend import variables
 
 apply_optimizer = variables.apply_to_variables
+product_or_zero = tf.math.multiply_no_nan
 without_gradients = nullcontext
+
+# Operations that take so long that two of them are worth running side by side.
+_LONG = ("Conv", "MatMul", "Einsum")
 
 
 def compile_step(score, update, model):
@@ -30,16 +34,15 @@ def compile_step(score, update, model):
         gradient = tape.gradient(total, params, unconnected_gradients="zero")
         return *update(params, gradient, state, data), scores
 
-    compiled = None
-    only_cpu = not tf.config.list_logical_devices("GPU")
+    call = None
 
     def step_without_tracing(*arguments):
         # A concrete function cannot trace again, and does not take the programs
         # of different objectives for one that is traced too often.
-        nonlocal compiled
-        if compiled is None:
-            compiled = _outside_strategies(step.get_concrete_function, *arguments)
-        return _call(compiled, arguments) if only_cpu else compiled(*arguments)
+        nonlocal call
+        if call is None:
+            call = _quickest_call(_outside_strategies(step.get_concrete_function, *arguments))
+        return call(*arguments)
 
     return step_without_tracing
 
@@ -60,19 +63,58 @@ def _outside_strategies(function, *arguments):
         return thread.submit(function, *arguments).result()
 
 
-def _call(compiled, arguments):
-    """Calls a concrete function without its checks of each argument.
+def _quickest_call(compiled):
+    """What calls a concrete function with the least that is not its work.
 
-    They are done in Python, and take a small network a twentieth of its step.
+    Its checks of each argument, in Python, take a small network a twentieth of its step,
+    and to schedule operations that can only run one after the other takes it another.
     """
+    if tf.config.list_logical_devices("GPU"):
+        return compiled
+    executor = "SINGLE_THREADED_EXECUTOR" if _is_one_path(compiled.graph) else "DEFAULT"
+
+    def call(*arguments):
+        nonlocal executor
+        try:
+            return _call(compiled, arguments, executor)
+        except tf.errors.OpError as error:
+            # Said before anything is run: it knows no loops, nor the variables by which
+            # TensorFlow saves memory where there is little.
+            if "Single-threaded executor does not support" not in str(error):
+                raise
+            executor = "DEFAULT"
+            return _call(compiled, arguments, executor)
+
+    return call
+
+
+def _call(compiled, arguments, executor):
     results = tf.raw_ops.StatefulPartitionedCall(
         args=[*keras.tree.flatten(arguments), *compiled.captured_inputs],
         Tout=[output.dtype for output in compiled.outputs],
         f=compiled,
-        # Else the operations of one call never run side by side.
-        executor_type="DEFAULT",
+        executor_type=executor,
     )
     return keras.tree.pack_sequence_as(compiled.structured_outputs, results)
+
+
+def _is_one_path(graph):
+    """Whether its long operations read from each other in one line, but for one in five."""
+    # What nothing needs is never run.
+    needed, found = set(), [tensor.op for tensor in graph.outputs]
+    while found:
+        operation = found.pop()
+        if operation not in needed:
+            needed.add(operation)
+            found += [tensor.op for tensor in operation.inputs]
+    # Operations are listed after what they read, but for what a loop's gradient adds to it.
+    longest, count = {}, 0
+    for operation in filter(needed.__contains__, graph.get_operations()):
+        is_long = any(name in operation.type for name in _LONG)
+        before = max((longest.get(tensor.op, 0) for tensor in operation.inputs), default=0)
+        longest[operation] = before + is_long
+        count += is_long
+    return max(longest.values(), default=0) >= 0.8 * count
 
 
 def _can_use_xla(model):

@@ -33,6 +33,11 @@ def compile_step(score, update, model):
     return step
 
 
+def product_or_zero(array, factors):
+    """See `featviz_callback.backend`."""
+    return torch.where(factors == 0, 0.0, array * factors)
+
+
 def to_tensors(array):
     """See `featviz_callback.backend`."""
     return keras.ops.convert_to_tensor(array).unbind()
