@@ -35,7 +35,7 @@ def recipe(steps: int, number: int, shape: tuple) -> dict[str, float]:
     """The default ascent: everything that follows from the number of steps.
 
     It works coarse to fine: at first on a steep spectrum of weak hues, which finds
-    shapes, and from its first third on a flatter one of strong hues, which gives them
+    shapes, and after its first quarter on a flatter one of strong hues, which gives them
     detail and colour. Longer ascents take shorter steps. Of photographs, those of more
     than 32 steps begin with smaller things, in views that come closer and are seen
     through noise (`transformations.standard`), against which they take longer steps.
@@ -54,7 +54,7 @@ def recipe(steps: int, number: int, shape: tuple) -> dict[str, float]:
         cycles per image below which that spectrum is flat; and `hues`, how strong
         hues are in it, as a multiple of what they are in real images.
     """
-    fine = min(1.0, 3 * number / steps)
+    fine = min(1.0, 4 * number / steps)
     patience = transformations.patience(shape, steps)
     rate = 0.06 * (1 + 2.5 * patience) * math.sqrt(16 / max(steps, 8))
     return {
@@ -203,6 +203,9 @@ class Chunk:
         self.state = self.program.initial_state(self.params, plan.optimizer)
         self.terms = keras.tree.map_structure(ops.convert_to_tensor, terms)
         self.held = inputs.repeat(ascent.held, plan.batch)
+        self.values = _stacked(
+            transformations.sample_values(ascent.changes, g, self._seen) for g in self.generators
+        )
         self.scale = max(multipliers) or 1.0
         self.steps = self._prepare_steps()
 
@@ -218,13 +221,13 @@ class Chunk:
         for first in range(0, schedule.steps, _STEPS_AT_ONCE):
             numbers = range(first, min(first + _STEPS_AT_ONCE, schedule.steps))
             grids = self._draw_grids(numbers)
-            factors, settings = zip(
+            settings, preconditioners = zip(
                 *(self._move(self.ascent.plan, n) for n in numbers), strict=True
             )
-            prepared = map(_tensors, (*grids, factors, settings))
-            for number, rows, columns, *move in zip(numbers, *prepared, strict=True):
+            parts = (*grids, settings, *zip(*preconditioners, strict=True))
+            for number, *prepared in zip(numbers, *map(_tensors, parts), strict=True):
                 program = self.relaxed if number < schedule.warmup_steps else self.program
-                yield program, self._data(rows, columns, self._draw_values(number), move)
+                yield program, self._data(self._draw(number), *prepared)
 
     def _draw_grids(self, numbers):
         """Where the images are read at these steps: rows and columns `(steps, images, size)`."""
@@ -244,7 +247,7 @@ class Chunk:
         still = (_still_grid(generator, views, *size) for size in sizes)
         return transformations.move(moves, generator, *still)
 
-    def _draw_values(self, number):
+    def _draw(self, number):
         """Whatever else is random about one view of each image."""
         if not self.ascent.changes:
             return ()
@@ -259,27 +262,25 @@ class Chunk:
         return *plan.view_shape[:2], plan.image_shape[2]
 
     def _move(self, plan, number):
-        """How much farther step `number` moves some parameters, squared; and its numbers."""
+        """The numbers of a step, and what makes a direction of its gradient."""
         settings = recipe(self.ascent.schedule.steps, number, plan.image_shape)
-        rate, factors = settings["rate"], np.ones(())
+        rate, preconditioner = settings["rate"], ()
         if plan.optimizer is None and hasattr(plan.parameterization, "precondition"):
-            factors = _squared_factors(
-                plan.parameterization,
-                plan.image_shape,
-                *(settings[name] for name in ("decay", "lowest", "hues")),
-            )
+            spectrum = (settings[name] for name in ("decay", "lowest", "hues"))
+            preconditioner = _preconditioner(plan.parameterization, plan.image_shape, *spectrum)
         # The bias that momentum has at its start is taken out.
         pace = rate * (1 - MOMENTUM) / (1 - MOMENTUM ** (number + 1))
-        return factors, np.array([self.scale, pace, 1 - _SHRINKAGE * rate])
+        first = transformations.first_value(number)
+        return np.array([self.scale, pace, 1 - _SHRINKAGE * rate, first]), preconditioner
 
-    def _data(self, rows, columns, values, move):
-        factors, numbers = move
+    def _data(self, draws, rows, columns, numbers, *preconditioner):
         return {
             "terms": self.terms,
             "held": self.held,
-            "view": {"rows": rows, "columns": columns, "values": values},
-            "factors": factors,
+            "values": self.values,
+            "view": {"rows": rows, "columns": columns, "draws": draws},
             "numbers": numbers,
+            "preconditioner": preconditioner,
         }
 
     def images(self) -> np.ndarray:
@@ -297,9 +298,9 @@ class Chunk:
             plan = replace(plan, changes=(), optimizer=None)
             program = programs.get(self.ascent.objective.model, plan)
             state = program.initial_state(self.params, None)
-        move = map(tensor, self._move(plan, 0))
-        rows, columns = program.still_views()
-        data = self._data(rows, columns, _stacked([still] * plan.batch), move)
+        numbers, preconditioner = self._move(plan, 0)
+        move = map(tensor, (numbers, *preconditioner))
+        data = self._data(_stacked([still] * plan.batch), *program.still_views(), *move)
         *_, scores = program.step(self._finished(), state, data)
         return ops.convert_to_numpy(scores)
 
@@ -318,7 +319,7 @@ def _stacked(drawn):
 def _tensors(arrays):
     """One float32 tensor for each array, in one transfer: small networks feel each.
 
-    Most steps work on the same spectrum, whose factors are sent once.
+    Most steps work on the same spectrum, whose preconditioner is sent once.
     """
     arrays = list(arrays)
     distinct = {id(array): array for array in arrays}
@@ -328,8 +329,8 @@ def _tensors(arrays):
 
 
 @lru_cache(maxsize=2)
-def _squared_factors(parameterization, shape, *spectrum):
-    return parameterization.precondition(*spectrum, shape) ** 2
+def _preconditioner(parameterization, shape, *spectrum):
+    return parameterization.precondition(*spectrum, shape)
 
 
 def _ascend(ascent, targets, start, progress_bar):

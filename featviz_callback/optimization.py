@@ -160,6 +160,10 @@ def prepare(
     views = transformations_module.get(transformations, image_shape, steps, values_range)
     moves, changes = transformations_module.split(views)
     limit = batch_size or _LARGEST_BATCH
+    optimizer = _get_optimizer(optimizer)
+    parameterization = parameterizations.get(parameterization, image_shape)
+    if optimizer is None:
+        parameterization = parameterizations.for_default_ascent(parameterization, values_range)
     plan = Plan(
         reads=objective.reads,
         image_input=image_input,
@@ -167,11 +171,11 @@ def prepare(
         batch=image_input.batch or math.ceil(len(objective) / math.ceil(len(objective) / limit)),
         image_shape=image_shape,
         view_shape=view_shape,
-        parameterization=parameterizations.get(parameterization, image_shape),
+        parameterization=parameterization,
         changes=transformations_module.kinds(changes),
         regularizers=_get_regularizers(regularizers),
         values_range=values_range,
-        optimizer=_get_optimizer(optimizer),
+        optimizer=optimizer,
     )
     _require_hashable(plan)
     schedule = Schedule(steps, warmup_steps, save_every)

@@ -14,8 +14,8 @@ channels)` of the image.
 
 It may have two more:
 
-* `precondition(decay, lowest, hues, shape)` gives an array of factors, for one image's
-  parameters, by which the default ascent moves some farther than others;
+* `precondition(decay, lowest, hues, shape)` gives what the default ascent makes a
+  direction of a gradient with, see `steepest`;
 * `finish(params, shape)` is applied once, when an image is to be looked at.
 
 The image is always `sigmoid(field)`: a fixed map, so that two frames with the
@@ -25,6 +25,7 @@ and hashable by value, can be passed as `parameterization`.
 
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -185,10 +186,10 @@ class Fourier:
             )
         return self.spectrum.amplitudes
 
-    def precondition(self, decay: float, lowest: float, hues: float, shape: tuple) -> np.ndarray:
-        """How much farther than the others the ascent moves each parameter.
-
-        It makes the ascent that of another spectrum, which may change on the way.
+    def precondition(
+        self, decay: float, lowest: float, hues: float, shape: tuple
+    ) -> tuple[np.ndarray, ...]:
+        """What makes the default ascent that of another spectrum, which may change on the way.
 
         Args:
             decay: Exponent of that spectrum's fall.
@@ -198,24 +199,34 @@ class Fourier:
             shape: `(height, width, channels)` of the image.
 
         Returns:
-            Float array that broadcasts against one image's parameters.
+            See `steepest`: the squares of how much stronger each parameter is in that
+            spectrum than in this one.
         """
+        squares = (self._other_spectrum(decay, lowest, shape) / self.scale(shape)) ** 2
+        if self._color_matrix(shape) is not None:
+            squares = squares * _strengths(hues, shape)[:, None, None] ** 2
+        return (squares,)
+
+    def _other_spectrum(self, decay, lowest, shape):
+        """A scale as `scale` gives it, of a spectrum that falls otherwise."""
         if _is_signal(shape):
             decay = decay * _SIGNAL_DECAY
         scale = np.maximum(_frequencies(shape[0], shape[1], self.detail), lowest) ** -decay
-        factors = scale / np.sqrt(np.sum(scale**2)) / self.scale(shape)
-        if self._color_matrix(shape) is None:
-            return factors
-        strengths = np.array([1.0] + [hues] * (shape[2] - 1))
-        return factors * strengths[:, None, None]
+        return scale / np.sqrt(np.sum(scale**2))
+
+    def _norms(self, shape):
+        """Amplitudes of the functions whose root mean square is one."""
+        return np.outer(*(sampling.fourier_norms(size, self.detail) for size in shape[:2]))
 
     def field(self, params, rows, columns, shape: tuple):
         """The linear part: everything before the mean and the sigmoid."""
-        down, across = (sampling.fourier_norms(size, self.detail) for size in shape[:2])
-        scale = self.scale(shape) * np.outer(down, across)
-        coefficients = params * ops.convert_to_tensor(scale.astype("float32"))
+        scale = (self.scale(shape) * self._norms(shape)).astype("float32")
+        coefficients = params * ops.convert_to_tensor(scale)
         if (colors := self._color_matrix(shape)) is not None:
-            coefficients = _mix(coefficients, colors)
+            coefficients = _mix(coefficients, ops.convert_to_tensor(colors.astype("float32")))
+        return self._render(coefficients, rows, columns, shape)
+
+    def _render(self, coefficients, rows, columns, shape):
         rows_basis, columns_basis = self._bases(rows, columns, shape)
         return sampling.render(rows_basis, coefficients, columns_basis)
 
@@ -236,9 +247,8 @@ class Fourier:
         if (colors := self._color_matrix(shape)) is not None:
             channels = np.mean(colors**2, axis=0)
         weights = channels[:, None, None] * self.scale(shape).astype("float64") ** 2
-        weights = ops.convert_to_tensor(weights.astype("float32").reshape(-1, 1))
-        squares = ops.reshape(ops.square(params), (params.shape[0], -1))
-        mean_square = ops.reshape(ops.matmul(squares, weights), (-1, 1, 1, 1))
+        weights = ops.convert_to_tensor(weights.astype("float32"))
+        mean_square = _weighted_sums(ops.square(params), weights)
         return self.contrast * ops.rsqrt(ops.maximum(mean_square, 1e-12))
 
     def _color_matrix(self, shape):
@@ -266,6 +276,84 @@ class Fourier:
         # As a factor of the basis the window costs nothing for each pixel.
         distance = ((positions + 0.5) / size - 0.5) / self.window
         return basis * ops.expand_dims(ops.exp(-ops.square(ops.square(distance))), -1)
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """The coefficients themselves, which the default ascent moves in place of parameters.
+
+    An ascent of `Fourier`'s parameters scales them and mixes their colours on the way to
+    an image, and again on the way back of each gradient. In the coefficients the same
+    steps are those of a preconditioned gradient: both are done once, to the gradient.
+
+    Args:
+        fourier: What the coefficients are of: basis, start, contrast, window and ground.
+        signed: Whether images have values in `[-1, 1]`, not in `[0, 1]`. Then these are
+            coefficients of half the field, whose hyperbolic tangent that is.
+
+    Example:
+    >>> from featviz_callback.parameterizations import Coefficients, Fourier
+    >>> Coefficients(Fourier(detail=1)).init(np.random.default_rng(0), (8, 6, 3)).shape
+    (3, 8, 6)
+    """
+
+    fourier: Fourier
+    signed: bool = False
+
+    @property
+    def values_range(self) -> tuple[float, float]:
+        """Lowest and highest value of an image."""
+        return (-1.0, 1.0) if self.signed else (0.0, 1.0)
+
+    @property
+    def _share(self):
+        """The share of the field that these are coefficients of."""
+        return 0.5 if self.signed else 1.0
+
+    def init(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
+        """Draws one image's coefficients, `(channels, row and column functions)`."""
+        fourier = self.fourier
+        coefficients = fourier.init(rng, shape) * fourier.scale(shape) * self._units(shape)
+        if (colors := fourier._color_matrix(shape)) is not None:
+            coefficients = np.tensordot(colors, coefficients, 1)
+        return coefficients.astype("float32")
+
+    def precondition(
+        self, decay: float, lowest: float, hues: float, shape: tuple
+    ) -> tuple[np.ndarray, ...]:
+        """See `Fourier.precondition`."""
+        fourier = self.fourier
+        squares = (fourier._other_spectrum(decay, lowest, shape) * self._units(shape)) ** 2
+        if (colors := fourier._color_matrix(shape)) is None:
+            return (squares,)
+        mixture = colors * _strengths(hues, shape)
+        return squares, mixture @ mixture.T
+
+    def image(self, params, rows, columns, shape: tuple):
+        """Renders float32 `(images, len(rows), len(columns), channels)`."""
+        fourier = self.fourier
+        field = fourier._render(params, rows, columns, shape)
+        if not self.signed:
+            return _squash(field, fourier.mean, shape)
+        ground = self._share * _ground(fourier.mean, shape)
+        return ops.tanh(field + ops.convert_to_tensor(ground) if ground.any() else field)
+
+    def project(self, params, shape: tuple):
+        """See `Fourier.project`."""
+        return params * ops.minimum(1.0, _HEADROOM * self._gain(params, shape))
+
+    def finish(self, params, shape: tuple):
+        """See `Fourier.finish`."""
+        return params * ops.minimum(_LARGEST_GAIN, self._gain(params, shape))
+
+    def _units(self, shape):
+        """The coefficients of functions whose root mean square in the field is one."""
+        return self._share * self.fourier._norms(shape)
+
+    def _gain(self, params, shape):
+        weights = (self._units(shape) ** -2.0 / shape[2]).astype("float32")
+        mean_square = _weighted_sums(ops.square(params), ops.convert_to_tensor(weights))
+        return self.fourier.contrast * ops.rsqrt(ops.maximum(mean_square, 1e-12))
 
 
 @dataclass(frozen=True)
@@ -306,9 +394,12 @@ class FixedMagnitude:
         params = self.project(ops.convert_to_tensor(noise[None]), shape)
         return ops.convert_to_numpy(params)[0]
 
-    def precondition(self, decay: float, lowest: float, hues: float, shape: tuple) -> np.ndarray:
+    def precondition(
+        self, decay: float, lowest: float, hues: float, shape: tuple
+    ) -> tuple[np.ndarray, ...]:
         """See `Fourier.precondition`; longer steps, since the phases have to turn."""
-        return _TURN * self.fourier.precondition(decay, lowest, hues, shape)
+        (squares,) = self.fourier.precondition(decay, lowest, hues, shape)
+        return (_TURN**2 * squares,)
 
     def image(self, params, rows, columns, shape: tuple):
         """Renders float32 `(images, len(rows), len(columns), channels)`."""
@@ -419,6 +510,36 @@ def get(parameterization: str | object, shape: tuple) -> object:
     return parameterization
 
 
+def for_default_ascent(parameterization: object, values_range: tuple[float, float]) -> object:
+    """What the default ascent moves: the coefficients where there are any.
+
+    Args:
+        parameterization: As `get` returns it.
+        values_range: Lowest and highest value of the image that is wanted.
+    """
+    if type(parameterization) is not Fourier:
+        return parameterization
+    return Coefficients(parameterization, signed=values_range[0] == -values_range[1])
+
+
+def steepest(gradient: Any, preconditioner: tuple) -> Any:
+    """The direction in which an ascent moves, of a gradient.
+
+    Args:
+        gradient: Float32 tensor `(images, ...)`; of channels second, where they are mixed.
+        preconditioner: Tensors as a parameterization's `precondition` gives them: none;
+            or weights, one for each of an image's parameters or broadcast against them,
+            by which the gradient is multiplied; or these and a matrix `(channels,
+            channels)` by which its channels are then mixed. Both together are symmetric,
+            and negative in no direction.
+    """
+    if not preconditioner:
+        return gradient
+    weights, *mixture = preconditioner
+    direction = gradient * weights
+    return _mix(direction, *mixture) if mixture else direction
+
+
 def _check(self):
     mean = np.asarray(self.mean)
     are_shares = mean.dtype.kind in "fiu" and np.all((mean > 0) & (mean < 1))
@@ -460,21 +581,38 @@ def _is_rgb(shape):
 
 
 def _squash(field, mean, shape):
+    logit = _ground(mean, shape)
+    return ops.sigmoid(field + ops.convert_to_tensor(logit) if logit.any() else field)
+
+
+def _ground(mean, shape):
+    """The field of an image that is its mean all over."""
     if isinstance(mean, tuple) and len(mean) != shape[2]:
         raise ValueError(
             f"Invalid value for argument `mean`. Expected one number, or {shape[2]} of them for "
             f"images of shape {shape}. Received: mean={mean}"
         )
-    logit = _logit(np.asarray(mean, "float64")).astype("float32")
-    return ops.sigmoid(field + ops.convert_to_tensor(logit) if logit.any() else field)
+    return _logit(np.asarray(mean, "float64")).astype("float32")
 
 
 def _mix(coefficients, colors):
     """Channels `(images, channels, ...)` from mixtures, one of them a column of the matrix."""
     images, channels, *_ = coefficients.shape
     flat = ops.reshape(coefficients, (images, channels, -1))
-    mixed = ops.matmul(ops.convert_to_tensor(colors.astype("float32")), flat)
-    return ops.reshape(mixed, coefficients.shape)
+    return ops.reshape(ops.matmul(colors, flat), coefficients.shape)
+
+
+def _weighted_sums(values, weights):
+    """One for each image, `(images, 1, 1, 1)`; of weights for all channels, or for each."""
+    # A product with a vector reads the values once, and writes nothing large.
+    weights = ops.reshape(weights, (-1, 1))
+    sums = ops.matmul(ops.reshape(values, (-1, weights.shape[0])), weights)
+    return ops.reshape(ops.sum(ops.reshape(sums, (values.shape[0], -1)), axis=1), (-1, 1, 1, 1))
+
+
+def _strengths(hues, shape):
+    """Of the decorrelated colours, of which the first is lightness."""
+    return np.array([1.0] + [hues] * (shape[2] - 1))
 
 
 def _logit(shares):

@@ -13,7 +13,6 @@ of the same layer or another seed compiles nothing.
 from __future__ import annotations
 
 import copy
-import math
 import weakref
 from collections import OrderedDict
 from contextlib import nullcontext
@@ -27,6 +26,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from featviz_callback import activations, backend, inputs, sampling, transformations
+from featviz_callback.parameterizations import steepest
 from featviz_callback.reads import read_scores
 
 # A look at many layers needs one for each, and again for units that seem dead; with fewer
@@ -131,9 +131,14 @@ class Program:
             batch = params.shape[0]
             rows = tensor(np.tile(np.arange(height), (batch, 1)))
             columns = tensor(np.tile(np.arange(width), (batch, 1)))
+        images = self.plan.parameterization.image(params, rows, columns, self.plan.image_shape)
+        lowest, highest = getattr(self.plan.parameterization, "values_range", (0.0, 1.0))
         low, high = self.plan.values_range
-        shares = self.plan.parameterization.image(params, rows, columns, self.plan.image_shape)
-        return low + (high - low) * shares
+        factor = (high - low) / (highest - lowest)
+        # What would change nothing still reads and writes every value.
+        images = images if factor == 1 else factor * images
+        shift = low - factor * lowest
+        return images + shift if shift else images
 
     def still_views(self):
         """The whole image at the size of a view, for every image."""
@@ -147,7 +152,10 @@ class Program:
         self.traces += 1
         view = data["view"]
         images = self.images(params, view["rows"], view["columns"])
-        images = transformations.apply(self.plan.changes, images, view["values"])
+        first = data["numbers"][3]
+        images = transformations.apply(
+            self.plan.changes, images, view["draws"], data["values"], first
+        )
         relax = activations.relaxed_activations if self.plan.relaxed else nullcontext
         model = self.model()
         arguments = self.plan.image_input.call_arguments(model, images, data["held"])
@@ -163,15 +171,17 @@ class Program:
 
     def _update(self, params, gradient, state, data):
         """New parameters and state, and each image's root mean square gradient."""
-        scale, pace, shrinkage = ops.unstack(data["numbers"])
-        sizes = _root_mean_squares(gradient, data["factors"])
-        gradient = ops.where(ops.isfinite(sizes), gradient, 0.0)
+        scale, pace, shrinkage, _ = ops.unstack(data["numbers"])
+        direction = steepest(gradient, data["preconditioner"])
+        sizes = _root_mean_squares(gradient, direction)
         if self._optimizer is None:
-            # One division an image, where dividing the gradient would be one a parameter.
-            inverses = 1.0 / ops.where(sizes > 0, sizes, 1.0)
-            move, state = _nesterov(gradient * inverses, state)
-            params = (params + pace * data["factors"] * move) * shrinkage
+            # One division an image, where dividing the direction would be one a parameter.
+            usable = ops.logical_and(ops.isfinite(sizes), sizes > 0)
+            inverses = ops.where(usable, 1.0 / ops.where(usable, sizes, 1.0), 0.0)
+            move, state = _nesterov(self._backend.product_or_zero(direction, inverses), state)
+            params = (params + pace * move) * shrinkage
         else:
+            gradient = ops.where(ops.isfinite(sizes), gradient, 0.0)
             params, state = self._backend.apply_optimizer(
                 self._optimizer, self._variable, params, -gradient * scale, state
             )
@@ -189,19 +199,15 @@ def _penalty(regularizer, images):
     return penalty
 
 
-def _root_mean_squares(gradient, squared_factors):
-    """Of the gradient times its factors, for each image; shaped to broadcast against it."""
+def _root_mean_squares(gradient, direction):
+    """Of each image's gradient, measured as its direction was made; `(images, 1, ...)`."""
     images, *one = gradient.shape
-    shared_by_channels = list(squared_factors.shape) == one[1:]
-    weights = squared_factors if shared_by_channels else ops.broadcast_to(squared_factors, one)
-    # A product with a vector reads the squares once, and writes nothing large.
-    weights = ops.reshape(weights, (-1, 1))
-    squares = ops.reshape(ops.square(gradient), (images, -1, weights.shape[0]))
-    sums = ops.sum(ops.matmul(squares, weights), axis=(1, 2))
-    return ops.reshape(ops.sqrt(sums / math.prod(one)), (images, *(1,) * len(one)))
+    squares = ops.mean(ops.reshape(gradient * direction, (images, -1)), axis=1)
+    # Rounding may leave a little less than nothing.
+    return ops.reshape(ops.sqrt(ops.maximum(squares, 0.0)), (images, *(1,) * len(one)))
 
 
-def _nesterov(gradient, state):
+def _nesterov(step, state):
     """Where to move the point at which the next gradient is taken, by Nesterov's momentum.
 
     No second moment: it would scale each coefficient by itself, and undo the
@@ -214,8 +220,8 @@ def _nesterov(gradient, state):
         section 3.5.
     """
     # The state is what is left of the velocity, which saves a product.
-    left = MOMENTUM * (state[0] + gradient)
-    return left + gradient, [left]
+    left = MOMENTUM * (state[0] + step)
+    return left + step, [left]
 
 
 # For each model, its programs by plan and fingerprint, the last used one last.

@@ -10,7 +10,10 @@ There are three kinds, and a sequence may mix them:
 * one that changes values (`Rotate`, `Blur`, `Noise`): `sample(rng, shape)` draws
   an array, or a tuple of them, for one image on the host, and `apply(images, draws)`
   uses a batch of them. If each of these has `still(shape)`, which returns what
-  changes nothing, clean scores need no program of their own;
+  changes nothing, clean scores need no program of their own. One that needs a random
+  number for every value of a view (`Noise`) has `sample_values(rng, count)` too, which
+  draws a flat array of so many, once an ascent, and `apply(images, draws, values)`,
+  which gets another stretch of it at each step, in the shape of the images;
 * any function of a batch of images `(images, height, width, channels)`, with
   values in the model's range, that returns such a batch. What is random in it is
   drawn once, when the program is compiled: to draw at each step, `sample` it.
@@ -41,6 +44,11 @@ _EARLY = 0.6
 
 # A Gaussian of this width leaves an image as it is.
 _SHARPEST = 0.05
+
+# Stretches of the values that are drawn once, in another order than that of the steps.
+# To draw them anew, or to send them, would cost more than to use them.
+_STRETCHES = 2**14
+_STRIDE = 6765
 
 
 @dataclass(frozen=True)
@@ -281,9 +289,9 @@ class Noise:
         ValueError: If a deviation is negative or not finite.
 
     Example:
-    >>> pattern, size = Noise(0.1).sample(np.random.default_rng(0), (8, 6, 3))
-    >>> pattern.shape, round(float(np.std(pattern * size)), 1)
-    ((8, 6, 3), 0.1)
+    >>> values = Noise().sample_values(np.random.default_rng(0), 1000)
+    >>> values.dtype, bool(abs(np.mean(values)) < 10)
+    (dtype('int8'), True)
 
     Reference:
         Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017, section 3:
@@ -306,27 +314,27 @@ class Noise:
         deviation = self.deviation + fallen * (self.last - self.deviation)
         return replace(self, deviation=deviation, last=None)
 
-    def sample(self, rng: np.random.Generator, shape: tuple) -> tuple[np.ndarray, np.ndarray]:
-        """Draws a pattern of one view's shape, one byte a value, and what to multiply it by."""
-        if not self.deviation:
-            return self.still(shape)
-        # Bytes are drawn and sent in a twentieth of the time of normal numbers. Odd ones
-        # from -127 to 127 have a mean of 0.
-        size = math.prod(shape)
-        # Whole words of the generator take a fifth of the time of `rng.bytes`.
-        words = rng.integers(0, 2**64, -(-size // 8), dtype="uint64")
-        pattern = words.view("int8")[:size].reshape(shape) | np.int8(1)
-        return pattern, np.asarray(self.deviation / math.sqrt((128**2 - 1) / 3))
+    def sample_values(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Draws so many odd numbers from -127 to 127, int8, of which the mean is 0."""
+        if not (self.deviation or self.last):
+            return np.zeros(count, "int8")
+        # Bytes take a twentieth of the time of normal numbers; whole words of the
+        # generator a fifth of that of `rng.bytes`.
+        words = rng.integers(0, 2**64, -(-count // 8), dtype="uint64")
+        return words.view("int8")[:count] | np.int8(1)
 
-    def still(self, shape: tuple) -> tuple[np.ndarray, np.ndarray]:
-        """No noise, in the form of `sample`."""
-        return np.zeros(shape, "int8"), np.zeros(())
+    def sample(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
+        """What to multiply the values by."""
+        return np.asarray(self.deviation / math.sqrt((128**2 - 1) / 3))
 
-    def apply(self, images: Any, noise: tuple) -> Any:
-        """Adds patterns times their sizes to a batch `(images, height, width, channels)`."""
-        patterns, sizes = noise
-        sizes = ops.reshape(sizes, (-1, 1, 1, 1))
-        return images + ops.cast(patterns, images.dtype) * ops.cast(sizes, images.dtype)
+    def still(self, shape: tuple) -> np.ndarray:
+        """The factor of no noise."""
+        return np.zeros(())
+
+    def apply(self, images: Any, factors: Any, values: Any) -> Any:
+        """Adds values times factors to a batch `(images, height, width, channels)`."""
+        factors = ops.cast(ops.reshape(factors, (-1, 1, 1, 1)), images.dtype)
+        return images + ops.cast(values, images.dtype) * factors
 
 
 def standard(shape: tuple, steps: int, values_range: tuple[float, float] = (0.0, 1.0)) -> tuple:
@@ -475,18 +483,57 @@ def still(changes: tuple, shape: tuple) -> tuple | None:
     return tuple(keras.tree.map_structure(_to_send, one.still(shape)) for one in changes)
 
 
-def apply(changes: tuple, images, values: tuple):
-    """Applies what the grid has not already done to a rendered batch."""
-    drawn = iter(values)
+def sample_values(changes: tuple, rng: np.random.Generator, shape: tuple) -> tuple:
+    """Draws, once an ascent, what the other transformations need for every value of a view.
+
+    Args:
+        changes: As `split` returns them.
+        rng: The image's own generator.
+        shape: `(height, width, channels)` of the view.
+
+    Returns:
+        For each of them that has `sample_values`, a flat array.
+    """
+    count = math.prod(shape) + _STRETCHES
+    flat = (one.sample_values(rng, count) for one in changes if hasattr(one, "sample_values"))
+    return tuple(map(_to_send, flat))
+
+
+def first_value(number: int) -> int:
+    """Where the stretch of these values begins that step `number` gets."""
+    return number * _STRIDE % _STRETCHES
+
+
+def apply(changes: tuple, images, draws: tuple, values: tuple = (), first=0):
+    """Applies what the grid has not already done to a rendered batch.
+
+    Args:
+        changes: As `split` returns them.
+        images: `(images, height, width, channels)`.
+        draws: What `sample` draws, a batch of each.
+        values: What `sample_values` draws, a batch of each.
+        first: Where the stretch of them begins, see `first_value`.
+    """
+    draws_left, values_left = iter(draws), iter(values)
     for one in changes:
         before = images.shape
-        images = one.apply(images, next(drawn)) if hasattr(one, "sample") else one(images)
+        arguments = [next(draws_left)] if hasattr(one, "sample") else []
+        if hasattr(one, "sample_values"):
+            arguments.append(_stretch(next(values_left), first, before))
+        images = one.apply(images, *arguments) if arguments else one(images)
         if len(images.shape) != 4 or images.shape[0] != before[0]:
             raise ValueError(
                 "A transformation must return as many images as it gets. Expected shape "
                 f"{tuple(before)}. Received: {tuple(images.shape)} from {one!r}"
             )
     return images
+
+
+def _stretch(values, first, shape):
+    images, *one = shape
+    first = ops.cast(first, "int32")
+    start = ops.stack([ops.zeros_like(first), first])
+    return ops.reshape(ops.slice(values, start, (images, math.prod(one))), shape)
 
 
 def _require(name, value, holds, expected):

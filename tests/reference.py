@@ -49,6 +49,14 @@ def fourier_scale(height, width, decay=1.0, lowest=1.0, detail=1.0):
     return scale / np.sqrt((scale**2).sum())
 
 
+def fourier_coefficients(params, shape, decay=1.0, lowest=1.0, detail=1.0):
+    """What one image's parameters multiply cosines and sines of an amplitude of one by."""
+    height, width, channels = shape
+    norms = [[n for _, _, n in axis_functions(size, detail)] for size in (height, width)]
+    scale = fourier_scale(height, width, decay, lowest, detail) * np.outer(*norms)
+    return np.einsum("dc,cij->dij", COLORS if channels == 3 else np.eye(channels), params * scale)
+
+
 def fourier_image(params, shape, decay=1.0, lowest=1.0, detail=1.0, window=None, mean=0.5):
     """One image `(height, width, channels)` in [0, 1] of its parameters."""
     height, width, channels = shape

@@ -50,11 +50,10 @@ class NotedJitter(Jitter):
 
 @dataclass(frozen=True)
 class NotedNoise(Noise):
-    """Notes each view's noise."""
+    """Notes the noise of all views."""
 
-    def sample(self, rng, shape):
-        pattern, size = super().sample(rng, shape)
-        return keep("noise", pattern), size
+    def sample_values(self, rng, count):
+        return keep("noise", super().sample_values(rng, count))
 
 
 def compute():

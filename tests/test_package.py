@@ -84,7 +84,7 @@ def look(model: Any, images: Any) -> None:
     )
     assert_type(FeatureVisCallback(both, probe_data=images).history, History)
     assert_type(FeatureVisCallback(lambda model: [both]).history.gif(), bytes)
-    regularizers.L1()(transformations.Noise().apply(images, images))
+    regularizers.L1()(transformations.Rotate().apply(images, images))
     optimize(both, steps="many")  # wrong
     both + "more"  # wrong
 

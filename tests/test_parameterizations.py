@@ -7,9 +7,16 @@ import pytest
 
 from featviz_callback import parameterizations
 from featviz_callback.image_statistics import Spectrum
-from featviz_callback.parameterizations import FixedMagnitude, Fourier, Pixel
+from featviz_callback.parameterizations import Coefficients, FixedMagnitude, Fourier, Pixel
 from tests.conftest import random_images, tensor, to_numpy
-from tests.reference import fourier_image, fourier_scale, logit, pixel_image
+from tests.reference import (
+    COLORS,
+    fourier_coefficients,
+    fourier_image,
+    fourier_scale,
+    logit,
+    pixel_image,
+)
 
 SHAPES = [(8, 8, 1), (7, 6, 3), (5, 9, 2), (4, 4, 13)]
 KINDS = [Fourier, Pixel]
@@ -100,27 +107,27 @@ def test_the_spectrum_falls_as_documented(shape, settings):
 
 @pytest.mark.parametrize(("decay", "lowest"), [(1.4, 1.0), (1.0, 1.0), (0.6, 1.5), (1.0, 0.5)])
 def test_an_ascent_can_work_on_another_spectrum(decay, lowest):
-    factors = plain().precondition(decay, lowest, 1.0, (8, 6, 1))
+    (squares,) = plain().precondition(decay, lowest, 1.0, (8, 6, 1))
     # No frequency but the constant's lies below one.
     lowest = max(lowest, 1e-3)
     expected = fourier_scale(8, 6, decay, lowest) / fourier_scale(8, 6, 1.0)
-    np.testing.assert_allclose(factors, expected, rtol=1e-4)
+    np.testing.assert_allclose(squares**0.5, expected, rtol=1e-4)
 
 
 def test_spectra_of_signals_fall_half_as_steeply():
     signal = plain(decay=0.5)
-    factors = signal.precondition(1.4, 1.5, 0.5, (1, 64, 3))
+    (squares,) = signal.precondition(1.4, 1.5, 0.5, (1, 64, 3))
     expected = fourier_scale(1, 64, 0.7, 1.5) / fourier_scale(1, 64, 0.5)
-    np.testing.assert_allclose(factors, expected, rtol=1e-4)
+    np.testing.assert_allclose(squares**0.5, expected, rtol=1e-4)
 
 
 def test_an_ascent_can_work_on_weaker_hues():
-    light, *hues = Fourier().precondition(1.0, 1.5, 0.5, (8, 6, 3))
+    ((light, *hues),) = Fourier().precondition(1.0, 1.5, 0.5, (8, 6, 3))
     for hue in hues:
-        np.testing.assert_allclose(hue, 0.5 * light)
-    np.testing.assert_allclose(light, Fourier().precondition(1.0, 1.5, 1.0, (8, 6, 3))[0])
+        np.testing.assert_allclose(hue, 0.5**2 * light)
+    np.testing.assert_allclose(light, Fourier().precondition(1.0, 1.5, 1.0, (8, 6, 3))[0][0])
     # Where colours are not decorrelated, none of them is a hue.
-    apart = Fourier(colors=None).precondition(1.0, 1.5, 0.5, (8, 6, 3))
+    (apart,) = Fourier(colors=None).precondition(1.0, 1.5, 0.5, (8, 6, 3))
     np.testing.assert_allclose(np.broadcast_to(apart, (3, *light.shape)), [light] * 3)
 
 
@@ -374,9 +381,10 @@ def test_of_fixed_magnitude_every_frequency_keeps_its_own(size):
 
 
 def test_phases_are_moved_twenty_times_as_far_as_free_coefficients():
-    moves = FixedMagnitude(plain(decay=0.7, contrast=1.0)).precondition(1.4, 1.5, 1.0, (8, 6, 1))
+    fixed = FixedMagnitude(plain(decay=0.7, contrast=1.0))
+    (squares,) = fixed.precondition(1.4, 1.5, 1.0, (8, 6, 1))
     expected = 20 * fourier_scale(8, 6, 1.4, 1.5) / fourier_scale(8, 6, 0.7)
-    np.testing.assert_allclose(moves, expected, rtol=1e-4)
+    np.testing.assert_allclose(squares**0.5, expected, rtol=1e-4)
 
 
 def test_fixed_magnitude_keeps_the_phases():
@@ -473,3 +481,87 @@ def test_a_frequency_without_a_phase_stays_finite():
 def test_small_images_have_all_frequencies():
     assert parameterizations.standard((28, 28, 1)).detail == 1
     assert parameterizations.standard((224, 224, 3)).detail < 1
+
+
+# --- the coefficients themselves ------------------------------------------------------------
+
+
+def coefficients_of(params, shape, signed, **settings):
+    """Of a batch, those of half the field where values are signed."""
+    return np.stack([fourier_coefficients(p, shape, **settings) for p in params]) / (1 + signed)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("settings", SPECTRA, ids=str)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_coefficients_make_the_image_that_their_parameters_make(shape, settings, signed):
+    one = plain(**settings)
+    spectral = {k: v for k, v in settings.items() if k in ("decay", "detail")}
+    params = parameters(one.init(np.random.default_rng(0), shape).shape[1:] + shape[2:])
+    given = coefficients_of(params, shape, signed, **spectral)
+    expected = np.stack([fourier_image(p, shape, **settings) for p in params])
+    expected = 2 * expected - 1 if signed else expected
+    np.testing.assert_allclose(render(Coefficients(one, signed), given, shape), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_coefficients_start_where_their_parameters_do(channels, signed):
+    shape = (8, 6, channels)
+    params = plain().init(np.random.default_rng(5), shape)
+    start = Coefficients(plain(), signed).init(np.random.default_rng(5), shape)
+    assert start.dtype == np.float32
+    expected = coefficients_of(params[None], shape, signed)[0]
+    np.testing.assert_allclose(start, expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_a_direction_of_coefficients_is_that_of_their_parameters(channels, signed):
+    shape, spectrum = (8, 6, channels), (1.4, 1.5, 0.5)
+    gradient = parameters(shape)
+    found = parameterizations.steepest(
+        tensor(gradient),
+        tuple(map(tensor, Coefficients(plain(), signed).precondition(*spectrum, shape))),
+    )
+    # A gradient goes back through the transposed map, a direction forward through the map.
+    units = fourier_coefficients(np.ones((1, 8, 6)), (8, 6, 1))[0] / (1 + signed)
+    colors = COLORS if channels == 3 else np.eye(channels)
+    back = np.einsum("dc,ndij->ncij", colors, gradient) * units
+    (squares,) = plain().precondition(*spectrum, shape)
+    expected = coefficients_of(squares * back, shape, signed)
+    np.testing.assert_allclose(to_numpy(found), expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("bound", ["project", "finish"])
+def test_coefficients_have_the_contrast_of_their_field(channels, signed, bound):
+    shape = (7, 6, channels)
+    one = Coefficients(plain(contrast=0.5), signed)
+    params = coefficients_of(parameters(shape), shape, signed)
+    bounded = to_numpy(getattr(one, bound)(tensor(params), shape))
+    images = render(one, bounded, shape).astype("float64")
+    fields = 2 * np.arctanh(images) if signed else logit(images)
+    expected = 0.5 * (1.2 if bound == "project" else 1.0)
+    np.testing.assert_allclose(root_mean_squares(fields), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_faint_coefficients_are_left_as_they_are_and_finished_three_times_as_strong(signed):
+    shape = (7, 6, 3)
+    one = Coefficients(plain(contrast=0.5), signed)
+    params = coefficients_of(parameters(shape, 1e-3), shape, signed).astype("float32")
+    np.testing.assert_array_equal(to_numpy(one.project(tensor(params), shape)), params)
+    np.testing.assert_allclose(to_numpy(one.finish(tensor(params), shape)), 3 * params, rtol=1e-5)
+
+
+def test_only_plain_fourier_images_are_ascended_by_their_coefficients():
+    class Other(Fourier):
+        pass
+
+    for values_range, signed in (((0.0, 1.0), False), ((-2.0, 2.0), True), ((-1.0, 2.0), False)):
+        found = parameterizations.for_default_ascent(plain(), values_range)
+        assert found == Coefficients(plain(), signed)
+    for other in (Pixel(), Other(), FixedMagnitude()):
+        assert parameterizations.for_default_ascent(other, (-1.0, 1.0)) is other

@@ -143,16 +143,20 @@ def test_the_default_ascent_is_nesterovs_on_normalised_gradients(steps):
     np.testing.assert_allclose(final, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("values_range", [(0.0, 1.0), (-1.0, 1.0), (-3.0, 3.0), (0.0, 255.0)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_default_step_is_that_of_another_spectrum(channels):
+def test_the_default_step_is_that_of_another_spectrum(channels, values_range):
     shape = (6, 5, channels)
     model = sequential(layers.Flatten(), layers.Dense(2, name="logits"), shape=shape)
     objective = Objective.neuron(model, "logits", 1)
     one = Fourier(**FOURIER | {"detail": 1.0}, contrast=math.inf, start=1.0)
-    still = {"parameterization": one, "transformations": None}
+    still = {"parameterization": one, "transformations": None, "values_range": values_range}
     start = one.init(np.random.default_rng(0), shape)[None]
     gradient = step_gradient(objective, start, **still)
-    _, final = ascend(objective, start=start, steps=1, **still)
+    # By default the coefficients are ascended; of half the field around zero.
+    share = 0.5 if values_range[0] < 0 else 1.0
+    coefficients = share * reference.fourier_coefficients(start[0], shape)[None]
+    result, final = ascend(objective, start=coefficients.astype("float32"), steps=1, **still)
 
     # The same ascent in the coefficients of the steeper spectrum, with weak hues.
     factors = reference.fourier_scale(6, 5, 1.4, 1.5) / reference.fourier_scale(6, 5, 1.0)
@@ -161,7 +165,14 @@ def test_the_default_step_is_that_of_another_spectrum(channels):
     steep = steep / np.sqrt((steep**2).mean())
     rate = 0.06 * 2**0.5
     expected = (start + 1.8 * rate * factors * steep) * (1 - 0.3 * rate)
-    np.testing.assert_allclose(final, expected, rtol=1e-3, atol=1e-4)
+    coefficients = share * reference.fourier_coefficients(expected[0], shape)[None]
+    np.testing.assert_allclose(final, coefficients, rtol=1e-3, atol=1e-4)
+
+    # Unbounded contrast: the finished image is three times as far from its ground.
+    shares = reference.fourier_image(3 * expected[0], shape, window=0.5, mean=0.3)
+    low, high = values_range
+    image = low + (high - low) * shares
+    np.testing.assert_allclose(result.images[0], image, atol=2e-3 * (high - low))
 
 
 def test_the_learning_rate_is_data(smooth):

@@ -25,18 +25,23 @@ def still(height, width, views=1):
     return tuple(np.tile(np.arange(float(size)), (views, 1)) for size in (height, width))
 
 
-def view(images, chosen, seeds):
+def view(images, chosen, seeds, number=0):
     """Views of a batch, one generator an image, as the ascent makes them."""
     _, height, width, channels = images.shape
     moves, changes = transformations.split(chosen)
-    grids, values = [], []
+    grids, draws, values = [], [], []
     for rng in map(np.random.default_rng, seeds):
+        values.append(transformations.sample_values(changes, rng, (height, width, channels)))
         grids.append(transformations.move(moves, rng, *still(height, width)))
-        values.append(transformations.sample(changes, rng, (height, width, channels)))
+        draws.append(transformations.sample(changes, rng, (height, width, channels)))
     rows, columns = (tensor(np.concatenate(axis)) for axis in zip(*grids, strict=True))
-    values = keras.tree.map_structure(lambda *drawn: tensor(np.stack(drawn)), *values)
+    draws, values = (
+        keras.tree.map_structure(lambda *drawn: tensor(np.stack(drawn)), *some)
+        for some in (draws, values)
+    )
     moved = sampling.resample(tensor(images), rows, columns)
-    return to_numpy(transformations.apply(changes, moved, values))
+    first = tensor(transformations.first_value(number))
+    return to_numpy(transformations.apply(changes, moved, draws, values, first))
 
 
 def moves(transformation, height=20, width=10, count=200):
@@ -265,13 +270,53 @@ def test_noise_has_its_deviation_at_every_value_by_itself():
         assert abs(np.corrcoef(first.ravel(), last.ravel())[0, 1]) < 0.25
 
 
+@pytest.mark.parametrize("steps", [(0, 1), (3, 200), (16000, 16001)])
+def test_noise_of_two_steps_is_unrelated(steps):
+    flat = np.full((2, 40, 40, 3), 0.5, "float32")
+    one, other = (view(flat, (Noise(0.2),), [0, 1], number) - 0.5 for number in steps)
+    assert one.std() == pytest.approx(other.std(), rel=0.02)
+    # Of 9600 unrelated values the correlation is 0, give or take four deviations of 0.01.
+    assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.04
+
+
+def test_each_step_gets_another_stretch_of_what_was_drawn_once():
+    firsts = [transformations.first_value(number) for number in range(2**14)]
+    assert sorted(firsts) == list(range(2**14))
+    values = np.arange(2**14 + 12, dtype="float32")[None]
+
+    class Seen(Noise):
+        def apply(self, images, factors, values):
+            return values
+
+    for number in (0, 1, 7, 2**14 - 1):
+        first = firsts[number]
+        found = transformations.apply(
+            (Seen(),),
+            tensor(np.zeros((1, 2, 3, 2))),
+            (tensor([1.0]),),
+            (tensor(values),),
+            tensor(first),
+        )
+        np.testing.assert_array_equal(to_numpy(found).ravel(), values[0, first : first + 12])
+
+
 def test_noise_is_even_over_a_range_and_has_no_mean():
-    pattern, size = Noise(2.0).sample(np.random.default_rng(0), (64, 64, 64))
-    values, counts = np.unique(pattern, return_counts=True)
-    np.testing.assert_array_equal(values, np.arange(-127, 128, 2))
+    values = Noise(2.0).sample_values(np.random.default_rng(0), 64**3)
+    factor = Noise(2.0).sample(np.random.default_rng(0), (64, 64, 64))
+    kinds, counts = np.unique(values, return_counts=True)
+    np.testing.assert_array_equal(kinds, np.arange(-127, 128, 2))
     # Of an even distribution: a share of 1/128 each, give or take five deviations.
-    np.testing.assert_allclose(counts / pattern.size, 1 / 128, rtol=5 * (128 / pattern.size) ** 0.5)
-    assert np.sqrt(np.mean((values * size) ** 2)) == pytest.approx(2.0)
+    np.testing.assert_allclose(counts / values.size, 1 / 128, rtol=5 * (128 / values.size) ** 0.5)
+    assert np.sqrt(np.mean((kinds * factor) ** 2)) == pytest.approx(2.0)
+
+
+def test_noise_of_no_strength_draws_nothing():
+    rng = np.random.default_rng(0)
+    before = rng.bit_generator.state
+    for none in (Noise(0.0), Noise(0.0, last=0.0)):
+        assert not none.sample_values(rng, 100).any()
+    assert rng.bit_generator.state == before
+    assert Noise(0.0, last=0.1).sample_values(rng, 100).any()
 
 
 def test_noise_falls_to_its_last_between_half_and_four_fifths_of_the_steps():
@@ -284,19 +329,20 @@ def test_noise_falls_to_its_last_between_half_and_four_fifths_of_the_steps():
 def test_noise_that_fades_stays_of_its_own_class():
     class Louder(Noise):
         def sample(self, rng, shape):
-            pattern, size = super().sample(rng, shape)
-            return pattern, 2 * size
+            return 2 * super().sample(rng, shape)
 
-    _, size = Louder(0.4, last=0.1).at(0.9).sample(np.random.default_rng(0), (2, 2, 1))
-    _, plain = Noise(0.1).sample(np.random.default_rng(0), (2, 2, 1))
-    assert size == pytest.approx(2 * plain)
+    rng = np.random.default_rng(0)
+    louder = Louder(0.4, last=0.1).at(0.9).sample(rng, (2, 2, 1))
+    assert louder == pytest.approx(2 * Noise(0.1).sample(rng, (2, 2, 1)))
 
 
 def test_still_noise_is_none_and_only_noise_can_be_still():
     batch = random_images(2, 4, 5, 3)
-    values = transformations.still((Noise(0.5),), (4, 5, 3))
-    values = keras.tree.map_structure(lambda array: tensor(np.stack([array] * 2)), values)
-    seen = transformations.apply((Noise(0.5),), tensor(batch), values)
+    (still_draw,) = transformations.still((Noise(0.5),), (4, 5, 3))
+    values = transformations.sample_values((Noise(0.5),), np.random.default_rng(0), (4, 5, 3))
+    values = (tensor(np.stack(values * 2)),)
+    draws = (tensor([still_draw] * 2),)
+    seen = transformations.apply((Noise(0.5),), tensor(batch), draws, values)
     np.testing.assert_array_equal(to_numpy(seen), batch)
     assert transformations.still((), (4, 5, 3)) == ()
     assert transformations.still((Noise(0.5), Blur()), (4, 5, 3)) is None
