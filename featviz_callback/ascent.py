@@ -37,11 +37,11 @@ def recipe(steps: int, number: int, shape: tuple) -> dict[str, float]:
     It works coarse to fine: at first on a steep spectrum of weak hues, which finds
     shapes, and after its first quarter on a flatter one of strong hues, which gives them
     detail and colour. Longer ascents take shorter steps. Of photographs, those of more
-    than 32 steps begin with smaller things, in views that come closer and are seen
-    through noise (`transformations.standard`), against which they take longer steps.
-    They end on a steeper spectrum, and come to rest: their last steps are ever shorter,
-    so that what single views have left behind averages out. From 128 steps on they do
-    so in full. Measured in `benchmarks/`.
+    than 32 steps begin with smaller things, for up to a third of the steps, in views that
+    come closer and are seen through noise (`transformations.standard`), against which
+    they take longer steps. They end on a steeper spectrum, and come to rest: their last
+    steps are ever shorter, so that what single views have left behind averages out. From
+    128 steps on they do so in full. Measured in `benchmarks/`.
 
     Args:
         steps: Steps of the whole ascent.
@@ -54,8 +54,8 @@ def recipe(steps: int, number: int, shape: tuple) -> dict[str, float]:
         cycles per image below which that spectrum is flat; and `hues`, how strong
         hues are in it, as a multiple of what they are in real images.
     """
-    fine = min(1.0, 4 * number / steps)
     patience = transformations.patience(shape, steps)
+    fine = min(1.0, (4 - patience) * number / steps)
     rate = 0.06 * (1 + 2.5 * patience) * math.sqrt(16 / max(steps, 8))
     return {
         "rate": rate * _easing(number / steps, 0.5 * patience),

@@ -39,7 +39,7 @@ def test_an_ascent_works_from_coarse_and_grey_to_fine_and_coloured(steps, shape)
         assert before["lowest"] >= after["lowest"]
         assert before["rate"] >= after["rate"] > 0
     if steps > 1:
-        later = [settings | {"rate": 0} for settings in others[steps // 4 :]]
+        later = [settings | {"rate": 0} for settings in others[steps // 3 :]]
         assert all(settings == later[-1] for settings in later)
 
 
@@ -67,9 +67,12 @@ def test_a_long_ascent_of_a_photograph_comes_to_rest(steps):
         (30, 10, PHOTOGRAPH, 0.06 * (8 / 15) ** 0.5, 0.6, 1.5, 1.25),
         (30, 29, PHOTOGRAPH, 0.06 * (8 / 15) ** 0.5, 0.6, 1.5, 1.25),
         (64, 0, PHOTOGRAPH, 0.0675, 1.4, 4.75, 0.5),
+        (64, 8, PHOTOGRAPH, 0.0675, 1.4 - 0.725 * 7 / 16, 1.5 + 3.25 * 9 / 16, 0.828125),
         (64, 48, PHOTOGRAPH, 0.0675, 0.675, 1.5, 1.25),
         (64, 56, PHOTOGRAPH, 0.03375, 0.675, 1.5, 1.25),
         (256, 0, PHOTOGRAPH, 0.0525, 1.4, 8.0, 0.5),
+        (256, 64, PHOTOGRAPH, 0.0525, 1.4 - 0.65 * 3 / 4, 1.5 + 6.5 / 4, 1.0625),
+        (256, 32, SMALL, 0.015, 1.0, 1.5, 0.875),
         (256, 192, PHOTOGRAPH, 0.02625, 0.75, 1.5, 1.25),
         (256, 0, SMALL, 0.015, 1.4, 1.5, 0.5),
         (256, 192, SMALL, 0.015, 0.6, 1.5, 1.25),
