@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import groupby
@@ -338,12 +339,14 @@ def _ascend(ascent, targets, start, progress_bar):
     chunk = Chunk(ascent, targets, start)
     frame_steps = set(ascent.schedule.frame_steps)
     frames, seen = [], []
-    for number in range(ascent.schedule.steps):
-        seen.append(chunk.step())
-        if number + 1 in frame_steps:
-            frames.append(chunk.images())
-        if progress_bar is not None:
-            progress_bar.add(1)
+    # A generator at rest and its chunk would keep each other, and their tensors, in memory.
+    with closing(chunk.steps):
+        for number in range(ascent.schedule.steps):
+            seen.append(chunk.step())
+            if number + 1 in frame_steps:
+                frames.append(chunk.images())
+            if progress_bar is not None:
+                progress_bar.add(1)
     history, gradients = (
         np.stack(list(map(ops.convert_to_numpy, s))) for s in zip(*seen, strict=True)
     )

@@ -1,5 +1,6 @@
 """The ascent: its recipe, its determinism, its bookkeeping."""
 
+import gc
 import itertools
 import math
 
@@ -170,6 +171,16 @@ def test_the_model_is_left_as_it_was():
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(to_numpy(variable), value)
     assert [v.trainable for v in model.variables] == trainable
+
+
+def test_no_chunk_is_kept_when_it_is_done(neurons):
+    gc.collect()
+    gc.disable()
+    try:
+        optimize(neurons, steps=2, batch_size=2)
+        assert not [one for one in gc.get_objects() if isinstance(one, ascent.Chunk)]
+    finally:
+        gc.enable()
 
 
 # --- scores, history, frames ----------------------------------------------------------
