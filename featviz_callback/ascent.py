@@ -331,7 +331,13 @@ def _tensors(arrays):
 
 @lru_cache(maxsize=2)
 def _preconditioner(parameterization, shape, *spectrum):
-    return parameterization.precondition(*spectrum, shape)
+    found = parameterization.precondition(*spectrum, shape)
+    if not isinstance(found, tuple) or len(found) not in (1, 2):
+        raise ValueError(
+            "A parameterization's `precondition` must return a tuple of weights, and of a matrix "
+            f"of channels where they are mixed. Received: {found!r} from {parameterization!r}"
+        )
+    return found
 
 
 def _ascend(ascent, targets, start, progress_bar):

@@ -20,7 +20,8 @@ It may have two more:
 
 The image is always `sigmoid(field)`: a fixed map, so that two frames with the
 same parameters are the same picture. Anything with these three methods, equal
-and hashable by value, can be passed as `parameterization`.
+and hashable by value, can be passed as `parameterization`. In place of a `Fourier`
+the default ascent moves its `Coefficients`, which make the same images.
 """
 
 from dataclasses import dataclass, field, replace
@@ -220,11 +221,16 @@ class Fourier:
 
     def field(self, params, rows, columns, shape: tuple):
         """The linear part: everything before the mean and the sigmoid."""
-        scale = (self.scale(shape) * self._norms(shape)).astype("float32")
-        coefficients = params * ops.convert_to_tensor(scale)
-        if (colors := self._color_matrix(shape)) is not None:
-            coefficients = _mix(coefficients, ops.convert_to_tensor(colors.astype("float32")))
+        coefficients = self._coefficients(params, self._norms(shape), shape)
         return self._render(coefficients, rows, columns, shape)
+
+    def _coefficients(self, params, norms, shape):
+        """Those of each channel, of functions whose amplitudes are these norms."""
+        scale = (self.scale(shape) * norms).astype("float32")
+        coefficients = params * ops.convert_to_tensor(scale)
+        if (colors := self._color_matrix(shape)) is None:
+            return coefficients
+        return _mix(coefficients, ops.convert_to_tensor(colors.astype("float32")))
 
     def _render(self, coefficients, rows, columns, shape):
         rows_basis, columns_basis = self._bases(rows, columns, shape)
@@ -243,12 +249,9 @@ class Fourier:
         return params * ops.minimum(_LARGEST_GAIN, self._gain(params, shape))
 
     def _gain(self, params, shape):
-        channels = np.full(shape[2], 1 / shape[2])
-        if (colors := self._color_matrix(shape)) is not None:
-            channels = np.mean(colors**2, axis=0)
-        weights = channels[:, None, None] * self.scale(shape).astype("float64") ** 2
-        weights = ops.convert_to_tensor(weights.astype("float32"))
-        mean_square = _weighted_sums(ops.square(params), weights)
+        # Mixtures that are not orthogonal add to each other's contrast, or take from it.
+        squares = ops.square(self._coefficients(params, 1.0, shape))
+        mean_square = ops.sum(squares, axis=(1, 2, 3), keepdims=True) / shape[2]
         return self.contrast * ops.rsqrt(ops.maximum(mean_square, 1e-12))
 
     def _color_matrix(self, shape):
@@ -301,11 +304,6 @@ class Coefficients:
     signed: bool = False
 
     @property
-    def values_range(self) -> tuple[float, float]:
-        """Lowest and highest value of an image."""
-        return (-1.0, 1.0) if self.signed else (0.0, 1.0)
-
-    @property
     def _share(self):
         """The share of the field that these are coefficients of."""
         return 0.5 if self.signed else 1.0
@@ -335,7 +333,7 @@ class Coefficients:
         field = fourier._render(params, rows, columns, shape)
         if not self.signed:
             return _squash(field, fourier.mean, shape)
-        ground = self._share * _ground(fourier.mean, shape)
+        ground = np.float32(self._share) * _ground(fourier.mean, shape)
         return ops.tanh(field + ops.convert_to_tensor(ground) if ground.any() else field)
 
     def project(self, params, shape: tuple):
@@ -351,8 +349,12 @@ class Coefficients:
         return self._share * self.fourier._norms(shape)
 
     def _gain(self, params, shape):
-        weights = (self._units(shape) ** -2.0 / shape[2]).astype("float32")
-        mean_square = _weighted_sums(ops.square(params), ops.convert_to_tensor(weights))
+        weights = (self._units(shape) ** -2.0 / shape[2]).astype("float32").reshape(-1, 1)
+        # A product with a vector reads the squares once, and writes nothing large.
+        squares = ops.reshape(ops.square(params), (-1, weights.size))
+        sums = ops.matmul(squares, ops.convert_to_tensor(weights))
+        mean_square = ops.sum(ops.reshape(sums, (-1, shape[2])), axis=1)
+        mean_square = ops.reshape(mean_square, (-1, 1, 1, 1))
         return self.fourier.contrast * ops.rsqrt(ops.maximum(mean_square, 1e-12))
 
 
@@ -522,6 +524,11 @@ def for_default_ascent(parameterization: object, values_range: tuple[float, floa
     return Coefficients(parameterization, signed=values_range[0] == -values_range[1])
 
 
+def lowest_value(parameterization: object) -> float:
+    """The lowest value of an image, of which 1 is the highest."""
+    return -1.0 if isinstance(parameterization, Coefficients) and parameterization.signed else 0.0
+
+
 def steepest(gradient: Any, preconditioner: tuple) -> Any:
     """The direction in which an ascent moves, of a gradient.
 
@@ -600,14 +607,6 @@ def _mix(coefficients, colors):
     images, channels, *_ = coefficients.shape
     flat = ops.reshape(coefficients, (images, channels, -1))
     return ops.reshape(ops.matmul(colors, flat), coefficients.shape)
-
-
-def _weighted_sums(values, weights):
-    """One for each image, `(images, 1, 1, 1)`; of weights for all channels, or for each."""
-    # A product with a vector reads the values once, and writes nothing large.
-    weights = ops.reshape(weights, (-1, 1))
-    sums = ops.matmul(ops.reshape(values, (-1, weights.shape[0])), weights)
-    return ops.reshape(ops.sum(ops.reshape(sums, (values.shape[0], -1)), axis=1), (-1, 1, 1, 1))
 
 
 def _strengths(hues, shape):

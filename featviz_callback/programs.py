@@ -26,7 +26,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from featviz_callback import activations, backend, inputs, sampling, transformations
-from featviz_callback.parameterizations import steepest
+from featviz_callback.parameterizations import lowest_value, steepest
 from featviz_callback.reads import read_scores
 
 # A look at many layers needs one for each, and again for units that seem dead; with fewer
@@ -132,9 +132,8 @@ class Program:
             rows = tensor(np.tile(np.arange(height), (batch, 1)))
             columns = tensor(np.tile(np.arange(width), (batch, 1)))
         images = self.plan.parameterization.image(params, rows, columns, self.plan.image_shape)
-        lowest, highest = getattr(self.plan.parameterization, "values_range", (0.0, 1.0))
-        low, high = self.plan.values_range
-        factor = (high - low) / (highest - lowest)
+        lowest, (low, high) = lowest_value(self.plan.parameterization), self.plan.values_range
+        factor = (high - low) / (1.0 - lowest)
         # What would change nothing still reads and writes every value.
         images = images if factor == 1 else factor * images
         shift = low - factor * lowest

@@ -13,14 +13,14 @@ There are three kinds, and a sequence may mix them:
   changes nothing, clean scores need no program of their own. One that needs a random
   number for every value of a view (`Noise`) has `sample_values(rng, count)` too, which
   draws a flat array of so many, once an ascent, and `apply(images, draws, values)`,
-  which gets another stretch of it at each step, in the shape of the images;
+  which gets another stretch of it at each of 16,384 steps, in the shape of the images;
 * any function of a batch of images `(images, height, width, channels)`, with
   values in the model's range, that returns such a batch. What is random in it is
   drawn once, when the program is compiled: to draw at each step, `sample` it.
 
 One that moves the grid at the head of the sequence, or draws, may have a method
 `at(progress)`: it is replaced by what that returns, from the share of the ascent's
-steps that are over.
+steps that are over, but for its `sample_values`.
 
 All randomness is drawn on the host from a `numpy.random.Generator` of the run:
 the same seed gives the same views on every backend, and no other random state
@@ -276,6 +276,8 @@ class Blur:
 class Noise:
     """Adds white noise, evenly spread, to every value.
 
+    An image has one pattern, drawn once, which each step sees elsewhere.
+
     What is faint or fine drowns in it: what takes shape has to be strong and large, and
     the ground stays quiet, where an ascent without it weaves textures wall to wall.
 
@@ -519,7 +521,7 @@ def apply(changes: tuple, images, draws: tuple, values: tuple = (), first=0):
         before = images.shape
         arguments = [next(draws_left)] if hasattr(one, "sample") else []
         if hasattr(one, "sample_values"):
-            arguments.append(_stretch(next(values_left), first, before))
+            arguments.append(_stretch(next(values_left), first, before, one))
         images = one.apply(images, *arguments) if arguments else one(images)
         if len(images.shape) != 4 or images.shape[0] != before[0]:
             raise ValueError(
@@ -529,11 +531,18 @@ def apply(changes: tuple, images, draws: tuple, values: tuple = (), first=0):
     return images
 
 
-def _stretch(values, first, shape):
-    images, *one = shape
+def _stretch(values, first, shape, transformation):
+    images, count = shape[0], math.prod(shape[1:])
+    drawn = values.shape[1] - _STRETCHES
+    if count > drawn:
+        raise ValueError(
+            f"There are random numbers for the {drawn} values of a view. Expected no "
+            f"transformation before {transformation!r} that makes views larger. Received: "
+            f"{tuple(shape[1:])}"
+        )
     first = ops.cast(first, "int32")
     start = ops.stack([ops.zeros_like(first), first])
-    return ops.reshape(ops.slice(values, start, (images, math.prod(one))), shape)
+    return ops.reshape(ops.slice(values, start, (images, count)), shape)
 
 
 def _require(name, value, holds, expected):

@@ -173,6 +173,16 @@ def test_the_model_is_left_as_it_was():
     assert [v.trainable for v in model.variables] == trainable
 
 
+@pytest.mark.parametrize("found", [np.ones((1, 12, 10)), [np.ones(())], (1, 2, 3), ()])
+def test_a_precondition_of_another_form_is_refused(neurons, found):
+    class Odd(Pixel):
+        def precondition(self, *spectrum):
+            return found
+
+    with pytest.raises(ValueError, match="must return a tuple of weights"):
+        optimize(neurons, steps=1, parameterization=Odd())
+
+
 def test_no_chunk_is_kept_when_it_is_done(neurons):
     gc.collect()
     gc.disable()

@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 from featviz_callback import backend
-from tests.conftest import sequential, tensor, to_numpy
+from tests.conftest import python, sequential, tensor, to_numpy
 
 
 @pytest.fixture
@@ -162,9 +162,46 @@ def graph_of(make):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="how TensorFlow schedules")
-@pytest.mark.parametrize(("make", "expected"), [(line, True), (branches, False)])
+@pytest.mark.parametrize(("make", "expected"), [(line, True), (branches, False), (looped, True)])
 def test_only_what_can_run_side_by_side_is_scheduled(make, expected):
+    # What loops is refused where nothing is scheduled: the next test does it all the same.
     assert backend.load()._is_one_path(graph_of(make)) is expected
+
+
+TWO_DEVICES = """
+import keras
+import numpy as np
+import tensorflow as tf
+
+from featviz_callback import Objective, optimize
+
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
+
+
+class Placed(keras.layers.Layer):
+    def __init__(self, device):
+        super().__init__()
+        self.device = device
+
+    def call(self, images):
+        with tf.device(self.device):
+            return tf.tanh(images)
+
+
+devices = ("CPU:0", "CPU:1", "CPU:0")
+layers = [Placed(device) for device in devices]
+model = keras.Sequential([keras.Input((8, 8, 1)), *layers, keras.layers.Flatten()])
+objective = Objective.neuron(model, -1, 9)
+result = optimize(objective, steps=2)
+print(result.status, np.allclose(result.scores, objective.score(result.images), atol=1e-5))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="devices of TensorFlow's")
+def test_a_network_may_be_spread_over_devices():
+    assert python(TWO_DEVICES, "tensorflow")[-1] == "['ok'] True"
 
 
 @pytest.mark.parametrize("make", [line, branches, looped])

@@ -216,8 +216,7 @@ def test_projection_keeps_the_contrast_under_its_bound(make, channels, deviation
     projected = to_numpy(one.project(tensor(params), shape))
     before = root_mean_squares(field(one, params / 100, shape)) * 100
     after = root_mean_squares(field(one, projected, shape))
-    # The natural colours are not quite orthogonal.
-    assert (after <= bound_of(one) * (1.05 if channels == 3 else 1.001)).all()
+    assert (after <= bound_of(one) * 1.001).all()
     assert (after <= before * 1.001).all()
 
 
@@ -492,9 +491,11 @@ def coefficients_of(params, shape, signed, **settings):
 
 
 @pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("settings", SPECTRA, ids=str)
+@pytest.mark.parametrize("settings", [*SPECTRA, {"mean": (0.2, 0.5, 0.7)}], ids=str)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_coefficients_make_the_image_that_their_parameters_make(shape, settings, signed):
+    if isinstance(settings.get("mean"), tuple) and shape[2] != 3:
+        settings = {"mean": settings["mean"][:1] * shape[2]}
     one = plain(**settings)
     spectral = {k: v for k, v in settings.items() if k in ("decay", "detail")}
     params = parameters(one.init(np.random.default_rng(0), shape).shape[1:] + shape[2:])
@@ -545,6 +546,17 @@ def test_coefficients_have_the_contrast_of_their_field(channels, signed, bound):
     fields = 2 * np.arctanh(images) if signed else logit(images)
     expected = 0.5 * (1.2 if bound == "project" else 1.0)
     np.testing.assert_allclose(root_mean_squares(fields), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("make", [Fourier, Coefficients])
+def test_contrast_is_that_of_the_field_where_colours_vary_together(make):
+    shape, colors = (7, 6, 2), ((1.0, 0.9), (0.2, 1.0))
+    fourier = plain(contrast=0.5, colors=colors)
+    one = fourier if make is Fourier else Coefficients(fourier)
+    for bound, expected in (("project", 0.6), ("finish", 0.5)):
+        bounded = to_numpy(getattr(one, bound)(tensor(parameters(shape)), shape))
+        found = root_mean_squares(logit(render(one, bounded, shape).astype("float64")))
+        np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
 @pytest.mark.parametrize("signed", [False, True])

@@ -300,6 +300,14 @@ def test_each_step_gets_another_stretch_of_what_was_drawn_once():
         np.testing.assert_array_equal(to_numpy(found).ravel(), values[0, first : first + 12])
 
 
+def test_noise_for_larger_images_than_the_views_is_refused(neurons):
+    def padded(images):
+        return keras.ops.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])
+
+    with pytest.raises(ValueError, match="that makes views larger"):
+        optimize(neurons, steps=1, transformations=[padded, Noise(0.1)])
+
+
 def test_noise_is_even_over_a_range_and_has_no_mean():
     values = Noise(2.0).sample_values(np.random.default_rng(0), 64**3)
     factor = Noise(2.0).sample(np.random.default_rng(0), (64, 64, 64))

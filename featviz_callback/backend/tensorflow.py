@@ -71,7 +71,10 @@ def _quickest_call(compiled):
     """
     if tf.config.list_logical_devices("GPU"):
         return compiled
-    executor = "SINGLE_THREADED_EXECUTOR" if _is_one_path(compiled.graph) else "DEFAULT"
+    # Between devices, one part of a graph waits for what another one has yet to send.
+    one_device = len(tf.config.list_logical_devices()) == 1
+    one_path = one_device and _is_one_path(compiled.graph)
+    executor = "SINGLE_THREADED_EXECUTOR" if one_path else "DEFAULT"
 
     def call(*arguments):
         nonlocal executor
