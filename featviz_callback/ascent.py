@@ -292,17 +292,18 @@ class Chunk:
         """The scores of the images as they are now, with no random view."""
         plan, program, state = self.ascent.plan, self.program, self.state
         still = transformations.still(self.ascent.changes, self._seen)
+        values = self.values
         # A still view is just another grid for the program at hand, unless it has
         # transformations that cannot be told to do nothing.
         if still is None:
-            still = ()
+            still = values = ()
             plan = replace(plan, changes=(), optimizer=None)
             program = programs.get(self.ascent.objective.model, plan)
             state = program.initial_state(self.params, None)
         numbers, preconditioner = self._move(plan, 0)
         move = map(tensor, (numbers, *preconditioner))
         data = self._data(_stacked([still] * plan.batch), *program.still_views(), *move)
-        *_, scores = program.step(self._finished(), state, data)
+        *_, scores = program.step(self._finished(), state, data | {"values": values})
         return ops.convert_to_numpy(scores)
 
     def _finished(self):

@@ -167,6 +167,7 @@ def prepare(
     plan = Plan(
         reads=objective.reads,
         image_input=image_input,
+        held=tuple((one.shape, one.dtype) for one in held),
         # Equal chunks: the last one is padded the least.
         batch=image_input.batch or math.ceil(len(objective) / math.ceil(len(objective) / limit)),
         image_shape=image_shape,

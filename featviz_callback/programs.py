@@ -43,6 +43,7 @@ class Plan:
     Attributes:
         reads: What is read where, see `Objective.reads`.
         image_input: The input that is optimised, and what the model does with it.
+        held: Shape and dtype of one example of each other input.
         batch: Images in one call of the model.
         image_shape: `(height, width, channels)` of an image.
         view_shape: The same of what the model gets of it.
@@ -56,6 +57,7 @@ class Plan:
 
     reads: tuple
     image_input: inputs.ImageInput
+    held: tuple[tuple, ...]
     batch: int
     image_shape: tuple[int, int, int]
     view_shape: tuple[int, int, int]

@@ -296,6 +296,32 @@ def test_each_program_is_traced_once(neurons, small_model):
     assert traces in (0, count)
 
 
+def test_ascents_that_share_the_program_of_their_clean_scores_agree_on_its_data(neurons):
+    for transformations in ([Rotate()], [Rotate(), Noise(0.1)], None):
+        result = optimize(neurons, steps=1, transformations=transformations)
+        np.testing.assert_allclose(result.scores, neurons.score(result.images), rtol=1e-4)
+
+
+class Weighed(layers.Layer):
+    """The mean of a sequence, by a length that is fixed in a compiled program."""
+
+    def call(self, sequence):
+        return keras.ops.sum(sequence, 1) / (sequence.shape[1] or 1)
+
+
+def test_held_inputs_of_another_length_get_another_program():
+    image, sequence = keras.Input((6, 5, 3), name="image"), keras.Input((None, 2), name="more")
+    both = layers.Concatenate()([layers.GlobalAveragePooling2D()(image), Weighed()(sequence)])
+    model = keras.Model([image, sequence], layers.Dense(2, name="logits")(both))
+    neuron = Objective.neuron(model, "logits", 1)
+    for length in (3, 7, 3):
+        held = {"more": np.full((length, 2), 2.0)}
+        result = optimize(neuron, steps=1, held_inputs=held)
+        expected = neuron.score(result.images, held_inputs=held)
+        np.testing.assert_allclose(result.scores, expected, rtol=1e-4)
+    assert compilations(model)[0] == 2
+
+
 def test_a_changed_model_gets_a_new_program(neurons, small_model):
     before = optimize(neurons, steps=2).images
     small_model.get_layer("conv2").activation = keras.activations.relu
