@@ -8,12 +8,13 @@ There are three kinds, and a sequence may mix them:
   Those at the head of the sequence cost nothing: they compose on the host and
   the image is rendered at their grid;
 * one that changes values (`Rotate`, `Blur`, `Noise`): `sample(rng, shape)` draws
-  an array, or a tuple of them, for one image on the host, and `apply(images, draws)`
-  uses a batch of them. If each of these has `still(shape)`, which returns what
-  changes nothing, clean scores need no program of their own. One that needs a random
-  number for every value of a view (`Noise`) has `sample_values(rng, count)` too, which
-  draws a flat array of so many, once an ascent, and `apply(images, draws, values)`,
-  which gets another stretch of it at each of 16,384 steps, in the shape of the images;
+  an array, or a tuple of them, for one image on the host, always of the same shapes,
+  and `apply(images, draws)` uses a batch of them. If each of these has `still(shape)`,
+  which returns what changes nothing, clean scores need no program of their own. One that
+  needs a random number for every value of a view (`Noise`) has `sample_values(rng, count)`
+  too, which draws a flat array of so many, once an ascent, and
+  `apply(images, draws, values)`, which gets another stretch of it at each of 16,384 steps,
+  in the shape of the images;
 * any function of a batch of images `(images, height, width, channels)`, with
   values in the model's range, that returns such a batch. What is random in it is
   drawn once, when the program is compiled: to draw at each step, `sample` it.
