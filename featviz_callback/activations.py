@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -229,6 +230,11 @@ def record(model: keras.Model, arguments, taps: Sequence[Tap]) -> list:
     return [_channels_last(seen.tensors[tap], tap) for tap in taps]
 
 
+def _origin():
+    """Where a layer is called: in which thread, and in which trace."""
+    return threading.get_ident(), backend.load().current_trace()
+
+
 class _Seen:
     """What passes some taps in one call of a model."""
 
@@ -236,15 +242,19 @@ class _Seen:
         self.calls = dict.fromkeys(taps, 0)
         self.tensors = {}
         self.lost = set()
-        self._trace = backend.load().current_trace()
+        self._thread, self._trace = _origin()
 
     def keep(self, tap, tensor):
+        thread, trace = _origin()
+        if thread != self._thread:
+            # Somebody else calls the same layer.
+            return
         is_wanted = self.calls[tap] == tap.call
         self.calls[tap] += 1
         if not is_wanted:
             return
         self.tensors[tap] = tensor
-        if backend.load().current_trace() != self._trace:
+        if trace != self._trace:
             self.lost.add(tap)
         if len(self.tensors) == len(self.calls):
             raise _EverythingRecorded
@@ -403,11 +413,11 @@ def layer_calls(model: keras.Model, arguments) -> list[LayerCall]:
         def call(self, arguments):
             # Shape inference may call more than once.
             found.clear()
-            trace = backend.load().current_trace()
+            origin = _origin()
             with ExitStack() as stack:
                 for path, layer in walk(model):
                     methods = {
-                        name: _order_recorder(path, layer, getattr(layer, name), found, trace)
+                        name: _order_recorder(path, layer, getattr(layer, name), found, origin)
                         for name in _CALLS
                     }
                     stack.enter_context(overridden(layer, methods))
@@ -418,10 +428,10 @@ def layer_calls(model: keras.Model, arguments) -> list[LayerCall]:
     return list(_with_layouts(found))
 
 
-def _order_recorder(path, layer, call, found, trace):
+def _order_recorder(path, layer, call, found, origin):
     def recorder(*args, **kwargs):
         output = call(*args, **kwargs)
-        if ops.is_tensor(output) and backend.load().current_trace() == trace:
+        if ops.is_tensor(output) and _origin() == origin:
             first = next(filter(ops.is_tensor, (*args, *kwargs.values())), output)
             found.append((path, layer, tuple(first.shape)[1:], tuple(output.shape)[1:]))
         return output

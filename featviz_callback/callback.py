@@ -228,7 +228,12 @@ class FeatureVisCallback(keras.callbacks.Callback):
     def _measured_on_real(self, ascent):
         if self._real_images is None:
             return ascent
-        return replace(ascent, plan=replace(ascent.plan, parameterization=self._like(ascent.plan)))
+        plan, parameterization = ascent.plan, self._like(ascent.plan)
+        if plan.optimizer is None:
+            parameterization = parameterizations.for_default_ascent(
+                parameterization, plan.values_range
+            )
+        return replace(ascent, plan=replace(plan, parameterization=parameterization))
 
     def _images_for(self, image_input):
         """The real images `(images, height, width, channels)`, out of the model's own axes."""

@@ -46,6 +46,9 @@ _HEADROOM = 1.2
 # An image that has found nothing is not blown up into noise.
 _LARGEST_GAIN = 3.0
 
+# Amplitudes below this share of the largest make less than a rounding error.
+_LEAST = 1e-6
+
 # A field of fixed magnitude is of full contrast from its start, and has to be turned
 # rather than grown: it takes so much longer steps. Measured in `benchmarks/`.
 _TURN = 20.0
@@ -203,7 +206,9 @@ class Fourier:
             See `steepest`: the squares of how much stronger each parameter is in that
             spectrum than in this one.
         """
-        squares = (self._other_spectrum(decay, lowest, shape) / self.scale(shape)) ** 2
+        # What real images lack altogether cannot be seen, however far it moves.
+        scale = np.maximum(self.scale(shape), _LEAST * np.max(self.scale(shape)))
+        squares = (self._other_spectrum(decay, lowest, shape) / scale) ** 2
         if self._color_matrix(shape) is not None:
             squares = squares * _strengths(hues, shape)[:, None, None] ** 2
         return (squares,)

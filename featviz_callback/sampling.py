@@ -179,3 +179,37 @@ def resample(images, rows, columns):
 
 def _constant(array):
     return ops.convert_to_tensor(np.asarray(array, "float32"))
+
+
+def read(images, rows, columns):
+    """Reads images at any positions, linearly between pixels, mirrored beyond the border.
+
+    Not by Keras' `affine_transform`: on TensorFlow, by a linear map of the image, its
+    gradient is not that map transposed.
+
+    Args:
+        images: Tensor `(images, height, width, channels)`.
+        rows: Tensor `(images, new height, new width)` of positions, in pixels.
+        columns: The same across.
+
+    Returns:
+        Tensor `(images, new height, new width, channels)`.
+    """
+    count, height, width, channels = images.shape
+    pixels = ops.reshape(images, (-1, channels))
+    first = ops.reshape(ops.arange(count, dtype="int32"), (-1, 1, 1)) * (height * width)
+    top, left = ops.floor(rows), ops.floor(columns)
+    total = 0.0
+    for down, row_shares in enumerate((1 - (rows - top), rows - top)):
+        for right, column_shares in enumerate((1 - (columns - left), columns - left)):
+            row, column = _mirrored(top + down, height), _mirrored(left + right, width)
+            values = ops.take(pixels, first + row * width + column, axis=0)
+            shares = ops.cast(row_shares * column_shares, images.dtype)
+            total = total + values * ops.expand_dims(shares, -1)
+    return total
+
+
+def _mirrored(positions, size):
+    """Indices of whole positions; the first one outside is the last one inside again."""
+    positions = ops.mod(ops.cast(positions, "int32"), 2 * size)
+    return ops.minimum(positions, 2 * size - 1 - positions)

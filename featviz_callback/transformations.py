@@ -216,23 +216,14 @@ class Rotate:
     def apply(self, images: Any, angles: Any) -> Any:
         """Turns a batch `(images, height, width, channels)` by `(images,)`."""
         _, height, width, _ = images.shape
+        angles = ops.reshape(angles, (-1, 1, 1))
         cos, sin = ops.cos(angles), ops.sin(angles)
-        middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
-        transforms = ops.stack(
-            [
-                cos,
-                -sin,
-                middle_x - cos * middle_x + sin * middle_y,
-                sin,
-                cos,
-                middle_y - sin * middle_x - cos * middle_y,
-                ops.zeros_like(cos),
-                ops.zeros_like(cos),
-            ],
-            axis=1,
-        )
-        return ops.image.affine_transform(
-            images, transforms, fill_mode="reflect", data_format="channels_last"
+        rows = ops.arange(height, dtype="float32")[:, None] - (height - 1) / 2
+        columns = ops.arange(width, dtype="float32") - (width - 1) / 2
+        return sampling.read(
+            images,
+            sin * columns + cos * rows + (height - 1) / 2,
+            cos * columns - sin * rows + (width - 1) / 2,
         )
 
 

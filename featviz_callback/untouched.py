@@ -8,6 +8,7 @@ training draws from.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +17,15 @@ import keras
 
 from featviz_callback import backend
 
+# Layers and random states are of all threads.
+_one_at_a_time = threading.RLock()
+
 
 @contextmanager
 def untouched(model: keras.Model) -> Iterator[None]:
     """Puts the attributes of every layer and every random state back at its end.
+
+    Blocks of several threads run one after the other.
 
     Attributes are put back with what they hold in lists, dicts, sets, tuples and
     deques, however deep; and with what the framework keeps beside them: modes and
@@ -28,16 +34,17 @@ def untouched(model: keras.Model) -> Iterator[None]:
     Args:
         model: Any Keras model. Its variables are not looked at.
     """
-    kept: dict[int, tuple] = {}
-    for layer in model._flatten_layers():
-        _keep(vars(layer), kept)
-    try:
-        with backend.random_states_kept(), backend.load().framework_state_kept(model):
-            yield
-    finally:
-        for container, content in kept.values():
-            if _held(container) != _held(content):
-                _refill(container, content)
+    with _one_at_a_time:
+        kept: dict[int, tuple] = {}
+        for layer in model._flatten_layers():
+            _keep(vars(layer), kept)
+        try:
+            with backend.random_states_kept(), backend.load().framework_state_kept(model):
+                yield
+        finally:
+            for container, content in kept.values():
+                if _held(container) != _held(content):
+                    _refill(container, content)
 
 
 def _keep(container, kept):

@@ -1,6 +1,7 @@
 """Outputs of layers from one real call, which leaves no trace in the model."""
 
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -93,6 +94,33 @@ def test_layers_are_restored_where_the_call_raises(images):
     with pytest.raises(FloatingPointError):
         recorded(model, images, Tap("conv"), Tap("counting"))
     assert belongings(model) == before
+
+
+class Meanwhile(layers.Layer):
+    """While it is called, another thread calls another layer with zeros."""
+
+    def __init__(self, other):
+        super().__init__()
+        self._calls_other = lambda: seen_elsewhere(other)
+
+    def call(self, inputs):
+        with ThreadPoolExecutor(1) as thread:
+            self.seen = thread.submit(self._calls_other).result()
+        return inputs
+
+
+def seen_elsewhere(layer):
+    return to_numpy(layer(tensor(np.zeros((1, 12, 10, 1)))))
+
+
+def test_calls_in_other_threads_are_not_recorded(images):
+    conv = layers.Conv2D(2, 3, name="conv")
+    conv.build((None, 12, 10, 1))
+    meanwhile = Meanwhile(conv)
+    model = sequential(meanwhile, conv)
+    [found] = recorded(model, images, Tap("conv"))
+    np.testing.assert_array_equal(found, to_numpy(conv(tensor(images))))
+    np.testing.assert_array_equal(meanwhile.seen, seen_elsewhere(conv))
 
 
 def test_layers_after_the_last_one_asked_for_are_not_called(images):

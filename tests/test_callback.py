@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from featviz_callback import FeatureVisCallback, Objective, optimize, programs
+from featviz_callback import FeatureVisCallback, Objective, optimize, parameterizations, programs
 from featviz_callback.history import drift
 from featviz_callback.transformations import Jitter
 from tests.conftest import (
@@ -856,6 +856,30 @@ def test_any_parameterization_can_be_compared_with_real_images(model, watch):
     callback = watch(neurons(model), probe_data=PIXELS, parameterization="pixel")
     train(model, callback, epochs=1)
     assert callback.history.score_ratio.shape == (2, 3)
+
+
+@pytest.mark.parametrize("kind", ["fourier", "fixed_magnitude"])
+@pytest.mark.parametrize("scale", [lambda x: x, lambda x: 2 * x - 1])
+def test_pictures_beside_real_images_are_those_of_one_by_one(kind, scale, model, watch):
+    real = scale(PIXELS)
+    callback = watch(neurons(model), probe_data=real, parameterization=kind)
+    train(model, callback, epochs=1)
+    values_range = callback.history.values_range
+    like = parameterizations.like_data(real, values_range, (12, 10, 1), kind)
+    settings = {"steps": 2, "values_range": values_range, "parameterization": like}
+    expected = optimize(neurons(model), **settings).images
+    np.testing.assert_array_equal(callback.history.images[-1], expected)
+
+
+def test_real_images_that_lack_frequencies_can_be_taken_over(model, watch):
+    coarse = np.random.default_rng(0).random((20, 6, 5, 1))
+    callback = watch(
+        neurons(model),
+        probe_data=np.kron(coarse, np.ones((1, 2, 2, 1))),
+        parameterization="fixed_magnitude",
+    )
+    train(model, callback, epochs=1)
+    assert callback.history.status.tolist() == [["ok"] * 3] * 2
 
 
 def test_real_images_are_read_once_however_often_is_trained(model, watch):

@@ -155,6 +155,42 @@ def test_each_image_of_a_batch_has_its_own_grid():
     np.testing.assert_allclose(moved, expected, atol=1e-6)
 
 
+def read_by_numpy(image, row, column):
+    """One point, of an image continued by NumPy: the border repeated, then backwards."""
+    margin = 40
+    padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), "symmetric")
+    top, left = int(np.floor(row)), int(np.floor(column))
+    weights = np.outer([1 - (row - top), row - top], [1 - (column - left), column - left])
+    corners = padded[top + margin : top + margin + 2, left + margin : left + margin + 2]
+    return np.einsum("yx,yxc->c", weights, corners)
+
+
+@pytest.mark.parametrize(("height", "width"), [(5, 7), (4, 4), (1, 6)])
+def test_images_are_read_between_their_pixels_and_mirrored_beyond_the_border(height, width):
+    images = random_images(2, height, width, 3)
+    rows, columns = np.random.default_rng(0).uniform(-20, 20, (2, 2, 6, 5))
+    expected = np.empty((2, 6, 5, 3))
+    for i, y, x in np.ndindex(2, 6, 5):
+        expected[i, y, x] = read_by_numpy(images[i], rows[i, y, x], columns[i, y, x])
+    found = to_numpy(sampling.read(tensor(images), tensor(rows), tensor(columns)))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_of_reading_is_the_adjoint():
+    images, weights = random_images(2, 6, 5, 3), random_images(2, 4, 7, 3)
+    rows, columns = np.random.default_rng(0).uniform(-9, 9, (2, 2, 4, 7))
+
+    def product(images):
+        return keras.ops.sum(sampling.read(images, tensor(rows), tensor(columns)) * tensor(weights))
+
+    found = gradient(product, images)
+    for i, y, x, c in np.ndindex(*images.shape):
+        one = np.zeros_like(images)
+        one[i, y, x, c] = 1
+        read = to_numpy(sampling.read(tensor(one), tensor(rows), tensor(columns)))
+        assert found[i, y, x, c] == pytest.approx((read * weights).sum(), rel=1e-4, abs=1e-5)
+
+
 @pytest.mark.parametrize(("image", "view"), [(8, 8), (5, 10), (7, 14), (12, 4), (3, 7)])
 def test_a_whole_grid_covers_the_image_evenly(image, view):
     grid = sampling.whole_grid(image, view)

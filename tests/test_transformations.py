@@ -9,7 +9,7 @@ import pytest
 
 from featviz_callback import Objective, optimize, sampling, transformations
 from featviz_callback.transformations import Blur, Crop, Flip, Jitter, Noise, Rotate, Scale
-from tests.conftest import random_images, tensor, to_numpy
+from tests.conftest import gradient, random_images, tensor, to_numpy
 
 ALL = [Jitter(0.2), Scale(0.8, 1.2), Crop(0.4, 0.8), Flip(), Rotate(20.0), Blur(1.5), Noise(0.1)]
 CHANNELS = [1, 2, 3, 4, 13]
@@ -225,6 +225,21 @@ def test_a_turn_by_right_angles_is_numpys(size, quarters):
     batch = random_images(1, size, size, 3)
     turned = to_numpy(Rotate().apply(tensor(batch), tensor([quarters * np.pi / 2])))
     np.testing.assert_allclose(turned, np.rot90(batch, quarters, (1, 2)), atol=1e-4)
+
+
+@pytest.mark.parametrize("change", [Rotate(), Blur(), Noise()], ids=lambda one: type(one).__name__)
+def test_the_gradient_is_that_of_the_view(change):
+    images, weights = random_images(2, 9, 8, 3), random_images(2, 9, 8, 3) - 0.5
+    rngs = [np.random.default_rng(seed) for seed in (0, 1)]
+    draws = tensor(np.stack([change.sample(rng, (9, 8, 3)) for rng in rngs]))
+    values = [tensor(np.zeros((2, 9, 8, 3)))] if isinstance(change, Noise) else []
+
+    def product(images):
+        return keras.ops.sum(change.apply(images, draws, *values) * tensor(weights))
+
+    # These are linear, and so is the sum.
+    value = float(to_numpy(product(tensor(images))))
+    assert (gradient(product, images) * images).sum() == pytest.approx(value, rel=1e-3)
 
 
 def test_angles_stay_within_their_bound():

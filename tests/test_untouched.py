@@ -2,6 +2,7 @@
 
 import random
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 import keras
@@ -134,6 +135,21 @@ def test_variables_that_keras_does_not_know_are_put_back():
 
 
 # --- random states -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", [None, "adam"])
+def test_threads_take_turns(optimizer, small_model):
+    before = [dict(vars(layer)) for layer in small_model._flatten_layers()]
+    objectives = [Objective.neuron(small_model, "logits", i) for i in range(4)]
+
+    def images(objective):
+        return optimize(objective, steps=10, optimizer=optimizer).images
+
+    alone = list(map(images, objectives))
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(images, objectives))
+    np.testing.assert_array_equal(together, alone)
+    assert [dict(vars(layer)) for layer in small_model._flatten_layers()] == before
 
 
 def draw():
