@@ -184,8 +184,8 @@ def _constant(array):
 def read(images, rows, columns):
     """Reads images at any positions, linearly between pixels, mirrored beyond the border.
 
-    Not by Keras' `affine_transform`: on TensorFlow, by a linear map of the image, its
-    gradient is not that map transposed.
+    In place of Keras' `affine_transform`, whose gradient on TensorFlow is not that of
+    what it reads.
 
     Args:
         images: Tensor `(images, height, width, channels)`.
