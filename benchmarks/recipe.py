@@ -67,6 +67,8 @@ def settings_of(steps):
 RECIPES = {
     "spectrum 1/f throughout": {"decay": 1.0},
     "spectrum of 1.4 throughout": {"decay": 1.4},
+    # After 128 steps, to the exponent that 32 steps end with.
+    "spectrum turns a quarter further": {"turn": 0.8 / 0.65},
     "rate halved": {"rate": 0.5},
     "rate doubled": {"rate": 2.0},
     "no rest at the end": {"rest": False},
@@ -78,12 +80,15 @@ RECIPES = {
 
 
 def changed_recipe(default, change):
-    """The default recipe with one number replaced; of the rate, a factor; or without its rest."""
+    """The default recipe with one number replaced, or a factor of it, or without its rest."""
 
     def recipe(steps, number, shape):
         settings = default(steps, number, shape)
         if "rest" in change:
             return settings | {"rate": default(steps, 0, shape)["rate"]}
+        if "turn" in change:
+            first = default(steps, 0, shape)["decay"]
+            return settings | {"decay": first + (settings["decay"] - first) * change["turn"]}
         if "rate" in change:
             return settings | {"rate": settings["rate"] * change["rate"]}
         return settings | change
