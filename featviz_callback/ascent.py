@@ -228,7 +228,7 @@ class Chunk:
             parts = (*grids, settings, *zip(*preconditioners, strict=True))
             for number, *prepared in zip(numbers, *map(_tensors, parts), strict=True):
                 program = self.relaxed if number < schedule.warmup_steps else self.program
-                yield program, self._data(self._draw(number), *prepared)
+                yield program, self._data(self.values, self._draw(number), *prepared)
 
     def _draw_grids(self, numbers):
         """Where the images are read at these steps: rows and columns `(steps, images, size)`."""
@@ -274,11 +274,11 @@ class Chunk:
         first = transformations.first_value(number)
         return np.array([self.scale, pace, 1 - _SHRINKAGE * rate, first]), preconditioner
 
-    def _data(self, draws, rows, columns, numbers, *preconditioner):
+    def _data(self, values, draws, rows, columns, numbers, *preconditioner):
         return {
             "terms": self.terms,
             "held": self.held,
-            "values": self.values,
+            "values": values,
             "view": {"rows": rows, "columns": columns, "draws": draws},
             "numbers": numbers,
             "preconditioner": preconditioner,
@@ -302,8 +302,9 @@ class Chunk:
             state = program.initial_state(self.params, None)
         numbers, preconditioner = self._move(plan, 0)
         move = map(tensor, (numbers, *preconditioner))
-        data = self._data(_stacked([still] * plan.batch), *program.still_views(), *move)
-        *_, scores = program.step(self._finished(), state, data | {"values": values})
+        draws = _stacked([still] * plan.batch)
+        data = self._data(values, draws, *program.still_views(), *move)
+        *_, scores = program.step(self._finished(), state, data)
         return ops.convert_to_numpy(scores)
 
     def _finished(self):

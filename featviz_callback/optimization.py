@@ -46,7 +46,8 @@ def optimize(
     Solves `argmax_x f(x) - R(x)` over the parameters of each image, each step on
     a new random view of it. The result depends on the weights, the arguments and
     the seed, and on nothing else: the start and the views of an image are drawn
-    for its target's name, so it is the same whatever else is asked for.
+    for its target's name, so it is the same whatever else is asked for. Threads that
+    call it take turns.
 
     Args:
         objective: What to maximise. One image is made for each of its targets.

@@ -207,7 +207,8 @@ class Fourier:
             spectrum than in this one.
         """
         # What real images lack altogether cannot be seen, however far it moves.
-        scale = np.maximum(self.scale(shape), _LEAST * np.max(self.scale(shape)))
+        scale = self.scale(shape)
+        scale = np.maximum(scale, _LEAST * np.max(scale))
         squares = (self._other_spectrum(decay, lowest, shape) / scale) ** 2
         if self._color_matrix(shape) is not None:
             squares = squares * _strengths(hues, shape)[:, None, None] ** 2

@@ -191,6 +191,8 @@ class Flip:
 class Rotate:
     """Turns each image about its centre, with linear interpolation.
 
+    Beyond its border an image goes on as in a mirror.
+
     Args:
         degrees: Largest angle either way. 0 or more.
 

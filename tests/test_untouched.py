@@ -134,9 +134,6 @@ def test_variables_that_keras_does_not_know_are_put_back():
     assert float(model.layers[1].calls) == calls > 0
 
 
-# --- random states -------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("optimizer", [None, "adam"])
 def test_threads_take_turns(optimizer, small_model):
     before = [dict(vars(layer)) for layer in small_model._flatten_layers()]
@@ -150,6 +147,9 @@ def test_threads_take_turns(optimizer, small_model):
         together = list(threads.map(images, objectives))
     np.testing.assert_array_equal(together, alone)
     assert [dict(vars(layer)) for layer in small_model._flatten_layers()] == before
+
+
+# --- random states -------------------------------------------------------------------------
 
 
 def draw():
