@@ -20,7 +20,8 @@ from common import RESULTS, write_table
 from xplique.features_visualizations import Objective as TheirObjective
 from xplique.features_visualizations import optimize as their_optimize
 
-from featviz_callback import Objective, optimize, pictures
+from featviz_callback import Objective, optimize
+from featviz_callback.records import pictures
 
 CLASSES = (9, 130, 207, 340, 817, 948, 954, 985)
 

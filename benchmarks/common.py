@@ -11,21 +11,6 @@ from keras import layers
 
 RESULTS = Path(__file__).parent / "results"
 
-# The recipe as `optimize` has it, for what is measured below that function.
-DEFAULTS = {
-    "steps": 32,
-    "optimizer": None,
-    "parameterization": "fourier",
-    "transformations": "standard",
-    "regularizers": (),
-    "values_range": (-1.0, 1.0),
-    "image_shape": None,
-    "save_every": None,
-    "warmup_steps": 0,
-    "batch_size": None,
-    "seed": 0,
-}
-
 
 def small_model():
     """Three convolutions on 32 pixels, with random weights."""

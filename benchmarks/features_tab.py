@@ -21,7 +21,8 @@ from common import write_table
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from featviz_callback import pictures, summaries
+from featviz_callback.records import pictures
+from featviz_callback.tensorboard import summaries
 
 CLICK = "the tab, clicked in an open TensorBoard"
 WITH_TENSORBOARD = "TensorBoard's page with the tab, loaded anew"

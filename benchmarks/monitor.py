@@ -25,8 +25,9 @@ import numpy as np
 from common import write_table
 from keras import layers
 
-from featviz_callback import FeatureVisCallback, Objective, programs
-from featviz_callback.history import drift
+from featviz_callback import FeatureVisCallback, Objective
+from featviz_callback.optimization import step
+from featviz_callback.records.drift import drift
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))
 import fashion_mnist
@@ -91,7 +92,7 @@ def measure_drift(images, labels, epochs):
     untrained = seen[1].images[0]
     since = np.stack([history.drift for history in seen])
     to_last = np.stack([[drift(i, h.images[-1]) for i in h.images] for h in seen])
-    floors = np.stack([history.drift_floor for history in seen])
+    floors = np.stack([history.noise_floor for history in seen])
     epochs = seen[0].epochs
     rows = [row(f"epoch {epoch}", since[:, i]) for i, epoch in enumerate(epochs) if i]
     rows += [row(f"from epoch {e} to the last", to_last[:, i]) for i, e in enumerate(epochs[:-1])]
@@ -132,7 +133,7 @@ def measure_settling(images, labels, epochs):
 
     since = np.stack([one.drift[1:] for one in seen])
     to_last = np.stack([[drift(i, one.images[-1]) for i in one.images] for one in seen])
-    floors = np.stack([one.drift_floor[-1] for one in seen])
+    floors = np.stack([one.noise_floor[-1] for one in seen])
     start = to_last[:, 0]
     chosen = sorted({0, 1, 2, 4, 9, *range(19, epochs, 20), epochs - 1})
     rows = [row(f"moved in epoch {e}", since[:, e]) for e in chosen]
@@ -307,7 +308,7 @@ class Watch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Notes them."""
         gc.collect()
-        compiled = [program for kept in programs.kept.values() for program in kept.values()]
+        compiled = [program for kept in step.compiled_steps.values() for program in kept.values()]
         self.seen.append(
             (
                 resident(),

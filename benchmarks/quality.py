@@ -17,7 +17,8 @@ import keras
 import numpy as np
 from common import RESULTS, write_table
 
-from featviz_callback import Objective, optimize, pictures
+from featviz_callback import Objective, optimize
+from featviz_callback.records import pictures
 
 CLASSES = {
     9: "ostrich",

@@ -16,9 +16,10 @@ import time
 import keras
 import numpy as np
 from common import in_turn, write_table
-from step_cost import ascent_step, bare_step
+from step_cost import bare_step, optimization_step
 
-from featviz_callback import Objective, optimize, programs
+from featviz_callback import Objective, optimize
+from featviz_callback.optimization import step
 
 
 def seconds_of(function):
@@ -57,7 +58,7 @@ def traces(model, layer):
 
 
 def _count(model):
-    return sum(program.traces for program in programs.kept[model].values())
+    return sum(program.traces for program in step.compiled_steps[model].values())
 
 
 def peak_mebibytes():
@@ -77,7 +78,7 @@ def main():
     limit, ours = first_call(model, arguments.layer)
     rows = [
         ("compiling the bare step", f"{limit:.2f} s", ""),
-        ("compiling the ascent, first call", f"{ours:.2f} s", f"{ours / limit:.2f} times"),
+        ("compiling the optimisation, first call", f"{ours:.2f} s", f"{ours / limit:.2f} times"),
         ("traces of three further calls", traces(model, arguments.layer), "0 wanted"),
     ]
 
@@ -86,9 +87,9 @@ def main():
     ids = np.arange(8)
     times = in_turn(
         {
-            "cut": ascent_step(cut, "mean", ids, 100),
-            "whole": ascent_step(model, arguments.early, ids, 100, kind=Objective.channel),
-            "logits": ascent_step(model, arguments.layer, ids, 100),
+            "cut": optimization_step(cut, "mean", ids, 100),
+            "whole": optimization_step(model, arguments.early, ids, 100, kind=Objective.channel),
+            "logits": optimization_step(model, arguments.layer, ids, 100),
         },
         20,
     )

@@ -16,9 +16,10 @@ import numpy as np
 from common import RESULTS, write_table
 from keras import layers
 
-from featviz_callback import Objective, optimize, parameterizations, pictures
-from featviz_callback.parameterizations import Fourier
-from featviz_callback.transformations import Flip, Jitter, Scale
+from featviz_callback import Objective, optimize, parameterizations
+from featviz_callback.images.parameterizations import Fourier
+from featviz_callback.images.transformations import Flip, Jitter, Scale
+from featviz_callback.records import pictures
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))
 import fashion_mnist

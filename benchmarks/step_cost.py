@@ -11,10 +11,12 @@ import argparse
 
 import keras
 import numpy as np
-from common import DEFAULTS, WARM_UP, in_turn, small_model, write_table
+from common import WARM_UP, in_turn, small_model, write_table
 from keras import ops
 
-from featviz_callback import Objective, ascent, backend, optimization
+from featviz_callback import Objective, backend
+from featviz_callback.optimization import Settings, prepare
+from featviz_callback.optimization.chunk import Chunk
 
 
 def bare_step(model, ids):
@@ -40,12 +42,10 @@ def bare_step(model, ids):
     return run
 
 
-def ascent_step(model, layer, ids, steps, kind=Objective.neuron, **settings):
-    """One step of an ascent of so many, with all that is done on the host for it."""
-    settings = DEFAULTS | {"steps": steps} | settings
-    chunk = ascent.Chunk(
-        optimization.prepare(kind(model, layer, ids), **settings), np.arange(len(ids))
-    )
+def optimization_step(model, layer, ids, steps, kind=Objective.neuron, **settings):
+    """One step of an optimisation of so many, with all that is done on the host for it."""
+    settings = Settings(steps=steps, values_range=(-1.0, 1.0), **settings)
+    chunk = Chunk(prepare(kind(model, layer, ids), settings), np.arange(len(ids)))
     return lambda: ops.convert_to_numpy(chunk.step()[0])
 
 
@@ -65,9 +65,9 @@ def main():
         ids = np.arange(batch) % model.output_shape[-1]
         functions = {
             "the bare model": bare_step(model, ids),
-            "default recipe": ascent_step(model, layer, ids, steps),
-            "pixel": ascent_step(model, layer, ids, steps, parameterization="pixel"),
-            "Adam": ascent_step(model, layer, ids, steps, optimizer="adam"),
+            "default settings": optimization_step(model, layer, ids, steps),
+            "pixel": optimization_step(model, layer, ids, steps, parameterization="pixel"),
+            "Adam": optimization_step(model, layer, ids, steps, optimizer="adam"),
         }
         seconds = in_turn(functions, arguments.rounds)
         for label, times in seconds.items():

@@ -128,7 +128,7 @@ def main():
     print(f"Told by mean colour alone: {accuracy_by_color(train, test):.0%} of the test pieces.")
     print("Drift over the last three looks, beside its floor:")
     for name, drift, floor in zip(
-        features.history.names, settled, features.history.drift_floor[-1], strict=True
+        features.history.names, settled, features.history.noise_floor[-1], strict=True
     ):
         print(f"  {name:20} {drift:.2f}  {floor:.2f}")
 

@@ -14,7 +14,8 @@ import keras
 import numpy as np
 from fashion_mnist import CLASSES, build_model, load_data
 
-from featviz_callback import FeatureVisCallback, Objective, pictures
+from featviz_callback import FeatureVisCallback, Objective
+from featviz_callback.records import pictures
 
 
 def logits(model):

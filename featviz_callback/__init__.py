@@ -4,12 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from featviz_callback import parameterizations, regularizers, transformations
-    from featviz_callback.callback import FeatureVisCallback
-    from featviz_callback.history import History
+    from featviz_callback.images import parameterizations, regularizers, transformations
+    from featviz_callback.monitoring import FeatureVisCallback
     from featviz_callback.objectives import Objective
     from featviz_callback.optimization import optimize
-    from featviz_callback.result import Result
+    from featviz_callback.records import History, Result
 
 __all__ = [
     "FeatureVisCallback",
@@ -23,12 +22,16 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-_HOMES = {
-    "FeatureVisCallback": "callback",
-    "History": "history",
+# The room that hands on each public name.
+_ROOMS = {
+    "FeatureVisCallback": "monitoring",
+    "History": "records",
     "Objective": "objectives",
-    "Result": "result",
+    "Result": "records",
     "optimize": "optimization",
+    "parameterizations": "images",
+    "regularizers": "images",
+    "transformations": "images",
 }
 
 
@@ -38,10 +41,9 @@ if not TYPE_CHECKING:
     def __getattr__(name):
         # At first use, since TensorBoard imports this package for its tab, in a process
         # that needs no Keras and may have no backend for it.
-        if name not in __all__:
+        if name not in _ROOMS:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        home = import_module(f"{__name__}.{_HOMES.get(name, name)}")
-        return getattr(home, name) if name in _HOMES else home
+        return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
 
 
 def __dir__():

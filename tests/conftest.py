@@ -8,6 +8,9 @@ import sys
 import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Convolutions with channels first need oneDNN on a CPU. TensorFlow turns it on by itself on
+# newer processors only.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import keras
 import numpy as np
@@ -120,24 +123,15 @@ def train(model, *callbacks, epochs=2, **settings):
     return model.fit(PIXELS, LABELS, epochs=epochs, callbacks=list(callbacks), **settings)
 
 
-ASCENT_DEFAULTS = {
-    "steps": 2,
-    "optimizer": None,
-    "parameterization": "fourier",
-    "transformations": "standard",
-    "regularizers": (),
-    "values_range": (0.0, 1.0),
-    "image_shape": None,
-    "save_every": None,
-    "warmup_steps": 0,
-    "batch_size": None,
-    "seed": 0,
-}
+def prepare(objective, **settings):
+    """A task of two steps, or with other settings, in the range (0, 1)."""
+    chosen = {"steps": 2, "values_range": (0.0, 1.0), **settings}
+    return optimization.prepare(objective, optimization.Settings(**chosen))
 
 
 def ascend(objective, start=None, **settings):
-    """Runs an ascent; returns the result and the final parameters."""
-    return optimization.prepare(objective, **ASCENT_DEFAULTS | settings).run(start=start)
+    """Runs an optimisation; returns the result and the final parameters."""
+    return optimization.run(prepare(objective, **settings), start=start)
 
 
 def layer_output(model, layer, images):

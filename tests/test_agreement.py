@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from featviz_callback import Objective, optimize
-from featviz_callback.parameterizations import Fourier
-from featviz_callback.transformations import Jitter, Noise
+from featviz_callback.images.parameterizations import Fourier
+from featviz_callback.images.transformations import Jitter, Noise
 from tests.conftest import make_small_model, python
 
 OTHERS = [

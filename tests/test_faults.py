@@ -25,7 +25,7 @@ from keras import layers, ops
 
 from featviz_callback import FeatureVisCallback, Objective
 from featviz_callback.backend import is_out_of_memory
-from featviz_callback.transformations import Jitter
+from featviz_callback.images.transformations import Jitter
 from tests.conftest import (
     accumulator,
     compiled,
@@ -195,15 +195,15 @@ def start(code, *arguments):
 WRITE_FOR_EVER = """
     import itertools, sys
     import numpy as np
-    from featviz_callback.history import History
-    from featviz_callback.result import Result
-    from featviz_callback.summaries import EventFile, write_look
+    from featviz_callback.records.history import History
+    from featviz_callback.records.result import Result
+    from featviz_callback.tensorboard.summaries import EventFile, write_snapshot
 
     events, history = EventFile(sys.argv[1]), History(most_bytes=1)
     for epoch in itertools.count():
         images = np.random.default_rng(epoch).random((1, 300, 300, 3), "float32")
         result = Result(images, ["a"], np.ones(1), np.ones((1, 1)), ["ok"], (0.0, 1.0))
-        write_look(events, history.add(epoch, result))
+        write_snapshot(events, history.add(epoch, result))
 """
 
 

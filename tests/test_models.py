@@ -416,7 +416,7 @@ def score_of(case, model, images):
 def test_it_trains_while_it_is_watched(case, tmp_path):
     model = case.build()
     model.compile("sgd", "mse")
-    settings = {"steps": 2, "held_inputs": case.held, **case.settings}
+    settings = {"steps": 2, "fixed_inputs": case.held, **case.settings}
     callback = FeatureVisCallback(
         lambda model: watched(case, model), log_dir=tmp_path, on_error="raise", **settings
     )

@@ -13,7 +13,7 @@ import pytest
 
 import featviz_callback
 from featviz_callback.backend import load
-from featviz_callback.parameterizations import Fourier, Pixel
+from featviz_callback.images.parameterizations import Fourier, Pixel
 from tests.conftest import python
 
 FRAMEWORKS = {"tensorflow", "jax", "torch"}
@@ -50,7 +50,7 @@ print(*sorted(loaded()))
 
 STARTS = """
 import numpy as np
-from featviz_callback.parameterizations import Fourier, Pixel
+from featviz_callback.images.parameterizations import Fourier, Pixel
 for kind in (Fourier, Pixel):
     print(kind().init(np.random.default_rng(5), (7, 6, 3)).tobytes().hex())
 """
@@ -109,15 +109,15 @@ def test_the_public_names_are_these():
 # fmt: off
 # ruff: noqa: E501
 SIGNATURES = {
-    'optimize': "(objective, steps=64, optimizer=None, parameterization='fourier', transformations='standard', regularizers=(), values_range=(0.0, 1.0), image_shape=None, save_every=None, warmup_steps=0, batch_size=None, seed=0, verbose=0, held_inputs=None)",
-    'FeatureVisCallback': "(objectives=None, log_dir='logs', freq=1, steps=32, values_range=None, image_shape=None, parameterization='fourier', transformations='standard', regularizers=(), optimizer=None, seed=0, warm_start=False, probe_data=None, max_overhead=None, batch_size=None, on_error='warn', verbose=0, held_inputs=None)",
+    'optimize': "(objective, steps=64, optimizer=None, parameterization='fourier', transformations='standard', regularizers=(), values_range=(0.0, 1.0), image_shape=None, save_every=None, warmup_steps=0, batch_size=None, seed=0, verbose=0, fixed_inputs=None)",
+    'FeatureVisCallback': "(objectives=None, log_dir='logs', freq=1, steps=32, values_range=None, image_shape=None, parameterization='fourier', transformations='standard', regularizers=(), optimizer=None, seed=0, warm_start=False, probe_data=None, max_overhead=None, batch_size=None, on_error='warn', verbose=0, fixed_inputs=None)",
     'Objective.neuron': '(model, layer, neurons_ids, multiplier=1.0, names=None, *, pre_activation=None)',
     'Objective.channel': '(model, layer, channel_ids, multiplier=1.0, names=None, *, pre_activation=None)',
     'Objective.layer': "(model, layer, reducer='magnitude', multiplier=1.0, name=None, *, pre_activation=None)",
     'Objective.direction': '(model, layer, vectors, multiplier=1.0, cossim_pow=2.0, names=None, *, pre_activation=None)',
     'Objective.custom': '(model, layers, function, multiplier=1.0, names=None)',
-    'parameterizations.Pixel': '(contrast=2.0, start=0.01, mean=0.5)',
-    'parameterizations.Fourier': "(decay=1.0, detail=0.8, window=0.4, contrast=1.0, start=0.05, mean=0.5, colors='natural', spectrum=None)",
+    'parameterizations.Pixel': '(contrast=2.0, noise=0.01, mean=0.5)',
+    'parameterizations.Fourier': "(decay=1.0, detail=0.8, window=0.4, contrast=1.0, noise=0.05, mean=0.5, colors='natural', spectrum=None)",
     'parameterizations.FixedMagnitude': '(fourier=<factory>)',
     'transformations.Jitter': '(share=0.07)',
     'transformations.Scale': '(low=0.9, high=1.1, early=1.0)',

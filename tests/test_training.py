@@ -18,7 +18,7 @@ from keras import layers, ops
 
 from featviz_callback import FeatureVisCallback, Objective, optimize
 from featviz_callback.backend import load
-from featviz_callback.transformations import Jitter, Noise
+from featviz_callback.images.transformations import Jitter, Noise
 from tests import test_distribution
 from tests.conftest import python, random_images, sequential, set_random_seed, to_numpy
 
@@ -166,7 +166,7 @@ def assert_same(now, then):
 
 
 def watch(folder, kind=FeatureVisCallback, **settings):
-    """A callback that uses all there is: random views, an optimizer, several programs."""
+    """A callback that uses all there is: random views, an optimizer, several step."""
     settings = {
         "objectives": lambda model: [
             Objective.neuron(model, "logits", [0, 3]),

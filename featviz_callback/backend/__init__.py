@@ -27,7 +27,7 @@ the framework least;
 `current_trace()` tells the functions that are being traced, and whether gradients are
 kept in them, from each other: a tensor that was made in one cannot be used in another;
 
-`framework_state_kept(model)` is a context that puts back, at its end, what the framework
+`framework_state_preserved(model)` is a context that puts back, at its end, what the framework
 keeps of a model beside Keras' variables and the layers' attributes;
 
 `writes(model)` says whether this process is the one that writes, where several
@@ -41,9 +41,9 @@ from importlib import import_module
 
 import keras
 
-from featviz_callback.backend.random_states import random_states_kept
+from featviz_callback.backend.random_states import random_states_preserved
 
-__all__ = ["is_out_of_memory", "load", "random_states_kept"]
+__all__ = ["is_out_of_memory", "load", "random_states_preserved"]
 
 _SUPPORTED = ("tensorflow", "jax", "torch")
 

@@ -18,7 +18,7 @@ except ImportError:  # where older versions of JAX have it
 from featviz_callback.backend import variables
 
 build_optimizer = variables.build_optimizer
-framework_state_kept = without_gradients = nullcontext
+framework_state_preserved = without_gradients = nullcontext
 
 
 def compile_step(score, update, model):

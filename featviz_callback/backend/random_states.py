@@ -18,7 +18,7 @@ _OF_KERAS = "global_seed_generator"
 
 
 @contextmanager
-def random_states_kept():
+def random_states_preserved():
     """Puts the states of Python, NumPy, Keras and torch back at the end of a `with` block."""
     of_python, of_numpy = random.getstate(), np.random.get_state()
     of_keras = global_state.get_global_attribute(_OF_KERAS)

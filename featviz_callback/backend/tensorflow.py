@@ -139,7 +139,7 @@ def current_trace():
 
 
 @contextmanager
-def framework_state_kept(model):
+def framework_state_preserved(model):
     """See `featviz_callback.backend`: variables that are TensorFlow's, not Keras'."""
     attributes = (one for layer in model._flatten_layers() for one in vars(layer).values())
     own = [(one, tf.identity(one)) for one in attributes if isinstance(one, tf.Variable)]

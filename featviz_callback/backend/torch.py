@@ -51,7 +51,7 @@ def current_trace():
 
 
 @contextmanager
-def framework_state_kept(model):
+def framework_state_preserved(model):
     """See `featviz_callback.backend`.
 
     Modules of torch's own inside a Keras layer: it sets their mode at each call.

@@ -16,7 +16,7 @@ def apply_to_variables(optimizer, variable, params, gradient, state):
     Keras offers `stateless_apply` on JAX alone.
     """
     variable.assign(params)
-    for held, value in zip(optimizer.variables, state, strict=True):
-        held.assign(value)
+    for slot, value in zip(optimizer.variables, state, strict=True):
+        slot.assign(value)
     optimizer.apply([gradient], [variable])
-    return variable.value + 0, [held.value + 0 for held in optimizer.variables]
+    return variable.value + 0, [slot.value + 0 for slot in optimizer.variables]

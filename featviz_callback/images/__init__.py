@@ -1,0 +1,33 @@
+"""What an image is: how parameters become one, and how it is transformed and penalised.
+
+Here live the parameterizations (with the Fourier basis, its sampling and the statistics
+of real images), the random transformations and the regularizers. All of it is NumPy and
+`keras.ops`. The room imports no other room and knows nothing of models, objectives or
+training.
+"""
+
+from featviz_callback.images import (
+    augmentation,
+    parameterizations,
+    regularizers,
+    sampling,
+    transformations,
+)
+from featviz_callback.images.coefficients import (
+    Coefficients,
+    apply_preconditioner,
+    for_default_optimization,
+    lowest_value,
+)
+
+__all__ = [
+    "Coefficients",
+    "apply_preconditioner",
+    "augmentation",
+    "for_default_optimization",
+    "lowest_value",
+    "parameterizations",
+    "regularizers",
+    "sampling",
+    "transformations",
+]

@@ -1,0 +1,273 @@
+"""Apply a sequence of random transformations, on the host where that is possible.
+
+A sequence is cut in two. Transformations at its head that move the grid become two
+vectors of positions, which are data of the compiled step. The others are part of the
+compiled step, and what they draw is its data.
+
+This module draws and applies. Which transformations are the default is also decided
+here, from the shape of the image and the number of steps.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from keras import ops
+
+from featviz_callback.images import sampling
+from featviz_callback.images.shapes import is_small
+from featviz_callback.images.transformations import Blur, Jitter, Noise, Rotate, Scale
+
+# Values drawn once are used in so many stretches, whose order is not that of the steps. To
+# draw values anew at each step, or to send them, would cost more than to use them.
+_STRETCHES = 2**14
+_STRIDE = 6765
+
+
+def standard(shape: tuple, steps: int, values_range: tuple[float, float] = (0.0, 1.0)) -> tuple:
+    """The default views: whole objects, a little larger, smaller and elsewhere.
+
+    Small images, whose object fills the frame, move less. Of ascents of more than 32
+    steps the first views come closer, of 128 and more twice as close, and they are seen
+    through noise, which is nearly gone in the end.
+
+    Args:
+        shape: `(height, width, channels)` of the image.
+        steps: Steps of the ascent.
+        values_range: Lowest and highest value of an image, which noise is a share of.
+    """
+    if is_small(shape):
+        return Jitter(0.05), Scale(0.9, 1.1)
+    share, (low, high) = patience(shape, steps), values_range
+    # Short ascents have noise of no strength, so that they are the same program.
+    noise = Noise(0.125 * share**2 * (high - low), last=0.0075 * share * (high - low))
+    closer = Scale(0.8 + 0.1 * share, 1.6 + 0.1 * share, early=1 + share)
+    return Jitter(0.12 + 0.08 * share), closer, noise
+
+
+def patience(shape: tuple, steps: int) -> float:
+    """How far the default is that of a considered picture, not of a short look.
+
+    0 up to 32 steps, 1 from 128 on, and half of it at 64. Small images, whose object
+    fills the frame, have no room for a considered one.
+
+    Args:
+        shape: `(height, width, channels)` of the image.
+        steps: Steps of the ascent.
+    """
+    if is_small(shape):
+        return 0.0
+    return min(max(math.log2(steps / 32) / 2, 0.0), 1.0)
+
+
+def get(
+    transformations: str | object | None,
+    shape: tuple,
+    steps: int,
+    values_range: tuple[float, float] = (0.0, 1.0),
+) -> tuple:
+    """Returns a tuple of transformations: none for `None`, or the standard ones.
+
+    Args:
+        transformations: As for `optimize`.
+        shape: `(height, width, channels)` of the image.
+        steps: Steps of the ascent.
+        values_range: Lowest and highest value of an image.
+
+    Raises:
+        ValueError: If one of them is neither a transformation nor callable.
+    """
+    check(transformations)
+    if transformations is None:
+        return ()
+    if isinstance(transformations, str):
+        return standard(shape, steps, values_range)
+    return _as_tuple(transformations)
+
+
+def check(transformations: str | object | None) -> None:
+    """Refuse what is neither a transformation nor a sequence of them.
+
+    Args:
+        transformations: As for `optimize`.
+
+    Raises:
+        ValueError: If one of them is neither a transformation nor callable.
+    """
+    if transformations is None or _is_standard(transformations):
+        return
+    for one in _as_tuple(transformations):
+        is_kind = hasattr(one, "move") or (hasattr(one, "apply") and hasattr(one, "sample"))
+        if isinstance(one, type) or not (is_kind or callable(one)):
+            raise ValueError(
+                "Invalid value for argument `transformations`. Expected 'standard', "
+                "None, or a sequence of transformations or functions of a batch of "
+                f"images. Received: {one!r}"
+            )
+
+
+def _is_standard(transformations):
+    return isinstance(transformations, str) and transformations == "standard"
+
+
+def _as_tuple(transformations):
+    is_sequence = isinstance(transformations, (list, tuple))
+    return tuple(transformations) if is_sequence else (transformations,)
+
+
+def split(transformations: tuple) -> tuple[tuple, tuple]:
+    """Those at the head that only move the grid, and those that change images.
+
+    Args:
+        transformations: As `get` returns them.
+
+    Returns:
+        What `move` takes, which is no part of a program, and what `sample` and
+        `apply` take, which is.
+    """
+    head = 0
+    while head < len(transformations) and hasattr(transformations[head], "move"):
+        head += 1
+    tail = (_Resample(t) if hasattr(t, "move") else t for t in transformations[head:])
+    return transformations[:head], tuple(tail)
+
+
+def at(transformations: tuple, progress: float) -> tuple:
+    """The transformations when that share of the ascent's steps is over."""
+    return tuple(one.at(progress) if hasattr(one, "at") else one for one in transformations)
+
+
+def kinds(changes: tuple) -> tuple:
+    """What a compiled step depends on of these.
+
+    Of those whose numbers only say what is drawn, on the host, it is what kind they are.
+    """
+    drawn = (Rotate, Blur, Noise)
+    return tuple(type(one)() if type(one) in drawn else one for one in changes)
+
+
+def move(moves: tuple, rng: np.random.Generator, rows, columns) -> tuple:
+    """Draws the grids of many views of one image.
+
+    Args:
+        moves: As `split` returns them.
+        rng: The image's own generator.
+        rows: Positions `(views, height)` before any transformation.
+        columns: Positions `(views, width)`.
+
+    Returns:
+        Rows and columns after every transformation.
+    """
+    for one in moves:
+        rows, columns = one.move(rng, rows, columns)
+    return rows, columns
+
+
+def sample(changes: tuple, rng: np.random.Generator, shape: tuple) -> tuple:
+    """Draws what the other transformations need for one view of one image.
+
+    Args:
+        changes: As `split` returns them.
+        rng: The image's own generator.
+        shape: `(height, width, channels)` of the view.
+
+    Returns:
+        For each of them that draws anything, an array or a tuple of them: float32, or
+        whole numbers of one byte.
+    """
+    drawn = (one.sample(rng, shape) for one in changes if hasattr(one, "sample"))
+    return tuple(keras.tree.map_structure(_to_send, one) for one in drawn)
+
+
+def identity(changes: tuple, shape: tuple) -> tuple | None:
+    """What `sample` returns where nothing is changed; `None` if some cannot do nothing.
+
+    Args:
+        changes: As `split` returns them.
+        shape: `(height, width, channels)` of the view.
+    """
+    if not all(hasattr(one, "identity") for one in changes):
+        return None
+    return tuple(keras.tree.map_structure(_to_send, one.identity(shape)) for one in changes)
+
+
+def sample_values(changes: tuple, rng: np.random.Generator, shape: tuple) -> tuple:
+    """Draws, once an ascent, what the other transformations need for every value of a view.
+
+    Args:
+        changes: As `split` returns them.
+        rng: The image's own generator.
+        shape: `(height, width, channels)` of the view.
+
+    Returns:
+        For each of them that has `sample_values`, a flat array.
+    """
+    count = math.prod(shape) + _STRETCHES
+    flat = (one.sample_values(rng, count) for one in changes if hasattr(one, "sample_values"))
+    return tuple(map(_to_send, flat))
+
+
+def first_value(number: int) -> int:
+    """Where the stretch of these values begins that step `number` gets."""
+    return number * _STRIDE % _STRETCHES
+
+
+def apply(changes: tuple, images, draws: tuple, values: tuple = (), first=0):
+    """Applies what the grid has not already done to a rendered batch.
+
+    Args:
+        changes: As `split` returns them.
+        images: `(images, height, width, channels)`.
+        draws: What `sample` draws, a batch of each.
+        values: What `sample_values` draws, a batch of each.
+        first: Where the stretch of them begins, see `first_value`.
+    """
+    draws_left, values_left = iter(draws), iter(values)
+    for one in changes:
+        before = images.shape
+        arguments = [next(draws_left)] if hasattr(one, "sample") else []
+        if hasattr(one, "sample_values"):
+            arguments.append(_stretch(next(values_left), first, before, one))
+        images = one.apply(images, *arguments) if arguments else one(images)
+        if len(images.shape) != 4 or images.shape[0] != before[0]:
+            raise ValueError(
+                "A transformation must return as many images as it gets. Expected shape "
+                f"{tuple(before)}. Received: {tuple(images.shape)} from {one!r}"
+            )
+    return images
+
+
+def _stretch(values, first, shape, transformation):
+    images, count = shape[0], math.prod(shape[1:])
+    drawn = values.shape[1] - _STRETCHES
+    if count > drawn:
+        raise ValueError(
+            f"There are random numbers for the {drawn} values of a view. Expected no "
+            f"transformation before {transformation!r} that makes views larger. Received: "
+            f"{tuple(shape[1:])}"
+        )
+    first = ops.cast(first, "int32")
+    start = ops.stack([ops.zeros_like(first), first])
+    return ops.reshape(ops.slice(values, start, (images, count)), shape)
+
+
+def _to_send(array):
+    array = np.asarray(array)
+    return array if array.dtype in (np.int8, np.uint8) else array.astype("float32")
+
+
+@dataclass(frozen=True)
+class _Resample:
+    """Moves the grid of an image that has already been rendered."""
+
+    transformation: Callable
+
+    def sample(self, rng, shape):
+        grid = (np.arange(float(size))[None] for size in shape[:2])
+        return np.concatenate(self.transformation.move(rng, *grid), axis=-1)[0]
+
+    def apply(self, images, grid):
+        height = images.shape[1]
+        return sampling.resample(images, grid[:, :height], grid[:, height:])

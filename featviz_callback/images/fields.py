@@ -1,0 +1,102 @@
+"""Turn an unbounded field into an image, and check what all parameterizations share.
+
+A parameterization draws a field, which may have any value. The image is
+`sigmoid(background + field)`, a fixed map: equal parameters give equal pictures. The
+background is the field of the mean colour.
+"""
+
+import numpy as np
+from keras import ops
+
+
+def to_image(field, mean, shape: tuple):
+    """The image of a field.
+
+    Args:
+        field: Tensor `(images, height, width, channels)`.
+        mean: Value of the plain background, in `(0, 1)`, one number or one a channel.
+        shape: `(height, width, channels)` of the whole image.
+
+    Returns:
+        Tensor of the field's shape, with values in `[0, 1]`.
+    """
+    plain = background(mean, shape)
+    return ops.sigmoid(field + ops.convert_to_tensor(plain) if plain.any() else field)
+
+
+def background(mean, shape: tuple) -> np.ndarray:
+    """The field of an image that has its mean everywhere.
+
+    Args:
+        mean: As for `to_image`.
+        shape: `(height, width, channels)` of the image.
+
+    Returns:
+        Float32 array, a number or one a channel.
+
+    Raises:
+        ValueError: If there are other means than channels.
+    """
+    if isinstance(mean, tuple) and len(mean) != shape[2]:
+        raise ValueError(
+            f"Invalid value for argument `mean`. Expected one number, or {shape[2]} of them for "
+            f"images of shape {shape}. Received: mean={mean}"
+        )
+    return logit(np.asarray(mean, "float64")).astype("float32")
+
+
+def logit(shares):
+    """The inverse of the sigmoid, of NumPy values in `(0, 1)`."""
+    return np.log(shares / (1 - shares))
+
+
+def mix_channels(fields, mixture):
+    """Multiply the channels of a batch by a matrix.
+
+    Args:
+        fields: Tensor `(images, channels, ...)`.
+        mixture: Tensor `(channels, channels)`; each column is one mixture of channels.
+
+    Returns:
+        Tensor of the shape of `fields`.
+    """
+    images, channels, *_ = fields.shape
+    flat = ops.reshape(fields, (images, channels, -1))
+    return ops.reshape(ops.matmul(mixture, flat), fields.shape)
+
+
+def limit_contrast(mean_square, contrast):
+    """The factor that gives a field of that mean square the contrast asked for."""
+    return contrast * ops.rsqrt(ops.maximum(mean_square, 1e-12))
+
+
+def check_field(parameterization) -> None:
+    """Check `mean`, `contrast` and `noise` of a parameterization.
+
+    Lists and arrays of `mean` become tuples, since a parameterization is compared by
+    value.
+
+    Raises:
+        ValueError: If one of them is out of its range.
+    """
+    given = np.asarray(parameterization.mean)
+    are_shares = given.dtype.kind in "fiu" and bool(np.all((given > 0) & (given < 1)))
+    expected = "one or more numbers between 0 and 1"
+    require(parameterization, "mean", are_shares and given.ndim < 2, expected)
+    mean = tuple(map(float, given)) if given.ndim else float(given)
+    object.__setattr__(parameterization, "mean", mean)
+    require(parameterization, "contrast", parameterization.contrast > 0, "above 0")
+    require(parameterization, "noise", parameterization.noise >= 0, "0 or more")
+
+
+def require(parameterization, name: str, holds: bool, expected: str) -> None:
+    """Refuse a value that an attribute may not have.
+
+    Raises:
+        ValueError: If the condition does not hold.
+    """
+    if not holds:
+        raise ValueError(
+            f"Invalid value for argument `{name}`. Expected {expected}. "
+            f"Received: {name}={getattr(parameterization, name)!r}"
+        )

@@ -1,0 +1,253 @@
+"""Images as Fourier coefficients that are scaled like natural images.
+
+`Fourier` is the default parameterization. Steepest ascent in its parameters is steepest
+ascent in a space where neighbouring pixels, and the colours, are decorrelated. That is
+what keeps high-frequency noise out of the pictures.
+
+Everything here is a pure function of parameters and shapes: nothing is random but
+`init`, and no framework is named.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from keras import ops
+
+from featviz_callback.images import fourier_basis, sampling
+from featviz_callback.images.fields import (
+    check_field,
+    limit_contrast,
+    mix_channels,
+    require,
+    to_image,
+)
+from featviz_callback.images.shapes import is_rgb, is_signal
+from featviz_callback.images.statistics import NATURAL_COLORS, Spectrum
+
+# Each octave has the same power where amplitudes fall as 1 / frequency in images, and as
+# the square root of that in signals.
+SIGNAL_DECAY = 0.5
+
+# During the optimisation contrast may be so much higher than in the finished picture. The
+# finished background is plainer, and the picture is recognised as often.
+HEADROOM = 1.2
+
+# An image without any feature is not amplified into noise.
+LARGEST_GAIN = 3.0
+
+# An amplitude below this share of the largest is below a rounding error of the image.
+_LEAST = 1e-6
+
+
+@dataclass(frozen=True)
+class Fourier:
+    """Fourier coefficients as parameters, scaled like the spectrum of natural images.
+
+    The basis is real and separable: products of a cosine or sine of the rows and one
+    of the columns. With `detail=1` it has as many functions as the image has pixels.
+    Each function has a root mean square of one, so the contrast of the field is that
+    of its coefficients (Parseval's theorem). A coefficient is its parameter times
+    `1 / frequency**decay`. Steepest ascent in the parameters is therefore steepest
+    ascent in a space where neighbouring pixels, and the colours of RGB images, are
+    decorrelated.
+
+    Args:
+        decay: Exponent by which the spectrum falls. 0 is white, 1 is that of natural
+            images.
+        detail: Highest frequency, as a share of the Nyquist frequency, in `(0, 1]`.
+            A lower one is smoother and faster.
+        window: Distance from the middle at which contrast has faded to `1/e`, as a
+            share of each side. What activates the target then gathers on a plain
+            background. `None` keeps the contrast up to the border.
+        contrast: Root mean square of the finished field, before the window and the
+            sigmoid. During the optimisation it may be 1.2 times as high. Positive.
+        noise: Root mean square of the field's random start. Not negative.
+        mean: Value of the plain background, in `(0, 1)`, one number or one a channel.
+        colors: Mixtures of the channels that vary together. `"natural"` takes those
+            of natural images where there are three channels. `None` treats each
+            channel by itself. A matrix `(channels, channels)` has one mixture a
+            column and is scaled to keep the mean square.
+        spectrum: Amplitudes in place of `1 / frequency**decay`, measured for images
+            of one size and one `detail`.
+
+    Raises:
+        ValueError: If an argument is out of its range, or `colors` is no square
+            matrix; when used, if `mean`, `colors` or `spectrum` do not fit the image.
+
+    Example:
+    >>> from featviz_callback import parameterizations
+    >>> fourier = parameterizations.Fourier(detail=1)
+    >>> fourier.init(np.random.default_rng(0), (8, 6, 3)).shape
+    (3, 8, 6)
+
+    Reference:
+        Olah, Mordvintsev, Schubert, "Feature Visualization", Distill 2017,
+        "Preconditioning and Parameterization".
+    """
+
+    decay: float = 1.0
+    detail: float = 0.8
+    window: float | None = 0.4
+    contrast: float = 1.0
+    noise: float = 0.05
+    mean: float | tuple[float, ...] = 0.5
+    colors: str | tuple[tuple[float, ...], ...] | None = "natural"
+    spectrum: Spectrum | None = None
+
+    def __post_init__(self):
+        check_field(self)
+        require(self, "detail", 0 < self.detail <= 1, "above 0, up to 1")
+        require(self, "window", self.window is None or self.window > 0, "above 0, or None")
+        if not (self.colors is None or isinstance(self.colors, str)):
+            matrix = np.asarray(self.colors, "float64")
+            square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
+            require(self, "colors", square and np.isfinite(matrix).all(), "a square matrix")
+            object.__setattr__(self, "colors", tuple(map(tuple, matrix.tolist())))
+        else:
+            require(self, "colors", self.colors in (None, "natural"), "'natural' or a matrix")
+
+    def init(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
+        """Draw the parameters of one image, float32 `(channels, row and column functions)`."""
+        functions = _frequencies(shape[0], shape[1], self.detail).shape
+        return rng.normal(0, self.noise, (shape[2], *functions)).astype("float32")
+
+    def scale(self, shape: tuple) -> np.ndarray:
+        """Return the factor of each parameter; the squares of a channel sum to one.
+
+        Raises:
+            ValueError: If the spectrum was measured for another shape.
+        """
+        frequencies = _frequencies(shape[0], shape[1], self.detail)
+        if self.spectrum is None:
+            scale = np.maximum(frequencies, 1.0) ** -self.decay
+            return (scale / np.sqrt(np.sum(scale**2))).astype("float32")
+        channels, *functions = self.spectrum.amplitudes.shape
+        if channels not in (1, shape[2]) or tuple(functions) != frequencies.shape:
+            raise ValueError(
+                f"Invalid value for argument `spectrum`. Expected one of {frequencies.shape} "
+                f"functions for images of shape {shape}. Received: one of {tuple(functions)} for "
+                f"{channels} channels"
+            )
+        return self.spectrum.amplitudes
+
+    def precondition(
+        self, decay: float, lowest: float, chroma: float, shape: tuple
+    ) -> tuple[np.ndarray, ...]:
+        """Return the preconditioner by which steps follow another spectrum than this one.
+
+        The default schedule changes that spectrum during the optimisation.
+
+        Args:
+            decay: Exponent by which that spectrum falls.
+            lowest: Frequency in cycles per image below which that spectrum is flat.
+            chroma: Strength in it of all decorrelated colours but the first, as a
+                multiple of their strength in the images that `colors` comes from.
+            shape: `(height, width, channels)` of the image.
+
+        Returns:
+            As `coefficients.apply_preconditioner` takes it: for each parameter the
+            square of its strength in that spectrum, divided by that in this one.
+        """
+        # A frequency that real images lack altogether stays invisible, however far it moves.
+        scale = self.scale(shape)
+        scale = np.maximum(scale, _LEAST * np.max(scale))
+        squares = (self.scale_of(decay, lowest, shape) / scale) ** 2
+        if self.color_matrix(shape) is not None:
+            squares = squares * color_strengths(chroma, shape)[:, None, None] ** 2
+        return (squares,)
+
+    def scale_of(self, decay: float, lowest: float, shape: tuple) -> np.ndarray:
+        """Return a scale, as `scale` does, of a spectrum with that decay."""
+        if is_signal(shape):
+            decay = decay * SIGNAL_DECAY
+        scale = np.maximum(_frequencies(shape[0], shape[1], self.detail), lowest) ** -decay
+        return scale / np.sqrt(np.sum(scale**2))
+
+    def norms(self, shape: tuple) -> np.ndarray:
+        """Return the amplitude of each function whose root mean square is one."""
+        return np.outer(*(fourier_basis.norms(size, self.detail) for size in shape[:2]))
+
+    def color_matrix(self, shape: tuple) -> np.ndarray | None:
+        """Return the mixtures of channels, one a column; `None` where nothing is mixed.
+
+        Raises:
+            ValueError: If they are of another number of channels.
+        """
+        if self.colors is None or (self.colors == "natural" and not is_rgb(shape)):
+            return None
+        colors = np.array(NATURAL_COLORS if self.colors == "natural" else self.colors)
+        if len(colors) != shape[2]:
+            raise ValueError(
+                f"Invalid value for argument `colors`. Expected a matrix of {shape[2]} rows for "
+                f"images of shape {shape}. Received: one of {len(colors)}"
+            )
+        return colors
+
+    def field(self, params, rows, columns, shape: tuple):
+        """Render the linear part of an image: all that comes before mean and sigmoid."""
+        coefficients = self._coefficients(params, self.norms(shape), shape)
+        return self.render(coefficients, rows, columns, shape)
+
+    def _coefficients(self, params, norms, shape):
+        """The coefficients of each channel, for basis functions of these amplitudes."""
+        scale = (self.scale(shape) * norms).astype("float32")
+        coefficients = params * ops.convert_to_tensor(scale)
+        if (colors := self.color_matrix(shape)) is None:
+            return coefficients
+        return mix_channels(coefficients, ops.convert_to_tensor(colors.astype("float32")))
+
+    def render(self, coefficients, rows, columns, shape: tuple):
+        """Render the field of given coefficients at a grid, with the window."""
+        rows_basis, columns_basis = self._bases(rows, columns, shape)
+        return sampling.render(rows_basis, coefficients, columns_basis)
+
+    def image(self, params, rows, columns, shape: tuple):
+        """Render float32 `(images, len(rows), len(columns), channels)`."""
+        return to_image(self.field(params, rows, columns, shape), self.mean, shape)
+
+    def project(self, params, shape: tuple):
+        """Bound the contrast of each image, a little above that of the finished one."""
+        return params * ops.minimum(1.0, HEADROOM * self._gain(params, shape))
+
+    def finish(self, params, shape: tuple):
+        """Give each image its full contrast, unless it has hardly left its start."""
+        return params * ops.minimum(LARGEST_GAIN, self._gain(params, shape))
+
+    def _gain(self, params, shape):
+        # Mixtures that are not orthogonal add to each other's contrast, or take from it.
+        squares = ops.square(self._coefficients(params, 1.0, shape))
+        mean_square = ops.sum(squares, axis=(1, 2, 3), keepdims=True) / shape[2]
+        return limit_contrast(mean_square, self.contrast)
+
+    def _bases(self, rows, columns, shape):
+        if rows.shape != columns.shape or shape[0] != shape[1]:
+            return self._basis(rows, shape[0]), self._basis(columns, shape[1])
+        # Both axes at once: the number of operations is what small images cost.
+        both = self._basis(ops.concatenate([rows, columns]), shape[0])
+        return both[: rows.shape[0]], both[rows.shape[0] :]
+
+    def _basis(self, positions, size):
+        basis = fourier_basis.evaluate(positions, size, self.detail)
+        if self.window is None:
+            return basis
+        # As a factor of the basis the window costs nothing for each pixel.
+        distance = ((positions + 0.5) / size - 0.5) / self.window
+        return basis * ops.expand_dims(ops.exp(-ops.square(ops.square(distance))), -1)
+
+
+def color_strengths(chroma: float, shape: tuple) -> np.ndarray:
+    """Return the strength of each decorrelated colour, of which the first is lightness."""
+    return np.array([1.0] + [chroma] * (shape[2] - 1))
+
+
+@lru_cache(maxsize=8)
+def _frequencies(height, width, detail):
+    """The frequency of each function of a separable basis."""
+    down = fourier_basis.frequencies(height, detail)[:, None]
+    across = fourier_basis.frequencies(width, detail)[None]
+    # In cycles along the longer side, so that the spectrum is isotropic.
+    longest = max(height, width)
+    frequencies = np.hypot(down * longest / height, across * longest / width)
+    frequencies.flags.writeable = False
+    return frequencies

@@ -1,0 +1,186 @@
+"""What is optimised, and how it becomes an image.
+
+A parameterization is an object with three methods, all of them pure functions:
+
+* `init(rng, shape)` draws the start of one image on the host, from a
+  `numpy.random.Generator`. It returns a float32 array of any shape.
+* `image(params, rows, columns, shape)` renders a batch `(images, ...)` of parameters
+  at positions `(images, height)` and `(images, width)`, in pixels of the image. It
+  returns `(images, height, width, channels)` with values in `[0, 1]`.
+* `project(params, shape)` returns the nearest parameters that are allowed.
+
+It may have two more:
+
+* `precondition(decay, lowest, chroma, shape)` returns the preconditioner of the default
+  optimisation's gradient, see `Fourier.precondition`.
+* `finish(params, shape)` is applied once, to the image that is returned.
+
+All of them take and return float32 tensors, except `init` and `precondition`, which
+return NumPy arrays. `shape` is `(height, width, channels)` of the image. Any object with
+the first three methods, equal and hashable by value, can be passed as
+`parameterization`. An image is a fixed map of its parameters: equal parameters give
+equal pictures, so that two frames can be compared.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from keras import ops
+
+from featviz_callback.images import sampling, statistics
+from featviz_callback.images.fields import check_field, logit, to_image
+from featviz_callback.images.fixed_magnitude import FixedMagnitude
+from featviz_callback.images.fourier import SIGNAL_DECAY, Fourier
+from featviz_callback.images.shapes import is_signal, is_small
+from featviz_callback.images.statistics import Statistics
+
+__all__ = ["FixedMagnitude", "Fourier", "Pixel", "check", "get", "like_data", "standard"]
+
+# The matrices of a basis grow with a signal's length, so it has at most so many functions.
+_LARGEST_BASIS = 1024
+
+
+@dataclass(frozen=True)
+class Pixel:
+    """One parameter a pixel: the plainest parameterization.
+
+    Args:
+        contrast: Largest root mean square of the field before the sigmoid.
+            Positive; `inf` for no bound.
+        noise: Standard deviation of the field's random start. Not negative.
+        mean: Mean of the start, in `(0, 1)`, one number or one a channel.
+
+    Raises:
+        ValueError: If an argument is out of its range; when used, if there are
+            other means than channels.
+
+    Example:
+    >>> from featviz_callback import parameterizations
+    >>> parameterizations.Pixel().init(np.random.default_rng(0), (8, 6, 3)).shape
+    (3, 8, 6)
+    """
+
+    contrast: float = 2.0
+    noise: float = 0.01
+    mean: float | tuple[float, ...] = 0.5
+
+    def __post_init__(self):
+        check_field(self)
+
+    def init(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
+        """Draw one image's parameters, float32 `(channels, height, width)`."""
+        height, width, channels = shape
+        return rng.normal(0, self.noise, (channels, height, width)).astype("float32")
+
+    def image(self, params, rows, columns, shape: tuple):
+        """Render float32 `(images, len(rows), len(columns), channels)`."""
+        field = sampling.render(
+            sampling.interpolation_basis(rows, shape[0]),
+            params,
+            sampling.interpolation_basis(columns, shape[1]),
+        )
+        return to_image(field, self.mean, shape)
+
+    def project(self, params, shape: tuple):
+        """Scale each image's parameters to the contrast allowed."""
+        mean_square = ops.mean(ops.square(params), axis=(1, 2, 3), keepdims=True)
+        return params * ops.minimum(1.0, self.contrast * ops.rsqrt(mean_square + 1e-12))
+
+
+def standard(shape: tuple) -> Fourier:
+    """Return the default: a `Fourier` that fits images of a shape.
+
+    Small images and signals fill their frame, so they get no window. They also get
+    all frequencies, unless the basis of a long signal would be too large.
+
+    Args:
+        shape: `(height, width, channels)` of the image.
+    """
+    if is_signal(shape):
+        detail = min(1.0, _LARGEST_BASIS / shape[1])
+        return Fourier(decay=SIGNAL_DECAY, detail=detail, window=None, contrast=2.0)
+    if is_small(shape):
+        return Fourier(detail=1.0, window=None, contrast=2.0)
+    return Fourier()
+
+
+def like_data(
+    images: np.ndarray,
+    values_range: tuple[float, float],
+    shape: tuple,
+    parameterization: str = "fourier",
+) -> Fourier | FixedMagnitude:
+    """Return a parameterization with the mean and the colours of real images.
+
+    A `FixedMagnitude` also takes over their spectrum, and their contrast where that is
+    below the default.
+
+    Args:
+        images: Array `(images, height, width, channels)` in `values_range`.
+        values_range: Lowest and highest value of an image.
+        shape: `(height, width, channels)` of the image to be made.
+        parameterization: `"fourier"` or `"fixed_magnitude"`.
+
+    Returns:
+        A `Fourier`, or a `FixedMagnitude`, to be given as `parameterization`.
+
+    Raises:
+        ValueError: If the images are not finite, or of other channels, or the
+            parameterization is another one.
+    """
+    if parameterization not in ("fourier", "fixed_magnitude"):
+        raise ValueError(
+            "Invalid value for argument `parameterization`. Expected 'fourier' or "
+            f"'fixed_magnitude'. Received: parameterization={parameterization!r}"
+        )
+    fourier = standard(shape)
+    data = statistics.measure(images, values_range, shape, fourier.detail)
+    mean = tuple(np.clip(data.mean, 0.02, 0.98))
+    fourier = replace(fourier, mean=mean, colors=data.colors)
+    if parameterization == "fourier":
+        return fourier
+    contrast = min(_contrast_of(data), fourier.contrast)
+    return FixedMagnitude(replace(fourier, spectrum=data.spectrum, contrast=contrast))
+
+
+def _contrast_of(data: Statistics) -> float:
+    """The root mean square of a field whose image varies as much as real images."""
+    contrasts = np.linspace(0.1, 4.0, 40)
+    normal = np.random.default_rng(0).standard_normal(4096)
+    middle = logit(np.clip(np.mean(data.mean), 0.02, 0.98))
+    values = 1 / (1 + np.exp(-(middle + contrasts[:, None] * normal)))
+    return float(np.interp(data.deviation, values.std(1), contrasts))
+
+
+def get(parameterization: str | object, shape: tuple) -> object:
+    """Return the parameterization of that name for a shape, or the object itself.
+
+    Raises:
+        ValueError: If the name is unknown or the object lacks a method.
+    """
+    check(parameterization)
+    if not isinstance(parameterization, str):
+        return parameterization
+    if parameterization == "pixel":
+        return Pixel()
+    fourier = standard(shape)
+    return fourier if parameterization == "fourier" else FixedMagnitude(fourier)
+
+
+def check(parameterization: str | object) -> None:
+    """Refuse what is neither the name of a parameterization nor one.
+
+    Raises:
+        ValueError: If the name is unknown or the object lacks a method.
+    """
+    if isinstance(parameterization, str):
+        is_known = parameterization in ("fourier", "fixed_magnitude", "pixel")
+    else:
+        methods = ("init", "image", "project")
+        is_known = all(hasattr(parameterization, method) for method in methods)
+    if not is_known:
+        raise ValueError(
+            "Invalid value for argument `parameterization`. Expected 'fourier', "
+            "'fixed_magnitude', 'pixel' or an object with the methods init, image and project. "
+            f"Received: parameterization={parameterization!r}"
+        )

@@ -1,0 +1,147 @@
+"""What images look like on average: their colours and their spectrum.
+
+Of natural images these are known; of anything else they are measured.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from keras import ops
+
+from featviz_callback.images import fourier_basis
+
+# Square root of the covariance of natural images' colours, from ImageNet: light and
+# dark, then two hues (Olah, Mordvintsev, Schubert, "Feature Visualization", Distill
+# 2017, "Preconditioning and Parameterization").
+_NATURAL_COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
+_NATURAL_COLORS /= np.sqrt(np.mean(np.sum(_NATURAL_COLORS**2, axis=1)))
+
+NATURAL_COLORS = tuple(map(tuple, _NATURAL_COLORS.tolist()))
+
+# Least share of the strongest colour's deviation: a channel that is the same
+# everywhere could not be told from the others.
+_WEAKEST_COLOR = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """How strong each frequency is, equal and hashable by value.
+
+    Attributes:
+        amplitudes: Array `(channels, row functions, column functions)` for one
+            size of images, or of a length of 1 along the first axis for all
+            channels. The squares of each channel sum to one.
+    """
+
+    amplitudes: np.ndarray
+
+    @cached_property
+    def _key(self):
+        return self.amplitudes.shape, self.amplitudes.tobytes()
+
+    def __eq__(self, other):
+        return isinstance(other, Spectrum) and self._key == other._key
+
+    def __hash__(self):
+        return hash(self._key)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What some images look like on average, on a scale from 0 to 1.
+
+    Attributes:
+        mean: Mean of each channel.
+        deviation: Standard deviation of all values about their channels' means.
+        colors: Square root of the channels' covariance, `(channels, channels)`,
+            strongest colour first, scaled to keep the mean square of what it is
+            applied to.
+        spectrum: Mean magnitude of each frequency of those colours.
+    """
+
+    mean: tuple[float, ...]
+    deviation: float
+    colors: tuple[tuple[float, ...], ...]
+    spectrum: Spectrum
+
+
+def measure(
+    images: np.ndarray, values_range: tuple[float, float], shape: tuple, detail: float = 1.0
+) -> Statistics:
+    """Measures real images.
+
+    Args:
+        images: Array `(images, height, width, channels)` in `values_range`.
+        values_range: Lowest and highest value of an image.
+        shape: `(height, width, channels)` of the images that the spectrum is for;
+            those given are resized to it.
+        detail: Highest frequency kept, as a share of the Nyquist frequency.
+
+    Raises:
+        ValueError: If the images are not finite, or of other channels.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[-1] != shape[2] or not np.isfinite(images).all():
+        raise ValueError(
+            "Invalid value for argument `images`. Expected a finite array (images, height, "
+            f"width, {shape[2]}). Received: an array of shape {images.shape}"
+        )
+    low, high = values_range
+    shares = (images.astype("float64") - low) / (high - low)
+    mean = shares.mean((0, 1, 2))
+    centred = shares - mean
+    colors = _square_root(np.cov(centred.reshape(-1, shape[2]), rowvar=False, bias=True))
+    decorrelated = centred @ np.linalg.inv(colors).T
+    return Statistics(
+        mean=tuple(mean.tolist()),
+        deviation=float(np.sqrt(np.mean(centred**2))),
+        colors=tuple(map(tuple, colors.tolist())),
+        spectrum=_spectrum(_resized(decorrelated, shape[:2]), detail),
+    )
+
+
+def _resized(images, size):
+    if images.shape[1:3] == tuple(size):
+        return images
+    images = ops.convert_to_tensor(images.astype("float32"))
+    return ops.convert_to_numpy(
+        ops.image.resize(images, size, antialias=True, data_format="channels_last")
+    )
+
+
+def _square_root(covariance):
+    variances, directions = np.linalg.eigh(np.atleast_2d(covariance))
+    strongest = np.argsort(-variances)
+    deviations = np.sqrt(np.maximum(variances[strongest], 0))
+    # Images of one value have no colours at all.
+    deviations = np.maximum(deviations, _WEAKEST_COLOR * (deviations[0] or 1.0))
+    colors = directions[:, strongest] * deviations
+    return colors / np.sqrt(np.mean(np.sum(colors**2, axis=1)))
+
+
+def _spectrum(images, detail):
+    """Mean magnitudes of images `(images, height, width, channels)`."""
+    size = images.shape[1:3]
+    down, across = (_orthonormal_basis(length, detail) for length in size)
+    coefficients = np.einsum("yi,nyxc,xj->ncij", down, images, across, optimize=True)
+    parts = map(ops.convert_to_numpy, fourier_basis.to_complex(coefficients, size, detail))
+    real, imaginary, mirror_real, mirror_imaginary = parts
+    magnitudes = np.hypot(real, imaginary) + np.hypot(mirror_real, mirror_imaginary)
+    frequencies = (fourier_basis.frequencies(length, detail).astype(int) for length in size)
+    shared = np.outer(*(fourier_basis.norms(length, detail) for length in size))
+    # Each of the functions that share a frequency has its part of the magnitude.
+    amplitudes = magnitudes.mean(0)[:, *np.ix_(*frequencies)] / shared
+    lengths = np.sqrt(np.sum(amplitudes**2, axis=(1, 2), keepdims=True))
+    # What has no contrast has no spectrum: any will do.
+    amplitudes = np.where(lengths > 0, amplitudes, 1.0)
+    amplitudes /= np.sqrt(np.sum(amplitudes**2, axis=(1, 2), keepdims=True))
+    return Spectrum(amplitudes.astype("float32"))
+
+
+def _orthonormal_basis(size, detail):
+    positions = np.arange(size, dtype="float32")[None]
+    basis = ops.convert_to_numpy(
+        fourier_basis.evaluate(ops.convert_to_tensor(positions), size, detail)
+    )[0]
+    return basis * fourier_basis.norms(size, detail) / np.sqrt(size)

@@ -1,0 +1,346 @@
+"""Random transformations that an image must survive during its optimisation.
+
+There are three kinds, and a sequence may mix them:
+
+* A transformation that moves the grid (`Jitter`, `Scale`, `Crop`, `Flip`) has a method
+  `move(rng, rows, columns)`. The method gets the positions `(draws, height)` and
+  `(draws, width)` at which one image is read, and returns the positions of that many
+  random draws. At the head of the sequence such transformations cost nothing: they
+  compose on the host, and the image is rendered at the final grid.
+* A transformation that changes values (`Rotate`, `Blur`, `Noise`) has two methods.
+  `sample(rng, shape)` draws an array, or a tuple of arrays, for one image on the host,
+  always of the same shapes. `apply(images, draws)` uses a batch of draws.
+* Any function of a batch of images `(images, height, width, channels)`, in the model's
+  range, that returns such a batch. Whatever is random in it is drawn once, when the
+  step is compiled. `sample` is the place for what must be drawn at each step.
+
+Further methods are optional:
+
+* `identity(shape)` returns the draw of `sample` that changes nothing. If every
+  transformation that changes values has it, clean scores need no compiled step of
+  their own.
+* `sample_values(rng, count)` draws a flat array of random numbers, once an
+  optimisation, for a transformation that needs one for every value of an image
+  (`Noise`). Its `apply(images, draws, values)` then gets another stretch of that array
+  at each of 16,384 steps, in the shape of the images.
+* `at(progress)` returns the transformation to use when that share of the steps is
+  over. It is asked of transformations that move the grid at the head of the sequence,
+  and of those that draw; `sample_values` is asked of the original only.
+
+All randomness is drawn on the host from a `numpy.random.Generator` of the optimisation.
+The same seed draws the same on every backend, and no other random state is read or
+changed. Sizes are shares of the image's own size.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from featviz_callback.images import sampling
+
+# The share of the steps during which `Scale` may zoom in further than later.
+_EARLY = 0.6
+
+# A Gaussian of this width, in pixels, leaves an image as it is.
+_SHARPEST = 0.05
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Shifts an image by up to a share of its size, separately for each axis.
+
+    Args:
+        share: Largest shift either way, as a share of the view's side. 0 or
+            more.
+
+    Raises:
+        ValueError: If the share is negative or not finite.
+
+    Example:
+    >>> rows, columns = np.tile(np.arange(8.0), (5, 1)), np.tile(np.arange(6.0), (5, 1))
+    >>> rows, columns = Jitter(0.25).move(np.random.default_rng(0), rows, columns)
+    >>> rows.shape, columns.shape
+    ((5, 8), (5, 6))
+    """
+
+    share: float = 0.07
+
+    def __post_init__(self):
+        _require_from(0, "share", self.share)
+
+    def move(self, rng: np.random.Generator, rows, columns):
+        """Returns the positions `(views, height)` and `(views, width)` of shifted views."""
+        return tuple(self._shift(rng, positions) for positions in (rows, columns))
+
+    def _shift(self, rng, positions):
+        size = positions.shape[-1]
+        # Whole pixels of the view: a fractional shift would blur what it moves.
+        reach = round(self.share * size)
+        shifts = rng.integers(-reach, reach + 1, _one_a_draw(positions))
+        pixel = (positions[..., -1:] - positions[..., :1]) / max(size - 1, 1)
+        return positions + shifts * pixel
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Zooms about the centre: above 1 the image's content looks larger.
+
+    Args:
+        low: Smallest factor. Positive.
+        high: Largest factor. Finite.
+        early: In the first 60 % of the steps both are so many times as large, where no
+            transformation before this one changes values. What takes shape in views
+            that come close is small, and whole; the wider views that follow put it
+            together. Positive.
+
+    Raises:
+        ValueError: If the factors are not positive, finite and in order.
+
+    Example:
+    >>> side = np.arange(5.0)[None]
+    >>> rows, columns = Scale(2.0, 2.0).move(np.random.default_rng(0), side, side)
+    >>> rows
+    array([[1. , 1.5, 2. , 2.5, 3. ]])
+    """
+
+    low: float = 0.9
+    high: float = 1.1
+    early: float = 1.0
+
+    def __post_init__(self):
+        _require("high", self.high, self.high < math.inf, "a finite number")
+        _require("low", self.low, 0 < self.low <= self.high, "above 0, and at most `high`")
+        _require("early", self.early, 0 < self.early < math.inf, "a finite number above 0")
+
+    def at(self, progress: float) -> "Scale":
+        """The zoom when that share of the steps is over."""
+        closer = self.early if progress < _EARLY else 1.0
+        return replace(self, low=closer * self.low, high=closer * self.high, early=1.0)
+
+    def move(self, rng: np.random.Generator, rows, columns):
+        """Returns the positions `(views, height)` and `(views, width)` of zoomed views."""
+        factor = rng.uniform(self.low, self.high, _one_a_draw(rows))
+        centres = (axis.mean(-1, keepdims=True) for axis in (rows, columns))
+        return tuple(c + (a - c) / factor for a, c in zip((rows, columns), centres, strict=True))
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Shows a random part of an image, anywhere within it.
+
+    The smaller the parts, the smaller and the more numerous is what appears.
+
+    Args:
+        smallest: Smallest part, as a share of each side, above 0.
+        largest: Largest part, at most 1.
+
+    Raises:
+        ValueError: If the parts are not above 0, up to 1 and in order.
+
+    Example:
+    >>> side = np.arange(5.0)[None]
+    >>> rows, columns = Crop(0.5, 0.5).move(np.random.default_rng(0), side, side)
+    >>> float(rows[0, -1] - rows[0, 0])
+    2.0
+    """
+
+    smallest: float = 0.25
+    largest: float = 1.0
+
+    def __post_init__(self):
+        _require("largest", self.largest, self.largest <= 1, "1 or less")
+        holds = 0 < self.smallest <= self.largest
+        _require("smallest", self.smallest, holds, "above 0, and at most `largest`")
+
+    def move(self, rng: np.random.Generator, rows, columns):
+        """Returns the positions `(views, height)` and `(views, width)` of parts."""
+        share = rng.uniform(self.smallest, self.largest, _one_a_draw(rows))
+        return tuple(self._part(rng, positions, share) for positions in (rows, columns))
+
+    def _part(self, rng, positions, share):
+        first, last = positions[..., :1], positions[..., -1:]
+        start = rng.uniform(0, 1, _one_a_draw(positions)) * (1 - share) * (last - first)
+        return first + start + (positions - first) * share
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Mirrors left and right in half of the views. Not for letters or cars.
+
+    Example:
+    >>> rows, columns = np.zeros((50, 4)), np.tile(np.arange(4.0), (50, 1))
+    >>> _, flipped = Flip().move(np.random.default_rng(0), rows, columns)
+    >>> sorted(set(flipped[:, 0].tolist()))
+    [0.0, 3.0]
+    """
+
+    def move(self, rng: np.random.Generator, rows, columns):
+        """Returns the positions `(views, height)` and `(views, width)` of the views."""
+        mirrored = rng.random(_one_a_draw(rows)) < 0.5
+        return rows, np.where(mirrored, columns[..., ::-1], columns)
+
+
+@dataclass(frozen=True)
+class Rotate:
+    """Turns each image about its centre, with linear interpolation.
+
+    Beyond its border an image goes on as in a mirror.
+
+    Args:
+        degrees: Largest angle either way. 0 or more.
+
+    Raises:
+        ValueError: If the angle is negative or not finite.
+
+    Example:
+    >>> image = np.arange(9, dtype="float32").reshape(1, 3, 3, 1)
+    >>> turned = Rotate().apply(image, np.zeros(1, "float32"))
+    >>> np.allclose(ops.convert_to_numpy(turned), image)
+    True
+    """
+
+    degrees: float = 5.0
+
+    def __post_init__(self):
+        _require_from(0, "degrees", self.degrees)
+
+    def sample(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
+        """Draws one angle, in radians."""
+        return np.deg2rad(rng.uniform(-self.degrees, self.degrees))
+
+    def apply(self, images: Any, angles: Any) -> Any:
+        """Turns a batch `(images, height, width, channels)` by `(images,)`."""
+        _, height, width, _ = images.shape
+        angles = ops.reshape(angles, (-1, 1, 1))
+        cos, sin = ops.cos(angles), ops.sin(angles)
+        rows = ops.arange(height, dtype="float32")[:, None] - (height - 1) / 2
+        columns = ops.arange(width, dtype="float32") - (width - 1) / 2
+        return sampling.read(
+            images,
+            sin * columns + cos * rows + (height - 1) / 2,
+            cos * columns - sin * rows + (width - 1) / 2,
+        )
+
+
+@dataclass(frozen=True)
+class Blur:
+    """Blurs every channel with a Gaussian of random width.
+
+    Args:
+        sigma: Largest standard deviation, in pixels. 0.05 or more.
+
+    Raises:
+        ValueError: If it is below 0.05 or not finite.
+
+    Example:
+    >>> bool(0.05 <= Blur(2.0).sample(np.random.default_rng(0), (8, 8, 3)) <= 2.0)
+    True
+    """
+
+    sigma: float = 1.0
+
+    def __post_init__(self):
+        _require_from(_SHARPEST, "sigma", self.sigma)
+
+    def sample(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
+        """Draws one standard deviation in pixels."""
+        return np.asarray(rng.uniform(_SHARPEST, self.sigma))
+
+    def apply(self, images: Any, sigmas: Any) -> Any:
+        """Blurs a batch `(images, height, width, channels)` by `(images,)`."""
+        rows, columns = (self._matrix(size, sigmas) for size in images.shape[1:3])
+        channels_first = ops.transpose(images, (0, 3, 1, 2))
+        return sampling.render(rows, channels_first, columns)
+
+    def _matrix(self, size, sigmas):
+        offsets = np.arange(size)[:, None] - np.arange(size)[None]
+        squares = ops.convert_to_tensor((offsets**2).astype("float32"))
+        weights = ops.exp(-squares / (2 * ops.reshape(sigmas, (-1, 1, 1)) ** 2))
+        return weights / ops.sum(weights, axis=-1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Adds white noise, evenly spread, to every value.
+
+    An image has one pattern, drawn once, which each step sees elsewhere.
+
+    What is faint or fine drowns in it: what takes shape has to be strong and large, and
+    the ground stays quiet, where an ascent without it weaves textures wall to wall.
+
+    Args:
+        deviation: Standard deviation, in the units of the model's input. 0 or
+            more.
+        last: The same in the last fifth of the steps; from half of them on it falls
+            there along a line. `None` for as much throughout.
+
+    Raises:
+        ValueError: If a deviation is negative or not finite.
+
+    Example:
+    >>> values = Noise().sample_values(np.random.default_rng(0), 1000)
+    >>> values.dtype, bool(abs(np.mean(values)) < 10)
+    (dtype('int8'), True)
+
+    Reference:
+        Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017, section 3:
+        a gradient averaged over noise is that of what withstands it.
+    """
+
+    deviation: float = 0.05
+    last: float | None = None
+
+    def __post_init__(self):
+        _require_from(0, "deviation", self.deviation)
+        if self.last is not None:
+            _require_from(0, "last", self.last)
+
+    def at(self, progress: float) -> "Noise":
+        """The noise when that share of the steps is over."""
+        if self.last is None:
+            return self
+        fallen = min(max((progress - 0.5) / 0.3, 0.0), 1.0)
+        deviation = self.deviation + fallen * (self.last - self.deviation)
+        return replace(self, deviation=deviation, last=None)
+
+    def sample_values(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Draws so many odd numbers from -127 to 127, int8, of which the mean is 0."""
+        if not (self.deviation or self.last):
+            return np.zeros(count, "int8")
+        # Bytes take a twentieth of the time of normal numbers; whole words of the
+        # generator a fifth of that of `rng.bytes`.
+        words = rng.integers(0, 2**64, -(-count // 8), dtype="uint64")
+        return words.view("int8")[:count] | np.int8(1)
+
+    def sample(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
+        """What to multiply the values by."""
+        return np.asarray(self.deviation / math.sqrt((128**2 - 1) / 3))
+
+    def identity(self, shape: tuple) -> np.ndarray:
+        """The factor of no noise."""
+        return np.zeros(())
+
+    def apply(self, images: Any, factors: Any, values: Any) -> Any:
+        """Adds values times factors to a batch `(images, height, width, channels)`."""
+        factors = ops.cast(ops.reshape(factors, (-1, 1, 1, 1)), images.dtype)
+        return images + ops.cast(values, images.dtype) * factors
+
+
+def _require(name, value, holds, expected):
+    if not holds:
+        raise ValueError(
+            f"Invalid value for argument `{name}`. Expected {expected}. Received: {name}={value!r}"
+        )
+
+
+def _require_from(lowest, name, value):
+    holds = isinstance(value, Real) and lowest <= value < math.inf
+    _require(name, value, holds, f"a finite number, {lowest} or more")
+
+
+def _one_a_draw(positions):
+    return (*positions.shape[:-1], 1)

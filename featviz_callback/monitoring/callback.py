@@ -1,0 +1,343 @@
+"""The Keras callback: when a snapshot is taken, and what is kept of it.
+
+The walk of one epoch end: Keras calls `on_epoch_end`, the callback asks its observer for a
+snapshot, appends it to the history and writes it to the event file.
+
+The callback never changes a weight, and nothing that fails in it ends a training unless
+`on_error="raise"` asks for that.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
+
+import keras
+
+from featviz_callback import backend
+from featviz_callback.monitoring.costs import Costs
+from featviz_callback.monitoring.messages import Reporter
+from featviz_callback.monitoring.preparation import prepare_observer
+from featviz_callback.monitoring.probe_data import ProbeImages, read_images
+from featviz_callback.objectives import Objective
+from featviz_callback.optimization import Settings
+from featviz_callback.records import History
+from featviz_callback.tensorboard import EventFile, summaries
+
+
+class FeatureVisCallback(keras.callbacks.Callback):
+    """Show what each neuron of a model learns, while `fit` trains the model.
+
+    A snapshot finds the images that maximise the objectives, on the weights of that
+    moment, and writes them to TensorBoard. The callback takes snapshots before the first
+    epoch, after epochs 0, `freq`, `2 * freq` and so on, and after the last epoch. Start
+    and random transformations are the same each time, so the model is all that differs
+    between two frames. Training is the same with the callback as without it.
+
+    Run `tensorboard --logdir logs` and open the tab Features to see every epoch.
+
+    To take a snapshot every 500 batches of one long epoch, cut the epoch:
+    `fit(..., epochs=20, steps_per_epoch=500)` goes on through the same data, in the same
+    order, with the same result. A hook for batches would make Keras wait for every batch,
+    with or without a snapshot.
+
+    The last snapshot shows the weights as the last epoch left them, even where
+    `EarlyStopping(restore_best_weights=True)` then restores others. A training that goes
+    on from an earlier process, by `initial_epoch` or `BackupAndRestore`, continues the
+    history found in `log_dir`, if that has the same targets. Event files hold pictures,
+    and pictures hold the values of images with one or three channels only. For signals
+    and other images the history, and drift, begin again at the epoch that training goes
+    on from; the log says so.
+
+    Args:
+        objectives: An `Objective`, a list of them, or a function
+            `model -> Objective or list`. The function is called when training begins,
+            or at the end of the first epoch for a model that is not built before.
+            Default: up to 16 output units, and four channels of each of four
+            convolutions spread over the depth.
+        log_dir: Folder for TensorBoard. Event files go to its sub-folder
+            `feature_vis`. Give each training a folder of its own, since TensorBoard
+            shows all trainings in one folder as a single run. If several processes
+            train the model, all take snapshots and the first one writes.
+        freq: Epochs from one snapshot to the next.
+        steps: Steps of each optimisation, see `optimize`.
+        values_range: Lowest and highest value of the model's input. Default: `(0, 1)`;
+            with `probe_data` the usual range that holds the data, else their own.
+        image_shape: See `optimize`.
+        parameterization: See `optimize`.
+        transformations: See `optimize`.
+        regularizers: See `optimize`.
+        optimizer: See `optimize`.
+        seed: Seed of the start and of all random transformations, an int.
+        warm_start: Whether each snapshot starts from the images of the last one. Images
+            then activate the targets more in as many steps, and hide change.
+        probe_data: Real inputs as `fit` takes them, images or signals: an array
+            `(images, height, width, channels)`, a `tf.data.Dataset`, a `PyDataset`, a
+            torch `DataLoader`, or any iterable of batches, with or without labels. Up
+            to 1,000 images or 256 MiB are read, once, when training first begins. If
+            the data set shuffles, give another one than `fit` trains on: reading uses
+            up its first order. Each target's top activating images are shown beside
+            its picture, and its score is compared with theirs; that costs one forward
+            pass over them at each snapshot. The parameterizations `"fourier"` and
+            `"fixed_magnitude"` also take over what the images look like on average.
+        max_overhead: Largest share of the time since training began, without
+            compiling, that snapshots may take, such as 0.05. Snapshots that would
+            exceed it are skipped, which is logged once and noted in
+            `history.skipped`. The first and the last snapshot of a `fit` are always
+            taken, and take twice as long since they measure the noise floor of drift.
+            So a short training may end above the share, and so may one whose last
+            snapshot is far slower than all before.
+        batch_size: See `optimize`. It is halved where memory runs out, once a snapshot.
+        on_error: `"warn"` logs once whatever fails after training has begun, and
+            training goes on. `"raise"` ends training.
+        verbose: 1 prints a line at each snapshot.
+        fixed_inputs: See `optimize`.
+
+    Attributes:
+        history: All snapshots, a `featviz_callback.History`.
+        log_dir: The folder of the next `fit`. Set it to give a copy its own folder.
+
+    Raises:
+        ValueError: If an argument is invalid; at the latest when training begins.
+
+    Example:
+    >>> import keras
+    >>> model = keras.Sequential([
+    ...     keras.Input((8, 8, 1)),
+    ...     keras.layers.Conv2D(4, 3, name="conv"),
+    ...     keras.layers.Flatten(),
+    ...     keras.layers.Dense(10, name="logits"),
+    ... ])
+    >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    >>> x, y = np.zeros((4, 8, 8, 1)), np.zeros(4)
+    >>> callback = FeatureVisCallback(log_dir=tmp_path, steps=2)
+    >>> _ = model.fit(x, y, epochs=2, verbose=0, callbacks=[callback])
+    >>> callback.history.epochs
+    array([-1,  0,  1])
+    """
+
+    def __init__(
+        self,
+        objectives: Objective | Sequence[Objective] | Callable | None = None,
+        log_dir: str | os.PathLike = "logs",
+        freq: int = 1,
+        steps: int = 32,
+        values_range: tuple[float, float] | None = Settings.values_range,
+        image_shape: tuple[int, ...] | None = Settings.image_shape,
+        parameterization: str | object = Settings.parameterization,
+        transformations: str | Sequence | None = Settings.transformations,
+        regularizers: Sequence[Callable] = Settings.regularizers,
+        optimizer: keras.optimizers.Optimizer | str | None = Settings.optimizer,
+        seed: int = Settings.seed,
+        warm_start: bool = False,
+        probe_data: object | None = None,
+        max_overhead: float | None = None,
+        batch_size: int | None = Settings.batch_size,
+        on_error: str = "warn",
+        verbose: int = 0,
+        fixed_inputs: Mapping | None = Settings.fixed_inputs,
+    ):
+        super().__init__()
+        _check(freq, log_dir, max_overhead, on_error)
+        self._settings = Settings(
+            steps=steps,
+            optimizer=optimizer,
+            parameterization=parameterization,
+            transformations=transformations,
+            regularizers=regularizers,
+            values_range=values_range,
+            image_shape=image_shape,
+            batch_size=batch_size,
+            seed=seed,
+            fixed_inputs=fixed_inputs,
+        )
+        self._objectives = objectives
+        self.log_dir = log_dir
+        self._freq = freq
+        self._warm_start = warm_start
+        self._probe_data = probe_data
+        self._max_overhead = max_overhead
+        self._on_error = on_error
+        self._verbose = verbose
+        self.history = History()
+        self._real_images: ProbeImages | None = None
+        self._watched_model = None
+        self._begin_run()
+
+    def _begin_run(self):
+        """Reset everything that belongs to one `fit` alone."""
+        self._observer = self._events = None
+        self._reporter = Reporter(self._verbose)
+        self._costs = Costs(self._max_overhead)
+        self._introduced = False
+        self._last_epoch = self._last_snapshot = None
+        self._epoch_began = time.perf_counter()
+
+    def __deepcopy__(self, memo: dict) -> FeatureVisCallback:
+        """Copy the history, and share what never changes.
+
+        The model is left behind, since a copy is made to watch another one.
+        """
+        twin = copy.copy(self)
+        twin.history = copy.deepcopy(self.history, memo)
+        twin._model = None
+        twin._begin_run()
+        return twin
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Check every argument against the model, and compute nothing."""
+        self._begin_run()
+        if self._probe_data is not None and self._real_images is None:
+            with backend.random_states_preserved():
+                self._real_images = ProbeImages(read_images(self._probe_data))
+        # TensorFlow builds a model at its first batch, later than this.
+        if self.model.built or isinstance(self._objectives, (Objective, list, tuple)):
+            self._prepare()
+        # Each of several processes takes snapshots, and one writes them.
+        writes = backend.load().writes(self.model)
+        self._events = EventFile(self.log_dir if writes else None)
+        self._reporter = Reporter(self._verbose if writes else 0)
+
+    def _prepare(self):
+        self._observer = prepare_observer(
+            self._objectives, self.model, self._settings, self._real_images, self._warm_start
+        )
+        if self._watched_model is None or self._watched_model() is not self.model:
+            self._watched_model = weakref.ref(self.model)
+            # A user may already hold an empty history, in order to show it later.
+            if len(self.history):
+                self.history = History(self.history.most_bytes)
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Take a snapshot of the network before it is trained."""
+        if self._last_epoch is None:
+            self._last_epoch = self._last_snapshot = epoch - 1
+            if epoch > 0:
+                self._guarded(self._resume, epoch)
+            is_new = backend.load().agreed(epoch - 1 not in self.history.epochs)
+            if self._observer is not None and is_new:
+                self._guarded(self._take_snapshot, epoch - 1)
+        self._epoch_began = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Take a snapshot of the network every `freq` epochs, and after the last."""
+        self._last_epoch = epoch
+        # The last snapshot does not wait for the end of training, where other callbacks may
+        # have put back the weights of an earlier epoch.
+        if self._is_last(epoch) or epoch % self._freq == 0 and self._affords_snapshot():
+            self._guarded(self._take_snapshot, epoch)
+        elif epoch % self._freq == 0:
+            self.history.skip(epoch)
+            self._reporter.skipped(epoch, self._max_overhead)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Take a snapshot if the last epoch has none, and write the film."""
+        if self._last_epoch != self._last_snapshot:
+            self._guarded(self._take_snapshot, self._last_epoch)
+        self._guarded(self._write_film)
+
+    def _is_last(self, epoch):
+        return self.model.stop_training or epoch + 1 == (self.params or {}).get("epochs")
+
+    def _affords_snapshot(self):
+        if self._max_overhead is None:
+            return True
+        return backend.load().agreed(self._costs.affords_snapshot())
+
+    def _resume(self, epoch):
+        """Go on with the snapshots of an earlier process."""
+        is_lost = False
+        if self._observer is not None and not len(self.history):
+            is_lost = epoch - 1 in self._restore(epoch)
+        # A lost snapshot is taken again, in the place of the first one.
+        self._events.restart(epoch - is_lost)
+
+    def _restore(self, epoch):
+        """Read back the snapshots before an epoch; return the epochs of those that are lost."""
+        observer, expected, lost = self._observer, self._observer.image_shape, {}
+        found = summaries.read_snapshots(self.log_dir, observer.names, observer.values_range)
+        for snapshot in found:
+            if snapshot.epoch < epoch and snapshot.images.shape[1:] == expected:
+                self.history.restore(snapshot)
+            elif snapshot.epoch < epoch:
+                lost[snapshot.epoch] = snapshot.images.shape[1:]
+        lost = {one: shape for one, shape in lost.items() if one not in self.history.epochs}
+        if lost:
+            self._reporter.lost(list(lost), lost[max(lost)], expected)
+        return lost
+
+    def _take_snapshot(self, epoch):
+        began = time.perf_counter()
+        epoch_seconds, self._last_snapshot = began - self._epoch_began, epoch
+        if self._observer is None:
+            self._prepare()
+        # Reading `self.model` brings the weights back to it on JAX.
+        _ = self.model
+        is_first = not self._costs.spent
+        found = self._observer.take_snapshot(with_floor=is_first or self._is_last(epoch))
+        self.history.add(epoch, found.result, 0.0, found.noise_floor, found.score_ratio)
+        try:
+            self._write_snapshot(found)
+        finally:
+            # Also where the disk is full: the history has the snapshot already.
+            seconds = time.perf_counter() - began
+            self._costs.add(seconds, found.floor_seconds, found.compile_seconds)
+            self.history.set_seconds(seconds - found.compile_seconds)
+            self.history.compile_seconds += found.compile_seconds
+            snapshot, share = self.history.last, self._costs.share()
+            self._reporter.snapshot_taken(snapshot, share, found.compile_seconds, epoch_seconds)
+        summaries.write_costs(self._events, epoch, snapshot.seconds, share, found.compile_seconds)
+
+    def _write_snapshot(self, found):
+        snapshot = self.history.last
+        if not self._introduced:
+            summaries.write_objectives(self._events, snapshot.epoch, self._observer.targets)
+            self._introduced = True
+        summaries.write_snapshot(self._events, snapshot)
+        for name, example in zip(snapshot.names, found.examples, strict=False):
+            summaries.write_examples(self._events, snapshot.epoch, name, example)
+
+    def _write_film(self):
+        if len(self.history):
+            summaries.write_evolution(self._events, self._last_epoch, self.history.strip())
+            summaries.write_animation(self._events, self._last_epoch, self.history.gif())
+
+    def _guarded(self, function, *arguments):
+        try:
+            function(*arguments)
+        except KeyboardInterrupt:
+            # Keras ends training at once, with no call of `on_train_end`.
+            if function != self._write_film:
+                self._guarded(self._write_film)
+            raise
+        except Exception as error:
+            if self._on_error == "raise":
+                raise
+            self._reporter.failed(error)
+
+
+def _check(freq, log_dir, max_overhead, on_error):
+    if not isinstance(freq, Integral) or isinstance(freq, bool) or freq < 1:
+        raise ValueError(
+            "Invalid value for argument `freq`. Expected a whole number of epochs, 1 or "
+            f"more. Received: freq={freq!r}"
+        )
+    if not isinstance(log_dir, (str, os.PathLike)):
+        raise ValueError(
+            f"Invalid value for argument `log_dir`. Expected a path. Received: log_dir={log_dir!r}"
+        )
+    is_share = isinstance(max_overhead, Real) and 0 < max_overhead < 1
+    if max_overhead is not None and not is_share:
+        raise ValueError(
+            "Invalid value for argument `max_overhead`. Expected None, or a share between "
+            f"0 and 1. Received: max_overhead={max_overhead!r}"
+        )
+    if on_error not in ("warn", "raise"):
+        raise ValueError(
+            "Invalid value for argument `on_error`. Expected 'warn' or 'raise'. "
+            f"Received: on_error={on_error!r}"
+        )

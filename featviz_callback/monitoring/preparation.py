@@ -1,0 +1,123 @@
+"""From the user's arguments and the model to an observer of that model.
+
+Everything that can be wrong about objectives is found out here, before the first batch:
+targets of another model, equal names, images of several shapes. Nothing is computed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import keras
+
+from featviz_callback.images import for_default_optimization
+from featviz_callback.monitoring.probe_data import ProbeImages
+from featviz_callback.monitoring.snapshot import Observer
+from featviz_callback.objectives import Objective, default_objectives, join_alike
+from featviz_callback.optimization import Settings, Task, prepare
+from featviz_callback.tensorboard import summaries
+
+_USUAL_RANGE = (0.0, 1.0)
+
+
+def prepare_observer(
+    objectives: Objective | Sequence[Objective] | Callable | None,
+    model: keras.Model,
+    settings: Settings,
+    real_images: ProbeImages | None,
+    warm_start: bool,
+) -> Observer:
+    """Check everything against the model, and return what takes its snapshots.
+
+    Args:
+        objectives: As the callback gets them.
+        model: The model that is trained.
+        settings: Those of each optimisation.
+        real_images: What `probe_data` holds, if anything.
+        warm_start: Whether each snapshot starts where the last one ended.
+
+    Raises:
+        ValueError: If an argument is invalid.
+    """
+    chosen = _as_list(objectives, model)
+    _require_names(chosen)
+    _require_model(chosen, model)
+    settings = _with_values_range(settings, real_images)
+    tasks = [prepare(joined, settings) for joined in join_alike(chosen)]
+    _require_one_shape(tasks)
+    if real_images is None:
+        return Observer(chosen, tasks, None, warm_start)
+    tasks = [_like_real_images(task, settings, real_images) for task in tasks]
+    images = real_images.as_images(tasks[0].plan.image_input)
+    return Observer(chosen, tasks, images, warm_start)
+
+
+def _with_values_range(settings, real_images):
+    if settings.values_range is not None:
+        return settings
+    found = _USUAL_RANGE if real_images is None else real_images.find_values_range()
+    return replace(settings, values_range=found)
+
+
+def _like_real_images(task: Task, settings: Settings, real_images: ProbeImages) -> Task:
+    """The task with the colours, mean and magnitudes of real images, where it takes them."""
+    plan, parameterization = task.plan, settings.parameterization
+    if parameterization not in ("fourier", "fixed_magnitude"):
+        return task
+    measured = real_images.parameterization(parameterization, plan)
+    if plan.optimizer is None:
+        measured = for_default_optimization(measured, plan.values_range)
+    return replace(task, plan=replace(plan, parameterization=measured))
+
+
+def _as_list(objectives, model):
+    if objectives is None:
+        objectives = default_objectives
+    is_function = callable(objectives) and not isinstance(objectives, keras.Layer)
+    if not isinstance(objectives, (Objective, list, tuple)) and is_function:
+        objectives = objectives(model)
+    if isinstance(objectives, Objective):
+        objectives = [objectives]
+    is_list = isinstance(objectives, (list, tuple)) and len(objectives) > 0
+    if not is_list or not all(isinstance(one, Objective) for one in objectives):
+        raise ValueError(
+            "Invalid value for argument `objectives`. Expected an Objective, a list of at least "
+            "one, or a function of the model that returns them. "
+            f"Received: objectives={objectives!r}"
+        )
+    return list(objectives)
+
+
+def _require_names(objectives):
+    names = Counter(name for objective in objectives for name in objective.names)
+    wrong = sorted(n for n, count in names.items() if count > 1 or n in summaries.RESERVED_NAMES)
+    if wrong:
+        raise ValueError(
+            "Invalid value for argument `objectives`. Expected a different name for each "
+            "target, since TensorBoard tells them apart by it, and none of "
+            f"{summaries.RESERVED_NAMES}. Received twice, or reserved: {wrong}. Give `names`."
+        )
+
+
+def _require_model(objectives, model):
+    trained = {id(variable) for variable in model.variables}
+    for objective in objectives:
+        if trained.isdisjoint(id(variable) for variable in objective.model.variables):
+            raise ValueError(
+                "Invalid value for argument `objectives`. Expected objectives of the model that "
+                f"is trained, '{model.name}', or of a part of it. Received: {objective!r}"
+            )
+
+
+def _require_one_shape(tasks):
+    """Pictures of a history, and the real images beside them, are of one shape."""
+    names = {task.result_shape: task.targets.names[0] for task in reversed(tasks)}
+    if len(names) > 1:
+        found = ", ".join(f"{name!r} of {shape}" for shape, name in reversed(names.items()))
+        raise ValueError(
+            "Invalid value for argument `objectives`. Expected targets whose images are all of "
+            "one shape: give those of a part of the model with another input to a callback of "
+            f"their own. Received: {found}"
+        )

@@ -1,0 +1,36 @@
+"""What to maximise in which model: objectives, and all that is known of a Keras model.
+
+Here live layers and their paths, the recording of activations, readouts (how outputs
+become scores), inputs, and the care that leaves a model as it was. The room imports
+`backend` and `records`, and knows nothing of optimisation, event files or training.
+"""
+
+from featviz_callback.objectives import inputs
+from featviz_callback.objectives.defaults import default_objectives
+from featviz_callback.objectives.inputs import ImageInput
+from featviz_callback.objectives.joined import JoinedTargets, join_alike, require_units
+from featviz_callback.objectives.layers import walk
+from featviz_callback.objectives.objective import Objective
+from featviz_callback.objectives.preserve import preserved
+from featviz_callback.objectives.readouts import read_scores
+from featviz_callback.objectives.recording import record
+from featviz_callback.objectives.relaxation import relaxed_activations
+from featviz_callback.objectives.shapes import output_shapes
+from featviz_callback.objectives.terms import Targets
+
+__all__ = [
+    "ImageInput",
+    "JoinedTargets",
+    "Objective",
+    "Targets",
+    "default_objectives",
+    "inputs",
+    "join_alike",
+    "output_shapes",
+    "preserved",
+    "read_scores",
+    "record",
+    "relaxed_activations",
+    "require_units",
+    "walk",
+]

@@ -1,0 +1,261 @@
+"""What a model takes, and how a batch of images becomes what it is called with.
+
+Everywhere in this package an image is `(height, width, channels)`. A model may
+want it otherwise: with channels first; as a signal `(time, channels)`, which is
+an image of height one; or as a grey image without an axis of channels. And it may
+want more than the image: then the other inputs are held at given values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import keras
+import numpy as np
+from keras import ops
+
+from featviz_callback.objectives.layers import has_channels_first
+from featviz_callback.objectives.shapes import layer_calls
+
+_AXES = "hwc"
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """The input of a model that takes the images.
+
+    Attributes:
+        axes: The model's own axes without that of the batch: `"hwc"` or `"chw"`
+            for images, `"wc"` or `"cw"` for signals, `"hw"` for grey images.
+        shape: `(height, width, channels)`, `None` where it may vary.
+        position: Its place among the model's inputs; `None` where it is all that
+            the model takes.
+        batch: How many images the model takes at once, `None` for any number.
+    """
+
+    axes: str
+    shape: tuple
+    position: int | None
+    batch: int | None = None
+
+    @property
+    def is_signal(self) -> bool:
+        """Whether the images are signals `(time, channels)`."""
+        return "h" not in self.axes
+
+    def complete(self, given: tuple) -> tuple:
+        """A shape of a user's, with or without channels, as `(height, width, channels)`."""
+        given = (1, *given) if self.is_signal else given
+        return (*given, self.shape[2]) if len(given) == 2 else given
+
+    def to_images(self, given: np.ndarray) -> np.ndarray:
+        """Signals or images of a user's, as `(images, height, width, channels)`."""
+        return given[:, None] if self.is_signal else given
+
+    def to_given(self, images: np.ndarray) -> np.ndarray:
+        """The inverse of `to_images`, whatever axes stand before those of an image."""
+        return images[..., 0, :, :] if self.is_signal else images
+
+    def to_model(self, images):
+        """A tensor `(images, height, width, channels)` in the model's own axes."""
+        if self.axes == _AXES:
+            return images
+        kept = [axis for axis in _AXES if axis in self.axes]
+        for axis in set(_AXES) - set(kept):
+            images = ops.squeeze(images, 1 + _AXES.index(axis))
+        return ops.transpose(images, (0, *(1 + kept.index(axis) for axis in self.axes)))
+
+    def call_arguments(self, model: keras.Model, images, fixed: Sequence):
+        """What the model is called with.
+
+        Args:
+            model: The model.
+            images: Tensor `(images, height, width, channels)`.
+            fixed: A tensor for each of the other inputs, in order.
+        """
+        return self._beside(model, self.to_model(images), fixed)
+
+    def specs(self, model: keras.Model, shape: tuple):
+        """As the function `specs`, for images `(height, width, channels)`."""
+        own = (shape[_AXES.index(axis)] for axis in self.axes)
+        others = keras.tree.flatten(specs(model))
+        del others[self.position or 0]
+        return self._beside(model, keras.KerasTensor((self.batch, *own), "float32"), others)
+
+    def _beside(self, model, own, others):
+        if self.position is None:
+            return own
+        flat = list(others)
+        flat.insert(self.position, own)
+        return keras.tree.pack_sequence_as(specs(model), flat)
+
+
+def specs(model: keras.Model):
+    """What a model is called with: a `keras.KerasTensor`, or a list or dict of them.
+
+    Raises:
+        ValueError: If the model is not built, or its call takes several arguments.
+    """
+    if not model.built:
+        raise ValueError(
+            f"The model '{model.name}' is not built, so the shape of its input is not "
+            "known. Expected a built model: call `model.build((None, height, width, "
+            "channels))` first, or give the callback a function of the model."
+        )
+    declared = _declared(model)
+    if declared is not None:
+        return _single(declared)
+    shapes = list((model._build_shapes_dict or {}).values())
+    if len(shapes) != 1:
+        raise ValueError(
+            f"Expected the call of the model '{model.name}' to take one argument: a tensor, or a "
+            f"list or dict of them. Received: {len(shapes)} arguments of known shape."
+        )
+    return _single(_tensors(shapes[0]))
+
+
+def _declared(model):
+    """The inputs of a functional or sequential model, else `None`."""
+    structure = getattr(model, "_inputs_struct", None)
+    return getattr(model, "inputs", None) if structure is None else structure
+
+
+def _tensors(shapes):
+    if isinstance(shapes, dict):
+        return {name: _tensors(shape) for name, shape in shapes.items()}
+    if not all(size is None or isinstance(size, int) for size in shapes):
+        return [_tensors(shape) for shape in shapes]
+    return keras.KerasTensor((None, *shapes[1:]), "float32")
+
+
+def _single(structure):
+    is_one = isinstance(structure, (list, tuple)) and len(structure) == 1
+    return structure[0] if is_one else structure
+
+
+def repeat(fixed: tuple[np.ndarray, ...], count: int) -> tuple:
+    """Return the fixed values of one example, as tensors for so many images."""
+    return tuple(ops.convert_to_tensor(np.repeat(one[None], count, axis=0)) for one in fixed)
+
+
+# --- checking arguments ----------------------------------------------------------------
+
+
+def resolve(
+    model: keras.Model, fixed_inputs: Mapping | None = None, image_rank: int | None = None
+) -> tuple[ImageInput, tuple[np.ndarray, ...]]:
+    """Finds the input that takes the images, and the fixed values of the others.
+
+    Args:
+        model: A built Keras model.
+        fixed_inputs: See `optimize`.
+        image_rank: How many axes an image has, where the user has said it.
+
+    Returns:
+        The input, and one array for each of the others, in order.
+
+    Raises:
+        ValueError: If not exactly one input is left over, or it takes no images.
+    """
+    structure = specs(model)
+    names = _names(structure, _declared(model) is not None)
+    flat = keras.tree.flatten(structure)
+    shapes = {name: tensor.shape[1:] for name, tensor in zip(names, flat, strict=True)}
+    given = _by_position(model, fixed_inputs, names, shapes)
+    free = [position for position in range(len(flat)) if position not in given]
+    if len(free) != 1:
+        raise ValueError(
+            "Invalid value for argument `fixed_inputs`. Expected a value for every input of the "
+            f"model '{model.name}' but one, which is optimised. Its inputs are {shapes}. "
+            f"Received: fixed_inputs={fixed_inputs and list(fixed_inputs)}"
+        )
+    image_input = _image_input(model, flat[free[0]], free[0], image_rank)
+    if not keras.tree.is_nested(structure):
+        image_input = replace(image_input, position=None)
+    known = _declared(model) is not None
+    fixed = (_fixed(names[i], flat[i], given[i], known) for i in sorted(given))
+    return image_input, tuple(fixed)
+
+
+def _names(structure, declared):
+    """A dict's keys, else the names of the tensors, else their places."""
+    names = []
+    for position, (path, tensor) in enumerate(keras.tree.flatten_with_path(structure)):
+        if any(isinstance(key, str) for key in path):
+            names.append(".".join(map(str, path)))
+        else:
+            names.append(tensor.name if declared else str(position))
+    return names
+
+
+def _by_position(model, fixed_inputs, names, shapes):
+    if not isinstance(fixed_inputs or {}, Mapping):
+        raise ValueError(
+            "Invalid value for argument `fixed_inputs`. Expected None, or a mapping from the "
+            f"names of inputs to values. Received: fixed_inputs={fixed_inputs!r}"
+        )
+    given = {}
+    for key, value in (fixed_inputs or {}).items():
+        position = names.index(key) if key in names else key
+        if position not in range(len(names)) or position in given:
+            raise ValueError(
+                "Invalid value for argument `fixed_inputs`. Expected names of inputs of the "
+                f"model '{model.name}', which are {shapes}, or their places. Received: {key!r}"
+            )
+        given[position] = value
+    return given
+
+
+def _fixed(name, tensor, value, dtype_is_known):
+    try:
+        value = np.asarray(value)
+        dtype = tensor.dtype if dtype_is_known else value.dtype.name
+        # Keras casts floats to what the layers want.
+        value = value.astype("float32" if keras.backend.is_float_dtype(dtype) else dtype)
+        sizes = tensor.shape[1:]
+        if value.ndim == len(sizes):
+            sizes = tuple(size or given for size, given in zip(sizes, value.shape, strict=True))
+        fixed = np.broadcast_to(value, sizes)
+    except (ValueError, TypeError) as error:
+        raise ValueError(_not_fixed(name, tensor, value)) from error
+    if not np.isfinite(fixed).all():
+        raise ValueError(_not_fixed(name, tensor, value))
+    return fixed
+
+
+def _not_fixed(name, tensor, value):
+    return (
+        f"Invalid value for argument `fixed_inputs`. Expected for the input {name!r} one example "
+        f"of shape {tensor.shape[1:]}, or what broadcasts to it, of finite numbers. "
+        f"Received: {value!r}"
+    )
+
+
+def _image_input(model, tensor, position, image_rank):
+    shape = tuple(tensor.shape[1:])
+    if len(shape) not in (2, 3):
+        raise ValueError(
+            "Expected a model with one input of images (height, width, channels) or signals "
+            f"(time, channels). Received: model '{model.name}' with an input of shape {shape}"
+        )
+    if not keras.backend.is_float_dtype(tensor.dtype):
+        raise ValueError(
+            f"The input of the model '{model.name}' is {tensor.dtype}, through which there "
+            "is no gradient. Expected an input of floats: name the model behind the cast."
+        )
+    axes = "hwc" if len(shape) == 3 else "hw" if image_rank == 3 else "wc"
+    if axes != "hw" and _takes_channels_first(model, shape):
+        axes = "c" + axes[:-1]
+    sizes = {"h": 1, "c": 1} | dict(zip(axes, shape, strict=True))
+    return ImageInput(axes, tuple(sizes[axis] for axis in _AXES), position, tensor.shape[0])
+
+
+def _takes_channels_first(model, shape):
+    """Whether the first layer that says where channels are finds the model's there."""
+    if not has_channels_first(model):
+        return False
+    for call in layer_calls(model, specs(model)):
+        if getattr(call.layer, "data_format", None) and len(call.received) == len(shape):
+            return call.channels_first and call.received[0] == shape[0]
+    return False

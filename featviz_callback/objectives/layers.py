@@ -1,0 +1,138 @@
+"""Find layers inside any Keras model, by name, index, object or path.
+
+A path joins the names of nested layers by `/`, such as `"backbone/conv3"`. It is the
+only name of a layer that is the same in every process, so everything else in this room
+goes by paths.
+
+This module only reads what a model says about itself. It never calls the model.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from numbers import Integral
+
+import keras
+
+
+def sublayers(layer: keras.Layer) -> list[keras.Layer]:
+    """The layers directly inside a model or layer, in lists and dicts too."""
+    return layer._flatten_layers(include_self=False, recursive=False)
+
+
+def walk(model: keras.Layer, prefix: str = "") -> Iterator[tuple[str, keras.Layer]]:
+    """Yields `(path, layer)` for every layer inside `model`, nested ones too."""
+    for layer in sublayers(model):
+        yield prefix + layer.name, layer
+        yield from walk(layer, f"{prefix}{layer.name}/")
+
+
+def find_layer(model: keras.Model, layer: str | int | keras.Layer) -> tuple[str, keras.Layer]:
+    """Returns a layer's path inside the model, and the layer.
+
+    Args:
+        model: Any Keras model.
+        layer: A name, a path such as `"backbone/conv3"`, an index into
+            `model.layers` (negative ones count from the end), or a layer.
+
+    Returns:
+        `(path, layer)`.
+
+    Raises:
+        ValueError: If there is no such layer in the model. For a name, the
+            message lists those like it.
+    """
+    if isinstance(layer, keras.Layer):
+        for path, found in walk(model):
+            if found is layer:
+                return find_layer(model, path)
+        raise ValueError(
+            f"Invalid value for argument `layer`. Expected a layer of the model "
+            f"'{model.name}'. Received: layer={layer.name!r}, which is not part of it."
+        )
+    if isinstance(layer, Integral) and not isinstance(layer, bool):
+        layers, index = model.layers, int(layer)
+        if not -len(layers) <= index < len(layers):
+            raise ValueError(
+                f"Invalid value for argument `layer`. Expected an index from "
+                f"{-len(layers)} to {len(layers) - 1}. Received: layer={layer}"
+            )
+        return find_layer(model, layers[index])
+    if not isinstance(layer, str):
+        raise ValueError(
+            "Invalid value for argument `layer`. Expected a name, an index or a "
+            f"Keras layer. Received: layer={layer!r}"
+        )
+    return layer, lineage(model, layer)[-1]
+
+
+def lineage(model, path):
+    """The layers that a path leads through, from the model to the layer itself."""
+    found = [model]
+    for name in path.split("/"):
+        same_name = [one for one in sublayers(found[-1]) if one.name == name]
+        if not same_name:
+            raise ValueError(_no_such_layer(model, path))
+        if len(same_name) > 1:
+            raise ValueError(
+                f"The model '{model.name}' has {len(same_name)} layers at the path {path!r}. "
+                "Expected every layer to be found by its path: give them different names."
+            )
+        found.append(same_name[0])
+    return found
+
+
+def find_call(model: keras.Model, layer: str | int | keras.Layer) -> tuple[str, keras.Layer, int]:
+    """As `find_layer`, for a name that may say which call of the layer is meant.
+
+    Args:
+        model: Any Keras model.
+        layer: As for `find_layer`. `"conv:1"` is the second call of `"conv"`,
+            unless that is a layer's own name.
+
+    Returns:
+        `(path, layer, call)`, the first call being 0.
+    """
+    numbered = re.fullmatch("(.+):([0-9]+)", layer) if isinstance(layer, str) else None
+    if numbered is None or layer in dict(walk(model)):
+        return *find_layer(model, layer), 0
+    return *find_layer(model, numbered[1]), int(numbered[2])
+
+
+def _no_such_layer(model, name):
+    paths = [path for path, _ in walk(model)]
+    near = [path for path in paths if path.rsplit("/", 1)[-1] == name]
+    near += difflib.get_close_matches(name, paths, n=5, cutoff=0.5)
+    near = list(dict.fromkeys(near))
+    hint = f"Near it are {near}" if near else f"The model has {paths[:20]}"
+    return (
+        f"Invalid value for argument `layer`. Expected a layer of the model "
+        f"'{model.name}'. {hint}. Received: layer={name!r}"
+    )
+
+
+def is_softmax(layer: keras.Layer) -> bool:
+    """Whether what a layer returns has gone through a softmax."""
+    activation = getattr(layer, "activation", None)
+    is_layer = isinstance(layer, keras.layers.Softmax) or isinstance(
+        activation, keras.layers.Softmax
+    )
+    # TensorFlow, JAX, torch and Keras each have a function of that name.
+    return is_layer or getattr(activation, "__name__", None) == "softmax"
+
+
+def output_layer(path: str, layer: keras.Layer) -> tuple[str, keras.Layer]:
+    """The innermost layer that gives a nested model's one output, with its path."""
+    while isinstance(layer, keras.Model) and len(getattr(layer, "outputs", None) or ()) == 1:
+        last = layer.outputs[0]._keras_history.operation
+        if last not in sublayers(layer):
+            break
+        path, layer = f"{path}/{last.name}", last
+    return path, layer
+
+
+def has_channels_first(model: keras.Model) -> bool:
+    """Whether any layer of the model has the channels first."""
+    return any(getattr(layer, "data_format", None) == "channels_first" for _, layer in walk(model))

@@ -1,0 +1,407 @@
+"""What an image should maximise: objectives, and their algebra.
+
+An objective names units of one model, and scores each image by how much the image
+activates them. Objectives are immutable and add up:
+
+* `2 * a - b / 3` scores exactly `2 * score(a) - score(b) / 3` for each image;
+* if `a` has several targets (ten neurons) and `b` too (five channels), their sum has
+  every combination (fifty), in order.
+
+A unit is a *neuron* (one number of a layer's output), a *channel* (its mean over
+space), a *layer* (all of it) or a *direction* (a vector in the space of its
+channels). `custom` takes any function.
+
+An objective never changes the model it reads, and computes nothing until it is asked
+for scores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Real
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import ArrayLike
+
+from featviz_callback.objectives import inputs, units
+from featviz_callback.objectives.preserve import preserved
+from featviz_callback.objectives.readouts import (
+    ChannelReadout,
+    CustomReadout,
+    DirectionReadout,
+    LayerReadout,
+    NeuronReadout,
+    read_scores,
+)
+from featviz_callback.objectives.terms import Targets, check_multiplier, make_term
+from featviz_callback.objectives.units import is_number
+
+# The only row of data of a readout that takes a layer as a whole.
+_NO_IDS = np.zeros(1, "int32")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Objective(Targets):
+    """What to maximise in one model: a weighted sum of terms.
+
+    Make one with `Objective.neuron`, `.channel`, `.layer`, `.direction` or
+    `.custom`, and combine them with `+`, `-`, `*`, `/` and `sum`.
+
+    Attributes:
+        model: The Keras model whose layers are read.
+        terms: The terms of the sum.
+
+    Example:
+    >>> import keras
+    >>> model = keras.Sequential([
+    ...     keras.Input((8, 8, 1)),
+    ...     keras.layers.Conv2D(4, 3, name="conv"),
+    ...     keras.layers.Flatten(),
+    ...     keras.layers.Dense(10, name="logits"),
+    ... ])
+    >>> both = Objective.neuron(model, "logits", [0, 1]) + 2 * Objective.channel(model, "conv", 3)
+    >>> both.names
+    ['Neuron#logits_0 & Channel#conv_3', 'Neuron#logits_1 & Channel#conv_3']
+
+    Reference:
+        Olah, Mordvintsev, Schubert, "Feature Visualization", Distill 2017,
+        "Optimization Objectives".
+    """
+
+    @staticmethod
+    def neuron(
+        model: keras.Model,
+        layer: str | int | keras.Layer,
+        neurons_ids: ArrayLike,
+        multiplier: float = 1.0,
+        names: str | Sequence[str] | None = None,
+        *,
+        pre_activation: bool | None = None,
+    ) -> Objective:
+        """Single numbers of a layer's output.
+
+        Args:
+            model: A built Keras model.
+            layer: Name, index, layer, or a path such as `"backbone/conv3"`. Of a
+                layer that is called several times `"conv"` is the first call,
+                `"conv:1"` the second.
+            neurons_ids: An id, or a sequence or integer array of them. An id is
+                an index into the flattened output (channels last), or a tuple
+                such as `(row, column, channel)`. Negative ids count from the end.
+            multiplier: Factor of the score. Finite.
+            names: One name an id. Defaults to `"Neuron#layer_id"`.
+            pre_activation: Whether to read what the layer's activation receives
+                rather than what it returns. Defaults to that for a softmax only.
+
+        Returns:
+            An objective with one target an id.
+
+        Raises:
+            ValueError: If the layer, an id, a name or the multiplier is invalid.
+
+        Example:
+        >>> from keras import Input, Sequential
+        >>> from keras.layers import Conv2D
+        >>> model = Sequential([Input((6, 6, 1)), Conv2D(2, 3, name="conv")])
+        >>> Objective.neuron(model, "conv", [(0, 3, 1), (-1, 0, 0)]).names
+        ['Neuron#conv_0_3_1', 'Neuron#conv_3_0_0']
+        """
+        tap, shape = units.find_tap(model, layer, pre_activation)
+        units.require_known(shape, tap, "Objective.channel")
+        ids, labels = units.neuron_ids(neurons_ids, shape)
+        labels = [f"Neuron#{tap.name}_{label}" for label in labels]
+        rows = np.array(ids, "int32")
+        term = make_term(NeuronReadout(shape), (tap,), rows, multiplier, names, labels)
+        return Objective(model, (term,))
+
+    @staticmethod
+    def channel(
+        model: keras.Model,
+        layer: str | int | keras.Layer,
+        channel_ids: ArrayLike,
+        multiplier: float = 1.0,
+        names: str | Sequence[str] | None = None,
+        *,
+        pre_activation: bool | None = None,
+    ) -> Objective:
+        """Channels of a layer: the mean over space of each.
+
+        Args:
+            model: A built Keras model.
+            layer: Name, index, layer, or a path such as `"backbone/conv3"`. Of a
+                layer that is called several times `"conv"` is the first call,
+                `"conv:1"` the second.
+            channel_ids: An id, or a sequence or integer array of them. Negative
+                ids count from the end.
+            multiplier: Factor of the score. Finite.
+            names: One name an id. Defaults to `"Channel#layer_id"`.
+            pre_activation: Whether to read what the layer's activation receives.
+                Lets a channel that a ReLU has silenced be seen.
+
+        Returns:
+            An objective with one target an id.
+
+        Raises:
+            ValueError: If the layer, an id, a name or the multiplier is invalid.
+
+        Example:
+        >>> from keras import Input, Sequential
+        >>> from keras.layers import Conv2D
+        >>> model = Sequential([Input((8, 8, 1)), Conv2D(4, 3, name="conv")])
+        >>> len(Objective.channel(model, "conv", range(4)))
+        4
+        """
+        tap, shape = units.find_tap(model, layer, pre_activation)
+        units.require_known(shape[-1:], tap, "Objective.layer")
+        ids = units.indices(channel_ids, shape[-1], "channel_ids")
+        labels = [f"Channel#{tap.name}_{i}" for i in ids]
+        rows = np.array(ids, "int32")
+        term = make_term(ChannelReadout(), (tap,), rows, multiplier, names, labels)
+        return Objective(model, (term,))
+
+    @staticmethod
+    def layer(
+        model: keras.Model,
+        layer: str | int | keras.Layer,
+        reducer: str = "magnitude",
+        multiplier: float = 1.0,
+        name: str | None = None,
+        *,
+        pre_activation: bool | None = None,
+    ) -> Objective:
+        """A whole layer, as in DeepDream.
+
+        Args:
+            model: A built Keras model.
+            layer: Name, index, layer, or a path such as `"backbone/conv3"`. Of a
+                layer that is called several times `"conv"` is the first call,
+                `"conv:1"` the second.
+            reducer: `"magnitude"`, the mean of squares, or `"mean"`.
+            multiplier: Factor of the score. Finite.
+            name: Defaults to `"Layer#layer"`.
+            pre_activation: Whether to read what the layer's activation receives.
+
+        Returns:
+            An objective with one target.
+
+        Raises:
+            ValueError: If the layer, the reducer or the multiplier is invalid.
+
+        Example:
+        >>> from keras import Input, Sequential
+        >>> from keras.layers import Conv2D
+        >>> model = Sequential([Input((8, 8, 1)), Conv2D(4, 3, name="conv")])
+        >>> Objective.layer(model, "conv").names
+        ['Layer#conv']
+        """
+        if reducer not in ("magnitude", "mean"):
+            raise ValueError(
+                "Invalid value for argument `reducer`. Expected 'magnitude' or 'mean'. "
+                f"Received: reducer={reducer!r}"
+            )
+        tap, _ = units.find_tap(model, layer, pre_activation)
+        labels = [f"Layer#{tap.name}"]
+        term = make_term(LayerReadout(reducer), (tap,), _NO_IDS, multiplier, name, labels)
+        return Objective(model, (term,))
+
+    @staticmethod
+    def direction(
+        model: keras.Model,
+        layer: str | int | keras.Layer,
+        vectors: ArrayLike,
+        multiplier: float = 1.0,
+        cossim_pow: float = 2.0,
+        names: str | Sequence[str] | None = None,
+        *,
+        pre_activation: bool | None = None,
+    ) -> Objective:
+        """Vectors in the space of a layer's channels.
+
+        At each position of the layer, with activation `x` and vector `v`, the
+        score is `<x, v> * max(0.1, cos(x, v)) ** cossim_pow`; then its mean over
+        the positions.
+
+        Args:
+            model: A built Keras model.
+            layer: Name, index, layer, or a path such as `"backbone/conv3"`. Of a
+                layer that is called several times `"conv"` is the first call,
+                `"conv:1"` the second.
+            vectors: One vector `(channels,)`, several `(vectors, channels)`, or
+                arrays of the layer's whole shape, with a vector for each
+                position. Finite and not all zero. What is of the layer's whole
+                shape is one target, even where it could be a vector a target:
+                for an output `(4, 8)`, four vectors of 8 are given as
+                `np.repeat(vectors[:, None], 4, axis=1)`.
+            multiplier: Factor of the score. Finite.
+            cossim_pow: Exponent of the cosine, not negative. 0 maximises the
+                product alone.
+            names: One name a vector. Defaults to `"Direction#layer_i"`.
+            pre_activation: Whether to read what the layer's activation receives.
+
+        Returns:
+            An objective with one target a vector.
+
+        Raises:
+            ValueError: If an argument is invalid.
+
+        Example:
+        >>> from keras import Input, Sequential
+        >>> from keras.layers import Conv2D
+        >>> model = Sequential([Input((8, 8, 1)), Conv2D(4, 3, name="conv")])
+        >>> Objective.direction(model, "conv", [[1, 0, 0, 1], [0, 1, 0, 0]]).names
+        ['Direction#conv_0', 'Direction#conv_1']
+
+        Reference:
+            Carter et al., "Activation Atlas", Distill 2019, appendix, for the
+            power of the cosine.
+        """
+        tap, shape = units.find_tap(model, layer, pre_activation)
+        rows = units.as_rows(vectors, shape)
+        if not (is_number(cossim_pow) and 0 <= cossim_pow < math.inf):
+            raise ValueError(
+                "Invalid value for argument `cossim_pow`. Expected a finite number, 0 or "
+                f"more. Received: cossim_pow={cossim_pow!r}"
+            )
+        labels = [f"Direction#{tap.name}_{i}" for i in range(len(rows))]
+        readout = DirectionReadout(float(cossim_pow))
+        term = make_term(readout, (tap,), rows, multiplier, names, labels)
+        return Objective(model, (term,))
+
+    @staticmethod
+    def custom(
+        model: keras.Model,
+        layers: str | int | keras.Layer | Sequence[str | int | keras.Layer],
+        function: Callable,
+        multiplier: float = 1.0,
+        names: str | Sequence[str] | None = None,
+    ) -> Objective:
+        """Any function of the outputs of one or several layers.
+
+        Args:
+            model: A built Keras model.
+            layers: One layer, as for `Objective.neuron`, or a list of them.
+            function: Receives the output of the layer, or the list of outputs of
+                several, as float32 tensors `(images, ..., channels)`, and returns
+                one score an image, `(images,)`. Written with `keras.ops`. Must
+                not mix images.
+            multiplier: Factor of the score. Finite.
+            names: The target's name. Defaults to `"Custom#layer"`.
+
+        Returns:
+            An objective with one target.
+
+        Raises:
+            ValueError: If a layer, the function or the multiplier is invalid.
+
+        Example:
+        >>> from keras import Input, Sequential
+        >>> from keras.layers import Conv2D
+        >>> model = Sequential([Input((8, 8, 1)), Conv2D(4, 3, name="conv")])
+        >>> def contrast(outputs):
+        ...     return keras.ops.mean(outputs[..., 0] - outputs[..., 1], axis=(1, 2))
+        >>> edge = Objective.custom(model, "conv", contrast)
+        >>> edge.names
+        ['Custom#conv']
+        """
+        if not callable(function):
+            raise ValueError(
+                "Invalid value for argument `function`. Expected a function of tensors. "
+                f"Received: function={function!r}"
+            )
+        if not isinstance(layers, (list, tuple)):
+            layers = [layers]
+        if not layers:
+            raise ValueError("Invalid value for argument `layers`. Expected at least one layer.")
+        taps = tuple(units.find_tap(model, layer, None)[0] for layer in layers)
+        labels = ["Custom#" + "+".join(tap.name for tap in taps)]
+        term = make_term(CustomReadout(function), taps, _NO_IDS, multiplier, names, labels)
+        return Objective(model, (term,))
+
+    def __add__(self, other: Objective | int) -> Objective:
+        if isinstance(other, Real) and other == 0:  # where `sum` starts
+            return self
+        if not isinstance(other, Objective):
+            return NotImplemented
+        if other.model is not self.model:
+            raise ValueError(
+                "Objectives of different models cannot be added: one image goes through "
+                f"one model. Received: models '{self.model.name}' and '{other.model.name}'."
+            )
+        return Objective(self.model, self.terms + other.terms)
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Objective:
+        return self * -1.0
+
+    def __sub__(self, other: Objective) -> Objective:
+        return self + -other if isinstance(other, Objective) else NotImplemented
+
+    def __mul__(self, factor: float) -> Objective:
+        if not is_number(factor):
+            return NotImplemented
+        factor = check_multiplier(factor)
+        scaled = (
+            replace(t, multiplier=check_multiplier(t.multiplier * factor)) for t in self.terms
+        )
+        return Objective(self.model, tuple(scaled))
+
+    __rmul__ = __mul__
+    # An array times an objective is refused, not an array of objectives.
+    __array_ufunc__ = None
+
+    def __truediv__(self, divisor: float) -> Objective:
+        if not is_number(divisor):
+            return NotImplemented
+        if divisor == 0:
+            raise ZeroDivisionError("An objective cannot be divided by zero.")
+        return self * (1.0 / float(divisor))
+
+    def __deepcopy__(self, memo: dict) -> Objective:
+        # Immutable, and its model is the one being trained: a copy of a callback
+        # must not look at a copy of the network.
+        return self
+
+    def score(self, images: ArrayLike, fixed_inputs: Mapping | None = None) -> np.ndarray:
+        """Scores images as they are.
+
+        Args:
+            images: Array `(images, height, width, channels)`, or signals `(signals,
+                time, channels)`, in the range of the model's input: one a target,
+                in order, or any number where the objective has one target.
+            fixed_inputs: See `optimize`.
+
+        Returns:
+            Float32 array `(images,)`. No image's score depends on another image.
+
+        Raises:
+            ValueError: If the number of images does not match.
+
+        Example:
+        >>> from keras import Input, Sequential
+        >>> from keras.layers import Conv2D
+        >>> model = Sequential([Input((8, 8, 1)), Conv2D(4, 3, name="conv")])
+        >>> Objective.channel(model, "conv", 0).score(np.zeros((5, 8, 8, 1))).shape
+        (5,)
+        """
+        given = np.asarray(images, "float32")
+        if len(self) not in (1, len(given)):
+            raise ValueError(
+                f"Invalid value for argument `images`. Expected {len(self)} images, one a "
+                f"target. Received: images.shape={given.shape}"
+            )
+        data = keras.tree.map_structure(
+            lambda rows: ops.convert_to_tensor(np.repeat(rows, len(given) // len(self), axis=0)),
+            self.data(),
+        )
+        image_input, fixed = inputs.resolve(self.model, fixed_inputs, given.ndim - 1)
+        tensor = ops.convert_to_tensor(image_input.to_images(given))
+        fixed = inputs.repeat(fixed, len(given))
+        with preserved(self.model), keras.StatelessScope():
+            arguments = image_input.call_arguments(self.model, tensor, fixed)
+            scores = read_scores(self.model, self.readouts, arguments, data)
+        return ops.convert_to_numpy(scores)

@@ -1,0 +1,97 @@
+"""Restore a model and all random generators after running extra code on it.
+
+A call for inference has effects. Keras forgets the losses that layers collected. A layer
+may keep what it computed last, which would then be a symbolic tensor. A user's function
+draws random numbers from the generators that training draws from.
+
+`preserved` undoes all of that, however the block of code ends. It never reads or writes
+variables of the model: no code in this package changes one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import keras
+
+from featviz_callback import backend
+
+# All threads share layers and random states.
+_one_at_a_time = threading.RLock()
+
+
+@contextmanager
+def preserved(model: keras.Model) -> Iterator[None]:
+    """Restore the attributes of every layer and every random state at the block's end.
+
+    Blocks of several threads run one after the other.
+
+    Attributes are restored together with the content of lists, dicts, sets, tuples and
+    deques in them, however deep. So is what the framework keeps beside them: modes and
+    buffers of torch's modules, and variables that are TensorFlow's own.
+
+    Args:
+        model: Any Keras model. Its variables are neither read nor written.
+    """
+    with _one_at_a_time:
+        kept: dict[int, tuple] = {}
+        for layer in model._flatten_layers():
+            _keep(vars(layer), kept)
+        try:
+            with backend.random_states_preserved(), backend.load().framework_state_preserved(model):
+                yield
+        finally:
+            for container, content in kept.values():
+                if _identities(container) != _identities(content):
+                    _refill(container, content)
+
+
+def _keep(container, kept):
+    """Note the content of a container, and of the containers in it."""
+    # By its type, since a proxy claims to be an instance of what it stands for.
+    is_container = issubclass(type(container), (list, dict, set, tuple, deque))
+    if not is_container or id(container) in kept:
+        return
+    content = dict(container) if isinstance(container, dict) else list(container)
+    kept[id(container)] = container, content
+    for one in content.values() if isinstance(content, dict) else content:
+        _keep(one, kept)
+
+
+def _identities(container):
+    """The identities of what a container holds, in order."""
+    if isinstance(container, dict):
+        return [id(one) for pair in container.items() for one in pair]
+    return [id(one) for one in container]
+
+
+def _refill(container, content):
+    # Not by the container's own methods, since Keras' containers track every change.
+    kind = _standard(container)
+    kind.clear(container)
+    (kind.extend if issubclass(kind, (list, deque)) else kind.update)(container, content)
+
+
+def _standard(container):
+    """The built-in class from which a container's class derives."""
+    return next(c for c in type(container).__mro__ if c.__module__ in ("builtins", "collections"))
+
+
+@contextmanager
+def overridden(layer: keras.Layer, methods: dict[str, Callable | None]):
+    """Give one layer instance other methods for the time of a `with` block.
+
+    The instance's dictionary is written directly, so that Keras' attribute tracking
+    does not see the change.
+    """
+    before = {name: layer.__dict__[name] for name in methods if name in layer.__dict__}
+    layer.__dict__.update(methods)
+    try:
+        yield
+    finally:
+        for name in methods:
+            del layer.__dict__[name]
+        layer.__dict__.update(before)

@@ -1,0 +1,190 @@
+"""Record the outputs of named layers in one real call of any Keras model.
+
+For the time of one call, each layer of interest has a recorder in place of its own
+`call`, and gets its method back whatever happens. The recorded tensors are therefore
+those that training computes, in nested, subclassed and shared models alike. The call
+ends as soon as all of them are recorded, so an early layer costs no later one.
+
+This module never builds a second model and never rewires a graph.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+
+import keras
+from keras import ops
+
+from featviz_callback import backend
+from featviz_callback.objectives.layers import lineage
+from featviz_callback.objectives.preserve import overridden
+
+# The methods that compute a layer's output; Keras calls the second of a quantised layer.
+CALLS = ("call", "quantized_call")
+_ACTIVATION_LAYERS = (
+    *(keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.PReLU, keras.layers.ELU),
+    keras.layers.Softmax,
+)
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One tensor of a model's call.
+
+    Args:
+        path: Names of the nested layers that lead to the layer, joined by `/`.
+        point: `"output"`, `"input"`, or `"pre_activation"`: what the layer's
+            own activation function receives.
+        call: Which of the layer's calls, from 0.
+        channels_first: Whether the tensor must be turned to have channels last.
+    """
+
+    path: str
+    point: str = "output"
+    call: int = 0
+    channels_first: bool = False
+
+    @property
+    def name(self) -> str:
+        """The path, with the number of the call if it is not the first."""
+        return f"{self.path}:{self.call}" if self.call else self.path
+
+
+class _EverythingRecorded(BaseException):
+    """End a model's call early. Not an `Exception`, so that no layer can swallow it."""
+
+
+def tap_before_activation(path: str, layer: keras.Layer) -> Tap:
+    """Return the tap of what the layer's activation receives.
+
+    Raises:
+        ValueError: If the layer has no activation.
+    """
+    if isinstance(layer, _ACTIVATION_LAYERS):
+        return Tap(path, "input")
+    if callable(getattr(layer, "activation", None)):
+        return Tap(path, "pre_activation")
+    raise ValueError(
+        "Invalid value for argument `pre_activation`. Expected a layer with an "
+        f"activation. Received: pre_activation=True with layer={path!r}, a "
+        f"{type(layer).__name__} without one."
+    )
+
+
+def record(model: keras.Model, arguments, taps: Sequence[Tap]) -> list:
+    """Call the model for inference, and return the tensors at the taps.
+
+    Args:
+        model: Any built Keras model.
+        arguments: Its one argument: a tensor, or a list or dict of tensors.
+        taps: The tensors to record.
+
+    Returns:
+        One tensor a tap, images first and channels last.
+
+    Raises:
+        ValueError: If the model's call does not reach a layer, or does not call
+            it so often.
+    """
+    recorder = _Recorder(taps)
+    with ExitStack() as stack:
+        for layer in model._flatten_layers():
+            if getattr(layer, "_remat_mode", None):
+                # A layer that is computed twice would be a function of its own, out of which
+                # no tensor can be taken.
+                stack.enter_context(overridden(layer, {"_remat_mode": None}))
+        for tap in recorder.calls:
+            stack.enter_context(_recording(model, tap, recorder))
+        with suppress(_EverythingRecorded):
+            model(arguments, training=False)
+    for tap in taps:
+        if tap not in recorder.tensors:
+            raise ValueError(_not_reached(tap, recorder.calls[tap]))
+        if tap in recorder.lost:
+            raise ValueError(
+                f"The layer {tap.path!r} is called inside a function that is compiled, mapped, "
+                "looped or computed twice on its own, or where no gradient is kept: no tensor can "
+                "be taken out of that. Expected a layer around it."
+            )
+    return [_channels_last(recorder.tensors[tap], tap) for tap in taps]
+
+
+def origin():
+    """Return the thread and the trace in which a layer is called."""
+    return threading.get_ident(), backend.load().current_trace()
+
+
+class _Recorder:
+    """The tensors at some taps, collected during one call of a model."""
+
+    def __init__(self, taps):
+        self.calls = dict.fromkeys(taps, 0)
+        self.tensors = {}
+        self.lost = set()
+        self._thread, self._trace = origin()
+
+    def keep(self, tap, tensor):
+        thread, trace = origin()
+        if thread != self._thread:
+            # Another thread calls the same layer.
+            return
+        is_wanted = self.calls[tap] == tap.call
+        self.calls[tap] += 1
+        if not is_wanted:
+            return
+        self.tensors[tap] = tensor
+        if trace != self._trace:
+            self.lost.add(tap)
+        if len(self.tensors) == len(self.calls):
+            raise _EverythingRecorded
+        if ops.is_tensor(tensor):
+            # On torch, a later layer may write into the tensor.
+            self.tensors[tap] = ops.copy(tensor)
+
+
+def _not_reached(tap, calls):
+    if not calls:
+        what = "apply the activation of" if tap.point == "pre_activation" else "reach"
+        return f"The model's call does not {what} the layer {tap.path!r}."
+    names = [f"{tap.path}:{i}" for i in range(calls)]
+    return (
+        f"Invalid value for argument `layer`. The model calls the layer {tap.path!r} {calls} "
+        f"times. Expected one of {names[:8]}. Received: layer={tap.name!r}"
+    )
+
+
+def _channels_last(tensor, tap):
+    if tap.channels_first and len(tensor.shape) > 2:
+        return ops.moveaxis(tensor, 1, -1)
+    return tensor
+
+
+@contextmanager
+def _recording(model, tap, recorder):
+    def record_output(call):
+        def recording_call(*args, **kwargs):
+            output = call(*args, **kwargs)
+            recorder.keep(tap, output)
+            return output
+
+        return recording_call
+
+    def record_input(call):
+        def recording_call(inputs, *args, **kwargs):
+            recorder.keep(tap, inputs)
+            return call(inputs, *args, **kwargs)
+
+        return recording_call
+
+    layer = lineage(model, tap.path)[-1]
+    if tap.point == "output":
+        wrap, names = record_output, CALLS
+    elif tap.point == "input":
+        wrap, names = record_input, CALLS
+    else:
+        wrap, names = record_input, ("activation",)
+    with overridden(layer, {name: wrap(getattr(layer, name)) for name in names}):
+        yield

@@ -1,0 +1,41 @@
+"""Let a gradient through ReLUs that are off, so that an optimisation can start.
+
+A unit that is off on the whole start image gets no gradient, though it need not be dead.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+
+import keras
+from keras import ops
+
+from featviz_callback.objectives.layers import walk
+from featviz_callback.objectives.preserve import overridden
+
+
+@contextmanager
+def relaxed_activations(model: keras.Model):
+    """Lets a gradient through ReLUs where they are off, values unchanged.
+
+    The gradient gains that of a softplus: the nearer to its threshold, the more.
+    A constant slope would not do, since that of a filter for edges cancels over
+    space. Used to wake units. Activations given as functions of the model's own
+    `call`, rather than as layers, are not seen.
+    """
+    with ExitStack() as stack:
+        for _, layer in walk(model):
+            name = "call" if isinstance(layer, keras.layers.ReLU) else "activation"
+            function = getattr(layer, name, None)
+            is_relu = function in (keras.activations.relu, keras.activations.relu6)
+            if name == "call" or is_relu:
+                stack.enter_context(overridden(layer, {name: _relaxed(function)}))
+        yield
+
+
+def _relaxed(function):
+    def relaxed(inputs, *args, **kwargs):
+        leak = ops.softplus(inputs)
+        return function(inputs, *args, **kwargs) + leak - ops.stop_gradient(leak)
+
+    return relaxed

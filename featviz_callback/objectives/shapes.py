@@ -1,0 +1,146 @@
+"""Infer what a call of a model would return, on shapes alone.
+
+Nothing is computed. Keras' own shape inference runs over a recorded call, so that
+nested, subclassed and shared models need no rule of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import keras
+from keras import ops
+
+from featviz_callback.objectives.layers import walk
+from featviz_callback.objectives.preserve import overridden, preserved
+from featviz_callback.objectives.recording import CALLS, Tap, origin, record
+
+# The output of these layers has its axes in another order than what came before.
+_LAYOUT_LAYERS = (keras.layers.Permute, keras.layers.Reshape)
+
+
+class _Recording(keras.Operation):
+    """Keras' own shape inference over a recorded call: no graph is changed."""
+
+    def __init__(self, model, taps):
+        super().__init__()
+        self.model = model
+        self.taps = taps
+        self.refusal = None
+
+    def call(self, arguments):
+        try:
+            outputs = record(self.model, arguments, self.taps)
+            _require_tensors(self.taps, outputs)
+            return outputs
+        except ValueError as error:
+            # Keras would wrap it in advice on shape inference.
+            self.refusal = error
+            raise
+
+
+def output_shapes(model: keras.Model, arguments, taps: Sequence[Tap]) -> list[tuple]:
+    """Shapes of what passes the taps, without the images' axis, channels last.
+
+    Nothing is computed: the call runs on shapes alone.
+
+    Args:
+        model: Any built Keras model.
+        arguments: What it is called with, as `keras.KerasTensor`s, sizes `None`
+            where they may vary.
+        taps: What to look at.
+
+    Raises:
+        ValueError: If a tap yields none, several, or one that cannot be read here.
+    """
+    recording = _Recording(model, taps)
+    try:
+        with preserved(model):
+            outputs = recording.compute_output_spec(arguments)
+    except ValueError as error:
+        raise (recording.refusal or error) from None
+    return [tuple(output.shape[1:]) for output in outputs]
+
+
+def _require_tensors(taps, outputs):
+    for tap, output in zip(taps, outputs, strict=True):
+        if not ops.is_tensor(output):
+            kind = "nothing" if output is None else f"a {type(output).__name__}"
+            raise ValueError(
+                f"The layer {tap.path!r} returns {kind}. Expected a layer that returns one tensor."
+            )
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """One call of a layer, seen in the call of a model.
+
+    Attributes:
+        path: As `Tap.path`.
+        layer: The layer.
+        received: Shape of the first tensor that it gets, without the images' axis.
+        shape: Shape of what it returns, without the images' axis, channels last.
+            Sizes that may vary are those of some image.
+        channels_first: Whether the layer itself has the channels first.
+    """
+
+    path: str
+    layer: keras.Layer
+    received: tuple
+    shape: tuple
+    channels_first: bool
+
+
+def layer_calls(model: keras.Model, arguments) -> list[LayerCall]:
+    """Every call of a layer in a model's call, in the order in which they end.
+
+    Nothing is computed. Layers that return several tensors are left out, and so
+    are those whose output cannot be taken out of a function inside the model.
+
+    Args:
+        model: Any built Keras model.
+        arguments: As for `output_shapes`.
+    """
+    found: list[tuple] = []
+
+    class Order(keras.Operation):
+        def call(self, arguments):
+            # Shape inference may call more than once.
+            found.clear()
+            started = origin()
+            with ExitStack() as stack:
+                for path, layer in walk(model):
+                    methods = {
+                        name: _order_recorder(path, layer, getattr(layer, name), found, started)
+                        for name in CALLS
+                    }
+                    stack.enter_context(overridden(layer, methods))
+                return model(arguments, training=False)
+
+    with preserved(model):
+        Order().compute_output_spec(arguments)
+    return list(_with_layouts(found))
+
+
+def _order_recorder(path, layer, call, found, started):
+    def recorder(*args, **kwargs):
+        output = call(*args, **kwargs)
+        if ops.is_tensor(output) and origin() == started:
+            first = next(filter(ops.is_tensor, (*args, *kwargs.values())), output)
+            found.append((path, layer, tuple(first.shape)[1:], tuple(output.shape)[1:]))
+        return output
+
+    return recorder
+
+
+def _with_layouts(found):
+    """Where the channels are, for layers that do not say: where they were before."""
+    said = [getattr(layer, "data_format", None) for _, layer, *_ in found]
+    layout = next(filter(None, said), None)
+    for (path, layer, received, shape), own in zip(found, said, strict=True):
+        layout = None if isinstance(layer, _LAYOUT_LAYERS) else own or layout
+        first = layout == "channels_first" and len(shape) > 1
+        shape = (*shape[1:], shape[0]) if first else shape
+        yield LayerCall(path, layer, received, shape, first)

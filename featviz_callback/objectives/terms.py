@@ -1,0 +1,152 @@
+"""The parts of an objective, and what an optimisation is given of them.
+
+A compiled step sees an objective as two parts. How each term reads which layer is part
+of the compiled step. Ids, vectors and multipliers are its data, so that other units of
+the same layers compile nothing.
+
+This module holds and combines terms. It checks names and multipliers, and leaves layers
+and ids to `units`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from featviz_callback.objectives.readouts import Readout
+from featviz_callback.objectives.recording import Tap
+from featviz_callback.objectives.units import is_number, is_sequence
+
+_LARGEST = float(np.finfo("float32").max)
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """`multiplier * readout(outputs of the taps)`, for each of some alternatives.
+
+    Attributes:
+        readout: How the outputs become a score. Part of the compiled step.
+        taps: The outputs that are read.
+        data: One row an alternative: int32 ids or float32 vectors.
+        names: One name an alternative.
+        multiplier: A finite number.
+    """
+
+    readout: Readout
+    taps: tuple[Tap, ...]
+    data: np.ndarray
+    names: tuple[str, ...]
+    multiplier: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Targets:
+    """A weighted sum of terms in one model, with one image for each of its targets.
+
+    Terms with several alternatives combine: ten neurons plus five channels are fifty
+    targets, in order.
+
+    Attributes:
+        model: The Keras model whose layers are read.
+        terms: The terms of the sum.
+    """
+
+    model: keras.Model
+    terms: tuple[Term, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """One name a target; the names of combined alternatives are joined by ` & `."""
+        return [" & ".join(n) for n in itertools.product(*(t.names for t in self.terms))]
+
+    def __len__(self) -> int:
+        return math.prod(len(term.names) for term in self.terms)
+
+    def __repr__(self) -> str:
+        names = self.names
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        return f"<Objective of {len(names)} in model '{self.model.name}': {shown}>"
+
+    def data(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Return what the compiled step gets of each term.
+
+        Returns:
+            For each term `(rows, multipliers)`: ids or vectors, and float32
+            factors, one for each target.
+        """
+        counts = [len(term.names) for term in self.terms]
+        chosen = np.unravel_index(np.arange(len(self)), counts)
+        return tuple(
+            (term.data[rows], np.full(len(self), term.multiplier, "float32"))
+            for term, rows in zip(self.terms, chosen, strict=True)
+        )
+
+    @property
+    def readouts(self) -> tuple[tuple[Readout, tuple[Tap, ...], tuple[int, ...]], ...]:
+        """How each term reads which taps, and the shape of a row of its data."""
+        return tuple((term.readout, term.taps, term.data.shape[1:]) for term in self.terms)
+
+    @property
+    def scale(self) -> float:
+        """The largest multiplier, by which scores are divided for half precision."""
+        return max(abs(term.multiplier) for term in self.terms)
+
+
+def make_term(
+    readout: Readout,
+    taps: tuple[Tap, ...],
+    data: np.ndarray,
+    multiplier: float,
+    names: str | Sequence[str] | None,
+    default_names: list[str],
+) -> Term:
+    """Return a term, with its names and its multiplier checked.
+
+    Args:
+        readout: See `Term`.
+        taps: See `Term`.
+        data: See `Term`.
+        multiplier: See `Term`.
+        names: Names as a user may give them; `None` takes the default ones.
+        default_names: One name an alternative.
+
+    Raises:
+        ValueError: If there are other names than alternatives, or the multiplier is
+            not finite.
+    """
+    if names is None:
+        names = default_names
+    elif isinstance(names, str):
+        names = [names]
+    if (
+        not is_sequence(names)
+        or len(names) != len(default_names)
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise ValueError(
+            f"Invalid value for argument `names`. Expected {len(default_names)} strings, one a "
+            f"target. Received: names={names!r}"
+        )
+    data = np.array(data)
+    data.flags.writeable = False
+    return Term(readout, taps, data, tuple(names), check_multiplier(multiplier))
+
+
+def check_multiplier(value: float) -> float:
+    """Return a multiplier as a float.
+
+    Raises:
+        ValueError: If it is no number, or not finite in float32.
+    """
+    if not is_number(value) or not abs(value) <= _LARGEST:
+        raise ValueError(
+            "Invalid value for argument `multiplier`. Expected a number that is finite in "
+            "float32. "
+            f"Received: multiplier={value!r}"
+        )
+    return float(value)

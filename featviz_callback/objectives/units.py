@@ -1,0 +1,189 @@
+"""Which units of a model are meant: layers, ids and vectors as a user may give them.
+
+A layer becomes the `Tap` that is read, ids and vectors become rows of numbers; what
+does not fit the layer is refused here, when an objective is made.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import weakref
+from collections.abc import Sequence
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any
+
+import keras
+import numpy as np
+
+from featviz_callback import backend
+from featviz_callback.objectives import inputs
+from featviz_callback.objectives.layers import (
+    find_call,
+    has_channels_first,
+    is_softmax,
+    output_layer,
+)
+from featviz_callback.objectives.recording import Tap, tap_before_activation
+from featviz_callback.objectives.shapes import layer_calls, output_shapes
+
+logger = logging.getLogger("featviz_callback")
+
+# Layers of which it was said that their softmax is taken off.
+_said: weakref.WeakSet = weakref.WeakSet()
+
+
+def find_tap(
+    model: keras.Model, layer: str | int | keras.Layer, pre_activation: bool | None
+) -> tuple[Tap, tuple]:
+    """Finds the output that is meant, see `Objective.neuron`.
+
+    Returns:
+        The tap, and the shape of one image's output, channels last; `None` in it
+        where it depends on the image's.
+
+    Raises:
+        ValueError: If the model or the layer is invalid.
+    """
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            "Invalid value for argument `model`. Expected a keras.Model. "
+            f"Received: model={model!r} (of type {type(model)})"
+        )
+    backend.load()
+    arguments = inputs.specs(model)
+    path, found, call = find_call(model, layer)
+    softmax = is_softmax(found)
+    if not softmax and pre_activation is None and is_softmax(output_layer(path, found)[1]):
+        (path, found), softmax = output_layer(path, found), True
+    if softmax and pre_activation is None and found not in _said:
+        _said.add(found)
+        logger.warning("The softmax of layer '%s' is taken off: the score is the logit.", path)
+    if pre_activation or (softmax and pre_activation is None):
+        tap = tap_before_activation(path, found)
+    else:
+        tap = Tap(path)
+    tap = replace(tap, call=call, channels_first=_has_channels_first(model, arguments, path))
+    return tap, output_shapes(model, arguments, [tap])[0]
+
+
+def _has_channels_first(model, arguments, path):
+    if not has_channels_first(model):
+        return False
+    return any(c.channels_first for c in layer_calls(model, arguments) if c.path == path)
+
+
+def require_known(sizes: tuple, tap: Tap, instead: str) -> None:
+    """Refuses a layer whose units cannot be counted.
+
+    Raises:
+        ValueError: If a size depends on the image's, naming what to use instead.
+    """
+    if None in sizes:
+        raise ValueError(
+            f"The size of the output of layer {tap.path!r} depends on the image's: "
+            f"{tuple(sizes)}. Expected a layer of known size here, or {instead}."
+        )
+
+
+def neuron_ids(ids: Any, shape: tuple[int, ...]) -> tuple[list[int], list]:
+    """Returns flat ids, and a label for each in the way it was given.
+
+    Raises:
+        ValueError: If one is no unit of an output of that shape.
+    """
+    one_tuple = isinstance(ids, tuple) and len(ids) == len(shape) > 1
+    if one_tuple and all(isinstance(i, Integral) for i in ids):
+        ids = [ids]
+    ids = ids if isinstance(ids, np.ndarray) else list(ids) if is_sequence(ids) else ids
+    if not (is_sequence(ids) and len(ids) and is_sequence(ids[0])):
+        flat = indices(ids, math.prod(shape), "neurons_ids")
+        return flat, flat
+    flat, labels = [], []
+    for one in ids:
+        if not is_sequence(one) or len(one) != len(shape):
+            raise ValueError(
+                f"Invalid value for argument `neurons_ids`. Expected {len(shape)} numbers in "
+                f"each id for a layer of shape {shape}. Received: {one!r}"
+            )
+        index = [indices(i, n, "neurons_ids")[0] for i, n in zip(one, shape, strict=True)]
+        flat.append(int(np.ravel_multi_index(index, shape)))
+        labels.append("_".join(map(str, index)))
+    return flat, labels
+
+
+def indices(ids: Any, size: int, argument: str) -> list[int]:
+    """Returns a list of ints from 0 to `size - 1`.
+
+    Raises:
+        ValueError: If it is not one id or several, naming the argument.
+    """
+    flat = ids if is_sequence(ids) else [ids]
+    given = np.asarray(flat) if all(is_number(i) for i in flat) else np.array([])
+    has_bool = any(isinstance(i, (bool, np.bool_)) for i in flat)
+    if given.ndim != 1 or not len(given) or given.dtype.kind not in "iu" or has_bool:
+        raise ValueError(
+            f"Invalid value for argument `{argument}`. Expected an int, or a sequence of at "
+            f"least one. Received: {argument}={ids!r}"
+        )
+    wrong = given[(given < -size) | (given >= size)]
+    if len(wrong):
+        raise ValueError(
+            f"Invalid value for argument `{argument}`. Expected ids from {-size} to {size - 1}. "
+            f"Received: {wrong.tolist()}"
+        )
+    return [int(i) % size for i in given]
+
+
+def as_rows(vectors: Any, shape: tuple) -> np.ndarray:
+    """Returns float32 `(vectors, channels)` or `(vectors, *shape)`.
+
+    What is of the whole shape is one, also where it could be a vector a position.
+
+    Raises:
+        ValueError: If they do not fit an output of that shape, or have no direction.
+    """
+    try:
+        rows = np.asarray(vectors, "float32")
+    except (TypeError, ValueError) as error:
+        received = f"what is no array of numbers ({error})"
+        raise ValueError(_wrong_vectors(shape, received)) from error
+    if rows.shape == shape and len(shape) == 2 and len(rows) > 1:
+        logger.warning(
+            "Vectors of shape %s are taken for one of the whole shape: `vectors[None]` says "
+            "so, `np.repeat(vectors[:, None], %d, axis=1)` that they are several.",
+            shape,
+            len(rows),
+        )
+    if rows.shape in (shape[-1:], shape):
+        rows = rows[None]
+    if rows.shape[1:] not in (shape[-1:], shape) or not len(rows):
+        raise ValueError(_wrong_vectors(shape, f"vectors of shape {rows.shape}"))
+    for i, row in enumerate(rows):
+        if not np.isfinite(row).all():
+            raise ValueError(_wrong_vectors(shape, f"vector {i}, which is not finite"))
+        if not row.any():
+            raise ValueError(_wrong_vectors(shape, f"vector {i}, which is zero"))
+    return rows
+
+
+def _wrong_vectors(shape, received):
+    return (
+        "Invalid value for argument `vectors`. Expected finite vectors, none of them zero, of "
+        f"shape {shape[-1:]} or {shape}, one or several. Received: {received}"
+    )
+
+
+def is_sequence(value: object) -> bool:
+    """Whether it is several values, an array of no axis being one."""
+    return isinstance(value, (Sequence, range)) or (
+        isinstance(value, np.ndarray) and value.ndim > 0
+    )
+
+
+def is_number(value: object) -> bool:
+    """Whether it is one real number, of Python's or NumPy's."""
+    return isinstance(value, Real) or (
+        isinstance(value, (np.ndarray, np.generic)) and value.ndim == 0
+    )

@@ -1,0 +1,232 @@
+"""`optimize`: from an objective to the images that maximise it.
+
+Arguments become `Settings`, which check what no model is needed for. `prepare` checks the
+rest against the model, before anything is computed. The `Task` that results asks nothing
+further, and `run` runs it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
+
+import keras
+import numpy as np
+
+from featviz_callback.images import augmentation, for_default_optimization, parameterizations
+from featviz_callback.objectives import Objective, Targets, inputs, output_shapes
+from featviz_callback.optimization.optimizer import get_optimizer
+from featviz_callback.optimization.run import run
+from featviz_callback.optimization.schedule import Schedule
+from featviz_callback.optimization.settings import Settings, as_values_range
+from featviz_callback.optimization.step import Plan
+from featviz_callback.optimization.task import Task
+from featviz_callback.records import Result
+
+# Images in one call of the model, where `batch_size` does not say.
+_LARGEST_BATCH = 64
+
+
+def optimize(
+    objective: Objective,
+    steps: int = Settings.steps,
+    optimizer: keras.optimizers.Optimizer | str | None = Settings.optimizer,
+    parameterization: str | object = Settings.parameterization,
+    transformations: str | Sequence | None = Settings.transformations,
+    regularizers: Sequence[Callable] = Settings.regularizers,
+    values_range: tuple[float, float] = (0.0, 1.0),
+    image_shape: tuple[int, ...] | None = Settings.image_shape,
+    save_every: int | None = Settings.save_every,
+    warmup_steps: int = Settings.warmup_steps,
+    batch_size: int | None = Settings.batch_size,
+    seed: int = Settings.seed,
+    verbose: int = 0,
+    fixed_inputs: Mapping | None = Settings.fixed_inputs,
+) -> Result:
+    """Finds the images that maximise an objective, by gradient ascent.
+
+    Solves `argmax_x f(x) - R(x)` over the parameters of each image, each step on
+    a new random view of it. The result depends on the weights, the arguments and
+    the seed, and on nothing else: the start and the views of an image are drawn
+    for its target's name, so it is the same whatever else is asked for. Threads that
+    call it take turns.
+
+    Args:
+        objective: What to maximise. One image is made for each of its targets.
+        steps: Steps of the ascent, 1 or more. 16 to 32 show what a unit wants, 128
+            or more give a picture to consider.
+        optimizer: A Keras optimizer or its name. It is copied, never changed, and
+            can be used again. One that looks at all parameters together, as
+            `clipnorm` does, makes images depend on each other. Default: the
+            gradient of each image divided by its root mean square, with momentum,
+            at a rate that follows from `steps`.
+        parameterization: `"fourier"`, `"fixed_magnitude"`, `"pixel"`, or an object
+            with the methods described in `featviz_callback.images.parameterizations`.
+        transformations: `"standard"`, whose first views come closer and are seen through
+            the more noise the more `steps` there are between 32 and 128; `None`; or a
+            sequence of what is described in `featviz_callback.images.transformations`.
+        regularizers: Functions of the images, before any transformation,
+            `(images, height, width, channels) -> (images,)`, subtracted from the
+            score. See `featviz_callback.images.regularizers`.
+        values_range: Lowest and highest value of an image, in the units of the
+            model's input.
+        image_shape: `(height, width)` or `(height, width, channels)`, whatever the
+            model's own order; of signals `(time,)` or `(time, channels)`. Defaults
+            to the model's. Of a larger image each view is a random crop, a smaller
+            one is enlarged, unless the model takes any size. An input of two axes
+            is a signal, unless this has three numbers: `(28, 28, 1)` for grey images.
+        save_every: Keep the images every so many steps, and after the last, as
+            `result.frames`.
+        warmup_steps: For so many first steps ReLUs let a gradient through where
+            they are off, which wakes dead units.
+        batch_size: Images in one call of the model; bounds the memory. Defaults to
+            all of them, or equal parts of at most 64. A model whose input has a
+            fixed number of images is called with that.
+        seed: Seed of all that is random, an int.
+        verbose: 1 shows a progress bar.
+        fixed_inputs: For a model with several inputs, the values of all but the one
+            that is optimised: a mapping from their names (or places in a list) to
+            one example each, without the axis of the batch, or a number.
+
+    Returns:
+        A `Result`: float32 images `(targets, height, width, channels)`, or signals
+        `(targets, time, channels)`, within `values_range`, names, scores, history
+        and status.
+
+    Raises:
+        ValueError: If an argument is invalid.
+
+    Example:
+    >>> import keras
+    >>> from featviz_callback import Objective, optimize
+    >>> model = keras.Sequential([
+    ...     keras.Input((8, 8, 1)),
+    ...     keras.layers.Conv2D(4, 3, name="conv"),
+    ...     keras.layers.Flatten(),
+    ...     keras.layers.Dense(10, name="logits"),
+    ... ])
+    >>> images, names = optimize(Objective.neuron(model, "logits", [0, 1]), steps=2)
+    >>> images.shape, names
+    ((2, 8, 8, 1), ['Neuron#logits_0', 'Neuron#logits_1'])
+
+    Reference:
+        Olah, Mordvintsev, Schubert, "Feature Visualization", Distill 2017.
+    """
+    settings = Settings(
+        steps=steps,
+        optimizer=optimizer,
+        parameterization=parameterization,
+        transformations=transformations,
+        regularizers=regularizers,
+        values_range=values_range,
+        image_shape=image_shape,
+        save_every=save_every,
+        warmup_steps=warmup_steps,
+        batch_size=batch_size,
+        seed=seed,
+        fixed_inputs=fixed_inputs,
+    )
+    return run(prepare(objective, settings), verbose=verbose)[0]
+
+
+def prepare(objective: Targets, settings: Settings) -> Task:
+    """Check the arguments of `optimize` against a model, and compute nothing.
+
+    Args:
+        objective: An `Objective`, or several of them joined.
+        settings: With a known `values_range`.
+
+    Raises:
+        ValueError: If an argument is invalid.
+    """
+    if not isinstance(objective, Targets):
+        raise ValueError(
+            "Invalid value for argument `objective`. Expected an Objective, such as "
+            f"Objective.neuron(model, layer, ids). Received: objective={objective!r}"
+        )
+    values_range = as_values_range(settings.values_range)
+    given_shape = _as_tuple(settings.image_shape)
+    image_input, fixed_inputs = inputs.resolve(
+        objective.model, settings.fixed_inputs, len(given_shape)
+    )
+    image_shape, input_shape = _shapes(objective, image_input, given_shape)
+    transformations = augmentation.get(
+        settings.transformations, image_shape, settings.steps, values_range
+    )
+    moves, changes = augmentation.split(transformations)
+    limit = settings.batch_size or _LARGEST_BATCH
+    optimizer = get_optimizer(settings.optimizer)
+    parameterization = parameterizations.get(settings.parameterization, image_shape)
+    if optimizer is None:
+        parameterization = for_default_optimization(parameterization, values_range)
+    plan = Plan(
+        readouts=objective.readouts,
+        image_input=image_input,
+        fixed_specs=tuple((one.shape, one.dtype) for one in fixed_inputs),
+        # Equal chunks: the last one is padded the least.
+        batch=image_input.batch or math.ceil(len(objective) / math.ceil(len(objective) / limit)),
+        image_shape=image_shape,
+        input_shape=input_shape,
+        parameterization=parameterization,
+        changes=augmentation.kinds(changes),
+        regularizers=tuple(settings.regularizers),
+        values_range=values_range,
+        optimizer=optimizer,
+    )
+    _require_hashable(plan)
+    schedule = Schedule(settings.steps, settings.warmup_steps, settings.save_every)
+    return Task(objective, plan, moves, changes, schedule, settings.seed, fixed_inputs)
+
+
+# --- checking arguments against a model ------------------------------------------------
+
+
+def _require_hashable(plan):
+    for part in (plan.parameterization, *plan.changes, *plan.regularizers, *plan.readouts):
+        try:
+            hash(part)
+        except TypeError as error:
+            raise ValueError(
+                "The parts of an optimisation must be comparable by value, so that it is compiled "
+                "once. Expected a function or a frozen dataclass of numbers and tuples. "
+                f"Received: {part!r} ({error})"
+            ) from error
+
+
+def _as_tuple(image_shape):
+    if isinstance(image_shape, (list, tuple, np.ndarray)):
+        return tuple(image_shape)
+    return () if image_shape is None else (image_shape,)
+
+
+def _shapes(objective, image_input, given_shape):
+    """The shapes of the optimised image and of the augmented image that the model receives."""
+    expected = image_input.shape
+    given = image_input.complete(given_shape) if given_shape else expected
+    whole = all(isinstance(n, Integral) and n > 0 for n in given)
+    if len(given) != 3 or not whole or expected[2] not in (None, given[2]):
+        space = "time" if image_input.is_signal else "height, width"
+        raise ValueError(
+            f"Invalid value for argument `image_shape`. Expected ({space}) or ({space}, channels) "
+            f"for the model '{objective.model.name}' with inputs of shape {expected}. "
+            f"Received: image_shape={given_shape or None!r}"
+        )
+    given = tuple(map(int, given))
+    seen = tuple(n or given[i] for i, n in enumerate(expected))
+    if None in expected:
+        _check_call(objective, image_input, seen, given_shape)
+    return given, seen
+
+
+def _check_call(objective, image_input, input_shape, given_shape):
+    taps = [tap for _, taps, _ in objective.readouts for tap in taps]
+    arguments = image_input.specs(objective.model, input_shape)
+    try:
+        output_shapes(objective.model, arguments, taps)
+    except Exception as error:
+        raise ValueError(
+            "Invalid value for argument `image_shape`. Expected a shape that the model "
+            f"'{objective.model.name}' can take. Received: image_shape={given_shape!r}. "
+            f"The model says: {error}"
+        ) from error

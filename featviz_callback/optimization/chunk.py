@@ -1,0 +1,197 @@
+"""Some targets that are optimised together, step by step.
+
+Whatever is random about an image, its start and its random transformations, is drawn
+here, on the host, from one generator an image. Together with the schedule's numbers it is
+the data of a compiled step, and that step is the same for every chunk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from itertools import groupby
+
+import keras
+import numpy as np
+from keras import ops
+
+from featviz_callback import backend
+from featviz_callback.images import augmentation, sampling
+from featviz_callback.objectives import inputs
+from featviz_callback.optimization.schedule import settings_at
+from featviz_callback.optimization.step import MOMENTUM, get_compiled
+from featviz_callback.optimization.task import Task
+
+# The positions of so many steps are drawn together.
+_STEPS_AT_ONCE = 64
+
+# Parameters shrink by this share of the rate at each step, towards the plain background.
+_SHRINKAGE = 0.3
+
+
+class Chunk:
+    """Some of a task's targets, as many as the plan's batch.
+
+    Args:
+        task: What to do.
+        targets: Indices of the targets.
+        start: Parameters to start from, one row for each target of the task.
+    """
+
+    def __init__(self, task: Task, targets: np.ndarray, start: np.ndarray | None = None):
+        model, plan = task.targets.model, task.plan
+        self.task = task
+        self.compiled = get_compiled(model, plan)
+        self.relaxed = None
+        if task.schedule.warmup_steps:
+            self.relaxed = get_compiled(model, replace(plan, relaxed=True))
+        self.generators = [np.random.default_rng(task.keys[i]) for i in targets]
+        terms = keras.tree.map_structure(lambda rows: rows[targets], task.data)
+        drawn = [plan.parameterization.init(g, plan.image_shape) for g in self.generators]
+        self.params = ops.convert_to_tensor(np.stack(drawn) if start is None else start[targets])
+        self.state = self.compiled.initial_state(self.params, plan.optimizer)
+        self.terms = keras.tree.map_structure(ops.convert_to_tensor, terms)
+        self.fixed_inputs = inputs.repeat(task.fixed_inputs, plan.batch)
+        self.values = _stacked(
+            augmentation.sample_values(task.changes, g, self._shape) for g in self.generators
+        )
+        self.scale = task.targets.scale or 1.0
+        self.steps = self._prepare_steps()
+
+    def step(self) -> tuple:
+        """Take the next step; return the scores before it, and the gradients' sizes."""
+        compiled, data = next(self.steps)
+        self.params, self.state, sizes, scores = compiled.step(self.params, self.state, data)
+        return scores, sizes
+
+    def images(self) -> np.ndarray:
+        """Return the images as they are now."""
+        return ops.convert_to_numpy(self.compiled.images(self._finished()))
+
+    def clean_scores(self) -> np.ndarray:
+        """Return the scores of the images as they are now, without random transformation."""
+        plan, compiled, state = self.task.plan, self.compiled, self.state
+        draw = augmentation.identity(self.task.changes, self._shape)
+        values = self.values
+        # The whole image is just another grid for the step at hand, unless the step has a
+        # transformation that has no identity.
+        if draw is None:
+            draw = values = ()
+            plan = replace(plan, changes=(), optimizer=None)
+            compiled = get_compiled(self.task.targets.model, plan)
+            state = compiled.initial_state(self.params, None)
+        numbers, preconditioner = self._numbers(plan, 0)
+        draws = _stacked([draw] * plan.batch)
+        arrays = map(sampling.to_tensor, (numbers, *preconditioner))
+        data = self._data(values, draws, *compiled.whole_image_grid(), *arrays)
+        *_, scores = compiled.step(self._finished(), state, data)
+        return ops.convert_to_numpy(scores)
+
+    def _finished(self):
+        parameterization, shape = self.task.plan.parameterization, self.task.plan.image_shape
+        if not hasattr(parameterization, "finish"):
+            return self.params
+        return parameterization.finish(self.params, shape)
+
+    @property
+    def _shape(self):
+        """The shape of an augmented image before its values are changed."""
+        plan = self.task.plan
+        return *plan.input_shape[:2], plan.image_shape[2]
+
+    def _prepare_steps(self):
+        """Yield the compiled step and the data of each step."""
+        schedule = self.task.schedule
+        for first in range(0, schedule.steps, _STEPS_AT_ONCE):
+            numbers = range(first, min(first + _STEPS_AT_ONCE, schedule.steps))
+            grids = self._draw_grids(numbers)
+            settings, preconditioners = zip(
+                *(self._numbers(self.task.plan, n) for n in numbers), strict=True
+            )
+            parts = (*grids, settings, *zip(*preconditioners, strict=True))
+            for number, *prepared in zip(numbers, *map(_tensors, parts), strict=True):
+                compiled = self.relaxed if number < schedule.warmup_steps else self.compiled
+                yield compiled, self._data(self.values, self._draw(number), *prepared)
+
+    def _draw_grids(self, numbers):
+        """Draw the positions of these steps: rows and columns `(steps, images, size)`."""
+        steps = self.task.schedule.steps
+        parts = []
+        for moves, some in groupby(numbers, lambda n: augmentation.at(self.task.moves, n / steps)):
+            count = len(list(some))
+            drawn = [self._draw_grid(moves, g, count) for g in self.generators]
+            parts.append([np.stack(grids, 1) for grids in zip(*drawn, strict=True)])
+        return [np.concatenate(grids) for grids in zip(*parts, strict=True)]
+
+    def _draw_grid(self, moves, generator, count):
+        plan = self.task.plan
+        sizes = zip(plan.image_shape[:2], plan.input_shape[:2], strict=True)
+        axes = (_plain_axis(generator, count, *size) for size in sizes)
+        return augmentation.move(moves, generator, *axes)
+
+    def _draw(self, number):
+        """Draw what the other transformations need at one step, for each image."""
+        if not self.task.changes:
+            return ()
+        changes = augmentation.at(self.task.changes, number / self.task.schedule.steps)
+        return _stacked(augmentation.sample(changes, g, self._shape) for g in self.generators)
+
+    def _numbers(self, plan, number):
+        """The numbers of a step, and the preconditioner of its gradient."""
+        settings = settings_at(number, self.task.schedule.steps, plan.image_shape)
+        rate, preconditioner = settings.rate, ()
+        if plan.optimizer is None and hasattr(plan.parameterization, "precondition"):
+            spectrum = (settings.decay, settings.lowest, settings.chroma)
+            preconditioner = _preconditioner(plan.parameterization, plan.image_shape, *spectrum)
+        # The division removes the bias that momentum has at its start.
+        pace = rate * (1 - MOMENTUM) / (1 - MOMENTUM ** (number + 1))
+        first = augmentation.first_value(number)
+        return np.array([self.scale, pace, 1 - _SHRINKAGE * rate, first]), preconditioner
+
+    def _data(self, values, draws, rows, columns, numbers, *preconditioner):
+        return {
+            "terms": self.terms,
+            "fixed_inputs": self.fixed_inputs,
+            "rows": rows,
+            "columns": columns,
+            "draws": draws,
+            "values": values,
+            "numbers": numbers,
+            "preconditioner": preconditioner,
+        }
+
+
+def _stacked(drawn):
+    """Tensors of what was drawn for each image, images first."""
+    return keras.tree.map_structure(lambda *some: ops.convert_to_tensor(np.stack(some)), *drawn)
+
+
+def _tensors(arrays):
+    """One float32 tensor for each array, in one transfer, which small networks notice.
+
+    Most steps follow the same spectrum, so its preconditioner is sent once.
+    """
+    arrays = list(arrays)
+    distinct = {id(array): array for array in arrays}
+    sent = backend.load().to_tensors(np.stack(list(distinct.values())).astype("float32"))
+    tensors = dict(zip(distinct, sent, strict=True))
+    return [tensors[id(array)] for array in arrays]
+
+
+@lru_cache(maxsize=2)
+def _preconditioner(parameterization, shape, *spectrum):
+    found = parameterization.precondition(*spectrum, shape)
+    if not isinstance(found, tuple) or len(found) not in (1, 2):
+        raise ValueError(
+            "A parameterization's `precondition` must return a tuple of weights, and of a matrix "
+            f"of channels where they are mixed. Received: {found!r} from {parameterization!r}"
+        )
+    return found
+
+
+def _plain_axis(generator, count, image_size, input_size):
+    """Positions before any transformation: the whole image, or a crop of a larger one."""
+    if image_size <= input_size:
+        return np.tile(sampling.whole_grid(image_size, input_size), (count, 1))
+    corners = generator.integers(0, image_size - input_size + 1, (count, 1))
+    return np.arange(input_size) + corners.astype("float64")

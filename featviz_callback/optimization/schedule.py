@@ -1,0 +1,87 @@
+"""The default schedule: all that changes from step to step.
+
+Rates, the spectrum that steps follow, and the steps after which images are kept depend on
+the number of steps and the shape of the image alone. Measurements behind each number are
+in `benchmarks/`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from featviz_callback.images import augmentation
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How many steps there are, and which of them are special.
+
+    Attributes:
+        steps: Steps of the whole optimisation.
+        warmup_steps: So many first steps let a gradient through ReLUs that are off.
+        save_every: Keep the images every so many steps; `None` keeps the last ones only.
+    """
+
+    steps: int
+    warmup_steps: int
+    save_every: int | None
+
+    @property
+    def frame_steps(self) -> list[int]:
+        """The steps after which images are kept, the last one among them."""
+        every = self.save_every or self.steps
+        return sorted({*range(every, self.steps + 1, every), self.steps})
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """The numbers of one step of the default optimisation.
+
+    Attributes:
+        rate: Distance by which a step moves the field, as a root mean square.
+        decay: Exponent of the spectrum that the step follows.
+        lowest: Frequency in cycles per image below which that spectrum is flat.
+        chroma: Strength of colours other than lightness in that spectrum, as a multiple
+            of their strength in real images.
+    """
+
+    rate: float
+    decay: float
+    lowest: float
+    chroma: float
+
+
+def settings_at(number: int, steps: int, shape: tuple) -> StepSettings:
+    """Return the numbers of one step, which follow from the number of steps.
+
+    The optimisation goes from coarse to fine. It begins with a steep spectrum of weak
+    chroma, which finds shapes. After a quarter of the steps it has a flatter one of strong
+    chroma, which adds detail and colour. Longer optimisations take shorter steps.
+
+    Photographs with more than 32 steps differ, in full from 128 steps on. They begin with
+    smaller things, for up to a third of the steps, in random transformations that zoom in
+    and add noise (`augmentation.standard`); against the noise they take longer steps. They
+    end on a steeper spectrum and with ever shorter steps, so that the marks of single
+    random transformations average out.
+
+    Args:
+        number: The step, from 0.
+        steps: Steps of the whole optimisation.
+        shape: `(height, width, channels)` of the image.
+    """
+    patience = augmentation.patience(shape, steps)
+    fine = min(1.0, (4 - patience) * number / steps)
+    rate = 0.06 * (1 + 2.5 * patience) * math.sqrt(16 / max(steps, 8))
+    return StepSettings(
+        rate=rate * _easing(number / steps, 0.5 * patience),
+        decay=1.4 - (0.8 - 0.15 * patience) * fine,
+        lowest=1.5 + 6.5 * patience * (1 - fine),
+        chroma=0.5 + 0.75 * fine,
+    )
+
+
+def _easing(progress, last):
+    """1, and over that last share of the steps down to 0 along half a cosine."""
+    over = max(0.0, progress - (1 - last))
+    return 0.5 + 0.5 * math.cos(math.pi * over / last) if over else 1.0

@@ -1,0 +1,113 @@
+"""The settings of an optimisation: named, defaulted and checked in one place.
+
+`optimize` and the callback spell these arguments out in their signatures, with the
+defaults from here, and hand them on as one object. The docstring of `optimize` describes
+each of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import keras
+
+from featviz_callback.images import augmentation, parameterizations
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """The arguments of `optimize` other than the objective, checked.
+
+    What depends on a model (the shape of the image, its other inputs) is checked later,
+    by `prepare`.
+
+    Attributes:
+        steps: See `optimize`, as for all others.
+        optimizer: A Keras optimizer, its name, or `None`.
+        parameterization: A name or an object.
+        transformations: `"standard"`, `None` or a sequence.
+        regularizers: A tuple of functions.
+        values_range: Two floats; `None` where they are still to be found out.
+        image_shape: A tuple, or `None` for that of the model.
+        save_every: Steps between two frames, or `None`.
+        warmup_steps: First steps that relax ReLUs.
+        batch_size: Images in one call of the model, or `None`.
+        seed: An int, 0 or more.
+        fixed_inputs: Values by the names of inputs, or `None`.
+
+    Raises:
+        ValueError: If one of them is invalid for every model.
+    """
+
+    steps: int = 64
+    optimizer: keras.optimizers.Optimizer | str | None = None
+    parameterization: str | object = "fourier"
+    transformations: str | Sequence | None = "standard"
+    regularizers: Sequence[Callable] = ()
+    values_range: tuple[float, float] | None = None
+    image_shape: tuple[int, ...] | None = None
+    save_every: int | None = None
+    warmup_steps: int = 0
+    batch_size: int | None = None
+    seed: int = 0
+    fixed_inputs: Mapping | None = None
+
+    def __post_init__(self):
+        _require_whole("steps", self.steps, 1)
+        _require_whole("save_every", self.save_every, 1, or_none=True)
+        _require_whole("warmup_steps", self.warmup_steps, 0)
+        _require_whole("batch_size", self.batch_size, 1, or_none=True)
+        _require_whole("seed", self.seed, 0)
+        parameterizations.check(self.parameterization)
+        augmentation.check(self.transformations)
+        object.__setattr__(self, "regularizers", _as_regularizers(self.regularizers))
+        if self.values_range is not None:
+            object.__setattr__(self, "values_range", as_values_range(self.values_range))
+
+
+def as_values_range(values_range: object) -> tuple[float, float]:
+    """Return a range as two floats.
+
+    Raises:
+        ValueError: If it is not two finite numbers in order.
+    """
+    try:
+        low, high = (
+            float(value) if isinstance(value, Real) else math.nan
+            for value in values_range  # type: ignore[attr-defined]
+        )
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(
+            "Invalid value for argument `values_range`. Expected two finite numbers, the "
+            f"lower one first. Received: values_range={values_range!r}"
+        )
+    return low, high
+
+
+def _require_whole(name, value, lowest, or_none=False):
+    if value is None and or_none:
+        return
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < lowest:
+        raise ValueError(
+            f"Invalid value for argument `{name}`. Expected a whole number, {lowest} or more"
+            f"{', or None' if or_none else ''}. Received: {name}={value!r}"
+        )
+
+
+def _as_regularizers(regularizers):
+    if regularizers is None:
+        regularizers = ()
+    if not isinstance(regularizers, (list, tuple)):
+        regularizers = (regularizers,)
+    for one in regularizers:
+        if not callable(one):
+            raise ValueError(
+                "Invalid value for argument `regularizers`. Expected functions of images "
+                f"(images, height, width, channels) -> (images,). Received: {one!r}"
+            )
+    return tuple(regularizers)

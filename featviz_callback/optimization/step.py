@@ -1,0 +1,249 @@
+"""The compiled optimisation step, reused for every epoch.
+
+A step is a pure function `(params, state, data) -> (params, state, sizes, scores)`. It
+makes images of parameters, augments them at random, calls the model on them, makes one
+score an image of the layers' outputs, and moves the parameters along the gradient.
+
+Ids, vectors, multipliers, random draws, rates and the model's weights are data of the
+step. Compiled are only the shapes, and what kind of thing is read where. So a second
+epoch, another channel of the same layer or another seed compiles nothing. Compiled steps
+are kept for as long as their model lives.
+
+A step never draws a random number and never changes the model.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict
+from contextlib import nullcontext
+from dataclasses import dataclass
+from types import FunctionType, MethodType
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from featviz_callback import backend
+from featviz_callback.images import apply_preconditioner, augmentation, lowest_value, sampling
+from featviz_callback.objectives import ImageInput, read_scores, relaxed_activations, walk
+from featviz_callback.optimization.optimizer import Optimizer
+
+# A snapshot of many layers needs a compiled step for each layer, and another one for units
+# without a gradient. If fewer were kept, every snapshot would compile all of them again.
+_STEPS_KEPT_PER_MODEL = 64
+
+MOMENTUM = 0.8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a compiled step depends on, except the model itself.
+
+    Attributes:
+        readouts: What is read where, see `Targets.readouts`.
+        image_input: The input that is optimised.
+        fixed_specs: Shape and dtype of one example of each other input.
+        batch: Images in one call of the model.
+        image_shape: `(height, width, channels)` of an image.
+        input_shape: The same of the augmented image that the model receives.
+        parameterization: How parameters become images.
+        changes: The transformations that change values.
+        regularizers: Functions of the images, subtracted from the score.
+        values_range: Lowest and highest value of an image.
+        optimizer: A Keras optimizer by value, or `None` for the default update.
+        relaxed: Whether ReLUs that are off let a gradient through.
+    """
+
+    readouts: tuple
+    image_input: ImageInput
+    fixed_specs: tuple[tuple, ...]
+    batch: int
+    image_shape: tuple[int, int, int]
+    input_shape: tuple[int, int, int]
+    parameterization: Any
+    changes: tuple
+    regularizers: tuple
+    values_range: tuple[float, float]
+    optimizer: Optimizer | None
+    relaxed: bool = False
+
+
+class CompiledStep:
+    """One step, compiled for one model and plan.
+
+    Attributes:
+        step: `(params, state, data) -> (params, state, sizes, scores)`: new parameters
+            and state, each image's root mean square gradient, and its score before.
+        traces: How often the step was traced. Torch traces nothing and counts calls.
+    """
+
+    def __init__(self, model, plan):
+        # Compiled steps are kept for as long as the model lives, so they must not keep the
+        # model alive.
+        self.model = weakref.ref(model)
+        self.plan = plan
+        self.traces = 0
+        self._backend = backend.load()
+        self._optimizer = self._variable = None
+        if plan.optimizer is not None:
+            self._optimizer, self._variable = self._build(plan.optimizer)
+        self.step = self._backend.compile_step(self._score, self._update, self.model)
+
+    def initial_state(self, params, optimizer: Optimizer | None) -> list:
+        """Return the state of an update before the first step."""
+        if optimizer is None:
+            return [ops.zeros_like(params)]
+        # A new copy, since its learning rate is data and may differ.
+        fresh, _ = self._build(optimizer)
+        return [ops.convert_to_tensor(ops.convert_to_numpy(v.value)) for v in fresh.variables]
+
+    def _build(self, optimizer):
+        one = self.plan.parameterization.init(np.random.default_rng(0), self.plan.image_shape)
+        zeros = np.zeros((self.plan.batch, *one.shape))
+        return self._backend.build_optimizer(optimizer.make, zeros)
+
+    def images(self, params, rows=None, columns=None):
+        """Render the images of some parameters, whole or read at positions in pixels."""
+        height, width, _ = self.plan.image_shape
+        if rows is None:
+            batch = params.shape[0]
+            rows = sampling.to_tensor(np.tile(np.arange(height), (batch, 1)))
+            columns = sampling.to_tensor(np.tile(np.arange(width), (batch, 1)))
+        images = self.plan.parameterization.image(params, rows, columns, self.plan.image_shape)
+        lowest, (low, high) = lowest_value(self.plan.parameterization), self.plan.values_range
+        factor = (high - low) / (1.0 - lowest)
+        # A factor of one would still read and write every value.
+        images = images if factor == 1 else factor * images
+        shift = low - factor * lowest
+        return images + shift if shift else images
+
+    def whole_image_grid(self):
+        """Return the positions that show each image whole, at the model's input size."""
+        rows, columns = map(
+            sampling.whole_grid, self.plan.image_shape[:2], self.plan.input_shape[:2]
+        )
+        return [sampling.to_tensor(np.tile(axis, (self.plan.batch, 1))) for axis in (rows, columns)]
+
+    def _score(self, params, data):
+        """Return what is maximised and what is reported, one number an image each."""
+        self.traces += 1
+        draws = data["draws"]
+        images = self.images(params, data["rows"], data["columns"])
+        first = data["numbers"][3]
+        images = augmentation.apply(self.plan.changes, images, draws, data["values"], first)
+        relax = relaxed_activations if self.plan.relaxed else nullcontext
+        model = self.model()
+        arguments = self.plan.image_input.call_arguments(model, images, data["fixed_inputs"])
+        with relax(model):
+            scores = read_scores(model, self.plan.readouts, arguments, data["terms"])
+        target = scores
+        if self.plan.regularizers:
+            whole = self.images(params)
+            target = scores - sum(_penalty(r, whole) for r in self.plan.regularizers)
+        # The model's gradient is that of a score near one, whatever the multipliers, since
+        # half precision has few exponents.
+        return target / data["numbers"][0], scores
+
+    def _update(self, params, gradient, state, data):
+        """Return new parameters and state, and each image's root mean square gradient."""
+        scale, pace, shrinkage, _ = ops.unstack(data["numbers"])
+        direction = apply_preconditioner(gradient, data["preconditioner"])
+        sizes = _root_mean_squares(gradient, direction)
+        if self._optimizer is None:
+            # One division an image, where dividing the direction would be one a parameter.
+            usable = ops.logical_and(ops.isfinite(sizes), sizes > 0)
+            inverses = ops.where(usable, 1.0 / ops.where(usable, sizes, 1.0), 0.0)
+            move, state = _nesterov(self._backend.product_or_zero(direction, inverses), state)
+            params = (params + pace * move) * shrinkage
+        else:
+            gradient = ops.where(ops.isfinite(sizes), gradient, 0.0)
+            params, state = self._backend.apply_optimizer(
+                self._optimizer, self._variable, params, -gradient * scale, state
+            )
+        params = self.plan.parameterization.project(params, self.plan.image_shape)
+        return params, state, ops.reshape(sizes, (-1,))
+
+
+def _penalty(regularizer, images):
+    penalty = regularizer(images)
+    if tuple(penalty.shape) != (images.shape[0],):
+        raise ValueError(
+            "A regularizer must return one penalty an image. Expected shape "
+            f"({images.shape[0]},). Received: {tuple(penalty.shape)} from {regularizer!r}"
+        )
+    return penalty
+
+
+def _root_mean_squares(gradient, direction):
+    """The size of each image's gradient in the preconditioned space, `(images, 1, ...)`."""
+    images, *one = gradient.shape
+    squares = ops.mean(ops.reshape(gradient * direction, (images, -1)), axis=1)
+    # Rounding may leave a number a little below zero.
+    return ops.reshape(ops.sqrt(ops.maximum(squares, 0.0)), (images, *(1,) * len(one)))
+
+
+def _nesterov(step, state):
+    """The move to the point of the next gradient, by Nesterov's momentum.
+
+    There is no second moment. It would scale each coefficient by itself, and so undo the
+    spectrum of the parameterization.
+
+    References:
+        Nesterov 1983; in this form, Sutskever et al., "On the importance of
+        initialization and momentum in deep learning", ICML 2013, section 2, and
+        Bengio et al., "Advances in optimizing recurrent networks", ICASSP 2013,
+        section 3.5.
+    """
+    # The state is the velocity that is left, which saves a product.
+    left = MOMENTUM * (state[0] + step)
+    return left + step, [left]
+
+
+# For each model its compiled steps by plan and fingerprint, the one used last at the end.
+compiled_steps: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def get_compiled(model: keras.Model, plan: Plan) -> CompiledStep:
+    """Return the compiled step of a plan, as long as the model has not changed."""
+    of_model = compiled_steps.setdefault(model, OrderedDict())
+    key = (plan, _fingerprint(model))
+    if key not in of_model:
+        of_model[key] = CompiledStep(model, plan)
+        if len(of_model) > _STEPS_KEPT_PER_MODEL:
+            of_model.popitem(last=False)
+    of_model.move_to_end(key)
+    return of_model[key]
+
+
+@dataclass(frozen=True)
+class _Same:
+    """A thing compared by identity, and kept alive so that its identity stays its own."""
+
+    thing: object
+
+    def __eq__(self, other):
+        return self.thing is other.thing
+
+    def __hash__(self):
+        return id(self.thing)
+
+
+def _fingerprint(model):
+    """A key that changes with the model's layers, variables and plain attributes."""
+    layers = [
+        (path, _Same(layer), _settings(layer), layer.dtype_policy.name)
+        for path, layer in walk(model)
+    ]
+    return tuple(layers), tuple(_Same(variable) for variable in model.variables)
+
+
+def _settings(layer):
+    """A layer's own numbers, strings and functions, which a compiled step takes as fixed."""
+    plain = (bool, int, float, str, tuple, FunctionType, MethodType, keras.layers.Layer)
+    return frozenset(
+        (name, repr(value) if isinstance(value, (float, tuple)) else value)
+        for name, value in vars(layer).items()
+        if not name.startswith("_") and isinstance(value, plain)
+    )

@@ -1,0 +1,58 @@
+"""An optimisation whose arguments have been checked: all that a run of it needs."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from featviz_callback.objectives import Targets
+from featviz_callback.optimization.schedule import Schedule
+from featviz_callback.optimization.step import Plan
+
+
+@dataclass(frozen=True)
+class Task:
+    """An optimisation as `prepare` returns it.
+
+    Attributes:
+        targets: What to maximise; one image is made for each target.
+        plan: What the compiled step depends on.
+        moves: The transformations at the head of the sequence that move the grid.
+        changes: The others, with the numbers of which the plan has only the kind.
+        schedule: How many steps there are.
+        seed: Seed of all that is random.
+        fixed_inputs: One example of each other input of the model.
+    """
+
+    targets: Targets
+    plan: Plan
+    moves: tuple
+    changes: tuple
+    schedule: Schedule
+    seed: int
+    fixed_inputs: tuple[np.ndarray, ...] = ()
+
+    @cached_property
+    def data(self) -> tuple:
+        """What a compiled step gets of each term, one row a target, see `Targets.data`."""
+        return self.targets.data()
+
+    @cached_property
+    def keys(self) -> list[tuple[int, int, int]]:
+        """What seeds each target's generator: the seed, its name, its count among equals."""
+        seen: Counter[str] = Counter()
+        keys = []
+        for name in self.targets.names:
+            keys.append((self.seed, zlib.crc32(name.encode()), seen[name]))
+            seen[name] += 1
+        return keys
+
+    @property
+    def result_shape(self) -> tuple[int, ...]:
+        """`(height, width, channels)` of an image, `(time, channels)` of a signal."""
+        plan = self.plan
+        return plan.image_input.to_given(np.empty(plan.image_shape)).shape

@@ -1,0 +1,86 @@
+"""What `optimize` returns: NumPy arrays, and ways to snapshot at them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from featviz_callback.records import pictures
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Result:
+    """The images that maximise an objective. Unpacks as `images, names`.
+
+    Attributes:
+        images: Float32 array `(targets, height, width, channels)` in `values_range`,
+            channels last whatever the model's own order. Of a model of signals
+            `(targets, time, channels)`.
+        names: One name a target.
+        scores: Float32 array `(targets,)`: the score of each final image, with no
+            random view. An image of another size than the model's input is scored
+            as a whole, resampled to that size.
+        history: Float32 array `(steps, targets)`: the score that the ascent saw at
+            each step, before its update.
+        status: For each target `"ok"`; `"dead"`, no gradient reached the image at
+            any step, not even on a second try that began with relaxed ReLUs;
+            `"saturated"`, half of its values stand at an end of the range; or
+            `"nan"`, a score or gradient was not a finite number.
+        values_range: Lowest and highest value of an image.
+        frames: Float32 array `(frames, targets, height, width, channels)` of the
+            ascent on its way, where `save_every` asked for them, else `None`.
+        frame_steps: Int array `(frames,)`: steps done at each frame, else `None`.
+
+    Example:
+    >>> image, score = np.zeros((1, 8, 8, 1)), np.zeros(1)
+    >>> result = Result(image, ["a"], score, score[None], ["ok"], (0.0, 1.0))
+    >>> images, names = result
+    >>> result.save(tmp_path / "sheet.png")
+    """
+
+    images: np.ndarray
+    names: list[str]
+    scores: np.ndarray
+    history: np.ndarray
+    status: list[str]
+    values_range: tuple[float, float]
+    frames: np.ndarray | None = None
+    frame_steps: np.ndarray | None = None
+
+    def __iter__(self) -> Iterator:
+        return iter((self.images, self.names))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.images.shape[1:]))
+        return f"<Result of {len(self)} images {shape}, best score {np.max(self.scores):.3g}>"
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes a contact sheet, or the arrays.
+
+        Args:
+            path: A file name; `.npz` saves every attribute as an array, any other
+                ending is a picture in the format that Pillow knows by it.
+
+        Raises:
+            ValueError: If Pillow knows no such ending.
+        """
+        if os.fspath(path).lower().endswith(".npz"):
+            arrays = {k: v for k, v in vars(self).items() if v is not None}
+            with open(path, "wb") as file:
+                np.savez_compressed(file, **arrays)
+        else:
+            pictures.to_pillow(self.sheet()).save(path)
+
+    def sheet(self) -> np.ndarray:
+        """A contact sheet, uint8 `(height, width, 3)`: names below, with their status."""
+        shown = pictures.of_targets(self.images, self.values_range)
+        return pictures.sheet(list(shown), pictures.captions(self.names, self.status))
+
+    def _repr_png_(self) -> bytes:
+        return pictures.encode_png(self.sheet())

@@ -1,0 +1,39 @@
+"""What one snapshot of a network during its training holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One snapshot at every target of a network during its training.
+
+    Attributes:
+        epoch: The epoch that had just ended, from 0; -1 is the untrained network.
+        names: One name a target.
+        images: Float32 array `(targets, height, width, channels)` in `values_range`.
+        scores: Float32 array `(targets,)`, as `Result.scores`.
+        status: One a target, as `Result.status`.
+        drift: Float32 array `(targets,)`, see `featviz_callback.records.history.drift`; NaN
+            where there was no snapshot before.
+        noise_floor: Float32 array `(targets,)`, the drift between two seeds on these
+            weights; NaN where it was not measured.
+        score_ratio: Float32 array `(targets,)`, the score divided by that of the best
+            real image; NaN where there is none, or its score is not above 0.
+        seconds: How long the snapshot took, without compiling.
+        values_range: Lowest and highest value of an image.
+    """
+
+    epoch: int
+    names: list[str]
+    images: np.ndarray
+    scores: np.ndarray
+    status: list[str]
+    drift: np.ndarray
+    noise_floor: np.ndarray
+    score_ratio: np.ndarray
+    seconds: float
+    values_range: tuple[float, float]

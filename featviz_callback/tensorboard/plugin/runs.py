@@ -1,0 +1,128 @@
+"""Which runs there are under TensorBoard's log directory."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator
+
+from tensorboard.compat.tensorflow_stub.io import gfile
+
+from featviz_callback.tensorboard.event_file import FOLDER
+from featviz_callback.tensorboard.plugin.logs import RunLog
+
+# Seconds to wait for another search of the log directory.
+_PATIENCE = 1.0
+
+
+class Runs:
+    """The runs under TensorBoard's log directory, by name.
+
+    Args:
+        roots: For each folder to search the name of its runs' group, or "".
+    """
+
+    def __init__(self, roots: dict[str, str]):
+        self._roots = roots
+        self._lock = threading.Lock()
+        self._found: dict[str, RunLog] = {}
+        self._searched = float("-inf")
+        self._search_seconds = 0.0
+
+    def found(self) -> dict[str, RunLog]:
+        """Every run there is, or those last found where a search takes long."""
+        if self._lock.acquire(timeout=_PATIENCE):
+            try:
+                # A huge folder, or one far away, is not searched all the time.
+                if time.monotonic() - self._searched > max(1.0, 20 * self._search_seconds):
+                    self._search()
+            finally:
+                self._lock.release()
+        return self._found
+
+    def _search(self):
+        began = time.monotonic()
+        found = {}
+        for root, group in self._roots.items():
+            for name, folder, files in find_runs(root, group):
+                found[name] = self._kept(name, folder)
+                found[name].began = max(map(_time_in, files))
+        self._found = found
+        self._searched = time.monotonic()
+        self._search_seconds = self._searched - began
+
+    def read_newest(self) -> None:
+        """Reads the run that was begun last."""
+        newest = max(self.found().values(), key=lambda run: run.began, default=None)
+        if newest is not None:
+            newest.update()
+
+    def _kept(self, name, folder):
+        known = self._found.get(name)
+        return known if known is not None and known.folder == folder else RunLog(folder)
+
+
+def parse_roots(logdir: str | None, logdir_spec: str | None) -> dict[str, str]:
+    """Folders to search, and the group of each, from TensorBoard's two flags.
+
+    Example:
+    >>> parse_roots("/logs", "")
+    {'/logs': ''}
+    >>> parse_roots("", "a:/logs/1,/logs/2,s3://logs/3")
+    {'/logs/1': 'a', '/logs/2': '/logs/2', 's3://logs/3': 's3://logs/3'}
+    """
+    if logdir:
+        return {os.path.expanduser(logdir): ""}
+    roots = {}
+    for part in filter(None, (logdir_spec or "").split(",")):
+        [(group, path)] = re.findall(r"\A(?:([^/:]+):(?!//))?(.*)\Z", part, re.DOTALL)
+        roots[os.path.expanduser(path)] = group or path
+    return roots
+
+
+def find_runs(root: str, group: str = "") -> Iterator[tuple[str, str, list[str]]]:
+    """Yields the name, the folder and the event files of every run below a folder.
+
+    A run is a folder `feature_vis` with event files. Its name is the path from the
+    root to the folder that it is in, "." where that is the root itself.
+    """
+    for folder, files in _walk(root):
+        is_ours = os.path.basename(folder.rstrip("/")) == FOLDER
+        events = [file for file in files if "tfevents" in file]
+        if is_ours and events and _is_text(folder):
+            below = os.path.dirname(folder[len(root) :].strip("/"))
+            name = "/".join(filter(None, (group, below)))
+            yield name or ".", folder, events
+
+
+def _is_text(path):
+    """Whether it is UTF-8, as TensorBoard's file layer takes for granted."""
+    try:
+        return bool(path.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _walk(root):
+    if "://" in root:
+        yield from ((folder, files) for folder, _, files in gfile.walk(root))
+        return
+    seen = set()
+    for folder, below, files in os.walk(root, followlinks=True):
+        # Links may make a ring.
+        real = os.path.realpath(folder)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        below.sort()
+        yield folder, files
+
+
+def _time_in(file):
+    """The time in an event file's name, which is in seconds, or in nanoseconds."""
+    match = re.search(r"tfevents\.(\d+)", file)
+    digits = match[1] if match else "0"
+    return int(digits) / (1e9 if len(digits) > 12 else 1)

@@ -1,0 +1,204 @@
+"""The tags of the event files: which there are, who writes them, and what reads them back.
+
+Each snapshot writes, with the epoch as its step:
+
+* images `feature_vis/<name>`, one tag a target;
+* scalars `feature_vis_score/<name>`, `feature_vis_drift/<name>` and
+  `feature_vis_status/<name>`, the place of the status in `STATUSES`;
+* where it was measured, the scalar `feature_vis_drift_floor/<name>`, the noise floor of
+  drift (the tag keeps its first name, so that old logs open);
+* scalars `feature_vis/dead`, the share of dead targets, `feature_vis/seconds`, and
+  `feature_vis/share`, the share of the time since training began that snapshots took;
+* where something was compiled, the scalar `feature_vis/compile_seconds`;
+* with real images, scalars `feature_vis_score_ratio/<name>` and images
+  `feature_vis_examples/<name>`.
+
+The first snapshot of a run also writes `feature_vis/objectives`, a description of the
+targets as JSON. The end of training writes the images `feature_vis/evolution`, the film
+strip, and `feature_vis/animation`, a GIF.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import html
+import itertools
+import json
+import os
+import struct
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.tensorflow_stub import errors
+from tensorboard.compat.tensorflow_stub.io import gfile
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
+
+from featviz_callback.records import Snapshot, pictures
+from featviz_callback.tensorboard.event_file import EventFile, folder_of
+
+IMAGE_TAG = "feature_vis/{}"
+SCORE_TAG = "feature_vis_score/{}"
+DRIFT_TAG = "feature_vis_drift/{}"
+STATUS_TAG = "feature_vis_status/{}"
+SCORE_RATIO_TAG = "feature_vis_score_ratio/{}"
+EXAMPLES_TAG = "feature_vis_examples/{}"
+NOISE_FLOOR_TAG = "feature_vis_drift_floor/{}"
+SECONDS_TAG = "feature_vis/seconds"
+SHARE_TAG = "feature_vis/share"
+COMPILE_SECONDS_TAG = "feature_vis/compile_seconds"
+DEAD_TAG = "feature_vis/dead"
+OBJECTIVES_TAG = "feature_vis/objectives"
+EVOLUTION_TAG = "feature_vis/evolution"
+ANIMATION_TAG = "feature_vis/animation"
+# A target of such a name would share a tag with one of the above.
+RESERVED_NAMES = (
+    "animation", "compile_seconds", "dead", "evolution", "objectives", "seconds", "share",
+)  # fmt: skip
+
+STATUSES = ("ok", "dead", "saturated", "nan")
+OBJECTIVES_PLUGIN = "feature_vis"
+
+
+def write_objectives(
+    events: EventFile, epoch: int, targets: Sequence[tuple[str, str, int | None]]
+) -> None:
+    """Writes what each target is, so that they can be grouped by layer.
+
+    Args:
+        events: Where to.
+        epoch: The step.
+        targets: For each its name, the path of the layer that it reads first, and
+            that layer's place in the network, from 0, where that is known.
+    """
+    rows = [{"name": name, "layer": layer, "order": order} for name, layer, order in targets]
+    text = json.dumps({"version": 1, "objectives": rows})
+    events.text(OBJECTIVES_TAG, epoch, text, OBJECTIVES_PLUGIN)
+
+
+def write_snapshot(events: EventFile, snapshot: Snapshot) -> None:
+    """Writes all that is known of one snapshot, except for what it cost.
+
+    Raises:
+        OSError: If it cannot be written; all whole records before are.
+    """
+    shown = pictures.of_targets(snapshot.images, snapshot.values_range)
+    for i, name in enumerate(snapshot.names):
+        events.image(IMAGE_TAG.format(name), snapshot.epoch, shown[i], _description(snapshot, i))
+        events.scalar(STATUS_TAG.format(name), snapshot.epoch, STATUSES.index(snapshot.status[i]))
+        _scalar_if_known(events, SCORE_TAG.format(name), snapshot.epoch, snapshot.scores[i])
+        _scalar_if_known(events, DRIFT_TAG.format(name), snapshot.epoch, snapshot.drift[i])
+        _scalar_if_known(
+            events, NOISE_FLOOR_TAG.format(name), snapshot.epoch, snapshot.noise_floor[i]
+        )
+        _scalar_if_known(
+            events, SCORE_RATIO_TAG.format(name), snapshot.epoch, snapshot.score_ratio[i]
+        )
+    events.scalar(DEAD_TAG, snapshot.epoch, snapshot.status.count("dead") / len(snapshot.status))
+
+
+def _description(snapshot, i):
+    # TensorBoard keeps the first description of a tag, hence the step in it.
+    status = ", ".join(f"{number} {status}" for number, status in enumerate(STATUSES))
+    name = html.escape(snapshot.names[i])
+    tag = html.escape(STATUS_TAG.format(snapshot.names[i]))
+    return (
+        f"{name}: {snapshot.status[i]}, score {snapshot.scores[i]:.4g} at step {snapshot.epoch}. "
+        f"Its status at each step is the scalar {tag}: {status}."
+    )
+
+
+def _scalar_if_known(events, tag, step, value):
+    if np.isfinite(value):
+        events.scalar(tag, step, value)
+
+
+def write_costs(
+    events: EventFile, epoch: int, seconds: float, share: float, compiling: float
+) -> None:
+    """Writes what a snapshot cost.
+
+    Args:
+        events: Where to.
+        epoch: The step.
+        seconds: Without compiling.
+        share: Of the time since training began, that snapshots took, in `[0, 1]`.
+        compiling: Seconds; written where there are any.
+    """
+    events.scalar(SECONDS_TAG, epoch, seconds)
+    events.scalar(SHARE_TAG, epoch, share)
+    if compiling:
+        events.scalar(COMPILE_SECONDS_TAG, epoch, compiling)
+
+
+def write_examples(events: EventFile, epoch: int, name: str, picture: np.ndarray) -> None:
+    """Writes a target's picture beside real ones, uint8 `(height, width, 3)`."""
+    description = f"{html.escape(name)}: the optimised image, then real ones by their score."
+    events.image(EXAMPLES_TAG.format(name), epoch, picture, description)
+
+
+def write_evolution(events: EventFile, epoch: int, strip: np.ndarray) -> None:
+    """Writes the film strip, uint8 `(height, width, 3)`."""
+    events.image(EVOLUTION_TAG, epoch, strip, "Targets down, epochs across.")
+
+
+def write_animation(events: EventFile, epoch: int, gif: bytes) -> None:
+    """Writes the animation, the content of a GIF file."""
+    width, height = struct.unpack("<HH", gif[6:10])
+    events.encoded_image(ANIMATION_TAG, epoch, gif, (height, width), "One frame a snapshot.")
+
+
+def read_snapshots(
+    log_dir: str | os.PathLike, names: Sequence[str], values_range: tuple[float, float]
+) -> Iterator[Snapshot]:
+    """Yields the snapshots at these targets that earlier processes have written, in order.
+
+    Of the images there is what PNG keeps, 256 levels. A file that ends within a
+    record is read up to there, a snapshot that is not whole is left out.
+
+    Args:
+        log_dir: As for `EventFile`.
+        names: The targets; snapshots that have others, or fewer, are left out.
+        values_range: Lowest and highest value of an image.
+    """
+    for path in sorted(gfile.glob(os.path.join(glob.escape(folder_of(log_dir)), "*tfevents*"))):
+        by_step = itertools.groupby(_read_values(path), key=lambda pair: pair[0])
+        for step, pairs in by_step:
+            values = {value.tag: value.tensor for _, value in pairs}
+            if all(IMAGE_TAG.format(name) in values for name in names):
+                yield _as_snapshot(step, names, values, values_range)
+
+
+def _read_values(path):
+    """Yields `(step, value)` for every value of every whole record."""
+    records = PyRecordReader_New(path)
+    with contextlib.suppress(errors.OutOfRangeError, errors.DataLossError):
+        while True:
+            records.GetNext()
+            event = Event.FromString(records.record())
+            for value in event.summary.value:
+                yield event.step, value
+
+
+def _as_snapshot(step, names, values, values_range):
+    def scalars(tag):
+        tensors = [values.get(tag.format(name)) for name in names]
+        return np.array([t.float_val[0] if t else np.nan for t in tensors], "float32")
+
+    low, high = values_range
+    pngs = [values[IMAGE_TAG.format(name)].string_val[2] for name in names]
+    shares = np.stack([pictures.decode_png(png) for png in pngs]) / np.float32(255)
+    seconds = values.get(SECONDS_TAG)
+    return Snapshot(
+        epoch=step,
+        names=list(names),
+        images=(low + (high - low) * shares).astype("float32"),
+        scores=scalars(SCORE_TAG),
+        status=[STATUSES[int(i)] for i in np.nan_to_num(scalars(STATUS_TAG))],
+        drift=scalars(DRIFT_TAG),
+        noise_floor=scalars(NOISE_FLOOR_TAG),
+        score_ratio=scalars(SCORE_RATIO_TAG),
+        seconds=seconds.float_val[0] if seconds else np.nan,
+        values_range=values_range,
+    )

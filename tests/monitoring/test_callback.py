@@ -1,0 +1,967 @@
+"""The callback in real trainings: what it sees, writes, refuses and leaves alone."""
+
+import copy
+import gc
+import inspect
+import os
+import random
+import re
+import warnings
+import weakref
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from featviz_callback import FeatureVisCallback, Objective, optimize, parameterizations
+from featviz_callback.images.transformations import Jitter
+from featviz_callback.optimization import step
+from featviz_callback.records.drift import drift
+from tests.conftest import (
+    LABELS,
+    PIXELS,
+    compiled,
+    fill,
+    layer_output,
+    make_small_model,
+    read_events,
+    sequential,
+    set_random_seed,
+    to_numpy,
+    train,
+)
+
+
+@pytest.fixture
+def model():
+    """The small model, ready to be trained."""
+    return compiled()
+
+
+@pytest.fixture
+def watch(tmp_path):
+    """Makes callbacks of few steps that raise whatever goes wrong."""
+
+    def make(objectives=None, **settings):
+        settings = {"steps": 2, "log_dir": tmp_path, "on_error": "raise", **settings}
+        return FeatureVisCallback(objectives, **settings)
+
+    return make
+
+
+def neurons(model):
+    return Objective.neuron(model, "logits", range(3))
+
+
+# --- twelve epochs of twenty objectives -----------------------------------------------
+
+NAMES = [*[f"Neuron#logits_{i}" for i in range(10)]] + [
+    *[f"Channel#conv1_{i}" for i in range(4)],
+    *[f"Channel#conv2_{i}" for i in range(6)],
+]
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory):
+    """`(callback, images, scalars)` of one long training."""
+    folder = tmp_path_factory.mktemp("logs")
+    model = compiled()
+    callback = FeatureVisCallback(
+        [
+            Objective.neuron(model, "logits", range(10)),
+            Objective.channel(model, "conv1", range(4)),
+            Objective.channel(model, "conv2", range(6)),
+        ],
+        log_dir=folder,
+        steps=2,
+        on_error="raise",
+    )
+    train(model, callback, epochs=12)
+    assert os.listdir(folder) == ["feature_vis"]
+    return callback, *read_events(folder / "feature_vis")
+
+
+def test_every_tag_of_the_layout_is_there_and_no_other(long_run):
+    _, images, scalars = long_run
+    film = {"feature_vis/evolution", "feature_vis/animation"}
+    assert set(images) == {f"feature_vis/{name}" for name in NAMES} | film
+    kinds = ("score", "drift", "drift_floor", "status")
+    # Where nothing is compiled, what it took is not written.
+    found = set(scalars) - {"feature_vis/compile_seconds"}
+    assert found == {f"feature_vis_{kind}/{name}" for kind in kinds for name in NAMES} | {
+        f"feature_vis/{name}" for name in ("seconds", "share", "dead")
+    }
+
+
+def test_every_epoch_is_written_from_the_untrained_network_on(long_run):
+    _, images, scalars = long_run
+    for name in NAMES:
+        assert [s for s, _ in images[f"feature_vis/{name}"]] == list(range(-1, 12))
+        assert [s for s, _ in scalars[f"feature_vis_score/{name}"]] == list(range(-1, 12))
+    assert [s for s, _ in scalars["feature_vis/seconds"]] == list(range(-1, 12))
+
+
+def test_drift_begins_with_the_second_look(long_run):
+    callback, _, scalars = long_run
+    for i, name in enumerate(NAMES):
+        steps, values = zip(*scalars[f"feature_vis_drift/{name}"], strict=True)
+        assert list(steps) == list(range(12))
+        np.testing.assert_allclose(values, callback.history.drift[1:, i], rtol=1e-6)
+    assert np.isnan(callback.history.drift[0]).all()
+
+
+def test_pictures_are_those_of_the_history_at_their_own_size(long_run):
+    callback, images, _ = long_run
+    for i, name in enumerate(NAMES):
+        for look, (_, picture) in enumerate(images[f"feature_vis/{name}"]):
+            expected = callback.history.images[look, i, ..., 0] * 255
+            assert picture.shape == (12, 10)
+            np.testing.assert_allclose(picture, expected, atol=0.501)
+
+
+def test_the_evolution_is_the_strip_written_at_the_end(long_run):
+    callback, images, _ = long_run
+    [(step, picture)] = images["feature_vis/evolution"]
+    assert step == 11
+    np.testing.assert_array_equal(picture, callback.history.strip())
+
+
+def test_the_history_has_every_look(long_run):
+    history, _, scalars = long_run[0].history, *long_run[1:]
+    assert history.names == NAMES
+    assert history.epochs.tolist() == list(range(-1, 12))
+    assert history.images.shape == (13, 20, 12, 10, 1)
+    assert history.status.shape == history.scores.shape == (13, 20)
+    for i, name in enumerate(NAMES):
+        written = [value for _, value in scalars[f"feature_vis_score/{name}"]]
+        np.testing.assert_allclose(written, history.scores[:, i], rtol=1e-6)
+
+
+def test_what_is_learned_is_seen(long_run):
+    history = long_run[0].history
+    assert (history.drift[1:] > 0).any(1).all()
+
+
+# --- many objectives ------------------------------------------------------------------
+
+
+@pytest.fixture
+def traces():
+    """How often each compiled program has been traced."""
+    step.compiled_steps.clear()
+    return lambda: [
+        program.traces for kept in step.compiled_steps.values() for program in kept.values()
+    ]
+
+
+@pytest.mark.slow
+def test_a_thousand_separate_objectives_are_as_few(model, watch, traces):
+    """They share programs and chunks, and give what each gives alone, in their own order."""
+    vectors = np.random.default_rng(0).normal(size=(300, 4))
+    kinds = [
+        [Objective.neuron(model, "conv2", i) for i in range(200)],
+        [Objective.neuron(model, "conv1", i, multiplier=2.0) for i in range(290)],
+        [Objective.direction(model, "conv1", v, names=f"d{i}") for i, v in enumerate(vectors)],
+        [
+            Objective.neuron(model, "conv2", i) - 2 * Objective.channel(model, "conv1", 1)
+            for i in range(200)
+        ],
+        [Objective.neuron(model, "logits", range(10))],
+    ]
+    many = sum(kinds, [])
+    np.random.default_rng(1).shuffle(many)
+    callback = watch(many, steps=1)
+    train(model, callback, epochs=1)
+    names = [name for one in many for name in one.names]
+    assert len(names) == 1000
+    assert callback.history.names == names
+    assert len(traces()) == len(kinds)
+    if keras.backend.backend() != "torch":  # where every step counts as one
+        assert max(traces()) == 1
+    for kind in kinds:
+        alone = optimize(kind[-1], steps=1)
+        places = [names.index(name) for name in alone.names]
+        seen = callback.history
+        np.testing.assert_allclose(seen.images[-1, places], alone.images, atol=1e-4)
+        np.testing.assert_allclose(seen.scores[-1, places], alone.scores, rtol=1e-3, atol=1e-4)
+
+
+def test_objectives_whose_order_is_mixed_keep_it_beside_real_images(model, watch):
+    """Those of one layer are put together; each target keeps its own place."""
+    first, second = (Objective.neuron(model, "logits", i) for i in (3, 1))
+    between = Objective.channel(model, "conv1", [2, 0])
+    callback = watch([first, between, second], probe_data=PIXELS, seed=2)
+    train(model, callback, epochs=1)
+    history = callback.history
+    assert history.names == [*first.names, *between.names, *second.names]
+    best = np.concatenate(
+        [
+            layer_output(model, "logits", PIXELS)[:, [3]].max(0),
+            layer_output(model, "conv1", PIXELS).mean((1, 2))[:, [2, 0]].max(0),
+            layer_output(model, "logits", PIXELS)[:, [1]].max(0),
+        ]
+    )
+    expected = np.where(best > 0, history.scores[-1] / best, np.nan)
+    np.testing.assert_allclose(history.score_ratio[-1], expected, rtol=1e-4)
+    scores = [one.score(history.images[-1, [i]]) for i, one in ((0, first), (3, second))]
+    np.testing.assert_allclose(history.scores[-1, [0, 3]], np.ravel(scores), rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_many_layers_are_compiled_for_the_first_look_only(watch, traces):
+    names = [f"dense{i}" for i in range(20)]
+    inner = [layers.Dense(3, activation="tanh", name=name) for name in names]
+    model = compiled(sequential(layers.Flatten(), *inner, layers.Dense(10, name="logits")))
+    callback = watch([Objective.neuron(model, name, 0) for name in names], steps=1)
+    made = []
+
+    class Count(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            made.append(traces())
+
+    train(model, callback, Count(), epochs=3)
+    assert len(made[0]) == len(names)
+    if keras.backend.backend() != "torch":  # where every step counts as one
+        assert made[0] == made[1] == made[2]
+
+
+# --- what to look at ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("objectives", "names"),
+    [
+        (lambda m: neurons(m), NAMES[:3]),
+        (lambda m: [neurons(m), Objective.layer(m, "conv1")], [*NAMES[:3], "Layer#conv1"]),
+        (lambda m: lambda model: neurons(model), NAMES[:3]),
+        (lambda m: lambda model: (neurons(model),), NAMES[:3]),
+        (lambda m: None, [*NAMES[10:14], *NAMES[14:18], *NAMES[:10]]),
+    ],
+    ids=["one", "list", "function", "function of a list", "none"],
+)
+def test_objectives_are_given_made_or_chosen(objectives, names, model, watch):
+    callback = watch(objectives(model))
+    train(model, callback, epochs=1)
+    assert callback.history.names == names
+
+
+def test_a_model_that_fit_builds_is_watched_by_default(watch):
+    model = keras.Sequential(
+        [
+            layers.Conv2D(2, 3, name="conv"),
+            layers.Flatten(),
+            layers.Dense(10, activation="softmax", name="probabilities"),
+        ]
+    )
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    callback = watch()
+    train(model, callback, epochs=1)
+    assert callback.history.names == [
+        *[f"Channel#conv_{i}" for i in range(2)],
+        *[f"Neuron#probabilities_{i}" for i in range(10)],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("freq", "epochs", "expected"),
+    [
+        (1, 3, [-1, 0, 1, 2]),
+        (2, 4, [-1, 0, 2, 3]),
+        (3, 4, [-1, 0, 3]),
+        (100, 3, [-1, 0, 2]),
+    ],
+)
+def test_freq_counts_epochs_and_the_last_is_always_looked_at(
+    freq, epochs, expected, model, watch, tmp_path
+):
+    callback = watch(neurons(model), freq=freq)
+    train(model, callback, epochs=epochs)
+    assert callback.history.epochs.tolist() == expected
+    images, _ = read_events(tmp_path / "feature_vis")
+    assert [step for step, _ in images["feature_vis/Neuron#logits_0"]] == expected
+
+
+def test_training_that_stops_early_is_looked_at_to_its_end(model, watch):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 2
+
+    callback = watch(neurons(model), freq=100)
+    train(model, Stop(), callback, epochs=10)
+    assert callback.history.epochs[-1] == 2
+
+
+def test_a_second_fit_goes_on_where_the_first_ended(model, watch, tmp_path):
+    callback = watch(neurons(model))
+    train(model, callback, epochs=2)
+    train(model, callback, epochs=4, initial_epoch=2)
+    assert callback.history.epochs.tolist() == [-1, 0, 1, 2, 3]
+    assert np.isfinite(callback.history.drift[1:]).all()
+    assert len(list((tmp_path / "feature_vis").iterdir())) == 2
+
+
+def test_a_new_process_goes_on_where_the_last_one_ended(model, watch, tmp_path):
+    """A new callback, as a new process would make it."""
+    first, second = watch(neurons(model)), watch(neurons(model))
+    train(model, first, epochs=3)
+    train(model, second, epochs=5, initial_epoch=3)
+    assert second.history.epochs.tolist() == [-1, 0, 1, 2, 3, 4]
+    np.testing.assert_allclose(second.history.images[:4], first.history.images, atol=0.51 / 255)
+    assert np.isfinite(second.history.drift[1:]).all()
+    images, scalars = read_events(tmp_path / "feature_vis")
+    for series in (images["feature_vis/Neuron#logits_0"], scalars["feature_vis/seconds"]):
+        assert [step for step, _ in series] == [-1, 0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("inner", "shape"),
+    [
+        ((layers.Conv1D(2, 5), layers.Flatten()), (40, 2)),
+        ((layers.Conv2D(2, 3), layers.Flatten()), (8, 6, 4)),
+        ((layers.Conv2D(2, 3), layers.Flatten()), (8, 6, 2)),
+    ],
+    ids=["signals", "4 channels", "2 channels"],
+)
+def test_a_history_that_cannot_be_read_back_begins_where_training_goes_on(
+    inner, shape, watch, tmp_path, caplog
+):
+    model = compiled(sequential(*inner, layers.Dense(10, name="logits"), shape=shape))
+    inputs = np.random.default_rng(0).random((16, *shape), "float32")
+    first, second = watch(neurons(model)), watch(neurons(model))
+    model.fit(inputs, LABELS, epochs=3, verbose=0, callbacks=[first])
+    with caplog.at_level("WARNING", "featviz_callback"):
+        model.fit(inputs, LABELS, epochs=5, initial_epoch=3, verbose=0, callbacks=[second])
+    assert second.history.epochs.tolist() == [2, 3, 4]
+    assert np.isfinite(second.history.drift[1:]).all()
+    np.testing.assert_allclose(second.history.images[0], first.history.images[-1], atol=1e-4)
+    [said] = [one.getMessage() for one in caplog.records if "read back" in one.getMessage()]
+    assert "-1, 0, 1, 2" in said
+    assert str(shape) in said
+    images, scalars = read_events(tmp_path / "feature_vis")
+    for series in (images["feature_vis/Neuron#logits_0"], scalars["feature_vis/seconds"]):
+        assert [step for step, _ in series] == [-1, 0, 1, 2, 3, 4]
+
+
+def test_images_of_another_size_are_not_read_back(model, watch):
+    train(model, watch(neurons(model), image_shape=(24, 20)), epochs=2)
+    again = watch(neurons(model))
+    train(model, again, epochs=3, initial_epoch=2)
+    assert again.history.epochs.tolist() == [1, 2]
+    assert np.isfinite(again.history.drift[1]).all()
+
+
+def test_a_process_that_repeats_an_epoch_takes_its_place(model, watch, tmp_path):
+    train(model, watch(neurons(model)), epochs=3)
+    again = watch(neurons(model))
+    train(model, again, epochs=3, initial_epoch=1)
+    assert again.history.epochs.tolist() == [-1, 0, 1, 2]
+    images, _ = read_events(tmp_path / "feature_vis")
+    assert [step for step, _ in images["feature_vis/Neuron#logits_0"]] == [-1, 0, 1, 2]
+
+
+def test_a_training_that_begins_anew_does_not_go_on_with_an_old_one(model, watch):
+    train(model, watch(neurons(model)), epochs=3)
+    again = watch(neurons(model))
+    train(model, again, epochs=2)
+    assert again.history.epochs.tolist() == [-1, 0, 1]
+
+
+def test_a_second_model_begins_a_new_history(model, watch):
+    callback = watch(lambda model: Objective.neuron(model, -1, 0))
+    train(model, callback)
+    other = sequential(layers.Flatten(), layers.Dense(10, name="other"))
+    train(compiled(other), callback, epochs=1)
+    assert callback.history.names == ["Neuron#other_0"]
+    assert callback.history.epochs.tolist()[-1] == 0
+
+
+def test_looks_at_one_network_are_the_same_to_the_bit(watch):
+    frozen = compiled(rate=0.0)
+    callback = watch(neurons(frozen))
+    train(frozen, callback, epochs=3)
+    for looked in callback.history.images[1:]:
+        np.testing.assert_array_equal(looked, callback.history.images[0])
+    np.testing.assert_allclose(callback.history.drift[1:], 0, atol=1e-6)
+
+
+def test_a_warm_start_goes_on_from_the_last_look(watch):
+    frozen = compiled(rate=0.0)
+    settings = {"transformations": None, "parameterization": "pixel"}
+    callback = watch(neurons(frozen), warm_start=True, **settings)
+    train(frozen, callback, epochs=4)
+    assert (np.diff(callback.history.scores, axis=0) > 0).all()
+
+
+def test_looks_above_the_overhead_are_skipped_but_the_first_and_the_last(model, watch, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    callback = watch(neurons(model), max_overhead=1e-7, freq=2)
+    train(model, callback, epochs=8)
+    assert callback.history.epochs.tolist() == [-1, 7]
+    assert callback.history.skipped.tolist() == [0, 2, 4, 6]
+    assert len([r for r in caplog.records if "max_overhead" in r.getMessage()]) == 1
+
+
+def test_what_looks_cost_is_written(model, watch, tmp_path):
+    callback = watch(neurons(model))
+    train(model, callback, epochs=3)
+    _, scalars = read_events(tmp_path / "feature_vis")
+    shares = [value for _, value in scalars["feature_vis/share"]]
+    assert len(shares) == 4
+    assert all(0 < share <= 1 for share in shares)
+    written = [value for _, value in scalars["feature_vis/seconds"]]
+    np.testing.assert_allclose(written, callback.history.seconds, rtol=1e-6)
+    # On torch there is nothing to compile.
+    if keras.backend.backend() != "torch":
+        [(step, compiling)] = scalars["feature_vis/compile_seconds"]
+        assert step == -1
+        assert compiling == pytest.approx(callback.history.compile_seconds)
+        assert compiling > 0
+
+
+def test_the_floor_of_drift_is_measured_first_and_last(model, watch):
+    callback = watch(neurons(model), seed=4)
+    other = watch(neurons(model), seed=5)
+    train(model, callback, other, epochs=3)
+    floor = callback.history.noise_floor
+    assert np.isnan(floor[[1, 2]]).all()
+    for i in (0, 3):
+        expected = drift(callback.history.images[i], other.history.images[i])
+        np.testing.assert_allclose(floor[i], expected, atol=1e-5)
+
+
+def test_batches_of_one_epoch_can_be_looked_at_with_the_same_result(watch):
+    """Cut into epochs, training goes on through the same data in the same order."""
+    whole, cut = compiled(), compiled()
+    settings = {"batch_size": 2, "shuffle": True}
+    keras.utils.set_random_seed(1)
+    train(whole, epochs=1, **settings)
+    keras.utils.set_random_seed(1)
+    callback = watch(neurons(cut))
+    train(cut, callback, epochs=4, steps_per_epoch=2, **settings)
+    assert callback.history.epochs.tolist() == list(range(-1, 4))
+    for one, other in zip(whole.get_weights(), cut.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_no_hook_makes_keras_wait_for_batches():
+    """Keras calls none that a callback has not overridden."""
+    hooks = {name for name in dir(keras.callbacks.Callback) if "batch" in name}
+    assert not hooks & set(vars(FeatureVisCallback))
+
+
+def test_settings_reach_the_ascent(model, watch):
+    callback = watch(neurons(model), values_range=(-1.0, 1.0), image_shape=(6, 5), seed=3)
+    other = watch(neurons(model), values_range=(-1.0, 1.0), image_shape=(6, 5), seed=4)
+    train(model, callback, other, epochs=1)
+    assert callback.history.images.shape == (2, 3, 6, 5, 1)
+    assert callback.history.images.min() < 0
+    assert callback.history.values_range == (-1.0, 1.0)
+    assert not np.allclose(callback.history.images, other.history.images, atol=1e-3)
+
+
+def test_one_line_a_look_is_printed_on_request(model, watch, capsys):
+    train(model, watch(neurons(model), verbose=1), epochs=2)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "feature_vis" in line]
+    assert len(lines) == 3
+    assert all("3 images" in line for line in lines)
+
+
+def test_a_copy_made_before_training_watches_the_same(model, watch):
+    callback = copy.deepcopy(watch(neurons(model)))
+    train(model, callback, epochs=1)
+    assert callback.history.epochs.tolist() == [-1, 0]
+    assert callback.history.names == NAMES[:3]
+
+
+def test_a_copy_made_after_training_goes_its_own_way(model, watch):
+    callback = watch(neurons)
+    train(model, callback, epochs=1)
+    twin = copy.deepcopy(callback)
+    assert twin.model is None
+    assert twin.history.epochs.tolist() == [-1, 0]
+    train(model, twin, epochs=2, initial_epoch=1)
+    assert twin.history.epochs.tolist() == [-1, 0, 1]
+    train(compiled(make_small_model(seed=1)), twin, epochs=1)
+    assert twin.history.epochs.tolist() == [-1, 0]
+    assert np.isnan(twin.history.drift[0]).all()
+    assert callback.history.epochs.tolist() == [-1, 0]
+
+
+def test_a_copy_can_write_elsewhere(model, watch, tmp_path):
+    callback = copy.deepcopy(watch(neurons(model), log_dir=tmp_path / "first"))
+    callback.log_dir = tmp_path / "second"
+    train(model, callback, epochs=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["second"]
+
+
+def test_what_is_public_is_documented(watch):
+    own = set(vars(watch())) - set(vars(keras.callbacks.Callback()))
+    public = {name for name in own if not name.startswith("_")}
+    # Python 3.13 takes the indentation off by itself.
+    text = inspect.getdoc(FeatureVisCallback)
+    attributes = text.partition("Attributes:")[2].partition("Raises:")[0]
+    assert public == set(re.findall(r"^ {4}(\w+):", attributes, re.MULTILINE))
+
+
+def test_a_model_is_not_kept_alive_by_a_copy(watch):
+    model = compiled()
+    callback = watch(neurons)
+    train(model, callback, epochs=1)
+    twin, model = copy.deepcopy(callback), weakref.ref(model)
+    keras.backend.clear_session()
+    del callback
+    gc.collect()
+    assert model() is None
+    assert len(twin.history) == 2
+
+
+@pytest.mark.parametrize("freq", [1, 100])
+@pytest.mark.parametrize("order", [1, -1], ids=["after", "before"])
+def test_the_last_look_is_at_the_last_epoch_whatever_is_put_back_then(freq, order, watch):
+    """EarlyStopping restores the best weights when training ends."""
+    model = compiled()
+    kept = {}
+
+    class Rate(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            kept[epoch] = [np.array(weights) for weights in self.model.get_weights()]
+            logs["quality"] = [1, 3, 2, 2][epoch]
+
+    stop = keras.callbacks.EarlyStopping(
+        "quality", mode="max", patience=2, restore_best_weights=True
+    )
+    callback = watch(neurons(model), freq=freq)
+    train(model, Rate(), *[stop, callback][::order], epochs=9)
+    assert sorted(kept) == [0, 1, 2, 3]
+    np.testing.assert_array_equal(model.get_weights()[0], kept[1][0])
+    assert callback.history.epochs[-1] == 3
+    model.set_weights(kept[3])
+    expected = optimize(neurons(model), steps=2).images
+    np.testing.assert_allclose(callback.history.images[-1], expected, atol=1e-5)
+
+
+def test_an_objective_of_a_part_of_the_model_follows_its_training(watch):
+    model = compiled()
+    part = keras.Model(model.inputs[0], model.get_layer("conv2").output)
+    callback = watch(Objective.channel(part, "conv2", [0, 1]))
+    train(model, callback, epochs=2)
+    assert (callback.history.drift[1:] > 0).any()
+
+
+# --- training is untouched ------------------------------------------------------------
+
+
+def trained(*callbacks):
+    """Weights, losses and next random numbers of a training that draws many."""
+    set_random_seed(3)
+    model = sequential(
+        layers.Conv2D(4, 3, activation="relu", name="conv1"),
+        layers.BatchNormalization(),
+        layers.Dropout(0.3),
+        layers.Flatten(),
+        layers.Dense(10, name="logits"),
+    )
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.set_weights([np.ones(4), np.zeros(4), np.zeros(4), np.ones(4)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
+    history = train(model, *callbacks, epochs=3, shuffle=True, validation_data=(PIXELS, LABELS))
+    values = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+    values = [to_numpy(v).tolist() for v in values]
+    drawn = to_numpy(keras.random.uniform((3,))).tolist(), np.random.random(), random.random()
+    return values, history.history, drawn
+
+
+def test_training_is_the_same_to_the_bit_with_the_callback(tmp_path):
+    everything = {
+        "steps": 3,
+        "transformations": [Jitter(), lambda images: images * 0.9],
+        "optimizer": "adam",
+        "probe_data": (PIXELS, LABELS),
+        "log_dir": tmp_path,
+        "on_error": "raise",
+    }
+    plain, watched = trained(), trained(FeatureVisCallback(**everything))
+    assert watched[1] == plain[1]
+    assert watched[2] == plain[2]
+    assert watched[0] == plain[0]
+
+
+# --- what is refused, before anything is trained or written ---------------------------
+
+
+@pytest.mark.parametrize(
+    ("objectives", "settings", "message"),
+    [
+        (lambda m: Objective.channel(m, "conv9", 0), {}, "conv1"),
+        (lambda m: Objective.neuron(m, "logits", 10), {}, "-10 to 9"),
+        (lambda m: Objective.neuron(m, "logits", 0, multiplier=float("nan")), {}, "multiplier"),
+        (lambda m: [], {}, "objectives"),
+        (lambda m: [neurons(m), neurons(m)], {}, "different name"),
+        (lambda m: Objective.neuron(m, "logits", [1, 1]), {}, "different name"),
+        (neurons, {"steps": 0}, "steps"),
+        (neurons, {"values_range": (1, 1)}, "values_range"),
+        (neurons, {"image_shape": (12, 10, 3)}, "image_shape"),
+        (neurons, {"seed": -1}, "seed"),
+        (neurons, {"optimizer": "nobody"}, "optimizer"),
+        (neurons, {"transformations": "nothing"}, "transformations"),
+        (neurons, {"parameterization": "nothing"}, "parameterization"),
+    ],
+)
+@pytest.mark.parametrize("on_error", ["warn", "raise"])
+def test_a_wrong_argument_stops_training_before_it_begins(
+    objectives, settings, message, on_error, model, watch, tmp_path
+):
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=message):
+        train(model, watch(objectives, on_error=on_error, **settings))
+    for now, then in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+    assert not list(tmp_path.rglob("*tfevents*"))
+
+
+def test_a_log_dir_that_is_a_file_is_refused(model, watch, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ValueError, match="`log_dir`"):
+        train(model, watch(neurons(model), log_dir=tmp_path / "file"))
+    assert [path.name for path in tmp_path.rglob("*")] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"freq": 0},
+        {"freq": 1.5},
+        {"on_error": "ignore"},
+        {"max_overhead": 0},
+        {"max_overhead": 1.5},
+    ],
+    ids=str,
+)
+def test_a_wrong_setting_is_refused_at_once(settings):
+    [name] = settings
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        FeatureVisCallback(**settings)
+
+
+# --- what fails later -----------------------------------------------------------------
+
+
+class FailingLater(Jitter):
+    """A random view that fails from its fourth use on."""
+
+    def __init__(self):
+        super().__init__()
+        object.__setattr__(self, "uses", [])
+
+    def move(self, rng, rows, columns):
+        self.uses.append(1)
+        if len(self.uses) > 3:
+            raise FloatingPointError("no fourth view")
+        return super().move(rng, rows, columns)
+
+
+def one_neuron(model):
+    return Objective.neuron(model, "logits", 0)
+
+
+def test_a_later_failure_is_said_once_and_training_goes_on(model, watch):
+    callback = watch(one_neuron, transformations=[FailingLater()], on_error="warn")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        history = train(model, callback, epochs=5)
+    said = [str(w.message) for w in caught if "FeatureVisCallback" in str(w.message)]
+    assert len(said) == 1
+    assert "FloatingPointError: no fourth view" in said[0]
+    assert len(history.history["loss"]) == 5
+    assert callback.history.epochs.tolist() == [-1, 0]
+
+
+def test_a_later_failure_can_be_raised(model, watch):
+    callback = watch(one_neuron, transformations=[FailingLater()], on_error="raise")
+    with pytest.raises(FloatingPointError, match="no fourth view"):
+        train(model, callback, epochs=5)
+
+
+def test_a_folder_that_vanishes_does_not_end_training(model, watch, tmp_path):
+    class Vanish(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                folder = tmp_path / "feature_vis"
+                for path in folder.iterdir():
+                    path.unlink()
+                folder.rmdir()
+                folder.write_text("in the way")
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        history = train(model, watch(one_neuron, on_error="warn"), Vanish(), epochs=4)
+    assert len(history.history["loss"]) == 4
+    assert len([w for w in caught if "FeatureVisCallback" in str(w.message)]) == 1
+
+
+# --- what a long-lived callback has to tell apart ---------------------------------------
+
+
+def test_the_last_epoch_of_each_fit_is_looked_at(model, watch):
+    callback = watch(neurons(model), freq=5)
+    train(model, callback, epochs=3)
+    train(model, callback, epochs=3)
+    assert callback.history.epochs.tolist() == [-1, 0, 2, 0, 2]
+
+
+def test_another_model_of_the_same_names_begins_a_new_history(model, watch):
+    callback = watch(neurons)
+    train(model, callback, epochs=2)
+    train(compiled(make_small_model(seed=1)), callback, epochs=1)
+    assert callback.history.epochs.tolist() == [-1, 0]
+    assert np.isnan(callback.history.drift[0]).all()
+
+
+def test_the_history_that_was_there_before_training_is_the_one_that_is_filled(model, watch):
+    callback = watch(neurons)
+    history = callback.history
+    history.most_bytes = 1
+    train(model, callback, epochs=3)
+    assert callback.history is history
+    assert history.epochs.tolist() == [-1, 2]
+    other = compiled(make_small_model(seed=1))
+    train(other, callback, epochs=3)
+    assert callback.history is not history
+    assert callback.history.most_bytes == 1
+
+
+def test_objectives_of_a_model_that_is_not_trained_are_refused(model, watch):
+    with pytest.raises(ValueError, match="of the model that is trained"):
+        train(model, watch(neurons(make_small_model())))
+
+
+@pytest.mark.parametrize("settings", [{}, {"probe_data": PIXELS}], ids=["alone", "real images"])
+def test_parts_of_a_model_with_other_inputs_are_refused_together(settings, watch):
+    part = sequential(layers.Conv2D(2, 3, name="conv2"), shape=(10, 8, 4))
+    inner = layers.Conv2D(4, 3, name="conv"), part, layers.Flatten(), layers.Dense(10)
+    model = compiled(sequential(*inner))
+    both = [Objective.channel(model, "conv", 0), Objective.channel(part, "conv2", 0)]
+    message = r"`objectives`.*'Channel#conv_0' of \(12, 10, 1\), 'Channel#conv2_0' of \(10, 8, 4\)"
+    with pytest.raises(ValueError, match=message):
+        train(model, watch(both, **settings))
+
+
+@pytest.mark.parametrize("name", ["seconds", "evolution"])
+def test_names_of_other_tags_are_refused(name, model, watch):
+    with pytest.raises(ValueError, match="reserved"):
+        train(model, watch(Objective.neuron(model, "logits", 0, names=name)))
+
+
+@pytest.mark.parametrize("objectives", [5, ["logits"], [], make_small_model()])
+def test_what_is_no_objective_is_refused(objectives, model, watch):
+    with pytest.raises(ValueError, match="`objectives`"):
+        train(model, watch(objectives))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"log_dir": None}, {"freq": True}, {"max_overhead": "a"}, {"steps": 1.5}]
+)
+def test_what_no_model_could_make_right_is_refused_when_the_callback_is_made(settings):
+    with pytest.raises(ValueError, match="Invalid value for argument"):
+        FeatureVisCallback(**settings)
+
+
+def test_freq_may_be_a_number_of_numpys(model, watch):
+    callback = watch(neurons(model), freq=np.int64(2))
+    train(model, callback, epochs=3)
+    assert callback.history.epochs.tolist() == [-1, 0, 2]
+
+
+# --- real images ------------------------------------------------------------------------
+
+
+def test_pictures_stand_on_the_ground_of_real_images(model, watch):
+    dead = Objective.custom(model, "conv1", lambda x: 0.0 * keras.ops.mean(x, (1, 2, 3)))
+    callback = watch(dead, probe_data=np.full((3, 12, 10, 1), 0.2))
+    train(model, callback, epochs=1)
+    np.testing.assert_allclose(callback.history.images.mean(), 0.2, atol=0.03)
+
+
+def test_scores_are_compared_with_the_best_real_image(model, watch, tmp_path):
+    callback = watch(neurons(model), probe_data=(PIXELS, LABELS))
+    train(model, callback, epochs=2)
+    best = layer_output(model, "logits", PIXELS)[:, :3].max(0)
+    expected = np.where(best > 0, callback.history.scores[-1] / best, np.nan)
+    np.testing.assert_allclose(callback.history.score_ratio[-1], expected, rtol=1e-4)
+    _, scalars = read_events(tmp_path / "feature_vis")
+    for i, name in enumerate(NAMES[:3]):
+        written = dict(scalars.get(f"feature_vis_score_ratio/{name}", []))
+        known = [
+            (e, r)
+            for e, r in zip((-1, 0, 1), callback.history.score_ratio[:, i], strict=True)
+            if np.isfinite(r)
+        ]
+        assert written == pytest.approx(dict(known))
+
+
+def test_a_ratio_to_a_score_that_is_not_above_zero_is_left_out(model, watch, tmp_path):
+    quiet = Objective.custom(model, "conv1", lambda x: -keras.ops.mean(x * x, (1, 2, 3)))
+    callback = watch(quiet, probe_data=PIXELS)
+    train(model, callback, epochs=1)
+    assert np.isnan(callback.history.score_ratio).all()
+    _, scalars = read_events(tmp_path / "feature_vis")
+    assert not [tag for tag in scalars if "ratio" in tag]
+
+
+def test_real_images_are_shown_beside_the_optimised_one(watch, tmp_path):
+    """Which they are is seen by their brightness."""
+    model = compiled(sequential(layers.Flatten(), layers.Dense(10, name="logits")))
+    model.set_weights([np.ones((120, 10)), np.zeros(10)])
+    levels = np.arange(25, 250, 25) / 255
+    real = np.ones((9, 12, 10, 1)) * levels[:, None, None, None]
+    callback = watch(Objective.neuron(model, "logits", [0]), probe_data=real, freq=5)
+    train(model, callback, epochs=1)
+    images, _ = read_events(tmp_path / "feature_vis")
+    [(first, picture), (last, _)] = images["feature_vis_examples/Neuron#logits_0"]
+    assert (first, last) == (-1, 0)
+    at = {}
+    for level in levels:
+        _, columns = np.nonzero((picture == round(level * 255)).all(-1))
+        if len(columns) > 5000:
+            at[level] = np.median(columns)
+    assert list(at) == list(levels[3:])
+    assert list(at.values()) == sorted(at.values(), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("scale", "given", "expected"),
+    [
+        (lambda x: x, None, (0.0, 1.0)),
+        (lambda x: 255 * x, None, (0.0, 255.0)),
+        (lambda x: 2 * x - 1, None, (-1.0, 1.0)),
+        (lambda x: x, (-3.0, 3.0), (-3.0, 3.0)),
+    ],
+)
+def test_the_range_of_values_is_that_of_the_real_images(scale, given, expected, model, watch):
+    callback = watch(neurons(model), probe_data=scale(PIXELS), values_range=given)
+    train(model, callback, epochs=1)
+    assert callback.history.values_range == expected
+
+
+def test_real_images_of_one_value_need_a_range(model, watch):
+    data = np.full_like(PIXELS, 5.0)
+    with pytest.raises(ValueError, match="`probe_data`.*`values_range` beside them"):
+        train(model, watch(neurons(model), probe_data=data))
+    callback = watch(neurons(model), probe_data=data, values_range=(0, 10))
+    train(model, callback, epochs=1)
+    assert np.isfinite(callback.history.images).all()
+
+
+def test_any_parameterization_can_be_compared_with_real_images(model, watch):
+    callback = watch(neurons(model), probe_data=PIXELS, parameterization="pixel")
+    train(model, callback, epochs=1)
+    assert callback.history.score_ratio.shape == (2, 3)
+
+
+@pytest.mark.parametrize("kind", ["fourier", "fixed_magnitude"])
+@pytest.mark.parametrize("scale", [lambda x: x, lambda x: 2 * x - 1])
+def test_pictures_beside_real_images_are_those_of_one_by_one(kind, scale, model, watch):
+    real = scale(PIXELS)
+    callback = watch(neurons(model), probe_data=real, parameterization=kind)
+    train(model, callback, epochs=1)
+    values_range = callback.history.values_range
+    like = parameterizations.like_data(real, values_range, (12, 10, 1), kind)
+    settings = {"steps": 2, "values_range": values_range, "parameterization": like}
+    expected = optimize(neurons(model), **settings).images
+    np.testing.assert_array_equal(callback.history.images[-1], expected)
+
+
+def test_real_images_that_lack_frequencies_can_be_taken_over(model, watch):
+    coarse = np.random.default_rng(0).random((20, 6, 5, 1))
+    callback = watch(
+        neurons(model),
+        probe_data=np.kron(coarse, np.ones((1, 2, 2, 1))),
+        parameterization="fixed_magnitude",
+    )
+    train(model, callback, epochs=1)
+    assert callback.history.status.tolist() == [["ok"] * 3] * 2
+
+
+def test_real_images_are_read_once_however_often_is_trained(model, watch):
+    def stream():
+        yield PIXELS
+
+    callback = watch(neurons(model), probe_data=stream())
+    train(model, callback, epochs=1)
+    train(model, copy.deepcopy(callback), epochs=1)
+    train(model, callback, epochs=1)
+    assert len(callback.history) == 3
+
+
+def first_channels(model):
+    return Objective.channel(model, "conv", [0, 1])
+
+
+def watched(model, data, watch, tmp_path, **settings):
+    """The history and the written examples of a short training on a few real inputs."""
+    compiled(model)
+    callback = watch(first_channels, probe_data=data, **settings)
+    model.fit(data, np.arange(len(data)) % 10, epochs=1, verbose=0, callbacks=[callback])
+    images, _ = read_events(tmp_path / "feature_vis")
+    return callback.history, images
+
+
+def test_real_images_of_a_model_with_channels_first(watch, tmp_path):
+    """They are given as `fit` takes them, and the same is seen as with channels last."""
+    seen = []
+    colours = np.random.default_rng(0).random((9, 12, 10, 3), "float32")
+    for data_format in ("channels_last", "channels_first"):
+        first = data_format == "channels_first"
+        model = keras.Sequential(
+            [
+                keras.Input((3, 12, 10) if first else (12, 10, 3)),
+                layers.Conv2D(4, 3, name="conv", data_format=data_format),
+                layers.GlobalAveragePooling2D(data_format=data_format),
+                layers.Dense(10),
+            ]
+        )
+        fill(model)
+        data = colours.transpose(0, 3, 1, 2) if first else colours
+        log_dir = tmp_path / data_format
+        seen.append(watched(model, data, watch, log_dir, log_dir=log_dir))
+    (last, _), (first, pictures) = seen
+    np.testing.assert_allclose(first.images[0], last.images[0], atol=1e-3)
+    np.testing.assert_allclose(first.score_ratio[0], last.score_ratio[0], rtol=1e-3)
+    assert pictures["feature_vis_examples/Channel#conv_1"]
+
+
+@pytest.mark.parametrize("parameterization", ["fourier", "fixed_magnitude", "pixel"])
+def test_real_signals_are_drawn_beside_the_optimised_one(parameterization, watch, tmp_path):
+    inner = layers.Conv1D(4, 5, name="conv"), layers.Flatten(), layers.Dense(10)
+    model = sequential(*inner, shape=(32, 2))
+    signals = np.random.default_rng(0).normal(0.5, 1.0, (9, 32, 2)).astype("float32")
+    history, images = watched(model, signals, watch, tmp_path, parameterization=parameterization)
+    assert history.images.shape == (2, 2, 32, 2)
+    assert history.values_range == (signals.min(), signals.max())
+    best = layer_output(model, "conv", signals).mean(1)[:, :2].max(0)
+    expected = np.where(best > 0, history.scores[-1] / best, np.nan)
+    np.testing.assert_allclose(history.score_ratio[-1], expected, rtol=1e-3)
+    [*_, (step, picture)] = images["feature_vis_examples/Channel#conv_0"]
+    assert step == 0
+    # Seven plots of twice their height, in a row.
+    assert picture.shape[1] > 6 * picture.shape[0]
+
+
+def test_real_grey_images_without_an_axis_of_channels(watch, tmp_path):
+    inner = layers.Reshape((12, 10, 1)), layers.Conv2D(4, 3, name="conv"), layers.Flatten()
+    model = sequential(*inner, layers.Dense(10), shape=(12, 10))
+    history, images = watched(model, PIXELS[..., 0], watch, tmp_path, image_shape=(12, 10, 1))
+    assert history.images.shape == (2, 2, 12, 10, 1)
+    best = layer_output(model, "conv", PIXELS[..., 0]).mean((1, 2))[:, :2].max(0)
+    expected = np.where(best > 0, history.scores[-1] / best, np.nan)
+    np.testing.assert_allclose(history.score_ratio[-1], expected, rtol=1e-3)
+    assert len(images["feature_vis_examples/Channel#conv_0"]) == 2
+
+
+@pytest.mark.parametrize("shape", [(3, 12, 10), (3, 12, 10, 3), (3, 10, 12, 1)])
+def test_real_images_of_another_shape_are_refused(shape, model, watch):
+    with pytest.raises(ValueError, match="`probe_data`"):
+        train(model, watch(neurons(model), probe_data=np.zeros(shape)))

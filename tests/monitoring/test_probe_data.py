@@ -1,0 +1,246 @@
+"""Real images out of arrays, data sets and loaders, and nothing else changed."""
+
+import importlib.util
+import itertools
+import random
+
+import keras
+import numpy as np
+import pytest
+
+from featviz_callback.backend import random_states_preserved
+from featviz_callback.monitoring import probe_data
+from featviz_callback.monitoring.probe_data import find_values_range, read_images, to_images
+
+IMAGES = np.random.default_rng(0).random((40, 6, 5, 3))
+LABELS = np.arange(40)
+needs_tensorflow = pytest.mark.skipif(
+    not importlib.util.find_spec("tensorflow"), reason="TensorFlow is not installed"
+)
+needs_torch = pytest.mark.skipif(
+    not importlib.util.find_spec("torch"), reason="torch is not installed"
+)
+
+
+class Batches(keras.utils.PyDataset):
+    """Eight labelled images a batch, each batch counted, with NumPy's and Python's dice."""
+
+    def __init__(self):
+        super().__init__()
+        self.read = []
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        np.random.random(), random.random()
+        return IMAGES[index * 8 :][:8], LABELS[index * 8 :][:8]
+
+
+def generator():
+    """A stream without end."""
+    for i in itertools.count():
+        yield IMAGES[i * 8 % 40 :][:8], LABELS[:8], np.ones(8)
+
+
+def tf_dataset(*arrays):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices(arrays if len(arrays) > 1 else arrays[0]).batch(8)
+
+
+def loader(*arrays, **settings):
+    import torch
+
+    data = torch.utils.data.TensorDataset(*map(torch.as_tensor, arrays))
+    return torch.utils.data.DataLoader(data, batch_size=8, **settings)
+
+
+# --- where from -----------------------------------------------------------------------
+
+FIRST = list(range(20))
+SPREAD = np.linspace(0, 39, 20).round().astype(int).tolist()
+BATCHES_0_2_4 = [*range(0, 8), *range(16, 24), *range(32, 36)]
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: IMAGES, SPREAD),
+        (lambda: keras.ops.convert_to_tensor(IMAGES), SPREAD),
+        (lambda: (IMAGES, LABELS), SPREAD),
+        (lambda: [(IMAGES[i : i + 8], LABELS[i : i + 8]) for i in range(0, 40, 8)], BATCHES_0_2_4),
+        (Batches, BATCHES_0_2_4),
+        (generator, FIRST),
+        (lambda: iter([IMAGES[:15], IMAGES[15:]]), FIRST),
+        pytest.param(lambda: tf_dataset(IMAGES), FIRST, marks=needs_tensorflow),
+        pytest.param(lambda: tf_dataset(IMAGES, LABELS), FIRST, marks=needs_tensorflow),
+        pytest.param(lambda: loader(IMAGES), FIRST, marks=needs_torch),
+        pytest.param(lambda: loader(IMAGES, LABELS), FIRST, marks=needs_torch),
+    ],
+    ids=[
+        "array", "tensor", "tuple", "list", "PyDataset", "generator", "arrays", "tf.data",
+        "tf.data with labels", "DataLoader", "DataLoader with labels",
+    ],
+)  # fmt: skip
+def test_a_bounded_number_is_read_of_anything_that_has_images(make, expected):
+    images = read_images(make(), most=20)
+    assert images.dtype == np.float32
+    np.testing.assert_array_equal(images, IMAGES[expected].astype("float32"))
+
+
+def test_all_are_read_where_there_are_fewer():
+    np.testing.assert_array_equal(read_images(Batches(), 99), IMAGES.astype("float32"))
+    np.testing.assert_array_equal(read_images(IMAGES, 99), IMAGES.astype("float32"))
+
+
+def test_no_batch_is_read_that_is_not_needed():
+    batches = Batches()
+    read_images(batches, most=8)
+    assert batches.read.count(0) == len(batches.read) <= 2
+    stream = generator()
+    read_images(stream, most=9)
+    np.testing.assert_array_equal(next(stream)[0], IMAGES[16:24])
+
+
+@pytest.mark.parametrize("make", [lambda: IMAGES, Batches, generator])
+def test_large_images_are_fewer(make, monkeypatch):
+    monkeypatch.setattr(probe_data, "MOST_BYTES", 10 * IMAGES[0].size * 4 + 3)
+    assert len(read_images(make(), most=20)) == 10
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.2], (0, 1)),
+        ([0, 1], (0, 1)),
+        ([-0.1, 0.9], (-1, 1)),
+        ([0, 255], (0, 255)),
+        ([3, 130], (0, 255)),
+        ([200], (0, 255)),
+        ([0, 100], (0, 100)),
+        ([0, 1.5], (0, 1.5)),
+        ([-2.1, 2.6], (-2.1, 2.6)),
+        ([0, 65535], (0, 65535)),
+    ],
+)
+def test_the_range_of_values_is_a_usual_one_or_their_own(values, expected):
+    assert find_values_range(np.array(values)) == expected
+
+
+def test_whole_numbers_keep_their_values():
+    pixels = np.arange(2 * 4 * 4).reshape(2, 4, 4, 1).astype("uint8")
+    assert read_images(pixels, 2).ravel().tolist() == list(range(32))
+
+
+@pytest.mark.parametrize(
+    ("axes", "given", "shape"),
+    [
+        ("hwc", IMAGES, (6, 5, 3)),
+        ("hwc", IMAGES, (None, None, 3)),
+        ("chw", IMAGES.transpose(0, 3, 1, 2), (6, 5, 3)),
+        ("hw", IMAGES[..., 0], (6, 5, 1)),
+    ],
+)
+def test_the_models_own_axes_become_those_of_images(axes, given, shape):
+    expected = IMAGES[..., :1] if axes == "hw" else IMAGES
+    np.testing.assert_array_equal(to_images(given, axes, shape), expected)
+
+
+@pytest.mark.parametrize("axes", ["wc", "cw"])
+def test_signals_become_images_of_height_one(axes):
+    signals = IMAGES[:, 0]
+    given = signals if axes == "wc" else signals.transpose(0, 2, 1)
+    np.testing.assert_array_equal(to_images(given, axes, (1, 5, 3)), signals[:, None])
+
+
+@pytest.mark.parametrize(
+    ("axes", "given"),
+    [("hwc", (4, 3, 6, 5)), ("chw", (4, 6, 5, 3)), ("wc", (4, 6, 5, 3)), ("hwc", (4, 6, 5))],
+)
+def test_what_the_model_does_not_take_is_refused(axes, given):
+    with pytest.raises(ValueError, match="`probe_data`.*Received: "):
+        to_images(np.zeros(given), axes, (6, 5, 3))
+
+
+# --- what is refused ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        np.zeros((3, 6)),
+        np.zeros((3, 2, 6, 5, 3)),
+        np.zeros((0, 6, 5, 3)),
+        np.full((2, 6, 5, 3), np.nan),
+        [],
+        [np.zeros((2, 6, 5, 3)), np.zeros((2, 7, 5, 3))],
+        "images",
+        5,
+        {"images": IMAGES},
+    ],
+    ids=["vectors", "volumes", "none", "nan", "empty", "sizes", "text", "number", "dict"],
+)
+def test_what_has_no_images_is_refused(data):
+    with pytest.raises(ValueError, match="`probe_data`.*Received: "):
+        read_images(data, 10)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_no_numbers_are_named(value):
+    data = IMAGES.copy()
+    data[0, 0, :2, 0] = value
+    with pytest.raises(ValueError, match="`probe_data`.*2 values are NaN or infinite"):
+        read_images(data, 10)
+
+
+@pytest.mark.parametrize("value", [5.0, -3.0, 1000.0])
+def test_one_value_has_no_range(value):
+    with pytest.raises(ValueError, match=f"`probe_data`.*nothing but {value:g}"):
+        find_values_range(np.full((2, 6, 5, 3), value))
+
+
+# --- what is left as it was -----------------------------------------------------------
+
+
+def test_the_global_random_states_are_kept():
+    random.seed(1)
+    np.random.seed(1)
+    expected = random.random(), np.random.random()
+    random.seed(1)
+    np.random.seed(1)
+    with random_states_preserved():
+        read_images(Batches(), 20)
+    assert (random.random(), np.random.random()) == expected
+
+
+@needs_torch
+@pytest.mark.parametrize("own", [True, False], ids=["own generator", "global generator"])
+def test_a_shuffling_loader_gives_training_the_order_that_it_would_have_had(own):
+    import torch
+
+    def orders(look):
+        torch.manual_seed(3)
+        mine = torch.Generator().manual_seed(4) if own else None
+        batches = loader(IMAGES, LABELS, shuffle=True, generator=mine)
+        if look:
+            with random_states_preserved():
+                read_images(batches, 20)
+        return [labels.tolist() for _ in range(2) for _, labels in batches]
+
+    assert orders(look=True) == orders(look=False)
+
+
+@needs_tensorflow
+def test_a_data_set_of_its_own_leaves_the_order_of_training_alone():
+    import tensorflow as tf
+
+    def orders(look):
+        tf.random.set_seed(3)
+        training = tf_dataset(IMAGES, LABELS).shuffle(5)
+        if look:
+            read_images(tf_dataset(IMAGES, LABELS), 20)
+        return [labels.numpy().tolist() for _ in range(2) for _, labels in training]
+
+    assert orders(look=True) == orders(look=False)

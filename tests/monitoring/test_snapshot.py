@@ -1,0 +1,231 @@
+"""One look: objectives that are read alike are one ascent, and pictures are put in proportion."""
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from featviz_callback import Objective
+from featviz_callback.monitoring.snapshot import Observer
+from featviz_callback.objectives import join_alike
+from featviz_callback.records.drift import drift
+from tests.conftest import (
+    ascend,
+    layer_output,
+    make_small_model,
+    prepare,
+    random_images,
+    sequential,
+)
+
+
+def observe(objectives, real_images=None, warm_start=False, **settings):
+    """An observer of those objectives, as the callback makes it."""
+    tasks = [prepare(joined, **settings) for joined in join_alike(objectives)]
+    return Observer(objectives, tasks, real_images, warm_start)
+
+
+def mixed(model):
+    """Five objectives, of which the first and the fourth are read alike."""
+    return [
+        Objective.neuron(model, "logits", [3, 1]),
+        Objective.channel(model, "conv1", 2),
+        Objective.neuron(model, "logits", 0, multiplier=2.0),
+        Objective.neuron(model, "logits", 9),
+        Objective.neuron(model, "logits", 0) - Objective.channel(model, "conv1", 0),
+    ]
+
+
+# --- what is put together -------------------------------------------------------------
+
+
+def test_objectives_that_read_the_same_layers_alike_are_one(small_model):
+    objectives = mixed(small_model)
+    joined = join_alike(objectives)
+    assert [one.parts for one in joined] == [
+        (objectives[0], objectives[3]),
+        (objectives[1],),
+        (objectives[2],),
+        (objectives[4],),
+    ]
+    assert joined[0].names == [f"Neuron#logits_{i}" for i in (3, 1, 9)]
+    [(rows, multipliers)] = joined[0].data()
+    assert rows.tolist() == [3, 1, 9]
+    assert multipliers.tolist() == [1, 1, 1]
+    assert len(joined[0]) == 3
+
+
+def test_combinations_are_put_together_target_by_target(small_model):
+    def one(channels, logits):
+        return Objective.channel(small_model, "conv1", channels) - Objective.neuron(
+            small_model, "logits", logits
+        )
+
+    [joined] = join_alike([one([0, 1], [5, 6]), one(2, 7)])
+    channels, logits = joined.data()
+    assert channels[0].tolist() == [0, 0, 1, 1, 2]
+    assert logits[0].tolist() == [5, 6, 5, 6, 7]
+    assert logits[1].tolist() == [-1] * 5
+
+
+def test_other_models_and_multipliers_of_another_size_stay_apart(small_model):
+    other = make_small_model()
+    objectives = [
+        Objective.neuron(small_model, "logits", 0),
+        Objective.neuron(other, "logits", 0),
+        Objective.neuron(small_model, "logits", 1, multiplier=-1.0),
+        Objective.neuron(small_model, "logits", 2, multiplier=3.0),
+    ]
+    assert [len(one.parts) for one in join_alike(objectives)] == [2, 1, 1]
+
+
+# --- a look ----------------------------------------------------------------------------
+
+
+def test_each_target_is_what_it_is_alone_in_the_order_asked_for(small_model):
+    objectives = mixed(small_model)
+    observer = observe(objectives)
+    seen = observer.take_snapshot(with_floor=False)
+    alone = [ascend(objective)[0] for objective in objectives]
+    names = [name for result in alone for name in result.names]
+    assert seen.result.names == observer.names == names
+    images = np.concatenate([result.images for result in alone])
+    scores = np.concatenate([result.scores for result in alone])
+    np.testing.assert_allclose(seen.result.images, images, atol=1e-4)
+    np.testing.assert_allclose(seen.result.scores, scores, rtol=1e-3, atol=1e-4)
+
+
+def test_the_floor_is_the_drift_to_another_seed(small_model):
+    [objective, *_] = mixed(small_model)
+    observer = observe([objective])
+    assert observer.take_snapshot(with_floor=False).noise_floor is None
+    seen = observer.take_snapshot(with_floor=True)
+    expected = drift(ascend(objective)[0].images, ascend(objective, seed=1)[0].images)
+    np.testing.assert_allclose(seen.noise_floor, expected, atol=1e-5)
+    assert (seen.noise_floor > 0).all()
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_a_warm_start_goes_on_where_the_last_look_ended(small_model, warm_start):
+    [objective, *_] = mixed(small_model)
+    observer = observe([objective], warm_start=warm_start)
+    first, second = (observer.take_snapshot(with_floor=False).result for _ in range(2))
+    _, params = ascend(objective)
+    expected, _ = ascend(objective, start=params if warm_start else None)
+    np.testing.assert_allclose(second.images, expected.images, atol=1e-5)
+    assert np.array_equal(first.images, second.images) != warm_start
+
+
+def test_layers_have_the_networks_order(small_model):
+    objectives = [Objective.neuron(small_model, "logits", 7), Objective.layer(small_model, "conv1")]
+    (logits, *late), (conv1, *early) = observe(objectives).targets
+    assert (logits, conv1) == ("Neuron#logits_7", "Layer#conv1")
+    assert (late[0], early[0]) == ("logits", "conv1")
+    assert late[1] > early[1]
+
+
+def test_a_unit_that_is_gone_is_named_before_anything_is_run(small_model):
+    many = Objective.channel(small_model, "conv2", range(6))
+    observer = observe([many])
+    for _ in range(3):
+        small_model.pop()
+    small_model.add(layers.Conv2D(5, 3, name="conv2"))
+    with pytest.raises(ValueError, match="longer what these read: Channel#conv2_5. Make"):
+        observer.take_snapshot(with_floor=False)
+
+
+def test_of_many_units_that_are_gone_five_are_named(small_model):
+    observer = observe([Objective.neuron(small_model, "logits", range(10))])
+    small_model.pop()
+    small_model.add(layers.Dense(2, name="logits"))
+    with pytest.raises(ValueError, match="logits_2, .*logits_6 and 3 more. Make"):
+        observer.take_snapshot(with_floor=False)
+
+
+@pytest.mark.parametrize("channels", [4, 8])
+def test_the_same_index_of_another_shape_is_another_unit(channels):
+    model = sequential(layers.Conv2D(6, 3, name="conv"))
+    observer = observe([Objective.neuron(model, "conv", [(0, 0, 2), (0, 1, 0), (0, 1, 5)])])
+    model.pop()
+    model.add(layers.Conv2D(channels, 3, name="conv"))
+    with pytest.raises(ValueError, match="read: Neuron#conv_0_1_0, Neuron#conv_0_1_5. Make"):
+        observer.take_snapshot(with_floor=False)
+
+
+def test_a_layer_that_grew_without_moving_its_units_is_looked_at(small_model):
+    observer = observe([Objective.neuron(small_model, "logits", 9)])
+    small_model.pop()
+    small_model.add(layers.Dense(12, name="logits"))
+    assert observer.take_snapshot(with_floor=False).result.status == ["ok"]
+
+
+# --- memory ---------------------------------------------------------------------------
+
+
+def test_out_of_memory_halves_the_images_in_one_call_for_good(small_model, caplog):
+    """What is such an error on each backend, `test_faults.py` asks."""
+    shapes = []
+
+    def hungry(images):
+        shapes.append(images.shape[0])
+        if images.shape[0] > 2:
+            raise MemoryError("no room")
+        return images
+
+    caplog.set_level(logging.WARNING, logger="featviz_callback")
+    objective = Objective.neuron(small_model, "logits", range(4))
+    observer = observe([objective], transformations=(hungry,))
+    seen = [observer.take_snapshot(with_floor=False).result for _ in range(2)]
+    assert shapes[0] == 4
+    assert set(shapes[1:]) == {2}
+    assert [record.args for record in caplog.records] == [(2,)]
+    expected, _ = ascend(objective, transformations=())
+    for one in seen:
+        np.testing.assert_allclose(one.images, expected.images, atol=1e-4)
+
+
+def test_a_model_of_a_fixed_number_of_images_is_not_called_with_half_of_them():
+    model = keras.Sequential(
+        [keras.Input((6, 6, 1), batch_size=4), layers.Flatten(), layers.Dense(3, name="logits")]
+    )
+
+    def hungry(images):
+        raise MemoryError("no room")
+
+    observer = observe([Objective.neuron(model, "logits", [0, 1])], transformations=(hungry,))
+    with pytest.raises(MemoryError, match="no room"):
+        observer.take_snapshot(with_floor=False)
+
+
+# --- beside real images ---------------------------------------------------------------
+
+
+def test_scores_are_put_beside_the_best_real_image(small_model):
+    real = random_images(20, 12, 10, 1)
+    objectives = [
+        Objective.neuron(small_model, "logits", [3, 1]),
+        Objective.channel(small_model, "conv2", 0),
+    ]
+    seen = observe(objectives, real).take_snapshot(with_floor=False)
+    logits = layer_output(small_model, "logits", real)
+    channels = layer_output(small_model, "conv2", real).mean((1, 2))
+    best = np.array([logits[:, 3].max(), logits[:, 1].max(), channels[:, 0].max()])
+    expected = np.where(best > 0, seen.result.scores / best, np.nan)
+    np.testing.assert_allclose(seen.score_ratio, expected, rtol=1e-3)
+    assert len(seen.examples) == 3
+
+
+def test_where_no_real_image_excites_a_unit_there_is_no_ratio(small_model):
+    objective = Objective.custom(
+        small_model, "logits", lambda outputs: -1.0 - keras.ops.mean(outputs**2, axis=1)
+    )
+    seen = observe([objective], random_images(5, 12, 10, 1)).take_snapshot(with_floor=False)
+    assert np.isnan(seen.score_ratio).all()
+
+
+def test_without_real_images_there_is_nothing_to_compare_with(small_model):
+    seen = observe(mixed(small_model)).take_snapshot(with_floor=False)
+    assert seen.score_ratio is None
+    assert seen.examples == []

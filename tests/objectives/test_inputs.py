@@ -1,0 +1,194 @@
+"""What a model takes: shapes, axes, and values for the inputs that are held."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from featviz_callback.objectives import inputs
+from featviz_callback.objectives.inputs import ImageInput, resolve, specs
+from tests.conftest import random_images, sequential, tensor, to_numpy
+
+CHANNELS_FIRST = {"data_format": "channels_first"}
+
+
+def shapes(structure):
+    return keras.tree.map_structure(lambda spec: spec.shape[1:], structure)
+
+
+def two_inputs(kind=list):
+    image, more = keras.Input((6, 5, 1), name="image"), keras.Input((3,), name="more")
+    outputs = layers.concatenate([layers.Flatten()(image), more])
+    inputs = {"image": image, "more": more} if kind is dict else [image, more]
+    return keras.Model(inputs, outputs)
+
+
+class Subclassed(keras.Model):
+    """Takes whatever it is called with first."""
+
+    def call(self, inputs):
+        return sum(keras.ops.sum(one) for one in keras.tree.flatten(inputs))
+
+
+def called(structure):
+    model = Subclassed()
+    model(structure)
+    return model
+
+
+# --- what it is called with -------------------------------------------------------------
+
+
+def test_the_shapes_are_the_models():
+    assert shapes(specs(sequential(layers.ReLU(), shape=(5, 7, 2)))) == (5, 7, 2)
+    assert shapes(specs(two_inputs())) == [(6, 5, 1), (3,)]
+    assert shapes(specs(two_inputs(dict))) == {"image": (6, 5, 1), "more": (3,)}
+    assert shapes(specs(called(np.zeros((1, 4, 4, 1))))) == (4, 4, 1)
+    both = {"image": np.zeros((1, 4, 4, 1)), "more": np.zeros((1, 2))}
+    assert shapes(specs(called(both))) == {"image": (4, 4, 1), "more": (2,)}
+    assert shapes(specs(called(list(both.values())))) == [(4, 4, 1), (2,)]
+
+
+def test_a_model_that_is_not_built_is_refused():
+    with pytest.raises(ValueError, match="is not built"):
+        specs(keras.Sequential([layers.Dense(2)]))
+
+
+def test_a_call_of_several_arguments_is_refused():
+    class Several(keras.Model):
+        def build(self, a_shape, b_shape):
+            self.built = True
+
+        def call(self, a, b):
+            return a + b
+
+    model = Several()
+    model(np.zeros((1, 4, 4, 1)), np.zeros((1, 4, 4, 1)))
+    with pytest.raises(ValueError, match="one argument"):
+        specs(model)
+
+
+# --- whose axes -------------------------------------------------------------------------
+
+AXES = {
+    "images": ((6, 5, 3), {}, [layers.Conv2D(2, 3)], "hwc", (6, 5, 3)),
+    "any size": ((None, None, 3), {}, [layers.Conv2D(2, 3)], "hwc", (None, None, 3)),
+    "channels first": (
+        *((3, 6, 5), {}),
+        *([layers.Rescaling(2.0), layers.Conv2D(2, 3, **CHANNELS_FIRST)], "chw", (6, 5, 3)),
+    ),
+    "channels first behind a transposition": (
+        *((6, 5, 3), {}),
+        *([layers.Permute((3, 1, 2)), layers.Conv2D(2, 3, **CHANNELS_FIRST)], "hwc", (6, 5, 3)),
+    ),
+    "signals": ((6, 3), {}, [layers.Conv1D(2, 3)], "wc", (1, 6, 3)),
+    "signals with channels first": (
+        *((3, 6), {}, [layers.Conv1D(2, 3, **CHANNELS_FIRST)], "cw", (1, 6, 3)),
+    ),
+    "grey": ((6, 5), {"image_rank": 3}, [layers.Flatten()], "hw", (6, 5, 1)),
+}
+
+
+@pytest.mark.parametrize("case", AXES)
+def test_axes_are_told_by_their_number_and_by_the_layers(case):
+    shape, settings, inner, axes, expected = AXES[case]
+    model = keras.Sequential([keras.Input(shape), *inner])
+    assert resolve(model, **settings) == (ImageInput(axes, expected, None), ())
+
+
+@pytest.mark.parametrize("axes", ["hwc", "chw", "wc", "cw", "hw"])
+def test_images_become_what_the_model_takes(axes):
+    sizes = {"h": 6 if "h" in axes else 1, "w": 5, "c": 3 if "c" in axes else 1}
+    images = random_images(2, *sizes.values())
+    one = ImageInput(axes, tuple(sizes.values()), None)
+    model_images = to_numpy(one.to_model(tensor(images)))
+    assert model_images.shape == (2, *(sizes[axis] for axis in axes))
+    for index in np.ndindex(*model_images.shape[1:]):
+        place = {"h": 0, "w": 0, "c": 0} | dict(zip(axes, index, strict=True))
+        np.testing.assert_array_equal(
+            model_images[:, *index], images[:, place["h"], place["w"], place["c"]]
+        )
+
+
+def test_signals_lose_and_regain_their_height():
+    one = ImageInput("wc", (1, 6, 3), None)
+    images = random_images(4, 2, 1, 6, 3)
+    assert one.to_given(images).shape == (4, 2, 6, 3)
+    np.testing.assert_array_equal(one.to_images(one.to_given(images[0])), images[0])
+
+
+def test_channels_may_be_left_out_of_a_shape():
+    assert ImageInput("wc", (1, None, 3), None).complete((8,)) == (1, 8, 3)
+    assert ImageInput("wc", (1, None, 3), None).complete((8, 3)) == (1, 8, 3)
+    assert ImageInput("chw", (None, None, 3), None).complete((8, 7)) == (8, 7, 3)
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 4, 4, 1)])
+def test_what_is_no_image_is_refused(shape):
+    with pytest.raises(ValueError, match="Expected a model with one input of images"):
+        resolve(keras.Sequential([keras.Input(shape), layers.Dense(2)]))
+
+
+def test_whole_numbers_are_refused():
+    model = keras.Sequential([keras.Input((4, 4, 1), dtype="uint8"), layers.Rescaling(1 / 255)])
+    with pytest.raises(ValueError, match="is uint8.*name the model behind the cast"):
+        resolve(model)
+
+
+# --- inputs that are held -----------------------------------------------------------------
+
+HELD = np.array([1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize("kind", [list, dict])
+@pytest.mark.parametrize("key", ["more", 1])
+def test_an_input_is_held_by_name_or_place(kind, key):
+    model = two_inputs(kind)
+    one, held = resolve(model, {key: HELD})
+    assert one == ImageInput("hwc", (6, 5, 1), 0)
+    images = random_images(2, 6, 5, 1)
+    arguments = one.call_arguments(model, tensor(images), inputs.repeat(held, 2))
+    expected = np.concatenate([images.reshape(2, -1), np.tile(HELD, (2, 1))], axis=1)
+    np.testing.assert_allclose(to_numpy(model(arguments)), expected)
+
+
+def test_the_image_may_stand_anywhere_among_the_inputs():
+    a, image, b = keras.Input((3,)), keras.Input((6, 5, 1)), keras.Input((2,), dtype="int32")
+    model = keras.Model([a, image, b], a)
+    one, held = resolve(model, {0: HELD, 2: 7})
+    assert one.position == 1
+    assert [value.tolist() for value in held] == [HELD.tolist(), [7, 7]]
+    assert [value.dtype.name for value in held] == ["float32", "int32"]
+    assert shapes(one.specs(model, (8, 8, 1))) == [(3,), (8, 8, 1), (2,)]
+
+
+def test_inputs_of_a_subclassed_model_keep_their_kind():
+    model = called([np.zeros((1, 4, 4, 1)), np.zeros((1, 2))])
+    _, (held,) = resolve(model, {"1": np.array([1, 2])})
+    assert held.dtype.kind == "i"
+    _, (held,) = resolve(model, {1: 0.5})
+    assert held.tolist() == [0.5, 0.5]
+    assert held.dtype == np.float32
+
+
+def test_an_input_of_open_size_takes_that_of_its_value():
+    image, more = keras.Input((6, 5, 1), name="image"), keras.Input((None, 2), name="more")
+    _, (held,) = resolve(keras.Model([image, more], more), {"more": np.ones((4, 2))})
+    assert held.shape == (4, 2)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [None, {}, {"image": 0, "more": 0}, {"mor": 0}, {2: 0}, {"more": 0, 1: 0}, 3, [HELD]],
+    ids=str,
+)
+def test_what_leaves_not_just_one_input_is_refused_with_their_names(held):
+    with pytest.raises(ValueError, match="`fixed_inputs`.*") as refusal:
+        resolve(two_inputs(), held)
+    assert not isinstance(held, dict) or "'image': (6, 5, 1), 'more': (3,)" in str(refusal.value)
+
+
+@pytest.mark.parametrize("value", [np.ones(4), np.ones((2, 3)), "three", None, [1, [2, 3]], np.inf])
+def test_values_of_another_shape_or_kind_are_refused(value):
+    with pytest.raises(ValueError, match=r"`fixed_inputs`.*'more' one example of shape \(3,\)"):
+        resolve(two_inputs(), {"more": value})

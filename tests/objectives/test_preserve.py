@@ -1,0 +1,186 @@
+"""Attributes of layers and random states are as before, however a block ends."""
+
+import random
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from featviz_callback import Objective, optimize
+from featviz_callback.backend import random_states_preserved
+from featviz_callback.objectives.preserve import preserved
+from tests.conftest import random_images, sequential, set_random_seed, to_numpy
+
+
+class Busy(layers.Layer):
+    """Does at each call what layers should not, but do."""
+
+    def __init__(self):
+        super().__init__()
+        self.number = 1
+        self.seen = ["first"]
+        self.by_name = {"first": 1}
+        self.names = {"first"}
+        self.nested = {"lists": [["first"]], "pair": (["first"], {})}
+        self.queue = deque(["first"])
+
+    def call(self, inputs):
+        self.number += 1
+        self.late = self.number
+        self.seen.append("second")
+        self.by_name["first"] = 2
+        self.by_name["second"] = 2
+        self.names.add("second")
+        self.nested["lists"][0].append("second")
+        self.nested["pair"][0].append("second")
+        self.nested["pair"][1]["second"] = 2
+        self.queue.append("second")
+        self.add_loss(ops.mean(inputs))
+        return inputs
+
+
+@pytest.fixture
+def busy():
+    """The layer, inside a model two levels deep."""
+    layer = Busy()
+    inner = sequential(layer, shape=(4, 4, 1))
+    return layer, sequential(inner, layers.Flatten(), shape=(4, 4, 1))
+
+
+def values(layer):
+    """What the layer keeps."""
+    kept = layer.number, list(layer.seen), dict(layer.by_name), set(layer.names)
+    lists, (pair, by_name) = layer.nested["lists"][0], layer.nested["pair"]
+    nested = list(lists), list(pair), list(by_name), list(layer.queue)
+    return *kept, nested, hasattr(layer, "late"), len(layer.losses)
+
+
+@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+def test_what_layers_keep_is_put_back(error, busy):
+    layer, model = busy
+    images = random_images(1, 4, 4, 1)
+    model(images)
+    before, objects = values(layer), (layer.seen, layer.by_name, layer.names)
+    with pytest.raises(error) if error else nullcontext(), preserved(model):
+        model(images)
+        model(images)
+        assert values(layer) != before
+        if error:
+            raise error
+    assert values(layer) == before
+    assert all(
+        now is then
+        for now, then in zip((layer.seen, layer.by_name, layer.names), objects, strict=True)
+    )
+
+
+def test_a_first_call_leaves_no_trace(busy):
+    layer, model = busy
+    before = values(layer)
+    with preserved(model):
+        model(random_images(1, 4, 4, 1))
+    assert values(layer) == before
+
+
+# --- what the framework keeps beside Keras -----------------------------------------------
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="modules of torch's")
+def test_modes_and_buffers_of_modules_inside_a_layer_are_put_back():
+    import torch
+
+    class Counting(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, inputs):
+            self.calls += 1
+            return inputs
+
+    inner = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Dropout(0.5), Counting())
+    layer = layers.TorchModuleWrapper(inner, output_shape=(4, 4, 2), name="wrapped")
+    model = keras.Sequential([keras.Input((4, 4, 3)), layer])
+    model(random_images(1, 4, 4, 3), training=True)
+    inner[1].eval()
+    modes, calls = [module.training for module in layer.modules()], float(inner[2].calls)
+    assert set(modes) == {True, False}
+    optimize(Objective.channel(model, "wrapped", 0), steps=2)
+    assert [module.training for module in layer.modules()] == modes
+    assert float(inner[2].calls) == calls > 0
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="variables of TensorFlow's")
+def test_variables_that_keras_does_not_know_are_put_back():
+    import tensorflow as tf
+
+    class Counting(layers.Layer):
+        def __init__(self):
+            super().__init__(name="counting")
+            self.calls = tf.Variable(0.0, trainable=False)
+
+        def call(self, inputs):
+            self.calls.assign_add(1.0)
+            return inputs
+
+    model = sequential(layers.Conv2D(2, 3), Counting(), shape=(4, 4, 1))
+    model(random_images(1, 4, 4, 1))
+    calls = float(model.layers[1].calls)
+    optimize(Objective.channel(model, "counting", 0), steps=2)
+    assert float(model.layers[1].calls) == calls > 0
+
+
+@pytest.mark.parametrize("optimizer", [None, "adam"])
+def test_threads_take_turns(optimizer, small_model):
+    before = [dict(vars(layer)) for layer in small_model._flatten_layers()]
+    objectives = [Objective.neuron(small_model, "logits", i) for i in range(4)]
+
+    def images(objective):
+        return optimize(objective, steps=10, optimizer=optimizer).images
+
+    alone = list(map(images, objectives))
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(images, objectives))
+    np.testing.assert_array_equal(together, alone)
+    assert [dict(vars(layer)) for layer in small_model._flatten_layers()] == before
+
+
+# --- random states -------------------------------------------------------------------------
+
+
+def draw():
+    """One number from each generator that training may draw from."""
+    return [random.random(), np.random.random(), to_numpy(keras.random.uniform(())).item()]
+
+
+@pytest.mark.parametrize("seeded", [False, True])
+def test_random_states_are_put_back(seeded):
+    keras.utils.set_random_seed(4)
+    if seeded:
+        # Keras makes its generator at the first use, and its seed from Python's.
+        draw()
+    with random_states_preserved():
+        first = draw()
+    assert draw() == first
+    assert draw() != first
+
+
+def test_the_random_state_of_torch_is_put_back():
+    torch = pytest.importorskip("torch")
+    with random_states_preserved():
+        first = torch.rand(())
+    assert torch.rand(()) == first
+
+
+def test_keras_generator_is_not_made_by_us():
+    set_random_seed(4)
+    plain = draw()
+    set_random_seed(4)
+    with random_states_preserved():
+        random.random()
+        keras.random.uniform(())
+    assert draw() == plain

@@ -1,0 +1,366 @@
+"""A compiled step: its gradient, its update, and when a program is made anew."""
+
+import gc
+import math
+import weakref
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from featviz_callback import Objective, optimize
+from featviz_callback.images.parameterizations import Fourier, Pixel
+from featviz_callback.images.regularizers import L2
+from featviz_callback.images.transformations import Noise, Rotate
+from featviz_callback.optimization import step
+from tests import reference
+from tests.conftest import ascend, fill, make_small_model, sequential
+
+# --- the gradient ---------------------------------------------------------------------
+
+SHAPE = (6, 5, 3)
+RANGE = (-1.0, 2.0)
+VECTOR = np.array([1.0, -0.5, 0.25, 2.0])
+TARGETS = {
+    "neuron": (lambda m: Objective.neuron(m, "logits", 2), lambda out: out["logits"][2]),
+    "channel": (lambda m: Objective.channel(m, "conv", 1), lambda out: out["conv"][..., 1].mean()),
+    "layer": (lambda m: Objective.layer(m, "conv"), lambda out: (out["conv"] ** 2).mean()),
+    "direction": (
+        lambda m: Objective.direction(m, "conv", VECTOR),
+        lambda out: reference.direction_score(out["conv"], VECTOR, 2),
+    ),
+    "custom": (
+        lambda m: Objective.custom(
+            m, ["conv", "logits"], lambda o: keras.ops.sum(o[0], (1, 2, 3)) * o[1][:, 0]
+        ),
+        lambda out: out["conv"].sum() * out["logits"][0],
+    ),
+    "sum": (
+        lambda m: 2 * Objective.neuron(m, "logits", 0) - 3 * Objective.channel(m, "conv", 2) / 4,
+        lambda out: 2 * out["logits"][0] - 0.75 * out["conv"][..., 2].mean(),
+    ),
+}
+FOURIER = {"decay": 1.0, "detail": 0.9, "window": 0.5, "mean": 0.3}
+PARAMETERIZATIONS = {
+    "fourier": (
+        Fourier(**FOURIER, contrast=math.inf, noise=1.0),
+        lambda params: reference.fourier_image(params, SHAPE, **FOURIER),
+    ),
+    "pixel": (
+        Pixel(contrast=math.inf, noise=1.0, mean=0.3),
+        lambda params: reference.pixel_image(params, mean=0.3),
+    ),
+}
+
+
+def smooth_model():
+    return sequential(
+        layers.Conv2D(4, (3, 2), activation="tanh", name="conv"),
+        layers.Flatten(),
+        layers.Dense(3, name="logits"),
+        shape=SHAPE,
+    )
+
+
+@pytest.fixture(scope="module")
+def smooth():
+    return smooth_model()
+
+
+def step_gradient(objective, start, **settings):
+    """What one step of plain gradient ascent at rate 1 adds to the parameters."""
+    sgd = keras.optimizers.SGD(1.0)
+    settings = {"steps": 1, "optimizer": sgd, "transformations": None, **settings}
+    _, final = ascend(objective, start=start, **settings)
+    return final - start
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.7])
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_step_follows_the_gradient_of_finite_differences(
+    target, parameterization, penalty, smooth
+):
+    make, score = TARGETS[target]
+    package, to_image = PARAMETERIZATIONS[parameterization]
+    weights = [w.astype("float64") for w in smooth.get_weights()]
+
+    def independent(params):
+        image = RANGE[0] + (RANGE[1] - RANGE[0]) * to_image(params)
+        return score(reference.conv_net(image, *weights)) - penalty * (image**2).mean() ** 0.5
+
+    start = package.init(np.random.default_rng(3), SHAPE)[None]
+    gradient = step_gradient(
+        make(smooth),
+        start,
+        parameterization=package,
+        values_range=RANGE,
+        regularizers=[L2(penalty)] if penalty else (),
+    )[0]
+    expected = reference.central_differences(independent, start[0].astype("float64"))
+    error = np.linalg.norm(gradient - expected) / np.linalg.norm(expected)
+    assert error < 1e-3
+
+
+def test_the_default_step_goes_along_the_gradient(smooth):
+    objective = Objective.neuron(smooth, "logits", 2)
+    still = {"parameterization": Pixel(contrast=math.inf), "transformations": None}
+    start = np.zeros((1, 3, 6, 5), "float32")
+    gradient = step_gradient(objective, start, **still)
+    _, final = ascend(objective, start=start, steps=1, **still)
+    cosine = (final * gradient).sum() / np.linalg.norm(final) / np.linalg.norm(gradient)
+    assert cosine > 0.9999
+
+
+@pytest.mark.parametrize("optimizer", [None, keras.optimizers.SGD(100.0)], ids=["default", "SGD"])
+def test_every_step_ends_within_the_contrast(optimizer, smooth):
+    bounded = {"parameterization": Pixel(contrast=0.05), "transformations": None}
+    objective = Objective.neuron(smooth, "logits", [0, 1])
+    _, final = ascend(objective, steps=4, optimizer=optimizer, **bounded)
+    np.testing.assert_allclose(np.sqrt((final**2).mean((1, 2, 3))), 0.05, rtol=1e-3)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 12])
+def test_the_default_ascent_is_nesterovs_on_normalised_gradients(steps):
+    model = sequential(layers.Flatten(), layers.Dense(1, use_bias=False), shape=(6, 5, 1))
+    still = {"parameterization": Pixel(contrast=math.inf), "transformations": None}
+    start = np.random.default_rng(0).normal(size=(1, 1, 6, 5))
+    objective = Objective.neuron(model, model.layers[-1], 0)
+    _, final = ascend(objective, start=start.astype("float32"), steps=steps, **still)
+
+    weights = model.get_weights()[0].reshape(1, 1, 6, 5)
+    rate = 0.06 * (16 / max(steps, 8)) ** 0.5
+    expected, velocity = start, 0.0
+    for number in range(steps):
+        shares = reference.sigmoid(expected)
+        direction = weights * shares * (1 - shares)
+        direction = direction / np.sqrt((direction**2).mean())
+        velocity = 0.8 * velocity + direction
+        # A share of what the velocity would be under a constant direction.
+        pace = rate / sum(0.8**i for i in range(number + 1))
+        expected = expected + pace * (direction + 0.8 * velocity)
+        expected = expected - 0.3 * rate * expected
+    np.testing.assert_allclose(final, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("values_range", [(0.0, 1.0), (-1.0, 1.0), (-3.0, 3.0), (0.0, 255.0)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_default_step_is_that_of_another_spectrum(channels, values_range):
+    shape = (6, 5, channels)
+    model = sequential(layers.Flatten(), layers.Dense(2, name="logits"), shape=shape)
+    objective = Objective.neuron(model, "logits", 1)
+    one = Fourier(**FOURIER | {"detail": 1.0}, contrast=math.inf, noise=1.0)
+    still = {"parameterization": one, "transformations": None, "values_range": values_range}
+    start = one.init(np.random.default_rng(0), shape)[None]
+    gradient = step_gradient(objective, start, **still)
+    # By default the coefficients are ascended; of half the field around zero.
+    share = 0.5 if values_range[0] < 0 else 1.0
+    coefficients = share * reference.fourier_coefficients(start[0], shape)[None]
+    result, final = ascend(objective, start=coefficients.astype("float32"), steps=1, **still)
+
+    # The same ascent in the coefficients of the steeper spectrum, with weak hues.
+    factors = reference.fourier_scale(6, 5, 1.4, 1.5) / reference.fourier_scale(6, 5, 1.0)
+    factors = factors * np.array([1.0, 0.5, 0.5])[:channels, None, None]
+    steep = factors * gradient
+    steep = steep / np.sqrt((steep**2).mean())
+    rate = 0.06 * 2**0.5
+    expected = (start + 1.8 * rate * factors * steep) * (1 - 0.3 * rate)
+    coefficients = share * reference.fourier_coefficients(expected[0], shape)[None]
+    np.testing.assert_allclose(final, coefficients, rtol=1e-3, atol=1e-4)
+
+    # Unbounded contrast: the finished image is three times as far from its ground.
+    shares = reference.fourier_image(3 * expected[0], shape, window=0.5, mean=0.3)
+    low, high = values_range
+    image = low + (high - low) * shares
+    np.testing.assert_allclose(result.images[0], image, atol=2e-3 * (high - low))
+
+
+def test_the_learning_rate_is_data(smooth):
+    objective = Objective.neuron(smooth, "logits", 2)
+    start = np.zeros((1, 3, 6, 5), "float32")
+    settings = {"parameterization": Pixel(contrast=math.inf), "transformations": None, "steps": 1}
+    once, twice = (
+        ascend(objective, start=start, optimizer=keras.optimizers.SGD(rate), **settings)[1]
+        for rate in (1.0, 2.0)
+    )
+    np.testing.assert_allclose(twice, 2 * once, rtol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1e-20, 1e-6, 1e6, 1e20])
+def test_a_multiplier_changes_the_score_and_not_the_picture(factor, small_model):
+    objective = Objective.neuron(small_model, "logits", [0, 1])
+    plain, scaled = (optimize(o, steps=4) for o in (objective, factor * objective))
+    assert scaled.status == ["ok", "ok"]
+    np.testing.assert_allclose(scaled.images, plain.images, atol=1e-4)
+    np.testing.assert_allclose(scaled.scores / factor, plain.scores, rtol=1e-3)
+
+
+def model_of(policy):
+    """Two logits of 6x6 images, computed in half precision."""
+    return sequential(
+        layers.Conv2D(2, 3, activation="tanh", dtype=policy),
+        layers.Flatten(dtype=policy),
+        layers.Dense(2, name="logits", dtype=policy),
+        shape=(6, 6, 1),
+    )
+
+
+def test_a_model_of_mixed_precision_is_ascended_in_float32():
+    model = model_of("mixed_bfloat16")
+    result = optimize(Objective.neuron(model, "logits", [0, 1]), steps=4, transformations=None)
+    assert result.images.dtype == result.scores.dtype == result.history.dtype == np.float32
+    assert result.status == ["ok", "ok"]
+    assert (result.scores > result.history[0]).all()
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1e9])
+def test_of_a_sum_the_largest_multiplier_fits_into_half_precision(factor):
+    model = model_of("mixed_float16")
+    one, other = (Objective.neuron(model, "logits", i) for i in (0, 1))
+    result = optimize(factor * one + other, steps=4, transformations=None)
+    larger = optimize(one if factor > 1 else other, steps=4, transformations=None)
+    assert result.status == ["ok"]
+    assert np.corrcoef(result.images.ravel(), larger.images.ravel())[0, 1] > 0.9
+
+
+# --- regularizers ---------------------------------------------------------------------
+
+
+def test_a_regularizer_pulls_on_the_image(neurons):
+    settings = {"steps": 16, "transformations": None, "parameterization": "pixel"}
+    plain, pulled = (
+        optimize(neurons, regularizers=regularizers, **settings).images
+        for regularizers in ((), [L2(1000.0)])
+    )
+    assert (pulled**2).mean() < 0.8 * (plain**2).mean()
+
+
+def test_a_regularizer_sees_the_whole_image_and_not_a_view(neurons):
+    seen = []
+
+    def penalty(images):
+        seen.append(tuple(images.shape))
+        return keras.ops.mean(images, axis=(1, 2, 3))
+
+    optimize(neurons, steps=1, image_shape=(20, 18), regularizers=penalty)
+    assert set(seen) == {(4, 20, 18, 1)}
+
+
+# --- programs that are kept -----------------------------------------------------------
+
+
+def compilations(model):
+    """How many programs there are, and how often their scores were traced.
+
+    Torch runs eagerly: there each step counts as a trace, so those are left out.
+    """
+    of_model = list(step.compiled_steps[model].values())
+    eager = keras.backend.backend() == "torch"
+    return len(of_model), 0 if eager else sum(program.traces for program in of_model)
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "adam"}], ids=str)
+def test_a_second_call_with_other_data_compiles_nothing(settings, small_model):
+    first = Objective.neuron(small_model, "logits", [0, 1]) + Objective.direction(
+        small_model, "conv1", np.ones(4)
+    )
+    optimize(first, steps=2, **settings)
+    before = compilations(small_model)
+    assert before[0] == 1
+    second = -2.5 * Objective.neuron(small_model, "logits", [7, 3], names=["a", "b"])
+    second = second + Objective.direction(small_model, "conv1", [1, 2, 3, 4])
+    fill(small_model, seed=3)
+    if settings:
+        settings = {"optimizer": keras.optimizers.Adam(0.3)}
+    optimize(second, steps=5, seed=9, save_every=2, **settings)
+    assert compilations(small_model) == before
+
+
+def test_photographs_of_other_steps_and_other_noise_share_a_program(neurons, small_model):
+    # Of 2 steps there is no noise, of 33 some, and more in the first half of them.
+    for steps in (2, 33):
+        optimize(neurons, steps=steps, image_shape=(96, 96))
+    assert compilations(small_model)[0] == 1
+    for transformations in ([Noise(0.1)], [Noise(0.3, last=0.2)]):
+        optimize(neurons, steps=2, image_shape=(96, 96), transformations=transformations)
+    count, traces = compilations(small_model)
+    assert count == 1
+    assert traces in (0, 1)
+
+
+def test_each_program_is_traced_once(neurons, small_model):
+    for _ in range(2):
+        optimize(neurons, steps=3, transformations=[Rotate()], warmup_steps=1)
+    count, traces = compilations(small_model)
+    assert count == 3  # the ascent, its warm-up, and the clean scores
+    assert traces in (0, count)
+
+
+def test_ascents_that_share_the_program_of_their_clean_scores_agree_on_its_data(neurons):
+    for transformations in ([Rotate()], [Rotate(), Noise(0.1)], None):
+        result = optimize(neurons, steps=1, transformations=transformations)
+        np.testing.assert_allclose(result.scores, neurons.score(result.images), rtol=1e-4)
+
+
+class Weighed(layers.Layer):
+    """The mean of a sequence, by a length that is fixed in a compiled program."""
+
+    def call(self, sequence):
+        return keras.ops.sum(sequence, 1) / (sequence.shape[1] or 1)
+
+
+def test_held_inputs_of_another_length_get_another_program():
+    image, sequence = keras.Input((6, 5, 3), name="image"), keras.Input((None, 2), name="more")
+    both = layers.Concatenate()([layers.GlobalAveragePooling2D()(image), Weighed()(sequence)])
+    model = keras.Model([image, sequence], layers.Dense(2, name="logits")(both))
+    neuron = Objective.neuron(model, "logits", 1)
+    for length in (3, 7, 3):
+        held = {"more": np.full((length, 2), 2.0)}
+        result = optimize(neuron, steps=1, fixed_inputs=held)
+        expected = neuron.score(result.images, fixed_inputs=held)
+        np.testing.assert_allclose(result.scores, expected, rtol=1e-4)
+    assert compilations(model)[0] == 2
+
+
+def test_a_changed_model_gets_a_new_program(neurons, small_model):
+    before = optimize(neurons, steps=2).images
+    small_model.get_layer("conv2").activation = keras.activations.relu
+    after = optimize(neurons, steps=2).images
+    assert not np.allclose(before, after, atol=1e-4)
+    assert compilations(small_model)[0] == 2
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"optimizer": "adam", "transformations": [Noise()]}], ids=str
+)
+def test_programs_do_not_keep_their_model_alive(settings):
+    model = make_small_model()
+    optimize(Objective.neuron(model, "logits", 0), steps=2, **settings)
+    alive = weakref.ref(model)
+    del model
+    gc.collect()
+    assert alive() is None
+
+
+def scores_as_they_are(objective):
+    """Scores of an ascent's images, by the ascent and by a plain call."""
+    result = optimize(objective, steps=1, transformations=None)
+    return result.scores, objective.score(result.images)
+
+
+def test_a_program_notices_that_an_activation_was_replaced(small_model):
+    layer = small_model.get_layer("conv1")
+    for factor in range(1, 6):
+        layer.activation = lambda x, factor=float(factor): factor * x
+        ours, expected = scores_as_they_are(Objective.channel(small_model, "conv1", 0))
+        np.testing.assert_allclose(ours, expected, rtol=1e-4)
+
+
+def test_a_program_notices_that_a_setting_of_a_layer_changed():
+    leaky = layers.LeakyReLU(negative_slope=0.1, name="leaky")
+    model = sequential(layers.Conv2D(2, 3), leaky)
+    for slope in (0.1, 5.0):
+        leaky.negative_slope = slope
+        ours, expected = scores_as_they_are(-Objective.channel(model, "leaky", 0))
+        np.testing.assert_allclose(ours, expected, rtol=1e-4)

@@ -1,0 +1,232 @@
+"""Arrays to what a screen shows, by a fixed map."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featviz_callback.records.pictures import (
+    captions,
+    decode_png,
+    encode_gif,
+    encode_png,
+    grid,
+    of_targets,
+    plot,
+    to_pillow,
+    to_uint8,
+)
+
+
+def solid(color, height=70, width=80):
+    return np.full((height, width, len(color)), color, "uint8")
+
+
+@pytest.mark.parametrize(
+    ("values_range", "values"),
+    [((0, 1), [0, 0.5, 1]), ((-1, 1), [-1, 0, 1]), ((0, 255), [0, 127.5, 255])],
+)
+def test_the_ends_of_the_range_are_black_and_white(values_range, values):
+    image = np.array(values).reshape(1, 3, 1)
+    assert to_uint8(image, values_range).ravel().tolist() == [0, 128, 255]
+
+
+def test_values_outside_are_cut_and_nan_is_black():
+    image = np.array([-3.0, 7.0, np.nan]).reshape(3, 1, 1)
+    assert to_uint8(image, (0, 1)).ravel().tolist() == [0, 255, 0]
+
+
+def test_a_flat_image_is_shown_as_it_is():
+    assert (to_uint8(np.full((4, 4, 1), 0.2), (0, 1)) == 51).all()
+
+
+@pytest.mark.parametrize(("channels", "shown"), [(1, 1), (2, 3), (3, 3), (4, 3), (5, 3), (13, 3)])
+def test_any_number_of_channels_can_be_shown(channels, shown):
+    image = np.random.default_rng(0).random((2, 5, 4, channels))
+    assert to_uint8(image, (0, 1)).shape == (2, 5, 4, shown)
+
+
+def test_of_four_channels_the_first_three_are_shown():
+    image = np.array([0.0, 0.2, 0.4, 0.6]).reshape(1, 1, 4)
+    assert to_uint8(image, (0, 1)).ravel().tolist() == [0, 51, 102]
+
+
+def test_many_channels_are_means_of_thirds():
+    image = np.arange(6.0).reshape(1, 1, 6) / 10
+    assert to_uint8(image, (0, 1)).ravel().tolist() == [13, 64, 115]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_png_holds_the_picture(channels):
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, channels), "uint8")
+    decoded = np.asarray(Image.open(io.BytesIO(encode_png(picture))))
+    np.testing.assert_array_equal(decoded.reshape(picture.shape), picture)
+
+
+def test_a_pillow_image_is_as_wide_as_the_array():
+    assert to_pillow(np.zeros((5, 7, 1), "uint8")).size == (7, 5)
+
+
+def test_a_gif_has_every_frame_and_rests_on_the_last():
+    colors = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    gif = Image.open(io.BytesIO(encode_gif([solid(c, 6, 8) for c in colors], seconds=0.1)))
+    assert (gif.n_frames, gif.size, gif.info["loop"]) == (3, (8, 6), 0)
+    durations = []
+    for i, color in enumerate(colors):
+        gif.seek(i)
+        durations.append(gif.info["duration"])
+        assert np.asarray(gif.convert("RGB"))[3, 3].tolist() == list(color)
+    assert durations == [100, 100, 400]
+
+
+def places(picture, color):
+    """Rows and columns where a colour is."""
+    rows, columns = np.nonzero((picture == color).all(-1))
+    return rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+
+
+def test_a_grid_has_rows_down_and_columns_across():
+    red, green, blue = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    sheet = grid([[solid(red), solid(green)], [solid(blue), None]])
+    assert sheet.dtype == np.uint8
+    at = {color: places(sheet, color) for color in (red, green, blue)}
+    for top, bottom, left, right in at.values():
+        assert (bottom - top, right - left) == (70, 80)
+    assert at[red][:2] == at[green][:2]
+    assert at[red][2:] == at[blue][2:]
+    assert at[red][3] < at[green][2]
+    assert at[red][1] < at[blue][0]
+
+
+def test_small_pictures_are_enlarged_by_a_whole_factor():
+    red = (255, 0, 0)
+    top, bottom, left, right = places(grid([[solid(red, 10, 12)]], smallest=64), red)
+    assert (bottom - top, right - left) == (70, 84)
+
+
+def test_grey_pictures_stay_grey():
+    sheet = grid([[np.full((70, 70, 1), 90, "uint8")]])
+    assert sheet.shape[-1] == 3
+    assert (sheet == 90).all(-1).sum() == 70 * 70
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [{"row_labels": ["<conv> & é"]}, {"column_labels": ["epoch 3"]}, {"captions": [["dead"]]}],
+)
+def test_labels_are_drawn_beside_the_picture(labels):
+    color = (250, 120, 10)
+    plain, labelled = (grid([[solid(color)]], **more) for more in ({}, labels))
+    assert (labelled == color).all(-1).sum() == (plain == color).all(-1).sum() == 70 * 80
+    assert (labelled < 200).all(-1).any()
+    assert not (plain < 200).all(-1).any()
+    assert labelled.size > plain.size
+
+
+def test_a_cut_text_keeps_its_beginning_and_its_end():
+    """By its pixels: only what differs in the middle looks the same."""
+
+    def drawn(label):
+        return grid([[solid((9, 9, 9))]], row_labels=[label])
+
+    middle = "x" * 300
+    assert (drawn(f"Channel#{middle}_1") == drawn(f"Channel#{middle}x_1")).all()
+    for other in (f"Channel#{middle}_2", f"Neurons#{middle}_1"):
+        assert drawn(other).shape[0] == drawn(f"Channel#{middle}_1").shape[0]
+        assert drawn(other).tobytes() != drawn(f"Channel#{middle}_1").tobytes()
+
+
+@pytest.mark.parametrize("label", ["a\nb", "\t\x00", "🦊" * 40, "שלום", "<b>&amp;", "e" * 300])
+def test_any_text_can_be_a_label(label):
+    sheet = grid([[solid((9, 9, 9))]], [label], [label], [[label]])
+    assert sheet.shape[1] < 80 + 14 * 13 + 20
+
+
+def test_text_grows_with_the_pictures():
+    heights = []
+    for size in (64, 224):
+        plain = grid([[solid((9, 9, 9), size, size)]])
+        named = grid([[solid((9, 9, 9), size, size)]], column_labels=["epoch 1"])
+        heights.append(named.shape[0] - plain.shape[0])
+    assert heights[1] > 1.5 * heights[0]
+
+
+def test_many_large_pictures_are_made_smaller():
+    row = [np.full((200, 100, 3), 70, "uint8")] * 10
+    assert grid([row] * 4, most_pixels=10**6).shape == grid([row] * 4).shape
+    shrunk = grid([row] * 4, smallest=40, most_pixels=200_000)
+    assert 0.7 * 200_000 < (shrunk == 70).all(-1).sum() < 1.1 * 200_000
+    smallest = grid([row] * 4, smallest=40, most_pixels=1)
+    assert (smallest == 70).all(-1).sum() == 40 * 40 * 80
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_png_is_decoded_as_it_was_encoded(channels):
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, channels), "uint8")
+    np.testing.assert_array_equal(decode_png(encode_png(picture)), picture)
+
+
+def test_captions_say_what_is_wrong():
+    assert captions(["a", "b"], ["ok", "dead"]) == ["a", "dead: b"]
+
+
+def test_long_texts_are_cut_to_the_width_of_a_picture():
+    one = [[solid((9, 9, 9))]]
+    short = grid(one, column_labels=["a"], captions=[["a"]])
+    long = grid(one, column_labels=["a" * 200], captions=[["b" * 200]])
+    assert short.shape == long.shape
+
+
+# --- signals --------------------------------------------------------------------------
+
+BLUE, VERMILION = (0, 114, 178), (213, 94, 0)
+
+
+def height_of(picture, color, column):
+    """The middle of a line of that colour, as a share of the frame from below."""
+    near = np.abs(picture[:, column].astype(int) - color).sum(-1) < 60
+    assert near.any()
+    return 1 - np.flatnonzero(near).mean() / (len(picture) - 1)
+
+
+def test_a_signal_is_drawn_as_one_line_a_channel():
+    rising = np.linspace(-1, 1, 50)
+    picture = plot(np.stack([rising, np.full(50, 0.5)], axis=1), (-1, 1))
+    assert picture.shape == (120, 240, 3)
+    for column in (60, 220):
+        expected = 0.02 + 0.96 * column / 239
+        np.testing.assert_allclose(height_of(picture, BLUE, column), expected, atol=0.02)
+        np.testing.assert_allclose(height_of(picture, VERMILION, column), 0.74, atol=0.02)
+
+
+def test_the_scale_of_a_plot_is_fixed_and_stands_beside_it():
+    signal = np.full((9, 1), 0.25)
+    assert abs(height_of(plot(signal, (0, 1)), BLUE, 120) - 0.26) < 0.02
+    assert abs(height_of(plot(signal, (0, 2)), BLUE, 120) - 0.14) < 0.02
+    one, two = (plot(np.full((9, 1), high / 2), (0, high)) for high in (1, 2))
+    assert (one[:15, :15] != two[:15, :15]).any()
+    np.testing.assert_array_equal(one[:, 30:], two[:, 30:])
+
+
+@pytest.mark.parametrize("signal", [np.full((5, 1), np.nan), np.full((1, 1), 0.0)])
+def test_a_plot_of_what_is_no_line_is_at_the_bottom(signal):
+    assert height_of(plot(signal, (0, 1)), BLUE, 120) < 0.05
+
+
+def test_many_channels_are_rows_of_grey():
+    signal = np.zeros((4, 8))
+    signal[:, 3] = 1
+    picture = plot(signal, (0, 1))
+    assert picture.shape == (120, 240, 3)
+    assert (picture[45:60] == 255).all()
+    assert not picture[:45].any()
+    assert not picture[60:].any()
+
+
+def test_targets_are_pictures_of_images_or_of_signals():
+    images = np.random.default_rng(0).random((3, 6, 5, 2))
+    np.testing.assert_array_equal(of_targets(images, (0, 1)), to_uint8(images, (0, 1)))
+    signals = images[:, :, 0]
+    assert of_targets(signals, (0, 1)).shape == (3, 120, 240, 3)
+    np.testing.assert_array_equal(of_targets(signals, (0, 1))[1], plot(signals[1], (0, 1)))

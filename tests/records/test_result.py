@@ -1,0 +1,78 @@
+"""What `optimize` hands over: unpacking, contact sheets, archives."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featviz_callback.records.result import Result
+from tests.conftest import random_images
+
+
+def make(count=5, channels=3, status=None, frames=False):
+    images = random_images(count, 8, 6, channels)
+    return Result(
+        images=images,
+        names=[f"Neuron#<logits>_{i}" for i in range(count)],
+        scores=np.arange(count, dtype="float32"),
+        history=np.zeros((4, count), "float32"),
+        status=status or ["ok"] * count,
+        values_range=(0.0, 1.0),
+        frames=np.stack([images * 0, images]) if frames else None,
+        frame_steps=np.array([2, 4]) if frames else None,
+    )
+
+
+def test_a_result_unpacks_into_images_and_names():
+    result = make()
+    images, names = result
+    assert images is result.images
+    assert names is result.names
+    assert len(result) == 5
+
+
+def test_its_text_says_how_many_how_large_and_how_good():
+    assert repr(make()) == "<Result of 5 images 8x6x3, best score 4>"
+
+
+def test_the_archive_holds_every_array_without_pickle(tmp_path):
+    result = make(frames=True)
+    result.save(tmp_path / "all.npz")
+    with np.load(tmp_path / "all.npz", allow_pickle=False) as archive:
+        assert set(archive) == set(vars(result))
+        for name, value in vars(result).items():
+            np.testing.assert_array_equal(archive[name], value)
+
+
+def test_the_archive_leaves_out_what_there_is_not(tmp_path):
+    make().save(str(tmp_path / "all.npz"))
+    with np.load(tmp_path / "all.npz", allow_pickle=False) as archive:
+        assert not {"frames", "frame_steps"} & set(archive)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 9])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 13])
+def test_the_sheet_shows_every_image(count, channels, tmp_path):
+    result = make(count, channels)
+    result.images[:] = (np.arange(count) + 60)[:, None, None, None] / 255
+    if channels == 4:
+        result.images[..., 3] = 1.0
+    result.save(tmp_path / "sheet.png")
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    np.testing.assert_array_equal(sheet, result.sheet())
+    # Eight by six pixels are enlarged sixteen times, to at least 96.
+    areas = [(sheet == value).all(-1).sum() for value in range(60, 60 + count)]
+    # Some more pixels of the letters may have the same grey.
+    assert all(128 * 96 <= area < 128 * 96 + 100 for area in areas)
+
+
+def test_a_status_that_is_not_ok_is_written_below_its_image():
+    plain, dead = make(1).sheet(), make(1, status=["dead"]).sheet()
+    assert plain.shape == dead.shape
+    assert (plain != dead).any()
+
+
+def test_a_notebook_shows_the_sheet():
+    shown = Image.open(io.BytesIO(make()._repr_png_()))
+    np.testing.assert_array_equal(np.asarray(shown), make().sheet())
