@@ -80,6 +80,10 @@ export class Run {
   }
 }
 
+export function targetNames(runs) {
+  return [...new Set(runs.flatMap((run) => [...run.targets.keys()]))];
+}
+
 export function unionSteps(runs) {
   return [...new Set(runs.flatMap((run) => run.steps))].sort((a, b) => a - b);
 }
@@ -148,7 +152,7 @@ function statusesOf(name, runs, step) {
 // How many targets have each status at a step.
 export function countStatuses(runs, step) {
   const counts = Object.fromEntries(STATUSES.map((status) => [status, 0]));
-  for (const name of new Set(runs.flatMap((run) => [...run.targets.keys()]))) {
+  for (const name of targetNames(runs)) {
     for (const status of statusesOf(name, runs, step)) counts[status] += 1;
   }
   return counts;
