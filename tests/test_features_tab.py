@@ -235,8 +235,8 @@ ONE_RUN = "&p.feature_vis.runs=long"
 
 def expected(history, name, epoch):
     """The picture of the history, as it was logged."""
-    look, target = history.epochs.tolist().index(epoch), history.names.index(name)
-    return pictures.to_uint8(history.images[look, target], history.values_range)[..., 0]
+    snapshot, target = history.epochs.tolist().index(epoch), history.names.index(name)
+    return pictures.to_uint8(history.images[snapshot, target], history.values_range)[..., 0]
 
 
 def test_the_wall_is_grouped_by_layer_in_the_network_s_order(open_tab):
@@ -515,7 +515,7 @@ def test_nothing_of_one_target_is_shown_as_another_s(open_tab):
     playwright.expect(examples).to_be_visible()
 
 
-def test_of_a_dead_unit_it_is_said_since_when_and_that_no_image_excites_it(open_tab, logs):
+def test_of_a_dead_unit_it_is_said_since_when_and_that_no_image_activates_it(open_tab, logs):
     tab = open_tab(ONE_RUN + "&p.feature_vis.open=" + quote("Channel#conv_1"))
     viewer = tab.find(".viewer")
     facts = viewer.locator("dl").inner_text().split("\n")
@@ -524,11 +524,11 @@ def test_of_a_dead_unit_it_is_said_since_when_and_that_no_image_excites_it(open_
     assert not alive.any()
     assert facts[facts.index("Status") + 1] == "dead since untrained"
     caption = viewer.locator("figcaption")
-    playwright.expect(caption).to_contain_text("none excites this unit, epoch 3")
+    playwright.expect(caption).to_contain_text("none activates this unit, epoch 3")
     assert viewer.locator(".still[data-status=dead]").count() == EPOCHS + 1
     tab.page.keyboard.press("j")
     tab.page.keyboard.press("j")
-    playwright.expect(caption).to_contain_text("excite this unit most, epoch 3")
+    playwright.expect(caption).to_contain_text("activate this unit most, epoch 3")
 
 
 def test_a_card_that_went_on_and_came_back_is_not_faded(open_tab):
@@ -556,7 +556,7 @@ def test_the_slider_keeps_its_length(open_tab):
     assert track.bounding_box()["width"] == width
 
 
-def write_look(events, step, names, size=8):
+def write_snapshot(events, step, names, size=8):
     rng = np.random.default_rng(step + 1)
     for i, name in enumerate(names):
         events.image(
@@ -569,7 +569,7 @@ def write_look(events, step, names, size=8):
 def write_run(folder, names, steps=range(-1, 2)):
     events = EventFile(folder)
     for step in steps:
-        write_look(events, step, names)
+        write_snapshot(events, step, names)
     return events
 
 
@@ -682,7 +682,7 @@ def live(tmp_path):
     names = [f"Channel#layer{i // 20}_{i % 20}" for i in range(100)]
     events = EventFile(tmp_path / "logs/run")
     for step in range(-1, 4):
-        write_look(events, step, names)
+        write_snapshot(events, step, names)
     return events, names, serve(tmp_path / "logs")
 
 
@@ -692,22 +692,22 @@ def test_new_epochs_appear_without_a_flicker_or_a_jump(open_tab, live):
     tab.inner.evaluate("""() => {
         window.blanks = 0;
         window.first = document.querySelector('.card');
-        const look = () => {
+        const note = () => {
             const canvas = document.querySelector('.card canvas');
             if (!canvas.isConnected || canvas.width < 2) window.blanks += 1;
-            requestAnimationFrame(look);
+            requestAnimationFrame(note);
         };
-        look();
+        note();
         document.querySelector('main').scrollTop = 500;
     }""")
-    write_look(events, 4, names)
+    write_snapshot(events, 4, names)
     tab.inner.wait_for_function("() => document.querySelector('.epoch').textContent == 'epoch 4'")
     tab.page.keyboard.press("Home")
     tab.find("main").focus()
     tab.page.keyboard.press("ArrowLeft")
     tab.page.wait_for_timeout(100)
     before = tab.epoch()
-    write_look(events, 5, names)
+    write_snapshot(events, 5, names)
     tab.inner.wait_for_function("() => document.querySelector('.app > .timeline input').max == '6'")
     assert tab.epoch() == before != "epoch 5"
     assert tab.inner.evaluate("document.querySelector('main').scrollTop") == 500
@@ -726,7 +726,7 @@ def test_what_one_looks_at_stays_when_an_epoch_comes(open_tab, tmp_path):
     strip = tab.find(".strip")
     assert strip.evaluate("strip => strip.scrollLeft") > 0
     strip.evaluate("strip => { strip.scrollLeft = 0; }")
-    write_look(events, 40, names)
+    write_snapshot(events, 40, names)
     playwright.expect(tab.find(".still")).to_have_count(42)
     assert strip.evaluate("strip => strip.scrollLeft") == 0
     assert tab.epoch() == "epoch 20"
@@ -749,13 +749,13 @@ def test_the_untrained_network_is_seen_before_the_others_are_played(open_tab, li
     tab.page.route("**/pictures?*", lambda route: (time.sleep(0.2), route.continue_()))
     tab.inner.evaluate("""() => {
         window.seen = [];
-        const look = () => {
+        const note = () => {
             const epoch = document.querySelector('.epoch').textContent;
             const waiting = document.querySelector('.column').classList.contains('waiting');
             if (!waiting && window.seen.at(-1) !== epoch) window.seen.push(epoch);
-            requestAnimationFrame(look);
+            requestAnimationFrame(note);
         };
-        look();
+        note();
     }""")
     tab.find(".app > .timeline .play").click()
     tab.inner.wait_for_function("() => document.querySelector('.play').ariaLabel == 'Play'")
@@ -793,7 +793,7 @@ def test_text_is_text(open_tab, tmp_path):
     events = EventFile(tmp_path / f"logs/{EVIL[:4]}b&run")
     summaries.write_objectives(events, 0, [(EVIL, EVIL, 0)])
     for step in (0, 1):
-        write_look(events, step, [EVIL])
+        write_snapshot(events, step, [EVIL])
     tab = open_tab(address=serve(tmp_path / "logs"), alone=False)
     assert tab.names() == [EVIL]
     assert tab.find("h2 .layer").inner_text() == EVIL

@@ -5,7 +5,7 @@ import { h, setText } from './dom.js';
 import { stepLabel } from './model.js';
 
 export class Examples {
-  #shown = null; // the key of the image
+  #shown = null; // the key of an image
 
   constructor() {
     this.image = h('img', { alt: '' });
@@ -18,7 +18,7 @@ export class Examples {
     this.node.hidden = true;
   }
 
-  // Not every epoch has examples; between two that have, the earlier ones are shown.
+  // An epoch without examples shows the examples of the latest epoch before it.
   show(run, target, frame) {
     const keys = target.examples ?? [];
     let index = frame ? run.steps.indexOf(frame.step) : -1;
@@ -35,7 +35,7 @@ export class Examples {
       src: pictureUrl(run.name, target.name, step, key, 'examples'),
       alt: `The optimised picture beside real images, ${stepLabel(step)}`,
     });
-    // An image is shown once it is decoded, so that the page does not jump.
+    // The page would jump if it showed an image before the browser has decoded it.
     image.decode().then(() => {
       if (this.#shown === key) this.#put(image, describe(target, index, step));
     }).catch(() => {
@@ -52,9 +52,9 @@ export class Examples {
 }
 
 function describe(target, index, step) {
-  // The ratio is to the best score of a real image; a best score of 0 or less has no ratio.
-  const excites = (target.ratio?.[index] ?? null) !== null;
-  return excites
-    ? `The optimised picture, beside the real images that excite this unit most, ${stepLabel(step)}`
-    : `The optimised picture, beside real images: none excites this unit, ${stepLabel(step)}`;
+  // The ratio divides by the best score of a real image, and is null where that score is 0 or less.
+  const activates = (target.ratio?.[index] ?? null) !== null;
+  return activates
+    ? `The optimised picture, beside the real images that activate this unit most, ${stepLabel(step)}`
+    : `The optimised picture, beside real images: none activates this unit, ${stepLabel(step)}`;
 }

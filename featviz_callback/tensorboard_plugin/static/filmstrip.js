@@ -4,7 +4,7 @@ import { pictureUrl } from './api.js';
 import { arrange, h, setAttribute } from './dom.js';
 import { stepLabel, STATUSES } from './model.js';
 
-// Width of a still, in style.css.
+// The width that style.css gives to a still.
 const STILL = 68;
 const FIRST_RETRY = 3000;
 
@@ -22,7 +22,7 @@ export class FilmStrip {
     this.#centred = null;
   }
 
-  // Stills that stay are kept, so that the strip does not flicker.
+  // The strip would flicker if it made all stills anew.
   setTarget(run, target) {
     setAttribute(this.node, 'aria-label', `Film strip of ${target.name}, ${run.name}`);
     const stills = run.steps.map((step, i) => (target.key[i] ? this.#still(run, target, i) : null));
@@ -52,7 +52,7 @@ export class FilmStrip {
     }
   }
 
-  // A still is centred only once, so that whoever scrolls the strip is left alone.
+  // The strip moves only when another still becomes the current one: the user may scroll it.
   #centre(still) {
     if (this.#centred === still || !this.node.clientWidth) return;
     this.#centred = still;

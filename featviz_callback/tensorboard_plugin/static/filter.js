@@ -5,7 +5,7 @@ import { isExpression } from './model.js';
 const MILLISECONDS_FOR_A_SEARCH = 1000;
 
 export class NameFilter {
-  // The names that are left; null where all are.
+  // The set of names that the filter leaves, or null where the filter leaves all.
   matches = null;
   complaint = '';
   #asked;
@@ -16,7 +16,7 @@ export class NameFilter {
     this.changed = changed;
   }
 
-  // Until a search ends, the matches of the search before stay, so that the wall does not flicker.
+  // The last matches stay until the new search ends, so that the wall does not flicker.
   update(query, names) {
     const asked = JSON.stringify([query, names]);
     if (this.#asked === asked) return;

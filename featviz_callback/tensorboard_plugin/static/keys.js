@@ -19,13 +19,13 @@ export function followKeys(clock, viewer, openNeighbour) {
   onHostKey(follow);
 }
 
-// Whether the browser, or an element that is written in, has a use of its own for the key.
+// The browser's shortcuts and the fields for text keep their keys.
 function isTaken(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return true;
   return event.target.matches('input, select, textarea') && !isSlider(event.target);
 }
 
-// The slider of a timeline moves the clock by itself, and leaves the other keys to the page.
+// A slider of time handles arrows, home and end by itself; the page handles its other keys.
 function isSlider(target) {
   return target.closest('.timeline') && target.matches('input');
 }

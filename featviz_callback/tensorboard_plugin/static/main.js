@@ -16,9 +16,9 @@ import { Viewer } from './viewer.js';
 import { Wall } from './wall.js';
 
 const SECONDS_BETWEEN_REFRESHES = 3;
-// A wall of smaller pictures is an overview, which has no room for words.
+// Below this size, in pixels, a card has no room for text, and shows its pictures alone.
 const DENSE = 72;
-// While the clock plays, so many steps are fetched before they are shown.
+// While the clock plays, the page fetches the pictures of so many steps in advance.
 const AHEAD = 3;
 
 class App {
@@ -55,7 +55,7 @@ class App {
       this.#play(now);
     }));
     followKeys(this.clock, this.viewer, (by) => this.openNeighbour(by));
-    // The server may only be restarting.
+    // The server may be restarting, so the page asks again after a while.
     this.pictures.addEventListener('failure', debounce(2000, () => this.want()));
     onReload(() => this.refresh());
     onAddressChange(() => {
@@ -66,7 +66,6 @@ class App {
     });
   }
 
-  // Fetches what is new, shows it, and does so again after a while.
   async watch() {
     for (;;) {
       if (isShown()) await this.refresh();
@@ -116,7 +115,7 @@ class App {
   openNeighbour(by) {
     const names = this.wall.order;
     const at = names.indexOf(this.viewer.name);
-    // From one that the filters have taken away, to the first or the last.
+    // Where the filters hide the open target, j leads to the first target and k to the last.
     const next = at < 0 && by < 0 ? -1 : at + by;
     if (names.length) this.change({ open: names[(next + names.length) % names.length] });
   }
@@ -144,7 +143,7 @@ class App {
     this.saveView();
   }
 
-  // Of many runs the address names the shown ones, even where nobody chose them.
+  // A shared address shows the same runs later, though the default runs may then be others.
   #sharedView() {
     const { view, runs } = this;
     const chosen = runs.choose(view.runs);
@@ -167,7 +166,7 @@ class App {
     this.viewer.say(this.failed ? text : '');
   }
 
-  // Shows the clock's step once before the next frame is painted.
+  // However often the clock moves between two frames of the browser, the page draws once.
   schedule() {
     if (this.scheduled) return;
     this.scheduled = true;
@@ -182,12 +181,12 @@ class App {
   }
 
   #showLatest(behind) {
-    // It keeps its place, so that the slider does not change its length under the pointer.
+    // The idle button keeps its place, so that the slider keeps its length under the pointer.
     this.latest.classList.toggle('idle', !behind || this.clock.playing);
     this.latest.title = `${behind} later`;
   }
 
-  // Asks for the pictures on the screen, then for their neighbours in time.
+  // The pictures on the screen come first, then their neighbours in time.
   want() {
     const { clock, runs: { steps } } = this;
     const ahead = clock.playing ? AHEAD : 1;
@@ -219,7 +218,7 @@ function range(first, last) {
   return Array.from({ length: last - first + 1 }, (_, i) => first + i);
 }
 
-// TensorBoard calls this in a page of its own.
+// TensorBoard calls this function in the document of the tab's iframe.
 export async function render() {
   const style = h('link', { rel: 'stylesheet', href: './static/style.css' });
   const styled = new Promise((resolve) => { style.onload = resolve; style.onerror = resolve; });

@@ -1,4 +1,4 @@
-// The message: why pictures are missing, or that the server does not answer.
+// The message: it says why no pictures are shown, or that the server does not answer.
 
 import { h } from './dom.js';
 
@@ -22,7 +22,7 @@ export class Message {
   }
 }
 
-// Why no target is shown, of so many in all; nothing where some are.
+// Says why no target of the total is shown; an empty text where some are.
 export function emptiness(runs, view, shown, total) {
   if (!runs.all.length) return 'No run has been logged here yet. Train with FeatureVisCallback, and the pictures appear.';
   if (runs.isLost(view.runs)) return `This address is of runs that are not here: ${view.runs.join(', ')}`;

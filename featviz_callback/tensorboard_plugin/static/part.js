@@ -1,4 +1,4 @@
-// A part of the viewer: all that one run knows of the target, and what can be downloaded of it.
+// A part of the viewer: one run's picture, numbers, film strip, examples, chart and downloads.
 
 import { fetchAnimation, pictureUrl } from './api.js';
 import { Chart, chartKey } from './chart.js';
@@ -58,7 +58,7 @@ export class Part {
     this.#fillTable();
   }
 
-  // Nothing of another target stays until this one's is here.
+  // Until the new target's pictures come, the old target's pictures would pass for them.
   #forget() {
     this.strip.forget();
     this.examples.forget();
@@ -66,7 +66,7 @@ export class Part {
     this.canvas.width = 1;
   }
 
-  // A long one takes its time, which a plain link would not say.
+  // The server takes a while to make a long animation, and a plain link would not say so.
   async #saveAnimation() {
     const { gif, run, name } = this;
     if (gif.getAttribute('aria-busy') === 'true') return;
@@ -135,7 +135,7 @@ export class Part {
     this.numbers.replaceChildren(...facts.map(([term, value]) => h('div', {}, h('dt', {}, term), h('dd', {}, value))));
   }
 
-  // A status, and where it is trouble, from when on it has lasted.
+  // A trouble is shown with the epoch at which it began.
   #since({ status, step }) {
     const label = STATUS_LABELS[status];
     if (status === 'ok') return label;

@@ -1,9 +1,9 @@
-// The runs: the server's list of all of them, the choice of those to show, and their frames.
+// The runs: the server's list of all runs, the choice of the runs to show, and their frames.
 
 import { fetchFrames, fetchRuns } from './api.js';
 import { compareNames, Run, unionSteps } from './model.js';
 
-// Up to this many runs are all shown by default; of more runs, only the newest is.
+// By default the page shows up to so many runs; of a longer list it shows the newest run.
 const MOST_DEFAULT_RUNS = 3;
 const COLOURS = 8;
 
@@ -11,23 +11,23 @@ export class Runs {
   all = [];
   shown = [];
   steps = [];
-  // A run keeps its letter and its colour, whichever runs come later.
+  // A run keeps its letter and its colour, whatever runs come later.
   colours = new Map();
   #defaults = null;
   #refreshes = 0;
 
-  // The names of the runs to show, in order. `wanted` are the names in the address, or null.
+  // Returns the names of the runs to show, in order. `wanted` are the address's names, or null.
   choose(wanted) {
     const names = this.isLost(wanted) ? this.#defaults : wanted ?? this.#defaults ?? [];
     return namesOf(this.all).filter((name) => names.includes(name));
   }
 
-  // Whether the address names only runs that are not here.
+  // An address is lost where it names only runs that the server does not have.
   isLost(wanted) {
     return Boolean(wanted?.length && this.all.length && !namesOf(this.all).some((name) => wanted.includes(name)));
   }
 
-  // Says whether the list and the shown runs are new; null where a later refresh has begun.
+  // Says whether the list and the shown runs are new, or null once a later refresh has begun.
   async refresh(wanted) {
     this.#refreshes += 1;
     const turn = this.#refreshes;
@@ -56,7 +56,7 @@ export class Runs {
     this.all = all;
     if (!all.length) return;
     if (this.#defaults) {
-      // Runs on the screen stay there; a new run joins them while there is room.
+      // The runs on the screen stay, and a new run joins them while there is room.
       this.#defaults.push(...added.slice(0, Math.max(0, MOST_DEFAULT_RUNS - this.#defaults.length)));
     } else if (all.length <= MOST_DEFAULT_RUNS) {
       this.#defaults = added;
@@ -75,7 +75,7 @@ export class Runs {
   }
 }
 
-// The same object where nothing is new; null where the run has gone.
+// Resolves to the known run where nothing is new, and to null where the run has gone.
 async function fetchRun(name, known) {
   try {
     const answer = await fetchFrames(name, known?.version);

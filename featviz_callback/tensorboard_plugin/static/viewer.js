@@ -31,7 +31,7 @@ export class Viewer {
     pictures.addEventListener('arrival', () => this.draw());
   }
 
-  // What is amiss with the server, above the picture.
+  // The dialog covers the message of the page, so it repeats what is amiss with the server.
   say(text) {
     this.notice.hidden = !text;
     setText(this.notice, text);
