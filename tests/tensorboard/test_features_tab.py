@@ -4,6 +4,7 @@ Needs `pip install -e '.[test,browser]'` and a Chromium of the system's. Picture
 what was seen are left in `build/screenshots`.
 """
 
+import base64
 import io
 import json
 import os
@@ -22,6 +23,7 @@ import numpy as np
 import pytest
 from keras import layers
 from PIL import Image
+from tensorboard import program
 
 from featviz_callback import FeatureVisCallback, Objective
 from featviz_callback.records import pictures
@@ -94,39 +96,41 @@ def logs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def serve():
-    """Starts TensorBoard on a folder, and says where."""
-    processes = []
-
-    def start(folder):
-        log = folder.parent / f"{folder.name}.tensorboard.log"
-        command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder)]
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-        process = subprocess.Popen(
-            [*command, "--port", "0", "--host", "127.0.0.1"],
-            stdout=log.open("w"),
-            stderr=subprocess.STDOUT,
-            env=environment,
-        )
-        processes.append(process)
-        for _ in range(600):
-            output = log.read_text()
-            found = re.search(r"http://127\.0\.0\.1:\d+", output)
-            if found:
-                return found[0]
-            assert process.poll() is None, output
-            time.sleep(0.1)
-        raise AssertionError(output)
-
-    yield start
-    for process in processes:
+def server(logs):
+    """The address of a TensorBoard that shows those runs, started as a user starts it."""
+    folder = logs[0]
+    log = folder.parent / f"{folder.name}.tensorboard.log"
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder)]
+    process = subprocess.Popen(
+        [*command, "--port", "0", "--host", "127.0.0.1"],
+        stdout=log.open("w"),
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    try:
+        yield address_in(log, process)
+    finally:
         process.terminate()
         process.wait(20)
 
 
-@pytest.fixture(scope="module")
-def server(logs, serve):
-    return serve(logs[0])
+def address_in(log, process):
+    """Waits until a process writes its address into its log."""
+    for _ in range(600):
+        output = log.read_text()
+        found = re.search(r"http://127\.0\.0\.1:\d+", output)
+        if found:
+            return found[0]
+        assert process.poll() is None, output
+        time.sleep(0.1)
+    raise AssertionError(output)
+
+
+def serve(folder):
+    """Starts TensorBoard in this process, which imported all it needs; returns the address."""
+    tensorboard = program.TensorBoard()
+    tensorboard.configure(logdir=str(folder), host="127.0.0.1", port=0)
+    return tensorboard.launch().rstrip("/")
 
 
 @pytest.fixture(scope="module")
@@ -192,13 +196,11 @@ class Tab:
     def drawn(self, name, column=0):
         """What a card shows, a uint8 array."""
         canvas = self.card(name).locator("canvas").nth(column)
-        width, height, values = canvas.evaluate(
-            "c => [c.width, c.height, [...c.getContext('2d').getImageData(0, 0, c.width, c.height)"
-            ".data]]"
-        )
-        values = np.array(values, "uint8").reshape(height, width, 4)[..., 0]
+        # As a list, the values would take a second to cross to this process.
+        png = canvas.evaluate("canvas => canvas.toDataURL('image/png')").partition(",")[2]
+        values = np.asarray(Image.open(io.BytesIO(base64.b64decode(png))))[..., 0]
         # Each pixel is drawn as a square.
-        times = width // SIDE
+        times = values.shape[1] // SIDE
         np.testing.assert_array_equal(
             values, values[::times, ::times].repeat(times, 0).repeat(times, 1)
         )
@@ -235,8 +237,8 @@ ONE_RUN = "&p.feature_vis.runs=long"
 
 def expected(history, name, epoch):
     """The picture of the history, as it was logged."""
-    look, target = history.epochs.tolist().index(epoch), history.names.index(name)
-    return pictures.to_uint8(history.images[look, target], history.values_range)[..., 0]
+    snapshot, target = history.epochs.tolist().index(epoch), history.names.index(name)
+    return pictures.to_uint8(history.images[snapshot, target], history.values_range)[..., 0]
 
 
 def test_the_wall_is_grouped_by_layer_in_the_network_s_order(open_tab):
@@ -515,7 +517,7 @@ def test_nothing_of_one_target_is_shown_as_another_s(open_tab):
     playwright.expect(examples).to_be_visible()
 
 
-def test_of_a_dead_unit_it_is_said_since_when_and_that_no_image_excites_it(open_tab, logs):
+def test_of_a_dead_unit_it_is_said_since_when_and_that_no_image_activates_it(open_tab, logs):
     tab = open_tab(ONE_RUN + "&p.feature_vis.open=" + quote("Channel#conv_1"))
     viewer = tab.find(".viewer")
     facts = viewer.locator("dl").inner_text().split("\n")
@@ -524,11 +526,11 @@ def test_of_a_dead_unit_it_is_said_since_when_and_that_no_image_excites_it(open_
     assert not alive.any()
     assert facts[facts.index("Status") + 1] == "dead since untrained"
     caption = viewer.locator("figcaption")
-    playwright.expect(caption).to_contain_text("none excites this unit, epoch 3")
+    playwright.expect(caption).to_contain_text("none activates this unit, epoch 3")
     assert viewer.locator(".still[data-status=dead]").count() == EPOCHS + 1
     tab.page.keyboard.press("j")
     tab.page.keyboard.press("j")
-    playwright.expect(caption).to_contain_text("excite this unit most, epoch 3")
+    playwright.expect(caption).to_contain_text("activate this unit most, epoch 3")
 
 
 def test_a_card_that_went_on_and_came_back_is_not_faded(open_tab):
@@ -573,7 +575,7 @@ def write_run(folder, names, steps=range(-1, 2)):
     return events
 
 
-def test_runs_need_not_have_the_same_targets(open_tab, tmp_path, serve):
+def test_runs_need_not_have_the_same_targets(open_tab, tmp_path):
     write_run(tmp_path / "logs/a", [f"Channel#conv_{i}" for i in range(4)])
     write_run(tmp_path / "logs/b", [f"Channel#conv_{i}" for i in range(2, 6)], range(-1, 4))
     tab = open_tab(address=serve(tmp_path / "logs"))
@@ -588,7 +590,7 @@ def test_runs_need_not_have_the_same_targets(open_tab, tmp_path, serve):
     assert tab.find(".viewer .part h3").all_text_contents() == ["Bb"]
 
 
-def test_a_new_run_does_not_take_the_place_of_those_one_looks_at(open_tab, tmp_path, serve):
+def test_a_new_run_does_not_take_the_place_of_those_one_looks_at(open_tab, tmp_path):
     names = ["Channel#conv_0"]
     for run in "bcd":
         write_run(tmp_path / f"logs/{run}", names)
@@ -606,7 +608,7 @@ def test_a_new_run_does_not_take_the_place_of_those_one_looks_at(open_tab, tmp_p
     playwright.expect(letters).to_have_text(["D", "A", "B", "C"])
 
 
-def test_runs_may_be_ticked_faster_than_they_come(open_tab, tmp_path, serve):
+def test_runs_may_be_ticked_faster_than_they_come(open_tab, tmp_path):
     for run in "abcd":
         write_run(tmp_path / f"logs/{run}", ["Channel#conv_0"])
     tab = open_tab("&p.feature_vis.runs=a", address=serve(tmp_path / "logs"))
@@ -624,7 +626,7 @@ def test_an_address_of_runs_that_are_gone_shows_those_that_are_here(open_tab):
     assert tab.find(".message").inner_text() == "This address is of runs that are not here: nope"
 
 
-def test_folders_of_any_text_are_runs(open_tab, tmp_path, serve):
+def test_folders_of_any_text_are_runs(open_tab, tmp_path):
     for run in ("bad", "100% <b>, &=", "\N{ZEBRA FACE}"):
         write_run(tmp_path / "logs" / run, ["Channel#conv_0"])
     (tmp_path / "logs/bad").rename(os.fsdecode(os.fsencode(tmp_path / "logs/bad") + b"\xff"))
@@ -634,7 +636,7 @@ def test_folders_of_any_text_are_runs(open_tab, tmp_path, serve):
     assert sorted(shown) == ["100% <b>, &=", "\N{ZEBRA FACE}"]
 
 
-def test_an_expression_that_takes_for_ever_is_given_up(open_tab, tmp_path, serve):
+def test_an_expression_that_takes_for_ever_is_given_up(open_tab, tmp_path):
     names = ["Channel#" + "a" * 60 + f"_{i}" for i in range(3)]
     write_run(tmp_path / "logs/run", names)
     tab = open_tab(address=serve(tmp_path / "logs"))
@@ -677,7 +679,7 @@ def test_from_a_target_that_is_filtered_out_one_goes_to_the_first_or_the_last(op
 
 
 @pytest.fixture
-def live(tmp_path, serve):
+def live(tmp_path):
     """A run that is being written: its event file, its names, and a server."""
     names = [f"Channel#layer{i // 20}_{i % 20}" for i in range(100)]
     events = EventFile(tmp_path / "logs/run")
@@ -692,12 +694,12 @@ def test_new_epochs_appear_without_a_flicker_or_a_jump(open_tab, live):
     tab.inner.evaluate("""() => {
         window.blanks = 0;
         window.first = document.querySelector('.card');
-        const look = () => {
+        const note = () => {
             const canvas = document.querySelector('.card canvas');
             if (!canvas.isConnected || canvas.width < 2) window.blanks += 1;
-            requestAnimationFrame(look);
+            requestAnimationFrame(note);
         };
-        look();
+        note();
         document.querySelector('main').scrollTop = 500;
     }""")
     write_snapshot(events, 4, names)
@@ -716,7 +718,7 @@ def test_new_epochs_appear_without_a_flicker_or_a_jump(open_tab, live):
     assert tab.epoch() == "epoch 5"
 
 
-def test_what_one_looks_at_stays_when_an_epoch_comes(open_tab, tmp_path, serve):
+def test_what_one_looks_at_stays_when_an_epoch_comes(open_tab, tmp_path):
     names = [f"Channel#conv_{i}" for i in range(3)]
     events = write_run(tmp_path / "logs/run", names, range(-1, 40))
     tab = open_tab(
@@ -749,13 +751,13 @@ def test_the_untrained_network_is_seen_before_the_others_are_played(open_tab, li
     tab.page.route("**/pictures?*", lambda route: (time.sleep(0.2), route.continue_()))
     tab.inner.evaluate("""() => {
         window.seen = [];
-        const look = () => {
+        const note = () => {
             const epoch = document.querySelector('.epoch').textContent;
             const waiting = document.querySelector('.column').classList.contains('waiting');
             if (!waiting && window.seen.at(-1) !== epoch) window.seen.push(epoch);
-            requestAnimationFrame(look);
+            requestAnimationFrame(note);
         };
-        look();
+        note();
     }""")
     tab.find(".app > .timeline .play").click()
     tab.inner.wait_for_function("() => document.querySelector('.play').ariaLabel == 'Play'")
@@ -789,7 +791,7 @@ def test_only_what_is_shown_is_fetched(open_tab, live):
     assert not [url for url in asked if "/picture" in url]
 
 
-def test_text_is_text(open_tab, tmp_path, serve):
+def test_text_is_text(open_tab, tmp_path):
     events = EventFile(tmp_path / f"logs/{EVIL[:4]}b&run")
     summaries.write_objectives(events, 0, [(EVIL, EVIL, 0)])
     for step in (0, 1):
@@ -931,7 +933,7 @@ def test_tensorboard_s_own_image_tab_shows_the_same_pictures(server, logs):
         np.testing.assert_array_equal(shown, expected(logs[1]["long"], NAMES[0], image["step"]))
 
 
-def test_a_folder_without_pictures_has_no_active_tab(tmp_path, serve):
+def test_a_folder_without_pictures_has_no_active_tab(tmp_path):
     (tmp_path / "logs").mkdir()
     address = serve(tmp_path / "logs")
     with urlopen(f"{address}/data/plugins_listing") as answer:

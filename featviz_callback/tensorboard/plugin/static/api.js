@@ -1,4 +1,4 @@
-// What the plugin's server can be asked; its routes are described in plugin.py.
+// The server's answers: one function for each route that plugin.py describes.
 
 function address(route, parameters) {
   return `./${route}?${new URLSearchParams(parameters)}`;
@@ -14,14 +14,14 @@ export async function fetchRuns() {
   return (await (await get('./index')).json()).runs;
 }
 
-// Null where nothing is newer than that version.
+// Resolves to null where the server has nothing newer than that version.
 export async function fetchFrames(run, version) {
   const parameters = version === undefined ? { run } : { run, version };
   const answer = await get(address('frames', parameters));
   return answer.status === 204 ? null : answer.json();
 }
 
-// One blob or null for each name.
+// Resolves to a list: for each name a blob, or null where there is no picture.
 export async function fetchPictures(run, step, names) {
   const parameters = [['run', run], ['step', step], ...names.map((name) => ['name', name])];
   const buffer = await (await get(address('pictures', parameters))).arrayBuffer();

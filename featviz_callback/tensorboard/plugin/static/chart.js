@@ -1,4 +1,4 @@
-// A target's score and drift over the epochs, with the epoch that is shown.
+// The chart: a target's score and drift over the epochs, and a mark at the epoch that is shown.
 
 import { h, setAttribute, svg } from './dom.js';
 
@@ -19,8 +19,8 @@ export class Chart {
     }, this.mark, this.drift, this.score, this.dot);
   }
 
-  // Steps are what the width stands for; ranges are those of the heights. Drift is drawn by its
-  // square root: its first values, from a network that knew nothing, dwarf all that follow.
+  // The steps span the width, and the ranges of scores and drifts span the height. The chart takes
+  // square roots of the drift, because the drift of an untrained network dwarfs all later drift.
   draw(run, target, steps, scores, drifts) {
     this.steps = steps;
     this.scores = scores;
@@ -37,7 +37,7 @@ export class Chart {
     setAttribute(this.dot, 'd', known ? `M${this.#x(frame.step).toFixed(2)} ${y(frame.score, this.scores)}h0` : '');
   }
 
-  // The step that is shown nearest to a place, from 0 on the left to 1 on the right.
+  // Returns the step nearest to a place between the left edge, 0, and the right edge, 1.
   stepAt(share) {
     const away = (step) => Math.abs(this.#x(step) - share * WIDTH);
     return this.steps.reduce((a, b) => (away(b) < away(a) ? b : a));
@@ -66,8 +66,7 @@ function y(value, [low, high]) {
   return (HEIGHT - 2 - ((value - low) / (high - low || 1)) * (HEIGHT - 4)).toFixed(2);
 }
 
-// Which line is which.
 export function chartKey() {
   return h('p', { class: 'key' },
-    h('span', { class: 'key-score' }, 'score'), h('span', { class: 'key-drift', title: 'How far the picture moved since the last look, on a scale of square roots' }, 'drift'));
+    h('span', { class: 'key-score' }, 'score'), h('span', { class: 'key-drift', title: 'How far the picture moved since the last snapshot, on a scale of square roots' }, 'drift'));
 }

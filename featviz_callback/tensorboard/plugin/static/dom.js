@@ -1,4 +1,4 @@
-// Elements, made without markup: text is always text.
+// The elements: this module makes them without markup, so that text always stays text.
 
 const SVG = 'http://www.w3.org/2000/svg';
 
@@ -20,7 +20,7 @@ function fill(node, attributes, children) {
   return node;
 }
 
-// Sets text only where it changes, so that nothing is laid out or announced for nothing.
+// The browser would lay out and announce even a text that stays the same.
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
@@ -29,8 +29,8 @@ export function setAttribute(node, name, value) {
   if (node.getAttribute(name) !== value) node.setAttribute(name, value);
 }
 
-// Puts children into this order, moving only those that are elsewhere. What has the focus
-// keeps it, though it is moved.
+// Children that are in their place do not move, because the browser takes the focus from an
+// element that moves. A child that has to move gets the focus back.
 export function arrange(parent, children) {
   const focused = document.activeElement;
   let place = parent.firstChild;
@@ -54,7 +54,7 @@ export function debounce(milliseconds, action) {
   };
 }
 
-// Text that may be broken after the marks that join the parts of a name.
+// Lets the browser break a line after the marks that join the parts of a name.
 export function breakable(name) {
   const parts = name.split(/(?<=[_#/&])/);
   return parts.flatMap((part, i) => (i ? [document.createElement('wbr'), part] : [part]));

@@ -1,4 +1,4 @@
-// The window of TensorBoard around this page: its address, its theme, its reload button.
+// The host: TensorBoard's window around this page, with its address, theme, reloads and keys.
 
 const PREFIX = 'p.feature_vis.';
 const TAB = 'feature_vis';
@@ -7,7 +7,7 @@ const host = (() => {
   try {
     return parent.document ? parent : window;
   } catch {
-    return window; // Another origin's page shows ours.
+    return window; // A page of another origin embeds ours, and the browser hides that page.
   }
 })();
 const embedded = host !== window;
@@ -23,23 +23,23 @@ function readHash() {
   });
 }
 
-// What the address says of this tab, name to text.
+// Returns the values that the address holds for this tab, by name.
 export function readAddress() {
   const ours = readHash().filter(([name, value]) => name.startsWith(PREFIX) && value !== null);
   return new Map(ours.map(([name, value]) => [name.slice(PREFIX.length), value]));
 }
 
-// Replaces what the address says of this tab, and leaves the rest as it is.
+// The values of other tabs stay in the address.
 export function writeAddress(values) {
   const others = readHash().filter(([name]) => !name.startsWith(PREFIX));
   const [tab] = others.find(([, value]) => value === null) ?? [embedded ? TAB : ''];
-  if (embedded && tab !== TAB) return; // Another tab is open.
+  if (embedded && tab !== TAB) return; // The address belongs to another tab.
   const parts = [...others.filter(([, value]) => value !== null),
     ...[...values].map(([name, value]) => [PREFIX + name, value])]
     .map((pair) => pair.map(encodeURIComponent).join('='));
   const hash = `#${[tab, ...parts].filter(Boolean).join('&')}`;
   if (hash === host.location.hash) return;
-  // Whole, since the page's base is another address.
+  // A hash alone would be resolved against the page's base, which is another address.
   const { pathname, search } = host.location;
   host.history.replaceState(host.history.state, '', pathname + search + hash);
 }
@@ -59,7 +59,7 @@ export function followTheme(root) {
   if (embedded) new MutationObserver(apply).observe(host.document.body, { attributeFilter: ['class'] });
 }
 
-// Calls back at TensorBoard's reload button, and at its own reloads.
+// TensorBoard sends the same message at its reload button and at its reloads by time.
 export function onReload(action) {
   if (!embedded) return;
   const { port1, port2 } = new MessageChannel();
@@ -72,7 +72,7 @@ export function onReload(action) {
   host.postMessage('experimental.bootstrap', location.origin, [port2]);
 }
 
-// Keys that are pressed in TensorBoard's page while nothing there has the focus.
+// A key goes to TensorBoard's page while no element has the focus.
 export function onHostKey(action) {
   if (!embedded) return;
   host.document.addEventListener('keydown', (event) => {
@@ -80,7 +80,7 @@ export function onHostKey(action) {
   });
 }
 
-// TensorBoard hides the tabs that are not shown, and keeps them.
+// TensorBoard keeps the page of a tab that the user has left, and hides it.
 export function isShown() {
   return !document.hidden && document.documentElement.clientWidth > 0;
 }

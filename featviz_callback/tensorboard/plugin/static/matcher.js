@@ -1,5 +1,5 @@
-// A worker: which names an expression matches. Some expressions take longer than anybody
-// waits, and only a worker can be stopped.
+// The matcher: a worker that tests names against an expression. Some expressions take longer
+// than any user waits, and only a worker can be stopped.
 
 onmessage = ({ data: { query, names } }) => {
   const expression = new RegExp(query, 'i');

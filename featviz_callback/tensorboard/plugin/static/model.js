@@ -1,4 +1,4 @@
-// What is shown, as plain values: runs, targets, steps, filters, orders. No elements here.
+// The model: runs, targets, steps, filters and orders as plain values, without elements.
 
 export const STATUSES = ['ok', 'dead', 'saturated', 'nan'];
 export const STATUS_LABELS = { ok: 'ok', dead: 'dead', saturated: 'saturated', nan: 'not a number' };
@@ -24,7 +24,7 @@ export function stepLabel(step) {
   return step < 0 ? 'untrained' : `epoch ${step}`;
 }
 
-// What a name says beside its layer: "channel 3" of "Channel#conv1_3".
+// Beside its layer's name, "Channel#conv1_3" is "channel 3".
 export function shortName(name, layer) {
   const [, kind, rest] = /^(Neuron|Channel|Direction)#([^&]+)$/.exec(name) ?? [];
   return rest?.startsWith(`${layer}_`) ? `${kind.toLowerCase()} ${rest.slice(layer.length + 1)}` : name;
@@ -38,7 +38,7 @@ export function formatNumber(value) {
   return value.toPrecision(3).replace('-', '−');
 }
 
-// One run, as the server tells it, with its targets by name.
+// One run: the server's answer, with the targets by name.
 export class Run {
   constructor(name, answer) {
     this.name = name;
@@ -47,7 +47,7 @@ export class Run {
     this.targets = new Map(answer.targets.map((target) => [target.name, target]));
   }
 
-  // The place of the last frame of a target up to a step, or -1.
+  // Returns the index of a target's last frame up to a step, or -1.
   indexAt(target, step) {
     let low = 0;
     let high = this.steps.length;
@@ -61,7 +61,7 @@ export class Run {
     return index;
   }
 
-  // All that is known of a target at a step, or null where it has not been seen yet.
+  // Returns all that is known of a target at a step, or null before its first snapshot.
   frameAt(name, step) {
     const target = this.targets.get(name);
     const index = target ? this.indexAt(target, step) : -1;
@@ -80,11 +80,15 @@ export class Run {
   }
 }
 
+export function targetNames(runs) {
+  return [...new Set(runs.flatMap((run) => [...run.targets.keys()]))];
+}
+
 export function unionSteps(runs) {
   return [...new Set(runs.flatMap((run) => run.steps))].sort((a, b) => a - b);
 }
 
-// Targets of all runs by layer, the layers in the network's order, as far as it is known.
+// Layers come in the network's order; those of unknown order come last.
 export function groupByLayer(runs) {
   const groups = new Map();
   const seen = new Set();
@@ -109,7 +113,7 @@ export function isExpression(text) {
   }
 }
 
-// Orders names by what the first run that has a number says at a step.
+// Where runs differ, the first run that has a number for a name gives its place.
 export function sortNames(names, sort, runs, step) {
   if (sort === 'network') return names;
   if (sort === 'name') return [...names].sort(compareNames);
@@ -124,8 +128,8 @@ export function sortNames(names, sort, runs, step) {
   return [...known.sort((a, b) => sign * (values.get(a) - values.get(b))), ...unknown];
 }
 
-// The layers and names to show, in order. Matches are the names that the filter leaves, or null
-// for all.
+// Returns the layers and names to show, in order. `matches` are the names that the filter leaves,
+// or null for all names.
 export function arrangeWall(runs, view, step, matches) {
   const layers = new Set(view.layers);
   const statuses = new Set(view.statuses);
@@ -138,23 +142,22 @@ export function arrangeWall(runs, view, step, matches) {
     .filter(({ names }) => names.length);
 }
 
-// What is said of a target at a step: each trouble that it has in any run, or that all is well.
+// A target is ok only where all runs find it ok; else each trouble of any run counts.
 function statusesOf(name, runs, step) {
   const found = new Set(runs.map((run) => run.frameAt(name, step)?.status).filter(Boolean));
   if (found.size > 1) found.delete('ok');
   return [...found];
 }
 
-// How many targets have each status at a step.
 export function countStatuses(runs, step) {
   const counts = Object.fromEntries(STATUSES.map((status) => [status, 0]));
-  for (const name of new Set(runs.flatMap((run) => [...run.targets.keys()]))) {
+  for (const name of targetNames(runs)) {
     for (const status of statusesOf(name, runs, step)) counts[status] += 1;
   }
   return counts;
 }
 
-// How far all pictures moved at each step, on average.
+// Returns the mean drift of all targets and runs at each step, or null where none has one.
 export function meanDrift(runs, steps) {
   const sums = new Map(steps.map((step) => [step, [0, 0]]));
   for (const run of runs) {
@@ -174,7 +177,7 @@ export function meanDrift(runs, steps) {
   });
 }
 
-// Lowest and highest of a kind of number of a target, over all runs.
+// All runs share a range, so that their charts can be compared.
 export function rangeOf(runs, name, kind) {
   let low = Infinity;
   let high = -Infinity;

@@ -1,22 +1,22 @@
-// Pictures, fetched only when they are on the screen or about to be, and kept while
-// there is room. All that are wanted of one run and step come in one answer.
+// The pictures: this module fetches those that are on the screen, or about to be, and keeps them
+// while there is room. One request asks for many pictures of a run and step.
 
 import { fetchPictures } from './api.js';
 
 const MOST_NAMES = 32;
 const MOST_REQUESTS = 2;
 const MOST_BYTES = 256 * 1024 * 1024;
-// Pictures below half of this are enlarged before they are shown.
+// The page enlarges pictures of up to half this width before it shows them.
 const SMALL = 256;
 
 export class Pictures extends EventTarget {
-  #kept = new Map(); // key to bitmap, or null where it cannot be read; the oldest first
+  #kept = new Map(); // bitmaps by key, null where a picture cannot be read; the oldest first
   #bytes = 0;
   #asked = new Set();
   #requests = 0;
   #wanted = [];
 
-  // A bitmap, null where there is none to be had, undefined where it is not here yet.
+  // Returns a bitmap, null where none can be read, or undefined until the bitmap comes.
   get(key) {
     const bitmap = this.#kept.get(key);
     if (bitmap !== undefined) {
@@ -30,7 +30,7 @@ export class Pictures extends EventTarget {
     return this.#kept.has(key);
   }
 
-  // Frames to be fetched, the most urgent first; what was wanted before is forgotten.
+  // The most urgent frames come first, and replace all frames that were wanted before.
   want(frames) {
     const byKey = new Map(frames.map((frame) => [frame.key, frame]));
     this.#wanted = [...byKey.values()].filter(({ key }) => !this.#kept.has(key));
@@ -84,8 +84,8 @@ export class Pictures extends EventTarget {
   }
 }
 
-// Draws a bitmap into a canvas. One of few pixels is enlarged in whole steps first, so that
-// its pixels stay squares of one size at whatever width the canvas is shown.
+// A small bitmap is enlarged by a whole number, so that its pixels stay squares of one size at
+// any width of the canvas.
 export function paint(canvas, bitmap) {
   const times = Math.max(1, Math.floor(SMALL / bitmap.width));
   const [width, height] = [bitmap.width * times, bitmap.height * times];

@@ -1,9 +1,9 @@
-// One slider for all pictures, and play.
+// Time: the clock, and the timeline with its slider and its button that plays.
 
 import { h, setAttribute, setText, svg } from './dom.js';
 import { stepLabel } from './model.js';
 
-// Time from one frame to the next, in milliseconds, where the pictures come in time.
+// While the clock plays, a frame lasts so many milliseconds, or longer until its pictures come.
 const FRAME = 220;
 const LONGEST_WAIT = 1500;
 
@@ -12,7 +12,7 @@ const ICONS = {
   pause: 'M6 5h4v14H6zm8 0h4v14h-4z',
 };
 
-// Where the wall stands in time, and whether it moves. Every timeline on the page shows it.
+// One clock drives every timeline on the page, so that all pictures show the same step.
 export class Clock extends EventTarget {
   steps = [];
   index = 0;
@@ -27,7 +27,7 @@ export class Clock extends EventTarget {
     return Math.max(0, this.steps.length - 1);
   }
 
-  // New steps leave the shown one where it is, unless it was the latest and we follow.
+  // New steps do not move the clock, unless it follows the latest step.
   setSteps(steps, wanted) {
     this.steps = steps;
     this.following = wanted === null;
@@ -63,7 +63,7 @@ export class Clock extends EventTarget {
     this.#tell('rest');
   }
 
-  // Moves on when a frame's time is over and all is there; stops at the end.
+  // A frame waits for its pictures, but not for ever: one of them may never come.
   tick(elapsed, ready) {
     if (!this.playing || elapsed < FRAME || (!ready && elapsed < LONGEST_WAIT)) return false;
     if (this.index >= this.last) this.pause();
@@ -116,7 +116,7 @@ export class Timeline {
     setText(this.label, label);
   }
 
-  // A silhouette behind the slider: how much all pictures moved at each step, by square roots.
+  // Square roots, because the first changes dwarf all later ones.
   drawChange(values) {
     const roots = values.map((value) => Math.sqrt(Math.max(0, value ?? 0)));
     const most = Math.max(...roots, 1e-9);

@@ -1,4 +1,4 @@
-// Which runs, which targets, in which order, how large.
+// The toolbar: it chooses the runs, the targets, their order and their size.
 
 import { arrange, h, setAttribute, setText } from './dom.js';
 import { SORTS, STATUS_LABELS, STATUSES } from './model.js';
@@ -91,8 +91,8 @@ export class Toolbar {
     return pressed ? this.pressed.filter((other) => other !== status) : [...this.pressed, status];
   }
 
-  // `chosen` are the runs that are ticked, some of which may not have been fetched yet;
-  // `complaint` is what is wrong with the expression.
+  // `chosen` are the names of the ticked runs, some of which may not have been fetched yet.
+  // `complaint` says what is wrong with the expression.
   update({ view, allRuns, chosen, runs, colours, layers, counts, shown, total, complaint }) {
     this.pressed = view.statuses;
     const names = runs.map((run) => run.name);

@@ -1,4 +1,4 @@
-// How the wall is looked at. All of it is in the address, so that a view can be shared.
+// The view: the choices of the user. The address holds all of them, so that a view can be shared.
 
 import { readAddress, writeAddress } from './host.js';
 import { SORTS, STATUSES } from './model.js';
@@ -6,7 +6,7 @@ import { SORTS, STATUSES } from './model.js';
 export const SIZES = { least: 48, most: 320, usual: 128 };
 
 const defaults = {
-  runs: null, // null: chosen by us
+  runs: null, // null: the default runs
   epoch: null, // null: always the latest
   layers: [],
   query: '',
@@ -27,7 +27,7 @@ const readers = {
   open: (text) => text,
 };
 
-// A list's entries may hold commas.
+// Commas separate the entries of a list, so an entry's own commas are escaped.
 function readList(text) {
   return text.split(',').filter(Boolean).map((part) => part.replaceAll('%2C', ',').replaceAll('%25', '%'));
 }

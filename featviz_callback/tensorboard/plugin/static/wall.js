@@ -1,11 +1,11 @@
-// The wall: a card for each target, grouped by layer, each with one picture a run.
+// The wall: a card for each target, grouped by layer, with one picture for each run.
 
 import { Chart, chartKey } from './chart.js';
 import { arrange, breakable, h, setAttribute, setText } from './dom.js';
 import { formatNumber, rangeOf, shortName, STATUS_LABELS, stepLabel } from './model.js';
 import { paint } from './pictures.js';
 
-// How far beyond the screen pictures are fetched.
+// The page fetches pictures up to this far outside the screen.
 const MARGIN = '300px';
 
 // A run's part of a card.
@@ -40,7 +40,7 @@ class Column {
     setText(this.late, frame && frame.step !== step ? stepLabel(frame.step) : '');
   }
 
-  // Draws the picture if it is here, and else leaves the one before: nothing flickers.
+  // The old picture stays until the new one comes, so that nothing flickers.
   draw(pictures) {
     const { frame, canvas } = this;
     const key = frame?.key ?? null;
@@ -77,7 +77,7 @@ class Card {
     this.visible = false;
   }
 
-  // Under its layer's heading a name need not say the layer again.
+  // The heading above the card says the layer already.
   setLayer(layer) {
     const text = shortName(this.name, layer);
     if (this.label.textContent !== text) this.label.replaceChildren(...breakable(text));
@@ -103,7 +103,7 @@ class Card {
     for (const column of this.columns) column.show(column.run.frameAt(this.name, step), step, number);
     const parts = this.columns.map((column) => (
       this.letters ? `${column.run.name}: ${column.describe(step)}` : column.describe(step)));
-    // The button's name is the target's; this is its description.
+    // The button has the target's name as its label; the title describes the target.
     setAttribute(this.button, 'title', [this.name, stepLabel(step), ...parts].join('\n'));
   }
 
@@ -133,8 +133,7 @@ export class Wall {
     pictures.addEventListener('arrival', () => this.draw());
   }
 
-  // Lays the wall out anew, keeping every card that stays. The number under each picture is
-  // the one that the wall is ordered by, else the score.
+  // The number under each picture is the one that orders the wall, else the score.
   arrange(groups, runs, colours, steps, sort) {
     this.setup = [runs, colours, steps];
     this.number = sort.endsWith('drift') ? 'drift' : 'score';
@@ -180,7 +179,7 @@ export class Wall {
     return this.#cards.get(name);
   }
 
-  // Only what is on the screen is brought up to date; the rest when it comes there.
+  // A card is brought up to date only on the screen, because a log may have thousands.
   #refresh(card) {
     if (card.stale) card.setRuns(...this.setup);
     card.stale = false;
@@ -201,7 +200,7 @@ export class Wall {
     for (const card of this.#cards.values()) if (card.visible) card.draw(this.pictures);
   }
 
-  // The frames that the visible cards would show at a step.
+  // Returns the frames that the visible cards would show at a step.
   framesAt(step) {
     const visible = [...this.#cards.values()].filter((card) => card.visible && !card.stale);
     return visible.flatMap((card) => (

@@ -1,0 +1,60 @@
+// The examples: the real images that activate a unit most, beside its optimised picture.
+
+import { pictureUrl } from './api.js';
+import { h, setText } from './dom.js';
+import { stepLabel } from './model.js';
+
+export class Examples {
+  #shown = null; // the key of an image
+
+  constructor() {
+    this.image = h('img', { alt: '' });
+    this.caption = h('figcaption', {});
+    this.node = h('figure', { class: 'examples', hidden: true }, this.image, this.caption);
+  }
+
+  forget() {
+    this.#shown = null;
+    this.node.hidden = true;
+  }
+
+  // An epoch without examples shows the examples of the latest epoch before it.
+  show(run, target, frame) {
+    const keys = target.examples ?? [];
+    let index = frame ? run.steps.indexOf(frame.step) : -1;
+    while (index >= 0 && !keys[index]) index -= 1;
+    const key = keys[index] ?? null;
+    if (this.#shown === key) return;
+    if (key === null) {
+      this.forget();
+      return;
+    }
+    this.#shown = key;
+    const step = run.steps[index];
+    const image = h('img', {
+      src: pictureUrl(run.name, target.name, step, key, 'examples'),
+      alt: `The optimised picture beside real images, ${stepLabel(step)}`,
+    });
+    // The page would jump if it showed an image before the browser has decoded it.
+    image.decode().then(() => {
+      if (this.#shown === key) this.#put(image, describe(target, index, step));
+    }).catch(() => {
+      if (this.#shown === key) this.forget();
+    });
+  }
+
+  #put(image, caption) {
+    this.image.replaceWith(image);
+    this.image = image;
+    setText(this.caption, caption);
+    this.node.hidden = false;
+  }
+}
+
+function describe(target, index, step) {
+  // The ratio divides by the best score of a real image, and is null where that score is 0 or less.
+  const activates = (target.ratio?.[index] ?? null) !== null;
+  return activates
+    ? `The optimised picture, beside the real images that activate this unit most, ${stepLabel(step)}`
+    : `The optimised picture, beside real images: none activates this unit, ${stepLabel(step)}`;
+}

@@ -1,0 +1,78 @@
+// The film strip: small stills of a target at every epoch of a run.
+
+import { pictureUrl } from './api.js';
+import { arrange, h, setAttribute } from './dom.js';
+import { stepLabel, STATUSES } from './model.js';
+
+// The width that style.css gives to a still.
+const STILL = 68;
+const FIRST_RETRY = 3000;
+
+export class FilmStrip {
+  #stills = new Map(); // by key
+  #centred = null;
+
+  constructor(clock) {
+    this.clock = clock;
+    this.node = h('div', { class: 'strip', role: 'group' });
+  }
+
+  forget() {
+    this.#stills = new Map();
+    this.#centred = null;
+  }
+
+  // The strip would flicker if it made all stills anew.
+  setTarget(run, target) {
+    setAttribute(this.node, 'aria-label', `Film strip of ${target.name}, ${run.name}`);
+    const stills = run.steps.map((step, i) => (target.key[i] ? this.#still(run, target, i) : null));
+    arrange(this.node, stills.filter(Boolean));
+  }
+
+  #still(run, target, index) {
+    const key = target.key[index];
+    if (!this.#stills.has(key)) {
+      const step = run.steps[index];
+      const go = () => this.clock.go(this.clock.steps.indexOf(step));
+      this.#stills.set(key, makeStill(pictureUrl(run.name, target.name, step, key), step, go));
+    }
+    const node = this.#stills.get(key);
+    setAttribute(node, 'data-status', STATUSES[target.status?.[index]] ?? 'unknown');
+    return node;
+  }
+
+  show(frame) {
+    const focused = this.node.contains(document.activeElement);
+    for (const still of this.node.children) {
+      const current = still.step === frame?.step;
+      setAttribute(still, 'aria-current', String(current));
+      still.tabIndex = current ? 0 : -1;
+      if (current && focused) still.focus({ preventScroll: true });
+      if (current) this.#centre(still);
+    }
+  }
+
+  // The strip moves only when another still becomes the current one: the user may scroll it.
+  #centre(still) {
+    if (this.#centred === still || !this.node.clientWidth) return;
+    this.#centred = still;
+    const left = still.offsetLeft - (this.node.clientWidth - still.offsetWidth) / 2;
+    this.node.scrollTo({ left, behavior: 'instant' });
+  }
+}
+
+function makeStill(src, step, go) {
+  const image = h('img', { src, alt: '', loading: 'lazy', decoding: 'async' });
+  image.onload = () => image.classList.toggle('small', image.naturalWidth <= STILL / 2);
+  // The server may only be restarting.
+  let wait = FIRST_RETRY;
+  image.onerror = () => {
+    setTimeout(() => { image.src = src; }, wait);
+    wait *= 2;
+  };
+  const node = h('button', {
+    type: 'button', class: 'still', tabindex: -1, 'aria-label': stepLabel(step), onclick: go,
+  }, image, h('span', { 'aria-hidden': 'true' }, step < 0 ? 'untrained' : String(step)));
+  node.step = step;
+  return node;
+}
