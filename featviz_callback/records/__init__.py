@@ -1,8 +1,8 @@
-"""What was found, and how it is shown: results, snapshots, the history, pictures.
+"""Store results, snapshots and the history of a training, and draw them as pictures.
 
-Everything here is NumPy arrays, plain dataclasses and Pillow. The room imports no other
-room and never imports Keras or a framework, so that an archive of a training can be
-opened where neither is installed.
+Everything here is NumPy arrays, plain dataclasses and Pillow. This package imports no
+other package of `featviz_callback`. It never imports Keras or a framework, so you can open
+an archive of a training on a machine that has neither.
 """
 
 from featviz_callback.records import pictures

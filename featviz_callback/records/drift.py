@@ -1,4 +1,4 @@
-"""How far the pictures of one snapshot are from those of another."""
+"""Measure how far the pictures of one snapshot are from those of another."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import numpy as np
 
 
 def drift(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """How far pictures have moved: one minus the correlation of their values.
+    """Return how far pictures have moved: one minus the correlation of their values.
 
-    0 is the same picture, whatever its contrast and brightness; 1 is an unrelated
-    one; 2 would be its negative. It is Pearson's correlation over all pixels and
-    channels, with each channel's mean taken out, which has no units and does not
-    depend on how many pixels there are. It says how far apart two pictures are, not
-    what has changed in them; a picture that shows the same thing elsewhere is
-    unrelated, which is why start and views are the same at each snapshot.
+    A drift of 0 means the same picture, whatever its contrast and brightness. A drift of
+    1 means an unrelated picture, and 2 means the negative. The correlation is Pearson's,
+    over all pixels and channels, with the mean of each channel removed. It has no units
+    and does not depend on the number of pixels. Drift says how far apart two pictures are,
+    not what has changed in them. A picture that shows the same thing elsewhere counts as
+    unrelated, so start and random transformations are the same at each snapshot.
 
-    That features settle, those of early layers first, was seen in such pictures
-    by Zeiler and Fergus 2014, section 4.1.
+    Zeiler and Fergus (2014, section 4.1) saw in such pictures that features settle, and
+    that those of early layers settle first.
 
     Args:
         before: Array `(targets, height, width, channels)`, or `(targets, time, channels)`.
         after: Array of the same shape.
 
     Returns:
-        Float32 array `(targets,)`. Of two pictures without any contrast the drift
-        is 0, of one without and one with it is 1. NaN where a picture has one.
+        Float32 array `(targets,)`. The drift is 0 between two pictures without any
+        contrast, and 1 if only one of them has contrast. NaN where a picture has NaN.
 
     Example:
     >>> picture = np.arange(48.0).reshape(1, 4, 4, 3)

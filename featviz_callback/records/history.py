@@ -1,4 +1,8 @@
-"""What a callback has seen, snapshot by snapshot; film strips, animations, archives."""
+"""The history of a training: its snapshots, and their film strips, animations and archives.
+
+`History` is a list of snapshots with a limit on its memory. It reads and writes archives
+without pickle, and never runs a model.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +23,12 @@ UNTRAINED = -1
 
 
 class History:
-    """Every snapshot at a network during its training, in order.
+    """All snapshots of a network during its training, in order.
 
-    Images are kept as float32: snapshots x targets x pixels x 4 bytes, and at most
-    `most_bytes` of them. Beyond that, whenever a snapshot comes in, that one is let go
-    which is closest to its neighbours, never the first or the last: what remains is
-    spread evenly. Event files keep everything.
+    Images are float32 and take snapshots x targets x pixels x 4 bytes, at most
+    `most_bytes`. Beyond this limit, each new snapshot removes the one that is closest to
+    its neighbours, so that the remaining snapshots are spread evenly. The first and the
+    last are never removed. Event files keep every snapshot.
 
     Args:
         most_bytes: Memory for images, in bytes. Two snapshots are always kept.
@@ -35,22 +39,22 @@ class History:
         names: One name a target.
         images: Float32 array `(snapshots, targets, height, width, channels)`, of signals
             `(snapshots, targets, time, channels)`; a copy.
-        scores: Float32 array `(snapshots, targets)`: scores of the images, with no
-            random view.
+        scores: Float32 array `(snapshots, targets)`: scores of the images, without
+            random transformation.
         status: Array of strings `(snapshots, targets)`, as `Result.status`.
         drift: Float32 array `(snapshots, targets)`: how far each picture is from the
             one of the snapshot before, see `drift`. NaN at the first snapshot.
         noise_floor: Float32 array `(snapshots, targets)`: the drift between two seeds on
-            the weights of that snapshot; what moves less than this between two snapshots
-            has moved less than the choice of a seed would have moved it. It
-            takes a second ascent, so the callback measures it at the first and the
-            last snapshot of each `fit` only; NaN at the others.
+            the weights of that snapshot. A picture whose drift is below this floor has
+            moved less than another seed would have moved it. The floor takes a second
+            optimisation, so the callback measures it only at the first and the last
+            snapshot of each `fit`; NaN at the others.
         score_ratio: Float32 array `(snapshots, targets)`: the score divided by that of
             the best real image; NaN without `probe_data`, and where no real image
             scores above 0.
         seconds: Float array `(snapshots,)`: how long each snapshot took, without compiling.
-        compile_seconds: How long compiling took, about: how much longer the first
-            ascent took than the second one.
+        compile_seconds: About how long compiling took, which is how much longer the
+            first optimisation took than the second one.
         skipped: Int array: epochs whose snapshot was skipped to keep within
             `max_overhead`.
         values_range: Lowest and highest value of an image.
@@ -81,20 +85,20 @@ class History:
         noise_floor: np.ndarray | None = None,
         score_ratio: np.ndarray | None = None,
     ) -> Snapshot:
-        """Keeps one snapshot, and returns it with its drift.
+        """Add one snapshot, and return it with its drift.
 
-        A history is of one set of targets and one size: where those change,
-        because another model is being trained, it starts again.
+        A history has one set of targets and one size of images. If either changes,
+        because another model is being trained, the history starts again.
 
         Args:
             epoch: The epoch that has just ended; -1 before any.
             result: What `optimize` returned.
-            seconds: How long it took.
+            seconds: How long the snapshot took.
             noise_floor: Float32 array `(targets,)`; NaN where it is not given.
             score_ratio: Float32 array `(targets,)`; NaN where it is not given.
 
         Returns:
-            The snapshot that is kept.
+            The snapshot that was added.
         """
         unknown = np.full(len(result.names), np.nan, "float32")
         moved = unknown
@@ -116,17 +120,17 @@ class History:
         return snapshot
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Keeps a snapshot of an earlier process; those of its epoch and later make way."""
+        """Add a snapshot of an earlier process, and remove those of its epoch and later."""
         while self._snapshots and self._snapshots[-1].epoch >= snapshot.epoch:
             self._snapshots.pop()
         self._append(snapshot)
 
     def skip(self, epoch: int) -> None:
-        """Notes that an epoch was not looked at."""
+        """Note that an epoch has no snapshot."""
         self._skipped.append(int(epoch))
 
     def set_seconds(self, seconds: float) -> None:
-        """Sets how long the last snapshot took, which is known once all is written."""
+        """Set how long the last snapshot took, once all of it is written."""
         self._snapshots[-1] = replace(self._snapshots[-1], seconds=seconds)
 
     @property
@@ -183,12 +187,12 @@ class History:
 
     @property
     def drift(self) -> np.ndarray:
-        """How far each picture moved since the snapshot before."""
+        """The drift of each picture since the snapshot before."""
         return self._column("drift", "float32")
 
     @property
     def noise_floor(self) -> np.ndarray:
-        """How far each picture moves with another seed."""
+        """The drift of each picture between two seeds."""
         return self._column("noise_floor", "float32")
 
     @property
@@ -198,23 +202,23 @@ class History:
 
     @property
     def seconds(self) -> np.ndarray:
-        """How long each snapshot took."""
+        """The seconds that each snapshot took."""
         return self._column("seconds", "float64")
 
     @property
     def skipped(self) -> np.ndarray:
-        """Epochs that were not looked at."""
+        """The epochs whose snapshot was skipped."""
         return np.array(self._skipped, "int64")
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes every attribute as an array of a `.npz` file, without pickle."""
+        """Write every attribute as an array of a `.npz` file, without pickle."""
         arrays = {name: getattr(self, name) for name in (*_COLUMNS, *_REST)}
         with open(path, "wb") as file:
             np.savez_compressed(file, **arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> History:
-        """Reads what `save` wrote, without pickle.
+        """Read what `save` wrote, without pickle.
 
         Raises:
             OSError: If there is no such file.
@@ -242,22 +246,22 @@ class History:
     def strip(
         self, path: str | os.PathLike | None = None, columns: int = 16, rows: int = 64
     ) -> np.ndarray:
-        """The film strip: targets down, epochs across, the untrained network first.
+        """Draw the film strip: targets down, epochs across, the untrained network first.
 
-        Pictures below 64 pixels are enlarged; large ones are made smaller where the
-        strip would have more than twelve million pixels.
+        Pictures below 64 pixels are enlarged. Large pictures are reduced if the strip
+        would have more than twelve million pixels.
 
         Args:
-            path: Where to write it as a picture, if anywhere.
-            columns: At most so many snapshots are shown, evenly spread, the first and
+            path: The picture file to write, if any.
+            columns: The most snapshots to show. They are evenly spread, the first and
                 the last among them.
-            rows: At most so many targets are shown, evenly spread in the same way.
+            rows: The most targets to show, evenly spread in the same way.
 
         Returns:
             Uint8 array `(height, width, 3)`.
 
         Raises:
-            ValueError: If nothing has been seen yet, or `columns` or `rows` is below 2.
+            ValueError: If there is no snapshot yet, or `columns` or `rows` is below 2.
         """
         self._require_snapshots()
         targets = _spread(len(self.names), rows, "rows")
@@ -279,20 +283,20 @@ class History:
         return picture
 
     def gif(self, path: str | os.PathLike | None = None, seconds: float = 0.25) -> bytes:
-        """An animation of all targets with their names, one frame a snapshot.
+        """Draw an animation of all targets with their names, one frame a snapshot.
 
-        At most 64 targets and 64 snapshots are shown, evenly spread, the first and the
-        last among them, in frames of about a million pixels at most.
+        The animation shows at most 64 targets and 64 snapshots, evenly spread, the first
+        and the last among them. A frame has at most about a million pixels.
 
         Args:
-            path: Where to write it, if anywhere.
+            path: The file to write, if any.
             seconds: How long a frame is shown.
 
         Returns:
             The file's content.
 
         Raises:
-            ValueError: If nothing has been seen yet.
+            ValueError: If there is no snapshot yet.
         """
         self._require_snapshots()
         targets = _spread(len(self.names), 64, "rows")
@@ -319,7 +323,7 @@ class History:
 
     def _require_snapshots(self):
         if not self._snapshots:
-            raise ValueError("Nothing to show: no epoch has been looked at yet.")
+            raise ValueError("Nothing to show: there is no snapshot yet.")
 
 
 _COLUMNS = (
@@ -328,7 +332,7 @@ _COLUMNS = (
 _REST = ("names", "values_range", "compile_seconds", "skipped")
 
 
-# All that NumPy, or what it reads with, raises about a file of something else.
+# The errors that NumPy and its readers raise about a file that something else wrote.
 _NOT_OURS = (
     EOFError, KeyError, NotImplementedError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -339,7 +343,7 @@ def _read(path):
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in (*_COLUMNS, *_REST)}
     except _NOT_OURS:
-        # Without NumPy's own advice, which may be to allow pickles, that run what is in them.
+        # NumPy's own advice may be to allow pickles, which run the code in them.
         raise ValueError(
             f"Expected a file that History.save wrote. Received: path={os.fspath(path)!r}"
         ) from None

@@ -1,4 +1,8 @@
-"""Arrays to pictures: PNG, GIF, and labelled grids. NumPy and Pillow only."""
+"""Turn arrays into pictures: PNG, GIF, and labelled grids.
+
+All drawing is NumPy and Pillow. Values map to colours by a fixed range, and are never
+stretched to the contrast of one picture.
+"""
 
 from __future__ import annotations
 
@@ -14,29 +18,29 @@ _INK = (32, 32, 32)
 _MARGIN = 4
 _FRAME = (200, 200, 200)
 
-# Colours that the colour-blind tell apart (Okabe, Ito, "Color Universal Design", 2008),
+# Colours that colour-blind people tell apart (Okabe, Ito, "Color Universal Design", 2008),
 # without the yellow, which is faint on white.
 _LINE_COLORS = (
     *((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167)),
     *((86, 180, 233), (230, 159, 0), (0, 0, 0)),
 )
 _PLOT_SIZE = (240, 120)
-# A plot is drawn larger, and shrunk: Pillow's own lines have jagged edges.
+# A plot is drawn larger and then reduced, since Pillow's own lines have jagged edges.
 _OVERSAMPLING = 4
 
 
 def to_uint8(images: np.ndarray, values_range: tuple[float, float]) -> np.ndarray:
-    """Maps values to what a screen shows, by a fixed affine map.
+    """Map values to what a screen shows, by a fixed affine map.
 
     Args:
         images: Array `(..., height, width, channels)`.
         values_range: Values shown as black and as white.
 
     Returns:
-        Uint8 array `(..., height, width, 1 or 3)`. NaN is shown as black. Of four
-        channels the first three are shown: an image that a network wants has no
-        use for transparency. Of two, or more than four, red, green and blue are
-        the means of the first, second and last third.
+        Uint8 array `(..., height, width, 1 or 3)`. NaN is shown as black. Four
+        channels show their first three, since an optimised image has no transparency.
+        Two channels, or more than four, show the means of their first, second and last
+        third as red, green and blue.
     """
     low, high = values_range
     shares = np.nan_to_num((np.asarray(images, "float64") - low) / (high - low))
@@ -51,7 +55,7 @@ def to_uint8(images: np.ndarray, values_range: tuple[float, float]) -> np.ndarra
 
 
 def of_targets(images: np.ndarray, values_range: tuple[float, float]) -> np.ndarray:
-    """Pictures of what was found for each target.
+    """Return a picture of each target's image or signal.
 
     Args:
         images: Array of images `(targets, height, width, channels)`, or of signals
@@ -67,11 +71,11 @@ def of_targets(images: np.ndarray, values_range: tuple[float, float]) -> np.ndar
 
 
 def plot(signal: np.ndarray, values_range: tuple[float, float]) -> np.ndarray:
-    """Draws a signal: time across, one line a channel.
+    """Draw a signal: time across, one line a channel.
 
     Args:
-        signal: Array `(time, channels)`. Of more than seven channels there are no
-            lines: each is a row of grey values, the first one on top.
+        signal: Array `(time, channels)`. More than seven channels are drawn as rows of
+            grey values, the first one on top, in place of lines.
         values_range: Values at the bottom and at the top of the frame; black and
             white, for rows of grey.
 
@@ -91,7 +95,7 @@ def plot(signal: np.ndarray, values_range: tuple[float, float]) -> np.ndarray:
 
 
 def _lines(shares):
-    """One line for each column of values from 0 to 1, in a frame."""
+    """Draw one line for each column of values from 0 to 1, in a frame."""
     width, height = (side * _OVERSAMPLING for side in _PLOT_SIZE)
     canvas = Image.new("RGB", (width, height), _BACKGROUND)
     draw = ImageDraw.Draw(canvas)
@@ -108,25 +112,25 @@ def _lines(shares):
 
 
 def to_pillow(picture: np.ndarray) -> Image.Image:
-    """A uint8 array `(height, width, 1 or 3 or 4)` as a Pillow image."""
+    """Return a uint8 array `(height, width, 1 or 3 or 4)` as a Pillow image."""
     return Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
 
 
 def encode_png(picture: np.ndarray) -> bytes:
-    """Encodes a uint8 array `(height, width, 1 or 3 or 4)`."""
+    """Encode a uint8 array `(height, width, 1 or 3 or 4)`."""
     buffer = io.BytesIO()
     to_pillow(picture).save(buffer, "png")
     return buffer.getvalue()
 
 
 def decode_png(encoded: bytes) -> np.ndarray:
-    """What `encode_png` encoded: uint8 `(height, width, 1 or 3 or 4)`."""
+    """Decode what `encode_png` encoded: uint8 `(height, width, 1 or 3 or 4)`."""
     picture = np.asarray(Image.open(io.BytesIO(encoded)))
     return picture[..., None] if picture.ndim == 2 else picture
 
 
 def encode_gif(pictures: Sequence[np.ndarray], seconds: float = 0.25) -> bytes:
-    """Encodes uint8 arrays of one shape as an animation that loops.
+    """Encode uint8 arrays of one shape as an animation that loops.
 
     Args:
         pictures: Arrays `(height, width, 1 or 3 or 4)`.
@@ -150,21 +154,21 @@ def grid(
     smallest: int = 64,
     most_pixels: int | None = None,
 ) -> np.ndarray:
-    """Lays pictures out in labelled rows and columns.
+    """Lay pictures out in labelled rows and columns.
 
-    Text grows with the pictures. It is cut in its middle, since targets of one layer
-    have names that differ at their ends.
+    Text grows with the pictures. Long text is cut in its middle, since the names of one
+    layer's targets differ at their ends.
 
     Args:
         pictures: Rows of uint8 arrays `(height, width, 1 or 3 or 4)`, `None` for an
-            empty place. All are shown at the size of the first.
+            empty place. All are resized to the first one's size on the grid.
         row_labels: Text to the left of each row, cut to about 26 letters.
         column_labels: Text above each column, cut to its width.
         captions: Text under each picture, cut to its width.
         smallest: Smaller pictures are enlarged by a whole factor to at least this
             many pixels.
-        most_pixels: Pictures are made smaller, down to `smallest`, where there
-            would be more than so many pixels in all.
+        most_pixels: The most pixels in all. Pictures are reduced, down to `smallest`, if
+            there would be more.
 
     Returns:
         Uint8 array `(height, width, 3)`.
@@ -212,7 +216,7 @@ def sheet(
     smallest: int = 96,
     most_pixels: int | None = None,
 ) -> np.ndarray:
-    """Lays pictures out in a square, each with its caption; see `grid`."""
+    """Lay pictures out in a square, each with its caption; see `grid`."""
     columns = max(1, math.ceil(math.sqrt(len(pictures))))
     padding = -len(pictures) % columns
     shown, captions = [*pictures, *[None] * padding], [*captions, *[""] * padding]
@@ -227,7 +231,7 @@ def sheet(
 
 
 def captions(names: Sequence[str], status: Sequence[str]) -> list[str]:
-    """Each name, with what is wrong with it before it."""
+    """Return each name, after its status unless that is ok."""
     return [
         name if one == "ok" else f"{one}: {name}" for name, one in zip(names, status, strict=True)
     ]
@@ -263,5 +267,5 @@ def _fit(text, width, font):
 
 
 def _cut(text, kept):
-    """So many letters of a text, of its beginning and of its end."""
+    """Return `kept` letters of a text, from its beginning and its end."""
     return text[: kept - kept // 2] + "…" + text[len(text) - kept // 2 :]

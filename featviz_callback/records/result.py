@@ -1,4 +1,4 @@
-"""What `optimize` returns: NumPy arrays, and ways to snapshot at them."""
+"""What `optimize` returns: NumPy arrays, and pictures of them."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class Result:
 
     Attributes:
         images: Float32 array `(targets, height, width, channels)` in `values_range`,
-            channels last whatever the model's own order. Of a model of signals
+            channels last whatever the model's own order; for a model of signals
             `(targets, time, channels)`.
         names: One name a target.
-        scores: Float32 array `(targets,)`: the score of each final image, with no
-            random view. An image of another size than the model's input is scored
-            as a whole, resampled to that size.
-        history: Float32 array `(steps, targets)`: the score that the ascent saw at
+        scores: Float32 array `(targets,)`: the score of each final image, without
+            random transformation. An image of another size than the model's input is
+            scored as a whole, resampled to that size.
+        history: Float32 array `(steps, targets)`: the score of the augmented images at
             each step, before its update.
-        status: For each target `"ok"`; `"dead"`, no gradient reached the image at
-            any step, not even on a second try that began with relaxed ReLUs;
-            `"saturated"`, half of its values stand at an end of the range; or
-            `"nan"`, a score or gradient was not a finite number.
+        status: For each target `"ok"`; `"dead"`, if no gradient reached the image at
+            any step, not even on a second try with relaxed ReLUs; `"saturated"`, if
+            half of its values are at an end of the range; or `"nan"`, if a score or a
+            gradient was not a finite number.
         values_range: Lowest and highest value of an image.
         frames: Float32 array `(frames, targets, height, width, channels)` of the
-            ascent on its way, where `save_every` asked for them, else `None`.
+            images during the optimisation, if `save_every` was given, else `None`.
         frame_steps: Int array `(frames,)`: steps done at each frame, else `None`.
 
     Example:
@@ -61,7 +61,7 @@ class Result:
         return f"<Result of {len(self)} images {shape}, best score {np.max(self.scores):.3g}>"
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes a contact sheet, or the arrays.
+        """Write a contact sheet, or the arrays.
 
         Args:
             path: A file name; `.npz` saves every attribute as an array, any other
@@ -78,7 +78,7 @@ class Result:
             pictures.to_pillow(self.sheet()).save(path)
 
     def sheet(self) -> np.ndarray:
-        """A contact sheet, uint8 `(height, width, 3)`: names below, with their status."""
+        """Draw a contact sheet, uint8 `(height, width, 3)`, with names and status."""
         shown = pictures.of_targets(self.images, self.values_range)
         return pictures.sheet(list(shown), pictures.captions(self.names, self.status))
 

@@ -1,4 +1,4 @@
-"""What one snapshot of a network during its training holds."""
+"""One snapshot of a network during its training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """One snapshot at every target of a network during its training.
+    """The images and numbers of all targets, at one moment of a training.
 
     Attributes:
         epoch: The epoch that had just ended, from 0; -1 is the untrained network.
@@ -17,12 +17,12 @@ class Snapshot:
         images: Float32 array `(targets, height, width, channels)` in `values_range`.
         scores: Float32 array `(targets,)`, as `Result.scores`.
         status: One a target, as `Result.status`.
-        drift: Float32 array `(targets,)`, see `featviz_callback.records.history.drift`; NaN
-            where there was no snapshot before.
+        drift: Float32 array `(targets,)`, see `featviz_callback.records.drift`; NaN at the
+            first snapshot.
         noise_floor: Float32 array `(targets,)`, the drift between two seeds on these
             weights; NaN where it was not measured.
         score_ratio: Float32 array `(targets,)`, the score divided by that of the best
-            real image; NaN where there is none, or its score is not above 0.
+            real image; NaN if there is none, or if that score is not above 0.
         seconds: How long the snapshot took, without compiling.
         values_range: Lowest and highest value of an image.
     """

@@ -1,14 +1,14 @@
-"""Which of many to take, where not all can be."""
+"""Choose some of many places, evenly spread."""
 
 import numpy as np
 
 
 def spread(count: int, most: int) -> np.ndarray:
-    """Picks places evenly, the first and the last among them.
+    """Pick places evenly, the first and the last among them.
 
     Args:
-        count: How many there are.
-        most: How many to take at most.
+        count: The number of places.
+        most: The most places to pick.
 
     Returns:
         Int array of places from 0 to `count - 1`, in order.

@@ -1,8 +1,8 @@
-"""Event files for TensorBoard, and the tab that shows them.
+"""Write event files for TensorBoard, and show them in a tab of its page.
 
-`event_file` writes records, `summaries` knows the tags, and `plugin` is the tab
-"Features". The room imports `records` alone. It never imports Keras or a framework, since
-TensorBoard loads it in a process of its own.
+`event_file` writes records, `summaries` defines the tags, and `plugin` is the tab
+"Features". This package imports only `records`. It never imports Keras or a framework,
+since TensorBoard loads the tab in a process of its own.
 """
 
 from featviz_callback.tensorboard import summaries

@@ -1,7 +1,7 @@
 """Write event files for TensorBoard, without TensorFlow and without Keras.
 
 Every record is appended whole, and the file is closed again, so that nothing is lost or
-left open however training ends. What the records mean is said in `summaries`.
+left open however training ends. `summaries` defines what the records mean.
 """
 
 from __future__ import annotations
@@ -42,18 +42,17 @@ _NO_STEP = 2**62
 class EventFile:
     """One event file, on a local disk or any file system that TensorBoard knows.
 
-    Each record is appended whole and the file is closed again, so that nothing
-    is lost or left open however training ends. The file is made by the first
-    record. Where one cannot be written, because the disk is full or the folder is
-    gone, it is tried once more in a folder and file made anew; then that raises
-    `OSError`, what there is of it is cut off again, and the next one is tried.
+    The first record creates the file. A record may fail because the disk is full or the
+    folder is gone. The record is then tried once more, in a new folder and file if needed.
+    If the second try fails too, the half-written record is cut off and `OSError` is
+    raised. Later records are tried as usual.
 
     Args:
-        log_dir: The folder that TensorBoard is pointed at; the file goes into its
-            sub-folder `feature_vis`, which is made if need be. `None` writes nothing.
+        log_dir: The folder that TensorBoard shows. The file goes into its sub-folder
+            `feature_vis`, which is created if needed. `None` writes nothing.
 
     Raises:
-        ValueError: If something else than a folder is in its place.
+        ValueError: If something other than a folder is at that path.
     """
 
     def __init__(self, log_dir: str | os.PathLike | None):
@@ -69,22 +68,22 @@ class EventFile:
                 f"can be made. Received: log_dir={os.fspath(log_dir)!r} ({error})"
             ) from error
         except OSError as error:
-            # A disk that cannot be written to now may be mounted by the first look.
+            # A disk that cannot be written to now may be mounted by the first snapshot.
             logger.warning("The folder %r cannot be made yet: %s", self.folder, error)
 
     def restart(self, step: int) -> None:
-        """Says that training goes on at a step: records of it and later are void."""
-        # TensorBoard takes the first of these for a beginning, with nothing to void.
+        """Record that training goes on at a step, which voids records of that step and later."""
+        # TensorBoard takes the first of these records for a beginning, which voids nothing.
         for number in (_NO_STEP, step):
             self._write(Event(step=number, session_log=SessionLog(status=SessionLog.START)))
 
     def image(self, tag: str, step: int, picture: np.ndarray, description: str = "") -> None:
-        """Adds a uint8 picture `(height, width, 1 or 3 or 4)`.
+        """Add a uint8 picture `(height, width, 1 or 3 or 4)`.
 
         Args:
             tag: TensorBoard's name for the series.
             step: Epoch.
-            picture: What to show.
+            picture: The picture.
             description: Markdown.
         """
         encoded = pictures.encode_png(picture)
@@ -93,7 +92,7 @@ class EventFile:
     def encoded_image(
         self, tag: str, step: int, encoded: bytes, size: tuple[int, int], description: str = ""
     ) -> None:
-        """Adds a picture that is already a PNG or GIF, `(height, width)` pixels large."""
+        """Add a picture that is already a PNG or GIF, `(height, width)` pixels large."""
         height, width = size
         tensor = _strings([str(width).encode(), str(height).encode(), encoded])
         metadata = image_metadata.create_summary_metadata(
@@ -103,7 +102,7 @@ class EventFile:
         self._add(tag, step, tensor, metadata)
 
     def scalar(self, tag: str, step: int, value: float) -> None:
-        """Adds a number."""
+        """Add a number."""
         tensor = TensorProto(
             dtype=DT_FLOAT, float_val=[float(value)], tensor_shape=TensorShapeProto()
         )
@@ -112,7 +111,7 @@ class EventFile:
         self._add(tag, step, tensor, metadata)
 
     def text(self, tag: str, step: int, text: str, plugin: str) -> None:
-        """Adds a string that the TensorBoard plugin of that name reads."""
+        """Add a string that the TensorBoard plugin of that name reads."""
         metadata = SummaryMetadata(data_class=DATA_CLASS_TENSOR)
         metadata.plugin_data.plugin_name = plugin
         self._add(tag, step, _strings([text.encode()]), metadata)
@@ -127,7 +126,7 @@ class EventFile:
         try:
             self._append(event)
         except OSError:
-            # In a folder and file made anew, if those before are gone.
+            # The second try makes a new folder and file, if the old ones are gone.
             self._append(event)
 
     def _append(self, event):
@@ -149,7 +148,7 @@ class EventFile:
         self._append(Event(file_version="brain.Event:2"))
 
     def _cut_off(self):
-        """Readers stop at half a record for ever, so none may be left in the way."""
+        """Cut off half a record, at which readers would stop for ever."""
         try:
             os.truncate(self.path, self._size)
         except OSError:
@@ -166,7 +165,7 @@ def folder_of(log_dir: str | os.PathLike) -> str:
 
 
 def _size(path):
-    # Only local files are ever cut off; of others, a new one is begun.
+    # Only local files can be cut off. On other file systems the next record begins a new file.
     return os.path.getsize(path) if os.path.exists(path) else 0
 
 

@@ -1,15 +1,15 @@
-"""The tags of the event files: which there are, who writes them, and what reads them back.
+"""Define the tags of the event files, write them, and read them back.
 
 Each snapshot writes, with the epoch as its step:
 
 * images `feature_vis/<name>`, one tag a target;
 * scalars `feature_vis_score/<name>`, `feature_vis_drift/<name>` and
   `feature_vis_status/<name>`, the place of the status in `STATUSES`;
-* where it was measured, the scalar `feature_vis_drift_floor/<name>`, the noise floor of
+* if it was measured, the scalar `feature_vis_drift_floor/<name>`, the noise floor of
   drift (the tag keeps its first name, so that old logs open);
 * scalars `feature_vis/dead`, the share of dead targets, `feature_vis/seconds`, and
   `feature_vis/share`, the share of the time since training began that snapshots took;
-* where something was compiled, the scalar `feature_vis/compile_seconds`;
+* if something was compiled, the scalar `feature_vis/compile_seconds`;
 * with real images, scalars `feature_vis_score_ratio/<name>` and images
   `feature_vis_examples/<name>`.
 
@@ -52,7 +52,7 @@ DEAD_TAG = "feature_vis/dead"
 OBJECTIVES_TAG = "feature_vis/objectives"
 EVOLUTION_TAG = "feature_vis/evolution"
 ANIMATION_TAG = "feature_vis/animation"
-# A target of such a name would share a tag with one of the above.
+# A target with such a name would share a tag with one of the above.
 RESERVED_NAMES = (
     "animation", "compile_seconds", "dead", "evolution", "objectives", "seconds", "share",
 )  # fmt: skip
@@ -64,13 +64,13 @@ OBJECTIVES_PLUGIN = "feature_vis"
 def write_objectives(
     events: EventFile, epoch: int, targets: Sequence[tuple[str, str, int | None]]
 ) -> None:
-    """Writes what each target is, so that they can be grouped by layer.
+    """Write the layer of each target, by which the tab groups them.
 
     Args:
-        events: Where to.
+        events: The file to write to.
         epoch: The step.
-        targets: For each its name, the path of the layer that it reads first, and
-            that layer's place in the network, from 0, where that is known.
+        targets: For each target its name, the path of the layer that it reads first,
+            and that layer's place in the network, from 0, or `None`.
     """
     rows = [{"name": name, "layer": layer, "order": order} for name, layer, order in targets]
     text = json.dumps({"version": 1, "objectives": rows})
@@ -78,10 +78,10 @@ def write_objectives(
 
 
 def write_snapshot(events: EventFile, snapshot: Snapshot) -> None:
-    """Writes all that is known of one snapshot, except for what it cost.
+    """Write one snapshot, without its costs.
 
     Raises:
-        OSError: If it cannot be written; all whole records before are.
+        OSError: If a record cannot be written; all records before it are.
     """
     shown = pictures.of_targets(snapshot.images, snapshot.values_range)
     for i, name in enumerate(snapshot.names):
@@ -99,7 +99,7 @@ def write_snapshot(events: EventFile, snapshot: Snapshot) -> None:
 
 
 def _description(snapshot, i):
-    # TensorBoard keeps the first description of a tag, hence the step in it.
+    # TensorBoard keeps the first description of a tag, so the step is part of it.
     status = ", ".join(f"{number} {status}" for number, status in enumerate(STATUSES))
     name = html.escape(snapshot.names[i])
     tag = html.escape(STATUS_TAG.format(snapshot.names[i]))
@@ -117,14 +117,14 @@ def _scalar_if_known(events, tag, step, value):
 def write_costs(
     events: EventFile, epoch: int, seconds: float, share: float, compiling: float
 ) -> None:
-    """Writes what a snapshot cost.
+    """Write the costs of a snapshot.
 
     Args:
-        events: Where to.
+        events: The file to write to.
         epoch: The step.
-        seconds: Without compiling.
-        share: Of the time since training began, that snapshots took, in `[0, 1]`.
-        compiling: Seconds; written where there are any.
+        seconds: Seconds that the snapshot took, without compiling.
+        share: Share of the time since training began that snapshots took, in `[0, 1]`.
+        compiling: Seconds that compiling took; not written if 0.
     """
     events.scalar(SECONDS_TAG, epoch, seconds)
     events.scalar(SHARE_TAG, epoch, share)
@@ -133,18 +133,18 @@ def write_costs(
 
 
 def write_examples(events: EventFile, epoch: int, name: str, picture: np.ndarray) -> None:
-    """Writes a target's picture beside real ones, uint8 `(height, width, 3)`."""
+    """Write a target's picture beside real ones, uint8 `(height, width, 3)`."""
     description = f"{html.escape(name)}: the optimised image, then real ones by their score."
     events.image(EXAMPLES_TAG.format(name), epoch, picture, description)
 
 
 def write_evolution(events: EventFile, epoch: int, strip: np.ndarray) -> None:
-    """Writes the film strip, uint8 `(height, width, 3)`."""
+    """Write the film strip, uint8 `(height, width, 3)`."""
     events.image(EVOLUTION_TAG, epoch, strip, "Targets down, epochs across.")
 
 
 def write_animation(events: EventFile, epoch: int, gif: bytes) -> None:
-    """Writes the animation, the content of a GIF file."""
+    """Write the animation, the content of a GIF file."""
     width, height = struct.unpack("<HH", gif[6:10])
     events.encoded_image(ANIMATION_TAG, epoch, gif, (height, width), "One frame a snapshot.")
 
@@ -152,10 +152,10 @@ def write_animation(events: EventFile, epoch: int, gif: bytes) -> None:
 def read_snapshots(
     log_dir: str | os.PathLike, names: Sequence[str], values_range: tuple[float, float]
 ) -> Iterator[Snapshot]:
-    """Yields the snapshots at these targets that earlier processes have written, in order.
+    """Yield the snapshots of some targets that earlier processes have written, in order.
 
-    Of the images there is what PNG keeps, 256 levels. A file that ends within a
-    record is read up to there, a snapshot that is not whole is left out.
+    Images have the 256 levels that PNG keeps. A file that ends within a record is read
+    up to that record. An incomplete snapshot is left out.
 
     Args:
         log_dir: As for `EventFile`.
@@ -171,7 +171,7 @@ def read_snapshots(
 
 
 def _read_values(path):
-    """Yields `(step, value)` for every value of every whole record."""
+    """Yield `(step, value)` for every value of every whole record."""
     records = PyRecordReader_New(path)
     with contextlib.suppress(errors.OutOfRangeError, errors.DataLossError):
         while True:

@@ -1,4 +1,4 @@
-"""Arrays to what a screen shows, by a fixed map."""
+"""Pictures of arrays: colours, files, grids, and plots of signals."""
 
 import io
 
@@ -32,12 +32,12 @@ def test_the_ends_of_the_range_are_black_and_white(values_range, values):
     assert to_uint8(image, values_range).ravel().tolist() == [0, 128, 255]
 
 
-def test_values_outside_are_cut_and_nan_is_black():
+def test_values_outside_the_range_are_clipped_and_nan_is_black():
     image = np.array([-3.0, 7.0, np.nan]).reshape(3, 1, 1)
     assert to_uint8(image, (0, 1)).ravel().tolist() == [0, 255, 0]
 
 
-def test_a_flat_image_is_shown_as_it_is():
+def test_the_contrast_of_an_image_is_not_stretched():
     assert (to_uint8(np.full((4, 4, 1), 0.2), (0, 1)) == 51).all()
 
 
@@ -47,12 +47,12 @@ def test_any_number_of_channels_can_be_shown(channels, shown):
     assert to_uint8(image, (0, 1)).shape == (2, 5, 4, shown)
 
 
-def test_of_four_channels_the_first_three_are_shown():
+def test_four_channels_show_their_first_three():
     image = np.array([0.0, 0.2, 0.4, 0.6]).reshape(1, 1, 4)
     assert to_uint8(image, (0, 1)).ravel().tolist() == [0, 51, 102]
 
 
-def test_many_channels_are_means_of_thirds():
+def test_many_channels_show_the_means_of_thirds():
     image = np.arange(6.0).reshape(1, 1, 6) / 10
     assert to_uint8(image, (0, 1)).ravel().tolist() == [13, 64, 115]
 
@@ -68,7 +68,7 @@ def test_a_pillow_image_is_as_wide_as_the_array():
     assert to_pillow(np.zeros((5, 7, 1), "uint8")).size == (7, 5)
 
 
-def test_a_gif_has_every_frame_and_rests_on_the_last():
+def test_a_gif_has_every_frame_and_shows_the_last_one_longer():
     colors = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
     gif = Image.open(io.BytesIO(encode_gif([solid(c, 6, 8) for c in colors], seconds=0.1)))
     assert (gif.n_frames, gif.size, gif.info["loop"]) == (3, (8, 6), 0)
@@ -80,8 +80,8 @@ def test_a_gif_has_every_frame_and_rests_on_the_last():
     assert durations == [100, 100, 400]
 
 
-def places(picture, color):
-    """Rows and columns where a colour is."""
+def bounds(picture, color):
+    """Return the bounds of a colour: top, bottom, left, right."""
     rows, columns = np.nonzero((picture == color).all(-1))
     return rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
 
@@ -90,7 +90,7 @@ def test_a_grid_has_rows_down_and_columns_across():
     red, green, blue = (255, 0, 0), (0, 255, 0), (0, 0, 255)
     sheet = grid([[solid(red), solid(green)], [solid(blue), None]])
     assert sheet.dtype == np.uint8
-    at = {color: places(sheet, color) for color in (red, green, blue)}
+    at = {color: bounds(sheet, color) for color in (red, green, blue)}
     for top, bottom, left, right in at.values():
         assert (bottom - top, right - left) == (70, 80)
     assert at[red][:2] == at[green][:2]
@@ -101,7 +101,7 @@ def test_a_grid_has_rows_down_and_columns_across():
 
 def test_small_pictures_are_enlarged_by_a_whole_factor():
     red = (255, 0, 0)
-    top, bottom, left, right = places(grid([[solid(red, 10, 12)]], smallest=64), red)
+    top, bottom, left, right = bounds(grid([[solid(red, 10, 12)]], smallest=64), red)
     assert (bottom - top, right - left) == (70, 84)
 
 
@@ -125,7 +125,7 @@ def test_labels_are_drawn_beside_the_picture(labels):
 
 
 def test_a_cut_text_keeps_its_beginning_and_its_end():
-    """By its pixels: only what differs in the middle looks the same."""
+    """Labels that differ only in their middle give the same pixels."""
 
     def drawn(label):
         return grid([[solid((9, 9, 9))]], row_labels=[label])
@@ -167,7 +167,7 @@ def test_a_png_is_decoded_as_it_was_encoded(channels):
     np.testing.assert_array_equal(decode_png(encode_png(picture)), picture)
 
 
-def test_captions_say_what_is_wrong():
+def test_a_caption_begins_with_a_status_that_is_not_ok():
     assert captions(["a", "b"], ["ok", "dead"]) == ["a", "dead: b"]
 
 
@@ -178,13 +178,11 @@ def test_long_texts_are_cut_to_the_width_of_a_picture():
     assert short.shape == long.shape
 
 
-# --- signals --------------------------------------------------------------------------
-
 BLUE, VERMILION = (0, 114, 178), (213, 94, 0)
 
 
 def height_of(picture, color, column):
-    """The middle of a line of that colour, as a share of the frame from below."""
+    """Return the height of a line of that colour, as a share of the frame."""
     near = np.abs(picture[:, column].astype(int) - color).sum(-1) < 60
     assert near.any()
     return 1 - np.flatnonzero(near).mean() / (len(picture) - 1)
@@ -200,7 +198,7 @@ def test_a_signal_is_drawn_as_one_line_a_channel():
         np.testing.assert_allclose(height_of(picture, VERMILION, column), 0.74, atol=0.02)
 
 
-def test_the_scale_of_a_plot_is_fixed_and_stands_beside_it():
+def test_the_scale_of_a_plot_is_fixed_and_written_on_it():
     signal = np.full((9, 1), 0.25)
     assert abs(height_of(plot(signal, (0, 1)), BLUE, 120) - 0.26) < 0.02
     assert abs(height_of(plot(signal, (0, 2)), BLUE, 120) - 0.14) < 0.02
@@ -210,7 +208,7 @@ def test_the_scale_of_a_plot_is_fixed_and_stands_beside_it():
 
 
 @pytest.mark.parametrize("signal", [np.full((5, 1), np.nan), np.full((1, 1), 0.0)])
-def test_a_plot_of_what_is_no_line_is_at_the_bottom(signal):
+def test_nan_and_a_single_value_are_drawn_at_the_bottom(signal):
     assert height_of(plot(signal, (0, 1)), BLUE, 120) < 0.05
 
 
@@ -224,7 +222,7 @@ def test_many_channels_are_rows_of_grey():
     assert not picture[60:].any()
 
 
-def test_targets_are_pictures_of_images_or_of_signals():
+def test_targets_are_shown_as_images_or_as_plots_of_signals():
     images = np.random.default_rng(0).random((3, 6, 5, 2))
     np.testing.assert_array_equal(of_targets(images, (0, 1)), to_uint8(images, (0, 1)))
     signals = images[:, :, 0]

@@ -1,4 +1,4 @@
-"""What `optimize` hands over: unpacking, contact sheets, archives."""
+"""Results: unpacking, contact sheets, archives."""
 
 import io
 
@@ -10,7 +10,7 @@ from featviz_callback.records.result import Result
 from tests.conftest import random_images
 
 
-def make(count=5, channels=3, status=None, frames=False):
+def make_result(count=5, channels=3, status=None, frames=False):
     images = random_images(count, 8, 6, channels)
     return Result(
         images=images,
@@ -25,19 +25,19 @@ def make(count=5, channels=3, status=None, frames=False):
 
 
 def test_a_result_unpacks_into_images_and_names():
-    result = make()
+    result = make_result()
     images, names = result
     assert images is result.images
     assert names is result.names
     assert len(result) == 5
 
 
-def test_its_text_says_how_many_how_large_and_how_good():
-    assert repr(make()) == "<Result of 5 images 8x6x3, best score 4>"
+def test_the_repr_tells_count_size_and_best_score():
+    assert repr(make_result()) == "<Result of 5 images 8x6x3, best score 4>"
 
 
 def test_the_archive_holds_every_array_without_pickle(tmp_path):
-    result = make(frames=True)
+    result = make_result(frames=True)
     result.save(tmp_path / "all.npz")
     with np.load(tmp_path / "all.npz", allow_pickle=False) as archive:
         assert set(archive) == set(vars(result))
@@ -45,8 +45,8 @@ def test_the_archive_holds_every_array_without_pickle(tmp_path):
             np.testing.assert_array_equal(archive[name], value)
 
 
-def test_the_archive_leaves_out_what_there_is_not(tmp_path):
-    make().save(str(tmp_path / "all.npz"))
+def test_the_archive_omits_attributes_that_are_none(tmp_path):
+    make_result().save(str(tmp_path / "all.npz"))
     with np.load(tmp_path / "all.npz", allow_pickle=False) as archive:
         assert not {"frames", "frame_steps"} & set(archive)
 
@@ -54,7 +54,7 @@ def test_the_archive_leaves_out_what_there_is_not(tmp_path):
 @pytest.mark.parametrize("count", [1, 2, 5, 9])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 13])
 def test_the_sheet_shows_every_image(count, channels, tmp_path):
-    result = make(count, channels)
+    result = make_result(count, channels)
     result.images[:] = (np.arange(count) + 60)[:, None, None, None] / 255
     if channels == 4:
         result.images[..., 3] = 1.0
@@ -68,11 +68,11 @@ def test_the_sheet_shows_every_image(count, channels, tmp_path):
 
 
 def test_a_status_that_is_not_ok_is_written_below_its_image():
-    plain, dead = make(1).sheet(), make(1, status=["dead"]).sheet()
+    plain, dead = make_result(1).sheet(), make_result(1, status=["dead"]).sheet()
     assert plain.shape == dead.shape
     assert (plain != dead).any()
 
 
 def test_a_notebook_shows_the_sheet():
-    shown = Image.open(io.BytesIO(make()._repr_png_()))
-    np.testing.assert_array_equal(np.asarray(shown), make().sheet())
+    shown = Image.open(io.BytesIO(make_result()._repr_png_()))
+    np.testing.assert_array_equal(np.asarray(shown), make_result().sheet())

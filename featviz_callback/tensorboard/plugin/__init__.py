@@ -1,12 +1,11 @@
 """TensorBoard's tab "Features": every picture of a run, moved by one slider.
 
-TensorBoard finds it by the entry point in `pyproject.toml`. It reads the event
-files that the callback writes, and nothing of this package but the names of their
-tags and what makes a GIF: neither Keras nor a framework is imported.
+TensorBoard finds the tab by the entry point in `pyproject.toml`. The tab reads the event
+files that the callback writes. It imports neither Keras nor a framework.
 
 * `event_records`: event files, record by record;
-* `logs`: what is known of a run, and where its pictures are;
-* `runs`: where the runs are;
-* `plugin`: what the browser may ask for, and the answers;
+* `logs`: the numbers of a run, and the places of its pictures;
+* `runs`: the runs below the log directory;
+* `plugin`: the routes of the server;
 * `static`: the page, plain ES modules and CSS.
 """

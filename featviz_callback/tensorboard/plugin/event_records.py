@@ -1,19 +1,18 @@
-"""Event files, record by record, without reading the pictures in them.
+"""Read event files record by record, without the pictures in them.
 
-TensorBoard's own readers read and check every byte of a file and say nothing of
-where a record stands. A log of 20,000 pictures then takes them many seconds, and
-would have to be kept in memory. Here what is read is parsed by TensorBoard's
-messages, and files elsewhere are read through its file layer, but a long record is
-skipped after its first bytes, and read again when it is asked for.
+This module reads only the first bytes of a long record, and the rest when a picture is
+requested. TensorBoard's messages parse the bytes, and its file layer reads remote files.
+TensorBoard's own readers check every byte of a file and do not tell the place of a record.
+They need many seconds for a log of 20,000 pictures, which would have to stay in memory.
 
-The format is that of TFRecord files, each record being
+The format is that of TFRecord files. Each record is
 
     8 bytes  length of the data, little-endian
     4 bytes  checksum of the length
     n bytes  the data, a serialised `Event`
     4 bytes  checksum of the data
 
-The last one is not checked: TensorBoard computes it in Python, which takes longer than
+The last checksum is not checked. TensorBoard computes it in Python, which takes longer than
 to read a picture, and a PNG has checksums of its own.
 """
 
@@ -32,12 +31,12 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = 4
-# What is read of a long record: enough for its step and its tag.
+# Bytes that are read of a long record: enough for its step and its tag.
 _HEAD = 1024
 _SHORTEST_READ, _LONGEST_READ = 4 * _HEAD, 1024 * _HEAD
 
-# The first fields of an event with a summary, in the order in which every writer
-# puts them: wall time, step, summary, its first value, that one's tag.
+# The first fields of an event with a summary, in the order that every writer uses: wall
+# time, step, summary, first value of the summary, tag of that value.
 _VARINT = rb"([\x80-\xff]*[\x00-\x7f])"
 _SKIPPED = rb"[\x80-\xff]*[\x00-\x7f]"
 _STEP_AND_TAG = re.compile(
@@ -47,7 +46,7 @@ _STEP_AND_TAG = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record's place, and its data, cut to the first bytes where it is long."""
+    """A record's place, and its data; a long record has only its first bytes."""
 
     offset: int
     length: int
@@ -55,7 +54,7 @@ class Record:
 
     @property
     def end(self) -> int:
-        """Where the next record begins."""
+        """The offset of the next record."""
         return self.offset + _HEADER.size + self.length + _FOOTER
 
     @property
@@ -65,20 +64,20 @@ class Record:
 
 
 def size(path: str) -> int:
-    """A file's length in bytes."""
+    """Return a file's length in bytes."""
     return gfile.stat(path).length
 
 
 def scan(path: str, offset: int) -> Iterator[Record]:
-    """Yields every complete record from an offset on.
+    """Yield every complete record from an offset on.
 
-    It ends before a record that is not all there, which may be because it is
-    being written, and before one whose length is damaged: what follows that
-    cannot be found. Begin again at its offset to see whether it has grown.
+    The iterator ends before a record that is incomplete, perhaps because it is being
+    written, and before one whose length is damaged, since nothing after that can be
+    found. Begin again at that record's offset to see whether it has grown.
 
     Args:
         path: An event file.
-        offset: Where a record begins.
+        offset: The byte at which a record begins.
     """
     end_of_file = size(path)
     if offset + _HEADER.size + _FOOTER > end_of_file:
@@ -88,7 +87,7 @@ def scan(path: str, offset: int) -> Iterator[Record]:
         while True:
             at = offset - start
             if at + _HEADER.size + _HEAD > len(chunk) and start + len(chunk) < end_of_file:
-                # Short records in a row are read many at a time.
+                # Short records that follow each other are read many at a time.
                 count = min(2 * count, _LONGEST_READ) if at <= len(chunk) else _SHORTEST_READ
                 chunk, start, at = read(offset, count), offset, 0
             length = _length(chunk[at : at + _HEADER.size])
@@ -100,10 +99,10 @@ def scan(path: str, offset: int) -> Iterator[Record]:
 
 
 def read_event(path: str, offset: int, length: int) -> Event:
-    """Reads one event whole.
+    """Read one event whole.
 
     Raises:
-        ValueError: If there is none of that length at that offset.
+        ValueError: If there is no record of that length at that offset.
     """
     with _opened(path) as read:
         data = read(offset, _HEADER.size + length)
@@ -116,10 +115,10 @@ def read_event(path: str, offset: int, length: int) -> Event:
 
 
 def step_and_tag(head: bytes) -> tuple[int, str] | None:
-    """The step and the first tag of an event of which only the first bytes are known.
+    """Return the step and the first tag of an event, from its first bytes.
 
     Returns:
-        `None` where they are not among those bytes, or not where they usually are.
+        The pair, or `None` if it is not in its usual place among those bytes.
     """
     match = _STEP_AND_TAG.match(head)
     if match is None:
@@ -133,10 +132,10 @@ def step_and_tag(head: bytes) -> tuple[int, str] | None:
 
 @contextmanager
 def _opened(path):
-    """Gives a function that reads so many bytes from an offset on."""
+    """Yield a function that reads so many bytes from an offset on."""
     if "://" in path:
         read = gfile.get_filesystem(path).read
-        # These are the names of TensorBoard's S3 file system, and of its others.
+        # TensorBoard's file systems read these two names for an offset.
         yield lambda offset, count: read(
             path, True, count, {"byte_offset": offset, "opaque_offset": offset}
         )[0]

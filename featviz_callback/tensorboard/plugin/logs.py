@@ -1,7 +1,7 @@
-"""What the callback has logged of a run, frame by frame.
+"""Read the log of a run, frame by frame.
 
-Of a picture only its place in the event file is kept, so that a run of 200 epochs
-of 100 targets takes about ten megabytes of memory, whatever the size of a picture.
+Memory holds the place of each picture in its event file, not the picture. A run of 200
+epochs of 100 targets takes about ten megabytes, whatever the size of a picture.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from featviz_callback.tensorboard import summaries
 from featviz_callback.tensorboard.plugin import event_records
 
 PICTURES, EXAMPLES = "pictures", "examples"
-# By what stands before the slash of a tag.
+# Kinds of pictures and of numbers, by the part of a tag before the slash.
 _PICTURES = {
     summaries.IMAGE_TAG.format("").rstrip("/"): PICTURES,
     summaries.EXAMPLES_TAG.format("").rstrip("/"): EXAMPLES,
@@ -37,12 +37,12 @@ _SCALARS = {
     summaries.SCORE_RATIO_TAG.format("").rstrip("/"): "ratio",
 }
 _OTHER_PICTURES = {summaries.IMAGE_TAG.format(name) for name in summaries.RESERVED_NAMES}
-# What a name says of the layer, where the log does not.
+# The layer in a target's name, if the log does not tell it.
 _LAYER_IN_NAME = re.compile(r"Layer#(.+)|(?:Neuron|Channel|Direction)#(.+)_[^_]+")
 
 
 class Place(NamedTuple):
-    """Where a picture is: in which file, and at which record."""
+    """The place of a picture: its file and its record."""
 
     path: str
     offset: int
@@ -50,14 +50,14 @@ class Place(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Names the picture for good: another one, even of the same step, has another key."""
+        """A key for this picture alone; another one, even of the same step, has another key."""
         return f"{zlib.crc32(self.path.encode()):x}-{self.offset:x}"
 
     def read(self) -> bytes:
-        """Reads the picture, as the file that was logged.
+        """Read the picture, as the file that was logged.
 
         Raises:
-            ValueError: If it is no longer there, or damaged.
+            ValueError: If the record is gone or damaged.
         """
         strings = self.read_tensor().string_val
         if len(strings) < 3:
@@ -65,10 +65,10 @@ class Place(NamedTuple):
         return strings[2]
 
     def read_tensor(self) -> TensorProto:
-        """Reads the record's tensor.
+        """Read the record's tensor.
 
         Raises:
-            ValueError: If it is no longer there, or damaged.
+            ValueError: If the record is gone or damaged.
         """
         values = self.read_event().summary.value
         if not values:
@@ -76,10 +76,10 @@ class Place(NamedTuple):
         return values[0].tensor
 
     def read_event(self) -> Event:
-        """Reads the record.
+        """Read the record.
 
         Raises:
-            ValueError: If it is no longer there, or damaged.
+            ValueError: If the record is gone or damaged.
         """
         try:
             return event_records.read_event(self.path, self.offset, self.length)
@@ -90,11 +90,12 @@ class Place(NamedTuple):
 class RunLog:
     """The event files of one run, read as far as they have been written.
 
-    Where training was resumed, the later of two records of one tag and step counts;
-    and where the log says at which step it was, whatever it had of later steps is void.
+    A resumed training may write a second record of the same tag and step. The later record
+    counts. If the log tells the step at which training was resumed, all earlier records of
+    that step and of later steps are void.
 
     Args:
-        folder: Where the event files are, `<log_dir>/feature_vis`.
+        folder: The folder of the event files, `<log_dir>/feature_vis`.
 
     Attributes:
         began: When the run was last begun or resumed, in seconds since 1970; 0 if
@@ -105,7 +106,7 @@ class RunLog:
         self.folder = folder
         self.began = 0.0
         self._lock = threading.Lock()
-        # Never that of another log that was read before under this name.
+        # Versions start at the time, so that none repeats one of an earlier log of this name.
         self._version = time.time_ns() // 1000
         self._forget()
 
@@ -117,14 +118,14 @@ class RunLog:
         self._answer: bytes | None = None
 
     def update(self) -> None:
-        """Reads what has been written since the last time."""
+        """Read the records written since the last call."""
         with self._lock:
             files = _event_files(self.folder)
             if any(path not in files or _is_cut(path, end) for path, end in self._ends.items()):
                 self._forget()
                 self._version += 1
             for path in files:
-                # One that cannot be read now may be later, and is no reason to miss the rest.
+                # A file that cannot be read now must not hide the others, and is tried again later.
                 with contextlib.suppress(errors.OpError, OSError):
                     self._read(path)
 
@@ -140,7 +141,7 @@ class RunLog:
         step_and_tag = None if record.whole else event_records.step_and_tag(record.head)
         try:
             if step_and_tag is not None:
-                # A record as long as this is a picture's, by its tag alone.
+                # A record this long is a picture, and its tag tells which.
                 self._add_value(*step_and_tag, place.read_tensor, place, True)
                 return
             event = Event.FromString(record.head) if record.whole else place.read_event()
@@ -151,10 +152,10 @@ class RunLog:
                 is_picture = len(value.tensor.string_val) > 2
                 self._add_value(event.step, value.tag, lambda: value.tensor, place, is_picture)
         except (DecodeError, ValueError):
-            return  # Damaged, and the next may not be.
+            return  # This record is damaged, and the next may not be.
 
     def _restart(self, step):
-        """Forgets what a run that goes on at an earlier step has made void."""
+        """Forget the records of a step and of later steps, since the run was resumed there."""
         for films in (*self._places.values(), *self._scalars.values()):
             for film in films.values():
                 for void in [known for known in film if known >= step]:
@@ -170,25 +171,25 @@ class RunLog:
             self._places[_PICTURES[prefix]].setdefault(name, {})[step] = place
 
     def find(self, kind: str, name: str, step: int) -> Place | None:
-        """Where a picture is, or `None` if there is none."""
+        """Return the place of a picture, or `None` if there is none."""
         place = self._places[kind].get(name, {}).get(step)
         if place is None:
-            # Not read yet, because TensorBoard was started again under an open page.
+            # TensorBoard may have restarted under an open page, and not have read this run yet.
             self.update()
             place = self._places[kind].get(name, {}).get(step)
         return place
 
     def film(self, name: str) -> list[tuple[int, Place]]:
-        """Every step of a target's picture, in order."""
+        """Return the steps of a target and the places of its pictures, in order."""
         self.update()
         with self._lock:
             return sorted(self._places[PICTURES].get(name, {}).items())
 
     def frames(self, known_version: int | None = None) -> bytes | None:
-        """All that is known of every frame, as JSON; see `plugin` for its form.
+        """Return every frame as JSON; `plugin` describes its form.
 
         Args:
-            known_version: The `version` in the answer that the reader has.
+            known_version: The `version` of the reader's last answer.
 
         Returns:
             `None` if there is nothing newer.
@@ -240,7 +241,7 @@ def _is_cut(path, end):
 
 
 def _parse_objectives(tensor):
-    """Yields the name, and the layer and its place, of each well-formed entry."""
+    """Yield the name, the layer and the layer's place of each well-formed entry."""
     try:
         entries = json.loads(tensor.string_val[0])["objectives"]
         for entry in entries:
@@ -266,7 +267,7 @@ def _number(tensor):
 
 
 def _short(number):
-    """A number that JSON knows, at float32's precision."""
+    """Round a number to float32's precision; return `None` if JSON cannot hold it."""
     if number is None or number - number != 0:
         return None
     return float(f"{number:.6g}")

@@ -1,4 +1,4 @@
-"""What the browser may ask for. All routes answer to GET, under `data/plugin/feature_vis`.
+"""Serve the tab: all routes answer GET, under `data/plugin/feature_vis`.
 
 `/index`
     JSON `{"runs": [{"name": "run1", "began": 1.7e9}, ...]}`, by name.
@@ -6,12 +6,12 @@
     JSON of every frame of a run: `{"version": 7, "steps": [-1, 0, 1], "targets":
     [{"name": "Neuron#logits_0", "layer": "logits", "order": 3, "key": [...], "score":
     [...], "drift": [...], "status": [...], "ratio": [...], "examples": [...]}, ...]}`. The
-    lists have one entry a step, null where there is none, and are absent where the
-    whole series is. A status is a place in `summaries.STATUSES`. With `&version=` of
-    an earlier answer, 204 and no content if there is nothing newer.
+    lists have one entry a step, or null, and a series without any entry is absent. A
+    status is a place in `summaries.STATUSES`. Add the `&version=` of an earlier answer to
+    get 204 and no content if there is nothing newer.
 `/picture?run=&name=&step=`
-    One picture, as it was logged; `&kind=examples` for that with real images. With
-    the `&key=` of the frame it may be kept for a year.
+    One picture, as it was logged; `&kind=examples` gives the one with real images. Browsers
+    may keep the answer for a year if the request has the `&key=` of the frame.
 `/pictures?run=&step=&name=&name=...`
     Several targets' pictures of one step in one answer: for each name, in order,
     four bytes, the length of the PNG, little-endian, 0 if there is none, and the PNG.
@@ -20,9 +20,8 @@
 `/static/<file>`
     The page.
 
-Whatever is asked for is looked up among what was found in the log directory; no
-path is ever made of what the browser sends. What is not there is answered by 404,
-and what makes no sense by 400.
+Every request is answered from the runs found in the log directory. No path is ever made
+from a request. A missing run or picture is answered by 404, a malformed request by 400.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class FeaturesPlugin(base_plugin.TBPlugin):
     """The tab "Features".
 
     Args:
-        context: What TensorBoard gives to every plugin.
+        context: The flags and services that TensorBoard gives to every plugin.
     """
 
     plugin_name = summaries.OBJECTIVES_PLUGIN
@@ -70,22 +69,22 @@ class FeaturesPlugin(base_plugin.TBPlugin):
             for file in (importlib.resources.files(__package__) / "static").iterdir()
             if file.is_file()
         }
-        # A long log is read while TensorBoard starts, not when its tab is opened.
+        # A long log is read while TensorBoard starts, before you open the tab.
         read = threading.Thread(target=self._runs.read_newest, name=self.plugin_name, daemon=True)
         read.start()
 
     def is_active(self) -> bool:
-        """Whether there is anything to show."""
+        """Return whether there is a run to show."""
         return bool(self._runs.found())
 
     def frontend_metadata(self) -> base_plugin.FrontendMetadata:
-        """How the tab is called, and where its page begins."""
+        """Return the name of the tab and the entry of its page."""
         return base_plugin.FrontendMetadata(
             es_module_path="/static/main.js", tab_name="Features", disable_reload=False
         )
 
     def get_plugin_apps(self) -> dict:
-        """Every route, see the module's docstring."""
+        """Return every route, see the module's docstring."""
         apps = {
             "/index": self._index,
             "/frames": self._frames,
@@ -149,7 +148,7 @@ class FeaturesPlugin(base_plugin.TBPlugin):
 
 
 def _application(answer):
-    """Makes a WSGI application of a function from a request to a response."""
+    """Make a WSGI application of a function from a request to a response."""
 
     @wrappers.Request.application
     def application(request):
@@ -204,10 +203,10 @@ def _read_if_there(place):
 
 
 def _encode_film(film):
-    """A GIF of `(step, place)`, of as many of them as fit into memory."""
+    """Encode `(step, place)` pairs as a GIF, or as many of them as fit into memory."""
     most = max(2, _MOST_GIF_VALUES // _decode(film[-1][1]).size)
     frames = [_labelled(*film[i]) for i in spread(len(film), most)]
-    # A resumed run may have begun to draw at another size.
+    # A resumed run may have pictures of another size.
     return pictures.encode_gif([frame for frame in frames if frame.shape == frames[-1].shape])
 
 

@@ -1,4 +1,8 @@
-"""Which runs there are under TensorBoard's log directory."""
+"""Find the runs below TensorBoard's log directory.
+
+Folders are searched again on request, and less often if a search takes long. Nothing in
+them is ever written.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ class Runs:
     """The runs under TensorBoard's log directory, by name.
 
     Args:
-        roots: For each folder to search the name of its runs' group, or "".
+        roots: Folders to search; each maps to the name of its runs' group, or to "".
     """
 
     def __init__(self, roots: dict[str, str]):
@@ -32,10 +36,10 @@ class Runs:
         self._search_seconds = 0.0
 
     def found(self) -> dict[str, RunLog]:
-        """Every run there is, or those last found where a search takes long."""
+        """Return every run, or those found last if a search takes long."""
         if self._lock.acquire(timeout=_PATIENCE):
             try:
-                # A huge folder, or one far away, is not searched all the time.
+                # A huge or remote folder is not searched all the time.
                 if time.monotonic() - self._searched > max(1.0, 20 * self._search_seconds):
                     self._search()
             finally:
@@ -54,7 +58,7 @@ class Runs:
         self._search_seconds = self._searched - began
 
     def read_newest(self) -> None:
-        """Reads the run that was begun last."""
+        """Read the newest run."""
         newest = max(self.found().values(), key=lambda run: run.began, default=None)
         if newest is not None:
             newest.update()
@@ -65,7 +69,7 @@ class Runs:
 
 
 def parse_roots(logdir: str | None, logdir_spec: str | None) -> dict[str, str]:
-    """Folders to search, and the group of each, from TensorBoard's two flags.
+    """Return folders to search, and the group of each, from TensorBoard's two flags.
 
     Example:
     >>> parse_roots("/logs", "")
@@ -83,10 +87,10 @@ def parse_roots(logdir: str | None, logdir_spec: str | None) -> dict[str, str]:
 
 
 def find_runs(root: str, group: str = "") -> Iterator[tuple[str, str, list[str]]]:
-    """Yields the name, the folder and the event files of every run below a folder.
+    """Yield the name, the folder and the event files of every run below a folder.
 
     A run is a folder `feature_vis` with event files. Its name is the path from the
-    root to the folder that it is in, "." where that is the root itself.
+    root to the folder that holds it, or "." for the root itself.
     """
     for folder, files in _walk(root):
         is_ours = os.path.basename(folder.rstrip("/")) == FOLDER
@@ -98,7 +102,7 @@ def find_runs(root: str, group: str = "") -> Iterator[tuple[str, str, list[str]]
 
 
 def _is_text(path):
-    """Whether it is UTF-8, as TensorBoard's file layer takes for granted."""
+    """Return whether a path is UTF-8, as TensorBoard's file layer expects."""
     try:
         return bool(path.encode())
     except UnicodeEncodeError:
@@ -111,7 +115,7 @@ def _walk(root):
         return
     seen = set()
     for folder, below, files in os.walk(root, followlinks=True):
-        # Links may make a ring.
+        # Links may form a ring.
         real = os.path.realpath(folder)
         if real in seen:
             below.clear()
@@ -122,7 +126,7 @@ def _walk(root):
 
 
 def _time_in(file):
-    """The time in an event file's name, which is in seconds, or in nanoseconds."""
+    """Return the time in an event file's name, written in seconds or in nanoseconds."""
     match = re.search(r"tfevents\.(\d+)", file)
     digits = match[1] if match else "0"
     return int(digits) / (1e9 if len(digits) > 12 else 1)

@@ -1,0 +1,74 @@
+"""The runs that the tab finds below a log directory."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from featviz_callback.tensorboard.plugin import runs
+from tests.tensorboard.conftest import event_file_in
+from tests.tensorboard.plugin.conftest import NAMES, Browser, write_run
+
+
+def test_runs_are_listed_by_name(tmp_path):
+    for run in ("b", "a/1", "."):
+        write_run(tmp_path / run, steps=[0])
+    assert [run["name"] for run in Browser(tmp_path).json("index")["runs"]] == [".", "a/1", "b"]
+
+
+def test_a_run_has_the_time_it_began(browser, tmp_path):
+    [run] = browser.json("index")["runs"]
+    assert run["began"] == pytest.approx(event_file_in(tmp_path / "run").stat().st_mtime, abs=60)
+
+
+def test_folders_without_events_of_the_callback_are_no_runs(tmp_path):
+    (tmp_path / "run/feature_vis").mkdir(parents=True)
+    (tmp_path / "events.out.tfevents.1.other").write_bytes(b"")
+    browser = Browser(tmp_path)
+    assert browser.json("index") == {"runs": []}
+    assert not browser.plugin.is_active()
+
+
+def test_a_new_run_is_found_while_tensorboard_runs(browser, tmp_path):
+    write_run(tmp_path / "second", steps=[0])
+    assert [run["name"] for run in browser.json("index")["runs"]] == ["run", "second"]
+
+
+def test_the_log_directory_may_be_the_folder_of_a_run(tmp_path):
+    write_run(tmp_path, steps=[0])
+    [(name, folder, [file])] = runs.find_runs(str(tmp_path / "feature_vis"))
+    assert (name, Path(folder) / file) == (".", event_file_in(tmp_path))
+
+
+def test_links_are_followed_but_rings_of_links_are_not(tmp_path):
+    write_run(tmp_path / "elsewhere/run", steps=[0])
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/link").symlink_to(tmp_path / "elsewhere/run")
+    (tmp_path / "logs/ring").symlink_to(tmp_path / "logs")
+    assert [name for name, *_ in runs.find_runs(str(tmp_path / "logs"))] == ["link"]
+
+
+def test_runs_of_a_group_have_its_name(tmp_path):
+    write_run(tmp_path / "x/run", steps=[0])
+    write_run(tmp_path / "y", steps=[0])
+    roots = runs.parse_roots("", f"first:{tmp_path}/x,second:{tmp_path}/y")
+    assert set(runs.Runs(roots).found()) == {"first/run", "second"}
+
+
+def test_the_newest_run_is_read_while_tensorboard_starts(tmp_path):
+    write_run(tmp_path / "old", steps=[0])
+    write_run(tmp_path / "new", steps=[0])
+    found = Browser(tmp_path).plugin._runs.found()
+    assert len(found["new"].film(NAMES[0])) == 1
+    assert [name for name, run in found.items() if json.loads(run.frames())["targets"]] == ["new"]
+
+
+def test_without_a_log_directory_there_are_no_runs():
+    assert runs.Runs(runs.parse_roots(None, None)).found() == {}
+
+
+def test_a_deleted_run_is_not_listed(browser, tmp_path):
+    shutil.rmtree(tmp_path / "run")
+    assert browser.json("index") == {"runs": []}
+    assert browser.get("frames", run="run").status_code == 404
