@@ -22,8 +22,8 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-# The room that hands on each public name.
-_ROOMS = {
+# The subpackage that defines each public name.
+_SUBPACKAGES = {
     "FeatureVisCallback": "monitoring",
     "History": "records",
     "Objective": "objectives",
@@ -35,15 +35,15 @@ _ROOMS = {
 }
 
 
-# Type checkers would take it for a promise that every name exists.
+# A type checker would conclude from `__getattr__` that every name exists.
 if not TYPE_CHECKING:
 
     def __getattr__(name):
-        # At first use, since TensorBoard imports this package for its tab, in a process
-        # that needs no Keras and may have no backend for it.
-        if name not in _ROOMS:
+        # Names are imported at their first use. TensorBoard imports this package for its
+        # tab, in a process that may have no backend of Keras.
+        if name not in _SUBPACKAGES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+        return getattr(import_module(f"{__name__}.{_SUBPACKAGES[name]}"), name)
 
 
 def __dir__():

@@ -1,4 +1,4 @@
-"""What the tests share: small real models, and TensorBoard's own reader."""
+"""Helpers for all tests: small real models, and TensorBoard's own reader."""
 
 import io
 import logging
@@ -26,7 +26,7 @@ logging.getLogger("featviz_callback").setLevel(logging.ERROR)
 if keras.backend.backend() == "jax":
     import jax
 
-    # Many tests compile the same small programs, which is most of what they take.
+    # Many tests compile the same small steps, which takes most of their time.
     _compiled = tempfile.TemporaryDirectory(prefix="compiled-")
     jax.config.update("jax_compilation_cache_dir", _compiled.name)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -36,7 +36,7 @@ IMAGE_SHAPE = (12, 10, 1)
 
 
 def python(code, backend, *arguments):
-    """Runs code in a fresh interpreter with that backend of Keras; returns its lines."""
+    """Run code in a fresh interpreter with that backend of Keras; return the printed lines."""
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         env={**os.environ, "KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": ""},
@@ -50,13 +50,13 @@ def python(code, backend, *arguments):
 
 
 def set_random_seed(seed):
-    """Of everything; Keras 3.8 would leave its global generator as it was."""
+    """Seed every generator, and the global one that Keras 3.8 would leave as it was."""
     global_state.set_global_attribute("global_seed_generator", None)
     keras.utils.set_random_seed(seed)
 
 
 def fill(model, seed=0):
-    """Gives a model the same weights on every backend: unit gain, small biases."""
+    """Give a model the same weights on every backend: unit gain, small biases."""
     rng = np.random.default_rng(seed)
     weights = []
     for old in model.get_weights():
@@ -67,12 +67,12 @@ def fill(model, seed=0):
 
 
 def sequential(*inner, shape=IMAGE_SHAPE, seed=0):
-    """A filled `Sequential` for images of that shape."""
+    """Return a `Sequential` for images of that shape, with weights by `fill`."""
     return fill(keras.Sequential([keras.Input(shape), *inner]), seed)
 
 
 def make_small_model(seed=0):
-    """Grey 12x10 images, two convolutions, ten logits, smooth activations."""
+    """Return a model of grey 12x10 images: two convolutions, ten logits, smooth activations."""
     return sequential(
         layers.Conv2D(4, 3, activation="tanh", name="conv1"),
         layers.Conv2D(6, 3, activation="tanh", name="conv2"),
@@ -84,7 +84,7 @@ def make_small_model(seed=0):
 
 @pytest.fixture
 def small_model():
-    """A model of its own for each test."""
+    """A small model, made anew for each test."""
     return make_small_model()
 
 
@@ -101,7 +101,7 @@ def images():
 
 
 def random_images(*shape, seed=0):
-    """Uniform float32 values in [0, 1)."""
+    """Return uniform float32 values in [0, 1)."""
     return np.random.default_rng(seed).random(shape, "float32")
 
 
@@ -110,7 +110,7 @@ LABELS = np.arange(16) % 10
 
 
 def compiled(model=None, rate=0.1):
-    """The small model, or another, ready to be trained."""
+    """Return the small model, or another one, ready to be trained."""
     model = model or make_small_model()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(rate), loss)
@@ -118,40 +118,40 @@ def compiled(model=None, rate=0.1):
 
 
 def train(model, *callbacks, epochs=2, **settings):
-    """A short fit on sixteen images."""
+    """Train for a short time, on sixteen images."""
     settings = {"batch_size": 8, "verbose": 0, **settings}
     return model.fit(PIXELS, LABELS, epochs=epochs, callbacks=list(callbacks), **settings)
 
 
 def prepare(objective, **settings):
-    """A task of two steps, or with other settings, in the range (0, 1)."""
+    """Return a task of two steps in the range (0, 1), unless settings say otherwise."""
     chosen = {"steps": 2, "values_range": (0.0, 1.0), **settings}
     return optimization.prepare(objective, optimization.Settings(**chosen))
 
 
 def ascend(objective, start=None, **settings):
-    """Runs an optimisation; returns the result and the final parameters."""
+    """Run an optimisation; return the result and the final parameters."""
     return optimization.run(prepare(objective, **settings), start=start)
 
 
 def layer_output(model, layer, images):
-    """A layer's output by Keras' own functional slicing, as float64."""
+    """Return a layer's output by Keras' own functional slicing, as float64."""
     inner = keras.Model(model.inputs[0], model.get_layer(layer).output)
     return to_numpy(inner(images)).astype("float64")
 
 
 def to_numpy(tensor):
-    """A tensor of any backend as an array."""
+    """Return a tensor of any backend as an array."""
     return keras.ops.convert_to_numpy(tensor)
 
 
 def tensor(array):
-    """An array as a float32 tensor of the backend."""
+    """Return an array as a float32 tensor of the backend."""
     return keras.ops.convert_to_tensor(np.asarray(array, "float32"))
 
 
 def gradient(function, array):
-    """The gradient of a scalar function of one tensor, by the backend's own means."""
+    """Return the gradient of a scalar function of one tensor, by the backend's own means."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -172,7 +172,7 @@ def gradient(function, array):
 
 
 def accumulator(folder):
-    """TensorBoard's reader of every event under a folder, dropping nothing."""
+    """Return TensorBoard's reader of all events under a folder, which drops none."""
     from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
     reader = EventAccumulator(str(folder), size_guidance={"tensors": 0})
@@ -181,7 +181,7 @@ def accumulator(folder):
 
 
 def read_events(folder):
-    """Every image and scalar under a folder, as TensorBoard reads them.
+    """Return every image and scalar under a folder, as TensorBoard reads them.
 
     Returns:
         `(images, scalars)`: tag to `[(step, array)]` and tag to `[(step, value)]`.

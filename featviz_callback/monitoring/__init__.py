@@ -1,7 +1,7 @@
-"""Watch a training: the callback, its snapshots, their costs and what is said of them.
+"""Watch a training: the callback, its snapshots, their costs and its messages.
 
-The room imports all others and is imported by the front door alone. It never changes a
-weight, a random state or an optimizer of the training that it watches.
+This package imports all others, and only `featviz_callback/__init__.py` imports this one.
+It never changes a weight, a random state or an optimizer of the training that it watches.
 """
 
 from featviz_callback.monitoring.callback import FeatureVisCallback

@@ -1,7 +1,7 @@
 """The Keras callback: when a snapshot is taken, and what is kept of it.
 
-The walk of one epoch end: Keras calls `on_epoch_end`, the callback asks its observer for a
-snapshot, appends it to the history and writes it to the event file.
+At the end of an epoch, Keras calls `on_epoch_end`. The callback asks its observer for a
+snapshot, appends the snapshot to the history and writes it to the event file.
 
 The callback never changes a weight, and nothing that fails in it ends a training unless
 `on_error="raise"` asks for that.
@@ -33,10 +33,11 @@ class FeatureVisCallback(keras.callbacks.Callback):
     """Show what each neuron of a model learns, while `fit` trains the model.
 
     A snapshot finds the images that maximise the objectives, on the weights of that
-    moment, and writes them to TensorBoard. The callback takes snapshots before the first
-    epoch, after epochs 0, `freq`, `2 * freq` and so on, and after the last epoch. Start
-    and random transformations are the same each time, so the model is all that differs
-    between two frames. Training is the same with the callback as without it.
+    moment, and writes these images to TensorBoard. The callback takes snapshots before
+    the first epoch, after epochs 0, `freq`, `2 * freq` and so on, and after the last
+    epoch. The start image and the random transformations are the same each time, so only
+    the model differs between two snapshots. Training is the same with the callback as
+    without it.
 
     Run `tensorboard --logdir logs` and open the tab Features to see every epoch.
 
@@ -45,13 +46,13 @@ class FeatureVisCallback(keras.callbacks.Callback):
     order, with the same result. A hook for batches would make Keras wait for every batch,
     with or without a snapshot.
 
-    The last snapshot shows the weights as the last epoch left them, even where
+    The last snapshot shows the weights at the end of the last epoch, even if
     `EarlyStopping(restore_best_weights=True)` then restores others. A training that goes
     on from an earlier process, by `initial_epoch` or `BackupAndRestore`, continues the
-    history found in `log_dir`, if that has the same targets. Event files hold pictures,
+    history in `log_dir`, if that history has the same targets. Event files hold pictures,
     and pictures hold the values of images with one or three channels only. For signals
-    and other images the history, and drift, begin again at the epoch that training goes
-    on from; the log says so.
+    and other images, the history and its drift begin again at the epoch that training
+    goes on from, and a warning is logged.
 
     Args:
         objectives: An `Objective`, a list of them, or a function
@@ -66,34 +67,36 @@ class FeatureVisCallback(keras.callbacks.Callback):
         freq: Epochs from one snapshot to the next.
         steps: Steps of each optimisation, see `optimize`.
         values_range: Lowest and highest value of the model's input. Default: `(0, 1)`;
-            with `probe_data` the usual range that holds the data, else their own.
+            with `probe_data` the usual range that holds the data, or else the range of
+            the data.
         image_shape: See `optimize`.
         parameterization: See `optimize`.
         transformations: See `optimize`.
         regularizers: See `optimize`.
         optimizer: See `optimize`.
-        seed: Seed of the start and of all random transformations, an int.
+        seed: Seed of the start images and of all random transformations, an int.
         warm_start: Whether each snapshot starts from the images of the last one. Images
             then activate the targets more in as many steps, and hide change.
         probe_data: Real inputs as `fit` takes them, images or signals: an array
             `(images, height, width, channels)`, a `tf.data.Dataset`, a `PyDataset`, a
             torch `DataLoader`, or any iterable of batches, with or without labels. Up
             to 1,000 images or 256 MiB are read, once, when training first begins. If
-            the data set shuffles, give another one than `fit` trains on: reading uses
-            up its first order. Each target's top activating images are shown beside
-            its picture, and its score is compared with theirs; that costs one forward
-            pass over them at each snapshot. The parameterizations `"fourier"` and
-            `"fixed_magnitude"` also take over what the images look like on average.
+            the data set shuffles, give a data set other than the one that `fit` trains
+            on: reading uses up its first order. Each target's top activating images are
+            shown beside its picture, and its score is compared with theirs. This costs
+            one forward pass over the real images at each snapshot. The parameterization
+            `"fourier"` also takes over their mean and their colours, and
+            `"fixed_magnitude"` takes over their spectrum too.
         max_overhead: Largest share of the time since training began, without
             compiling, that snapshots may take, such as 0.05. Snapshots that would
             exceed it are skipped, which is logged once and noted in
             `history.skipped`. The first and the last snapshot of a `fit` are always
             taken, and take twice as long since they measure the noise floor of drift.
-            So a short training may end above the share, and so may one whose last
-            snapshot is far slower than all before.
-        batch_size: See `optimize`. It is halved where memory runs out, once a snapshot.
-        on_error: `"warn"` logs once whatever fails after training has begun, and
-            training goes on. `"raise"` ends training.
+            So a short training may end above the share, and so may a training whose last
+            snapshot is far slower than all earlier ones.
+        batch_size: See `optimize`. It is halved if memory runs out, once a snapshot.
+        on_error: If something fails after training has begun, `"warn"` warns once and
+            lets training go on. `"raise"` ends training.
         verbose: 1 prints a line at each snapshot.
         fixed_inputs: See `optimize`.
 
@@ -102,7 +105,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         log_dir: The folder of the next `fit`. Set it to give a copy its own folder.
 
     Raises:
-        ValueError: If an argument is invalid; at the latest when training begins.
+        ValueError: If an argument is invalid, at the latest when training begins.
 
     Example:
     >>> import keras
@@ -178,9 +181,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._epoch_began = time.perf_counter()
 
     def __deepcopy__(self, memo: dict) -> FeatureVisCallback:
-        """Copy the history, and share what never changes.
+        """Copy the history, and share whatever never changes.
 
-        The model is left behind, since a copy is made to watch another one.
+        The copy has no model, since it is made to watch another one.
         """
         twin = copy.copy(self)
         twin.history = copy.deepcopy(self.history, memo)
@@ -226,8 +229,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Take a snapshot of the network every `freq` epochs, and after the last."""
         self._last_epoch = epoch
-        # The last snapshot does not wait for the end of training, where other callbacks may
-        # have put back the weights of an earlier epoch.
+        # The last snapshot does not wait for the end of training, when other callbacks may
+        # have restored the weights of an earlier epoch.
         if self._is_last(epoch) or epoch % self._freq == 0 and self._affords_snapshot():
             self._guarded(self._take_snapshot, epoch)
         elif epoch % self._freq == 0:
@@ -235,7 +238,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
             self._reporter.skipped(epoch, self._max_overhead)
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        """Take a snapshot if the last epoch has none, and write the film."""
+        """Take a snapshot if the last epoch has none, and write the strip and the animation."""
         if self._last_epoch != self._last_snapshot:
             self._guarded(self._take_snapshot, self._last_epoch)
         self._guarded(self._write_film)
@@ -249,15 +252,15 @@ class FeatureVisCallback(keras.callbacks.Callback):
         return backend.load().agreed(self._costs.affords_snapshot())
 
     def _resume(self, epoch):
-        """Go on with the snapshots of an earlier process."""
+        """Restore the snapshots of an earlier process, and go on after them."""
         is_lost = False
         if self._observer is not None and not len(self.history):
             is_lost = epoch - 1 in self._restore(epoch)
-        # A lost snapshot is taken again, in the place of the first one.
+        # A snapshot that cannot be read back is taken again, and replaces the one on disk.
         self._events.restart(epoch - is_lost)
 
     def _restore(self, epoch):
-        """Read back the snapshots before an epoch; return the epochs of those that are lost."""
+        """Read back the snapshots before an epoch; return the epochs that cannot be read back."""
         observer, expected, lost = self._observer, self._observer.image_shape, {}
         found = summaries.read_snapshots(self.log_dir, observer.names, observer.values_range)
         for snapshot in found:
@@ -283,7 +286,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         try:
             self._write_snapshot(found)
         finally:
-            # Also where the disk is full: the history has the snapshot already.
+            # Even if the disk is full, since the history has the snapshot already.
             seconds = time.perf_counter() - began
             self._costs.add(seconds, found.floor_seconds, found.compile_seconds)
             self.history.set_seconds(seconds - found.compile_seconds)

@@ -1,4 +1,8 @@
-"""What looks cost, and whether one more can be afforded."""
+"""Count what snapshots cost, and decide whether one more can be afforded.
+
+Compiling is counted apart, since it happens once, however long training is. This module
+never skips a snapshot itself: the callback does.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,16 @@ import time
 
 
 class Costs:
-    """Seconds spent on looks, against the time since training began.
+    """Seconds spent on snapshots, against the time since training began.
 
-    Compiling happens once, however long training is; it is counted apart and is
-    part of neither.
+    Seconds of compiling are part of neither number.
 
     Args:
-        most: Largest share of the time that looks may take, in `(0, 1)`; `None` for
-            any.
+        most: Largest share of the time that snapshots may take, in `(0, 1)`; `None` for
+            no bound.
 
     Attributes:
-        spent: Seconds that looks took.
+        spent: Seconds that snapshots took.
         compiling: Seconds that compiling took.
     """
 
@@ -28,13 +31,13 @@ class Costs:
         self._slowest = self._floor = 0.0
 
     def add(self, seconds: float, floor: float, compiling: float) -> None:
-        """Counts one snapshot.
+        """Count one snapshot.
 
         Args:
-            seconds: All of it.
-            floor: What of it went into the floor of drift, which only the first and
-                the last look measure.
-            compiling: What of it went into compiling.
+            seconds: Seconds that the snapshot took, with all of its parts.
+            floor: Seconds spent on the noise floor of drift, which only the first and
+                the last snapshot measure.
+            compiling: Seconds spent on compiling.
         """
         self.compiling += compiling
         self.spent += seconds - compiling
@@ -43,15 +46,15 @@ class Costs:
         self._floor = max(self._floor, floor)
 
     def share(self) -> float:
-        """The share of the time since training began that looks took."""
+        """Return the share of the time since training began that snapshots took."""
         elapsed = time.perf_counter() - self.began - self.compiling
         return min(1.0, self.spent / max(elapsed, 1e-9))
 
     def affords_snapshot(self) -> bool:
-        """Whether a look now, and the last one in the end, keep the share below `most`."""
+        """Return whether a snapshot now, and the last one later, keep the share below `most`."""
         if self.most is None or self._snapshot is None:
             return True
-        # The last look cannot be skipped: it may be as slow as the slowest so far.
+        # The last snapshot cannot be skipped, and may be as slow as the slowest so far.
         planned = self._snapshot + self._slowest + self._floor
         elapsed = time.perf_counter() - self.began - self.compiling
         return self.spent + planned <= self.most * (elapsed + planned)

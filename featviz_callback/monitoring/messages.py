@@ -1,4 +1,8 @@
-"""What a callback says, in the log and on the screen, and what it says only once."""
+"""What the callback logs and prints.
+
+A `Reporter` remembers what it has logged, so that a long training logs each trouble once.
+It never raises an error and never changes a snapshot.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,13 @@ from featviz_callback.records import Snapshot
 
 logger = logging.getLogger("featviz_callback")
 
-# Seconds by which a look may outlive its epoch before that is remarked on.
+# A snapshot that takes this many seconds more than its epoch gets a warning.
 PATIENCE = 60.0
 _NAMES_LISTED = 10
 
 
 class Reporter:
-    """Speaks for one training.
+    """The messages of one training.
 
     Args:
         verbose: 1 prints a line at each snapshot.
@@ -23,15 +27,15 @@ class Reporter:
 
     def __init__(self, verbose: int):
         self._verbose = verbose
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
         self._status: dict[str, str] = {}
 
     def failed(self, error: Exception) -> None:
-        """Warns once that something went wrong, and that training goes on."""
+        """Warn once that something failed, and that training goes on."""
         if self._is_new("failed"):
             warnings.warn(
-                "FeatureVisCallback could not look at the model; training goes on, and "
-                "further failures are not reported. Use on_error='raise' to see where. "
+                "FeatureVisCallback could not take or write a snapshot. Training goes on, and "
+                "further failures are not reported. Use on_error='raise' to see the traceback. "
                 f"{type(error).__name__}: {error}",
                 stacklevel=3,
             )
@@ -39,12 +43,19 @@ class Reporter:
     def snapshot_taken(
         self, snapshot: Snapshot, share: float, compiling: float, epoch_seconds: float
     ) -> None:
-        """Names targets that are newly dead, saturated or NaN, and says what it cost."""
+        """Log targets that are newly dead, saturated or NaN, and print what the snapshot cost.
+
+        Args:
+            snapshot: The snapshot, with the seconds that it took.
+            share: Share of the time since training began that snapshots took, in `[0, 1]`.
+            compiling: Seconds that compiling took, in addition.
+            epoch_seconds: Seconds that the epoch before the snapshot took.
+        """
         self._name_troubles(snapshot)
         if snapshot.seconds > epoch_seconds + PATIENCE and self._is_new("outlived"):
             logger.warning(
-                "A look took %.0f s, and the epoch before it %.0f s. Look less often (`freq`), "
-                "keep looks below a share of the time (`max_overhead`), or take fewer "
+                "A snapshot took %.0f s, and the epoch before it %.0f s. Take fewer snapshots "
+                "(`freq`), keep them below a share of the time (`max_overhead`), or use fewer "
                 "objectives or `steps`.",
                 snapshot.seconds,
                 epoch_seconds,
@@ -57,29 +68,35 @@ class Reporter:
             )
 
     def skipped(self, epoch: int, most: float) -> None:
-        """Says once that looks are skipped."""
+        """Log once that snapshots are skipped."""
         if self._is_new("skipped"):
             logger.warning(
-                "The look after epoch %d is skipped, as others may be, to keep looks below "
-                "max_overhead=%g of the time. `history.skipped` lists them.",
+                "The snapshot after epoch %d is skipped, and later ones may be, to keep snapshots "
+                "below max_overhead=%g of the time. `history.skipped` lists the skipped epochs.",
                 epoch,
                 most,
             )
 
     def lost(self, epochs: list[int], written: tuple, expected: tuple) -> None:
-        """Names the looks of an earlier process that cannot be read back, and why."""
+        """Log which snapshots of an earlier process cannot be read back, and why.
+
+        Args:
+            epochs: The epochs of these snapshots.
+            written: Shape of an image in the event files, without the axis of targets.
+            expected: Shape of an image in this training.
+        """
         logger.warning(
-            "Looks of an earlier process, at epochs %s, are missing from `history`: pictures "
-            "of shape %s were written of them, from which the values %s of a signal, or of "
-            "an image with other than 1 or 3 channels or of another size, cannot be read back.",
+            "Snapshots of an earlier process, at epochs %s, are missing from `history`. Their "
+            "pictures have shape %s, and values of shape %s cannot be read back from them. Only "
+            "images with 1 or 3 channels and of an unchanged size can be read back.",
             ", ".join(map(str, epochs)),
             written,
             expected,
         )
 
     def _is_new(self, what):
-        is_new = what not in self._said
-        self._said.add(what)
+        is_new = what not in self._logged
+        self._logged.add(what)
         return is_new
 
     def _name_troubles(self, snapshot):

@@ -1,7 +1,8 @@
-"""From the user's arguments and the model to an observer of that model.
+"""Prepare an observer of a model from the user's arguments.
 
-Everything that can be wrong about objectives is found out here, before the first batch:
-targets of another model, equal names, images of several shapes. Nothing is computed.
+Everything that can be wrong about objectives is found here, before the first batch:
+targets of another model, equal names, images of several shapes. No image is optimised
+here, and nothing is written.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ def prepare_observer(
     real_images: ProbeImages | None,
     warm_start: bool,
 ) -> Observer:
-    """Check everything against the model, and return what takes its snapshots.
+    """Check all arguments against the model, and return the observer that takes snapshots.
 
     Args:
-        objectives: As the callback gets them.
+        objectives: The argument of the callback.
         model: The model that is trained.
-        settings: Those of each optimisation.
-        real_images: What `probe_data` holds, if anything.
+        settings: The settings of every optimisation.
+        real_images: The images of `probe_data`, or `None` without any.
         warm_start: Whether each snapshot starts where the last one ended.
 
     Raises:
@@ -62,7 +63,7 @@ def _with_values_range(settings, real_images):
 
 
 def _like_real_images(task: Task, settings: Settings, real_images: ProbeImages) -> Task:
-    """The task with the colours, mean and magnitudes of real images, where it takes them."""
+    """Return the task with the statistics of real images, if its parameterization has them."""
     plan, parameterization = task.plan, settings.parameterization
     if parameterization not in ("fourier", "fixed_magnitude"):
         return task
@@ -112,7 +113,7 @@ def _require_model(objectives, model):
 
 
 def _require_one_shape(tasks):
-    """Pictures of a history, and the real images beside them, are of one shape."""
+    """Refuse images of several shapes, since a history and its real images have one shape."""
     names = {task.result_shape: task.targets.names[0] for task in reversed(tasks)}
     if len(names) > 1:
         found = ", ".join(f"{name!r} of {shape}" for shape, name in reversed(names.items()))

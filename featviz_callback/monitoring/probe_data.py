@@ -1,7 +1,7 @@
-"""Real images out of whatever a model can be trained on.
+"""Read real images from whatever a model can be trained on.
 
-What something is is told by what it can do, so that neither TensorFlow nor torch
-is imported for a data set of the other.
+A data set is recognised by its methods, not by its class, so that neither TensorFlow nor
+torch is imported for a data set of the other. Images are read once, and never changed.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from featviz_callback.records import spread
 
 MOST_BYTES = 2**28
 
-# Enough to find what activates a unit among ten classes.
+# Enough images of ten classes to find those that activate a unit most.
 MOST_IMAGES = 1000
 
 
 class ProbeImages:
-    """Real images, as the user gave them, and what was measured on them.
+    """Real images as the user gave them, and the statistics measured on them.
 
     Args:
-        given: Float32 array with the model's own axes behind that of the images.
+        given: Float32 array: first the axis of the images, then the model's own axes.
     """
 
     def __init__(self, given: np.ndarray):
@@ -35,17 +35,17 @@ class ProbeImages:
         self._measured: dict[tuple, object] = {}
 
     def as_images(self, image_input: ImageInput) -> np.ndarray:
-        """Return them as `(images, height, width, channels)`."""
+        """Return the images as an array `(images, height, width, channels)`."""
         return to_images(self.given, image_input.axes, image_input.shape)
 
     def find_values_range(self) -> tuple[float, float]:
-        """Return the range that they are in, see the function `find_values_range`."""
+        """Return the range of the images, see the function `find_values_range`."""
         return find_values_range(self.given)
 
     def parameterization(self, name: str, plan: Plan) -> object:
-        """Return the parameterization of that name, like these images on average.
+        """Return the parameterization of that name, with the statistics of these images.
 
-        They are measured once for each shape of the image to be made.
+        The statistics are measured once for each shape of the image to be made.
         """
         shape = plan.image_shape
         if shape not in self._measured:
@@ -57,34 +57,31 @@ class ProbeImages:
 
 
 def read_images(data, most: int = MOST_IMAGES) -> np.ndarray:
-    """Reads some images, once.
+    """Read some images, once.
 
-    Of an array, or anything else that can be indexed, they are spread evenly over
-    the whole of it: data are often sorted by class. Of what can only be iterated
-    they are the first. Batches are asked for until there are enough, and no
-    further.
+    Images of an array, or of anything else that can be indexed, are spread evenly over
+    the whole of it, since data are often sorted by class. Data that can only be iterated
+    give their first images. No batch is read once there are enough images.
 
-    The `generator` of a torch `DataLoader` is as it was before; so are the global
-    ones, where this is called within `backend.random_states_preserved`. A
-    `tf.data.Dataset` that shuffles counts how often it was iterated, and nobody can
-    set it back: of the very data set that `fit` trains on, this uses up the first
-    epoch's order, and training gets the second's. Give it another one, or one that
-    does not shuffle.
+    The `generator` of a torch `DataLoader` is restored. Global generators are restored
+    by `backend.random_states_preserved` around the call. A `tf.data.Dataset` that
+    shuffles counts its iterations, and nobody can reset that count. If `fit` trains on
+    the same data set, reading uses up the first epoch's order, and training gets the
+    second's. Give another data set, or one that does not shuffle.
 
     Args:
-        data: An array `(images, height, width, channels)`, or with the axes that the
-            model takes, of any framework; a
-            tuple `(x, y)` or `(x, y, weights)` of arrays; a `tf.data.Dataset`, a
-            `keras.utils.PyDataset`, a torch `DataLoader` or any other iterable of
-            batches, each of them such an array or tuple.
-        most: Images read at most, 1 or more; never more than take 256 MiB.
+        data: An array `(images, height, width, channels)` of any framework, or with the
+            axes that the model takes; a tuple `(x, y)` or `(x, y, weights)` of arrays; a
+            `tf.data.Dataset`, a `keras.utils.PyDataset`, a torch `DataLoader` or any
+            other iterable of batches, each of them such an array or tuple.
+        most: Most images to read, 1 or more. They never take more than 256 MiB.
 
     Returns:
-        Float32 array of one to `most` images, their axes as given: three, or two as
-        signals have them, behind that of the images.
+        Float32 array of one to `most` images, with their axes as given: first the axis
+        of the images, then three, or two as signals have them.
 
     Raises:
-        ValueError: If there is no image, or they are not finite numbers of one
+        ValueError: If there is no image, or if the images are not finite numbers of one
             shape.
 
     Example:
@@ -107,15 +104,18 @@ def read_images(data, most: int = MOST_IMAGES) -> np.ndarray:
 
 
 def to_images(given: np.ndarray, axes: str, shape: tuple) -> np.ndarray:
-    """Turns what a model takes into images `(images, height, width, channels)`.
+    """Turn inputs of a model into images `(images, height, width, channels)`.
 
     Args:
-        given: Array with the model's own axes behind that of the images.
-        axes: These, as `inputs.ImageInput.axes` has them.
-        shape: `(height, width, channels)` that the model takes, `None` where any.
+        given: Array: first the axis of the images, then the model's own axes.
+        axes: The model's own axes, as in `inputs.ImageInput.axes`.
+        shape: `(height, width, channels)` that the model takes, `None` for any size.
+
+    Returns:
+        Array of the same values and dtype.
 
     Raises:
-        ValueError: If the model does not take what is given.
+        ValueError: If the model does not take inputs of that shape.
 
     Example:
     >>> to_images(np.zeros((5, 3, 8, 6)), "chw", (8, 6, 3)).shape
@@ -137,11 +137,10 @@ def to_images(given: np.ndarray, axes: str, shape: tuple) -> np.ndarray:
 
 
 def find_values_range(images: np.ndarray) -> tuple[float, float]:
-    """The range that real images are in: a usual one, or else their lowest and highest.
+    """Return the range of real images: a usual one, or else their lowest and highest value.
 
-    The usual ones are (0, 1); (-1, 1), where something is negative; and (0, 255),
-    where something is above 127. A few dark photographs do not make the range
-    narrower than that of the next ones.
+    Usual ranges are (0, 1); (-1, 1), if a value is negative; and (0, 255), if a value
+    is above 127. So dark photographs do not get a narrower range than bright ones.
 
     Args:
         images: Finite array of any shape, not empty.
@@ -150,7 +149,7 @@ def find_values_range(images: np.ndarray) -> tuple[float, float]:
         `(lowest, highest)`.
 
     Raises:
-        ValueError: If they are all of one value, and in no usual range.
+        ValueError: If all values are equal, and in no usual range.
 
     Example:
     >>> find_values_range(np.array([0.1, 0.8])), find_values_range(np.array([0, 200]))
@@ -197,7 +196,7 @@ def _bounded(most, images):
 
 
 def _batches(data, most) -> Iterator:
-    """Batches of a sequence evenly spread, those of anything else as they come."""
+    """Return batches spread evenly over a sequence, or in order from other data."""
     count = getattr(data, "num_batches", None) if hasattr(data, "__getitem__") else None
     count = len(data) if isinstance(data, list) else count
     if not isinstance(count, int) or not count:
@@ -208,9 +207,10 @@ def _batches(data, most) -> Iterator:
 
 def _inputs(batch):
     images = batch[0] if isinstance(batch, (tuple, list)) else batch
-    # Torch's tensors may be on a device, or remember gradients.
+    # Torch's tensors may be on a device, or carry gradients.
     images = images.detach().cpu() if hasattr(images, "detach") else images
-    # TensorFlow's cannot be indexed by an array. What is left in a file stays there.
+    # TensorFlow's tensors cannot be indexed by an array. Arrays on disk have no method
+    # `numpy`, so that only the chosen images are read from the disk.
     return images.numpy() if hasattr(images, "numpy") else images
 
 

@@ -1,8 +1,10 @@
-"""Which real images excite a target most.
+"""Find the top activating images of a target among real ones.
 
-People tell what a unit does better from real images than from optimised ones:
-92 % against 82 % (Borowski et al., "Exemplary Natural Images Explain CNN
-Activations Better than State-of-the-Art Feature Visualization", ICLR 2021).
+People predict what activates a unit better from real images than from optimised ones:
+92 % against 82 % (Borowski et al., "Exemplary Natural Images Explain CNN Activations
+Better than State-of-the-Art Feature Visualization", ICLR 2021).
+
+All objectives are scored in the same calls of the model. Scoring never changes the model.
 """
 
 from __future__ import annotations
@@ -18,16 +20,16 @@ from keras import ops
 from featviz_callback import backend
 from featviz_callback.objectives import ImageInput, Objective, inputs, preserved, record
 
-# In one call of the model: 32 photographs, or a thousand small images.
+# One call of the model takes 32 photographs, or a thousand small images.
 _PIXELS_AT_ONCE = 32 * 224 * 224
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """The best real images of each target, best first.
+    """The top activating images of each target, best first.
 
     Attributes:
-        indices: Int array `(targets, best)`, which of the images they are.
+        indices: Int array `(targets, best)`: their positions among all images.
         scores: Float32 array `(targets, best)`. NaN is ranked last.
     """
 
@@ -42,18 +44,18 @@ def rank(
     image_input: ImageInput | None = None,
     fixed_inputs: tuple[np.ndarray, ...] = (),
 ) -> list[Ranking]:
-    """Ranks images by the score that they have, as they are, for each target.
+    """Rank images by their scores for each target, without random transformation.
 
     Each image goes through the model once, however many objectives there are.
 
     Args:
-        objectives: What to score, all in one model.
+        objectives: What to score, all of one model.
         images: Float32 array `(images, height, width, channels)` in the units and
             the size of the model's input.
-        most: How many to keep for each target.
-        image_input: Which of the model's inputs takes the images, as
-            `inputs.resolve` gives it. Default: its only one.
-        fixed_inputs: One example of each of the others.
+        most: How many images to keep for each target.
+        image_input: The model's input that takes the images, as `inputs.resolve`
+            returns it. Default: its only input.
+        fixed_inputs: One example of each other input.
 
     Returns:
         One ranking an objective.
@@ -82,7 +84,7 @@ def score_all(
     image_input: ImageInput | None = None,
     fixed_inputs: tuple[np.ndarray, ...] = (),
 ) -> list[np.ndarray]:
-    """Scores every image for every target, see `rank`.
+    """Score every image for every target, see `rank`.
 
     Returns:
         One float32 array `(targets, images)` an objective.
@@ -94,7 +96,7 @@ def score_all(
     batch = image_input.batch or min(most, len(images))
     chunks = (np.arange(first, first + batch) for first in range(0, len(images), batch))
     with preserved(model):
-        # The last chunk is as long as the others: a model may take no other number.
+        # The last chunk is as long as the others, since a model may take no other number.
         scores = [
             _score_chunk(objectives, images[chunk % len(images)], image_input, fixed_inputs)
             for chunk in chunks
@@ -104,7 +106,7 @@ def score_all(
 
 
 def _score_chunk(objectives, images, image_input, fixed_inputs):
-    """Scores `(targets, images)` of each objective, out of one call of the model."""
+    """Return scores `(targets, images)` of each objective, from one call of the model."""
     model = objectives[0].model
     taps = {tap: None for one in objectives for term in one.terms for tap in term.taps}
     fixed_inputs = inputs.repeat(fixed_inputs, len(images))
@@ -114,13 +116,13 @@ def _score_chunk(objectives, images, image_input, fixed_inputs):
         outputs = {
             tap: ops.cast(output, "float32") for tap, output in zip(taps, recorded, strict=True)
         }
-        # All units of a layer at once: there may be a thousand to read.
+        # All units of a layer at once, since a thousand of them may be read.
         values = cache(lambda readout, tap: ops.convert_to_numpy(readout.units(outputs[tap])).T)
         return [_scores(one, outputs, values, len(images)) for one in objectives]
 
 
 def _scores(objective, outputs, values, count):
-    """Reads each term's alternatives once, and adds up what each target combines."""
+    """Read each term's alternatives once, and add up what each target combines."""
     readings = [_readings(term, outputs, values, count) for term in objective.terms]
     counts = [len(term.names) for term in objective.terms]
     chosen = np.unravel_index(np.arange(len(objective)), counts)

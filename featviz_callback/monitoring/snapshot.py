@@ -1,8 +1,8 @@
-"""Take one snapshot of a network: every optimisation, and what its pictures compare with.
+"""Take one snapshot of a network: run every optimisation, and compare with real images.
 
 A snapshot runs the same compiled steps each time, on the weights that the model has now.
-It leaves the model as it was, writes nothing and decides nothing: when snapshots are
-taken, and where they go, is the callback's business.
+It never changes the model and writes no file. The callback decides when to take a
+snapshot, and where to write it.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _REAL_IMAGES_SHOWN = 6
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """What one snapshot found.
+    """The outcome of one snapshot.
 
     Attributes:
         result: Images, scores and status of all targets.
         noise_floor: Float32 array `(targets,)`: the drift to the pictures of another
-            seed; `None` where it was not measured.
-        score_ratio: Float32 array `(targets,)`: scores divided by those of the best
-            real images; `None` without these.
+            seed; `None` if it was not measured.
+        score_ratio: Float32 array `(targets,)`: scores divided by those of the top
+            activating real images; `None` without real images.
         examples: Uint8 pictures `(height, width, 3)`, one a target: the optimised
-            image, then the best real ones. Empty without these.
+            image, then the top activating real images. Empty without real images.
         floor_seconds: How long the optimisations with the other seed took.
         compile_seconds: About how long compiling took.
     """
@@ -52,11 +52,11 @@ class Observation:
 
 
 class Observer:
-    """Takes snapshots of one network.
+    """All optimisations of one network, which run at every snapshot.
 
     Args:
-        objectives: What to maximise, in the order in which it is shown.
-        tasks: One for each of `join_alike(objectives)`.
+        objectives: What to maximise, in the order of the targets in a result.
+        tasks: One task for each of `join_alike(objectives)`.
         real_images: Float32 array `(images, height, width, channels)` as the model
             takes them, or `None`.
         warm_start: Whether each snapshot starts where the last one ended.
@@ -95,7 +95,7 @@ class Observer:
 
     @property
     def targets(self) -> list[tuple[str, str, int | None]]:
-        """Each target's name, the layer that it reads first, and that layer's place."""
+        """Name, first layer and position of that layer in the model, for each target."""
         rows = []
         for objective in self._objectives:
             layer = objective.terms[0].taps[0].path
@@ -108,10 +108,11 @@ class Observer:
         """Run every optimisation on the weights that the model has now.
 
         Args:
-            with_floor: Whether to run them with another seed too.
+            with_floor: Whether to run every optimisation with another seed too, for the
+                noise floor of drift.
 
         Raises:
-            ValueError: If the model no longer has what an objective reads.
+            ValueError: If the model no longer has a unit that an objective reads.
         """
         self._check()
         began = time.perf_counter()
@@ -121,7 +122,7 @@ class Observer:
         floored = time.perf_counter()
         if self._warm_start:
             self._params = params
-        # The second run of the same compiled steps had nothing to compile.
+        # The second run of the same compiled steps compiles nothing.
         compiling = 0.0 if self._compiled or not with_floor else (ran - began) - (floored - ran)
         self._compiled = True
         ratio, examples = self._compare_with_real(result)
@@ -154,7 +155,7 @@ class Observer:
             fixed = plan.batch == 1 or plan.image_input.batch is not None
             if fixed or not backend.is_out_of_memory(error):
                 raise
-        # Outside of the handler, where nothing keeps the first try's tensors in memory.
+        # Outside of the handler, since the error keeps the first try's tensors in memory.
         plan = replace(plan, batch=math.ceil(plan.batch / 2))
         self._tasks[i] = replace(self._tasks[i], plan=plan)
         logger.warning(
@@ -178,7 +179,7 @@ class Observer:
         return (result.scores / best).astype("float32"), examples
 
     def _rank(self):
-        """The best real images of each objective, in order."""
+        """Return the top activating real images of each objective, in order."""
         ranked = {}
         for objectives in self._by_model():
             model = objectives[0].model
@@ -206,7 +207,7 @@ class Observer:
 
 
 def _order(objectives, placed):
-    """Where each target of the objectives is among those of the same in another order."""
+    """Return the index of each target of `objectives` among the targets of `placed`."""
     firsts = np.cumsum([0, *map(len, placed)])
     first = dict(zip(map(id, placed), firsts, strict=False))
     return np.concatenate([first[id(one)] + np.arange(len(one)) for one in objectives])

@@ -1,8 +1,8 @@
-"""From an objective to images: settings, schedule, compiled step, and the run of them.
+"""Find the images that maximise an objective: settings, schedule, compiled step and run.
 
-`prepare` checks and computes nothing, `run` computes and asks nothing, `optimize` is both.
-The room imports `objectives`, `images`, `records` and `backend`, and knows nothing of
-event files or training.
+`prepare` checks all arguments and computes nothing. `run` computes and checks nothing.
+`optimize` does both. This package imports `objectives`, `images`, `records` and `backend`,
+and never anything about event files or training.
 """
 
 from featviz_callback.optimization.api import optimize, prepare

@@ -1,8 +1,8 @@
 """`optimize`: from an objective to the images that maximise it.
 
-Arguments become `Settings`, which check what no model is needed for. `prepare` checks the
-rest against the model, before anything is computed. The `Task` that results asks nothing
-further, and `run` runs it.
+`Settings` checks the arguments that depend on no model. `prepare` checks the others against
+the model and returns a `Task`, which `run` runs. Nothing is computed before all arguments
+are checked.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from featviz_callback.optimization.step import Plan
 from featviz_callback.optimization.task import Task
 from featviz_callback.records import Result
 
-# Images in one call of the model, where `batch_size` does not say.
+# Images in one call of the model, unless `batch_size` says otherwise.
 _LARGEST_BATCH = 64
 
 
@@ -44,54 +44,55 @@ def optimize(
     verbose: int = 0,
     fixed_inputs: Mapping | None = Settings.fixed_inputs,
 ) -> Result:
-    """Finds the images that maximise an objective, by gradient ascent.
+    """Find the images that maximise an objective, by gradient ascent.
 
-    Solves `argmax_x f(x) - R(x)` over the parameters of each image, each step on
-    a new random view of it. The result depends on the weights, the arguments and
-    the seed, and on nothing else: the start and the views of an image are drawn
-    for its target's name, so it is the same whatever else is asked for. Threads that
-    call it take turns.
+    Solves `argmax_x f(x) - R(x)` over the parameters of each image. Each step sees new
+    random transformations of the image. The result depends on the weights, the arguments
+    and the seed, and on nothing else. Start and random transformations are drawn for the
+    name of each target, so an image is the same whatever other targets there are. Threads
+    that call `optimize` take turns.
 
     Args:
         objective: What to maximise. One image is made for each of its targets.
-        steps: Steps of the ascent, 1 or more. 16 to 32 show what a unit wants, 128
-            or more give a picture to consider.
-        optimizer: A Keras optimizer or its name. It is copied, never changed, and
-            can be used again. One that looks at all parameters together, as
-            `clipnorm` does, makes images depend on each other. Default: the
-            gradient of each image divided by its root mean square, with momentum,
-            at a rate that follows from `steps`.
+        steps: Steps of the optimisation, 1 or more. 16 to 32 show what a unit
+            responds to, 128 or more give a picture to study.
+        optimizer: A Keras optimizer or its name. It is copied, never changed, and can
+            be used again. An optimizer that combines all parameters, as `clipnorm`
+            does, makes images depend on each other. Default: the gradient of each
+            image divided by its root mean square, with momentum, at a rate that
+            follows from `steps`.
         parameterization: `"fourier"`, `"fixed_magnitude"`, `"pixel"`, or an object
-            with the methods described in `featviz_callback.images.parameterizations`.
-        transformations: `"standard"`, whose first views come closer and are seen through
-            the more noise the more `steps` there are between 32 and 128; `None`; or a
-            sequence of what is described in `featviz_callback.images.transformations`.
+            with the methods described in `featviz_callback.parameterizations`.
+        transformations: `"standard"`, `None`, or a sequence as described in
+            `featviz_callback.transformations`. The standard ones depend on `steps`:
+            from 32 to 128 steps they zoom in further at first, and add more noise.
         regularizers: Functions of the images, before any transformation,
             `(images, height, width, channels) -> (images,)`, subtracted from the
-            score. See `featviz_callback.images.regularizers`.
+            score. See `featviz_callback.regularizers`.
         values_range: Lowest and highest value of an image, in the units of the
             model's input.
         image_shape: `(height, width)` or `(height, width, channels)`, whatever the
-            model's own order; of signals `(time,)` or `(time, channels)`. Defaults
-            to the model's. Of a larger image each view is a random crop, a smaller
-            one is enlarged, unless the model takes any size. An input of two axes
-            is a signal, unless this has three numbers: `(28, 28, 1)` for grey images.
+            model's own order; for signals `(time,)` or `(time, channels)`. Defaults
+            to the model's. Unless the model takes any size, a larger image is
+            cropped at random at each step, and a smaller one is enlarged. An input
+            with two axes is a signal, unless `image_shape` has three numbers, such as
+            `(28, 28, 1)` for grey images.
         save_every: Keep the images every so many steps, and after the last, as
             `result.frames`.
-        warmup_steps: For so many first steps ReLUs let a gradient through where
-            they are off, which wakes dead units.
-        batch_size: Images in one call of the model; bounds the memory. Defaults to
-            all of them, or equal parts of at most 64. A model whose input has a
-            fixed number of images is called with that.
-        seed: Seed of all that is random, an int.
+        warmup_steps: In so many first steps, ReLUs that are off let a gradient
+            through, which can start a unit that gets none.
+        batch_size: Images in one call of the model, which bounds the memory. Defaults
+            to all of them, or to equal parts of at most 64. A model whose input has
+            a fixed number of images is called with that number.
+        seed: Seed of all that is random, an int, 0 or more.
         verbose: 1 shows a progress bar.
-        fixed_inputs: For a model with several inputs, the values of all but the one
-            that is optimised: a mapping from their names (or places in a list) to
-            one example each, without the axis of the batch, or a number.
+        fixed_inputs: For a model with several inputs, the values of all but the
+            optimised one: a mapping from their names (or places in a list) to one
+            example each, without the axis of the batch, or to a number.
 
     Returns:
         A `Result`: float32 images `(targets, height, width, channels)`, or signals
-        `(targets, time, channels)`, within `values_range`, names, scores, history
+        `(targets, time, channels)`, within `values_range`, with names, scores, history
         and status.
 
     Raises:
@@ -135,7 +136,10 @@ def prepare(objective: Targets, settings: Settings) -> Task:
 
     Args:
         objective: An `Objective`, or several of them joined.
-        settings: With a known `values_range`.
+        settings: The other arguments. `values_range` must not be `None`.
+
+    Returns:
+        What `run` needs.
 
     Raises:
         ValueError: If an argument is invalid.
@@ -164,7 +168,7 @@ def prepare(objective: Targets, settings: Settings) -> Task:
         readouts=objective.readouts,
         image_input=image_input,
         fixed_specs=tuple((one.shape, one.dtype) for one in fixed_inputs),
-        # Equal chunks: the last one is padded the least.
+        # Chunks are equal, so that the last one is padded the least.
         batch=image_input.batch or math.ceil(len(objective) / math.ceil(len(objective) / limit)),
         image_shape=image_shape,
         input_shape=input_shape,
@@ -201,7 +205,7 @@ def _as_tuple(image_shape):
 
 
 def _shapes(objective, image_input, given_shape):
-    """The shapes of the optimised image and of the augmented image that the model receives."""
+    """Return the shapes of the optimised image and of the augmented image, the model's input."""
     expected = image_input.shape
     given = image_input.complete(given_shape) if given_shape else expected
     whole = all(isinstance(n, Integral) and n > 0 for n in given)
@@ -213,10 +217,10 @@ def _shapes(objective, image_input, given_shape):
             f"Received: image_shape={given_shape or None!r}"
         )
     given = tuple(map(int, given))
-    seen = tuple(n or given[i] for i, n in enumerate(expected))
+    input_shape = tuple(n or given[i] for i, n in enumerate(expected))
     if None in expected:
-        _check_call(objective, image_input, seen, given_shape)
-    return given, seen
+        _check_call(objective, image_input, input_shape, given_shape)
+    return given, input_shape
 
 
 def _check_call(objective, image_input, input_shape, given_shape):

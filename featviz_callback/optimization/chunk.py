@@ -1,8 +1,8 @@
-"""Some targets that are optimised together, step by step.
+"""Optimise some targets together, step by step.
 
-Whatever is random about an image, its start and its random transformations, is drawn
-here, on the host, from one generator an image. Together with the schedule's numbers it is
-the data of a compiled step, and that step is the same for every chunk.
+The start of an image and its random transformations are drawn here, on the host, from one
+generator an image. Together with the schedule's numbers they are the data of a compiled
+step, and that step is the same for every chunk. No global random generator is ever used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from featviz_callback.optimization.schedule import settings_at
 from featviz_callback.optimization.step import MOMENTUM, get_compiled
 from featviz_callback.optimization.task import Task
 
-# The positions of so many steps are drawn together.
+# The positions of this many steps are drawn at once, and sent in one transfer.
 _STEPS_AT_ONCE = 64
 
 # Parameters shrink by this share of the rate at each step, towards the plain background.
@@ -33,7 +33,7 @@ class Chunk:
     """Some of a task's targets, as many as the plan's batch.
 
     Args:
-        task: What to do.
+        task: The optimisation.
         targets: Indices of the targets.
         start: Parameters to start from, one row for each target of the task.
     """
@@ -73,8 +73,8 @@ class Chunk:
         plan, compiled, state = self.task.plan, self.compiled, self.state
         draw = augmentation.identity(self.task.changes, self._shape)
         values = self.values
-        # The whole image is just another grid for the step at hand, unless the step has a
-        # transformation that has no identity.
+        # The compiled step of the optimisation also scores the whole image, which is just
+        # another grid. It cannot if one of its transformations has no identity.
         if draw is None:
             draw = values = ()
             plan = replace(plan, changes=(), optimizer=None)
@@ -137,7 +137,7 @@ class Chunk:
         return _stacked(augmentation.sample(changes, g, self._shape) for g in self.generators)
 
     def _numbers(self, plan, number):
-        """The numbers of a step, and the preconditioner of its gradient."""
+        """Return the numbers of a step, and the preconditioner of its gradient."""
         settings = settings_at(number, self.task.schedule.steps, plan.image_shape)
         rate, preconditioner = settings.rate, ()
         if plan.optimizer is None and hasattr(plan.parameterization, "precondition"):
@@ -162,14 +162,15 @@ class Chunk:
 
 
 def _stacked(drawn):
-    """Tensors of what was drawn for each image, images first."""
+    """Return what was drawn for each image as tensors, with the images as axis 0."""
     return keras.tree.map_structure(lambda *some: ops.convert_to_tensor(np.stack(some)), *drawn)
 
 
 def _tensors(arrays):
-    """One float32 tensor for each array, in one transfer, which small networks notice.
+    """Return one float32 tensor for each array, sent in a single transfer.
 
-    Most steps follow the same spectrum, so its preconditioner is sent once.
+    For small networks, one transfer an array takes a noticeable time. Most steps follow
+    the same spectrum, so its preconditioner is sent once.
     """
     arrays = list(arrays)
     distinct = {id(array): array for array in arrays}
@@ -190,7 +191,7 @@ def _preconditioner(parameterization, shape, *spectrum):
 
 
 def _plain_axis(generator, count, image_size, input_size):
-    """Positions before any transformation: the whole image, or a crop of a larger one."""
+    """Return positions before any transformation: the whole image, or a crop of a larger one."""
     if image_size <= input_size:
         return np.tile(sampling.whole_grid(image_size, input_size), (count, 1))
     corners = generator.integers(0, image_size - input_size + 1, (count, 1))

@@ -1,4 +1,4 @@
-"""A Keras optimizer by value, so that a user's own is copied and never changed."""
+"""Hold a Keras optimizer by value, so that the user's own is copied and never changed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import keras
 class Optimizer:
     """A Keras optimizer by value.
 
-    Equal ones share a compiled step. The learning rate is a variable, and so no part of
-    what is compared.
+    Equal optimizers share a compiled step. The learning rate is a variable of the step,
+    so it is not compared.
 
     Attributes:
-        kind: Its class.
-        settings: What is compared, as text.
-        config: All that a copy is made from.
+        kind: The class of the optimizer.
+        settings: The settings that are compared, as text.
+        config: All settings, from which a copy is made.
     """
 
     kind: type[keras.optimizers.Optimizer]
@@ -36,7 +36,7 @@ def get_optimizer(optimizer: keras.optimizers.Optimizer | str | None) -> Optimiz
     """Return a Keras optimizer by value; `None` is the default update.
 
     Raises:
-        ValueError: If it is neither an optimizer nor the name of one.
+        ValueError: If `optimizer` is neither an optimizer nor the name of one.
     """
     if optimizer is None:
         return None

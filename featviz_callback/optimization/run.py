@@ -1,4 +1,8 @@
-"""Run an optimisation: all chunks, all steps, and what they add up to."""
+"""Run an optimisation: all chunks and all steps, joined into one result.
+
+Targets without any gradient are optimised a second time, with relaxed ReLUs. A run never
+changes the model, and restores all random generators.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +22,12 @@ from featviz_callback.records import Result
 def run(task: Task, verbose: int = 0, start: np.ndarray | None = None) -> tuple[Result, np.ndarray]:
     """Run every step of an optimisation, on the weights that the model has now.
 
-    The model and all random generators are afterwards as they were before.
+    The model and all random generators are restored afterwards.
 
     Args:
-        task: As `prepare` returns it.
+        task: A task that `prepare` returned.
         verbose: 1 shows a progress bar.
-        start: Parameters to start from, as an earlier run returned them.
+        start: Parameters to start from, which an earlier run returned.
 
     Returns:
         The result, and the final parameters, one row a target.
@@ -44,15 +48,15 @@ def run(task: Task, verbose: int = 0, start: np.ndarray | None = None) -> tuple[
 def _retry_relaxed(task, joined, start):
     """Optimise targets without any gradient once more, with ReLUs relaxed for most steps.
 
-    A unit that is off wherever the start was seen need not be dead.
+    A unit that is off on every augmented start image need not be dead.
     """
-    asleep = np.flatnonzero((joined["gradients"] == 0).all(0))
+    without_gradient = np.flatnonzero((joined["gradients"] == 0).all(0))
     warmup_steps = task.schedule.steps * 3 // 4
     if task.schedule.warmup_steps or not warmup_steps:
         return
     relaxed = replace(task, schedule=replace(task.schedule, warmup_steps=warmup_steps))
-    for first in range(0, len(asleep), task.plan.batch):
-        some = asleep[first : first + task.plan.batch]
+    for first in range(0, len(without_gradient), task.plan.batch):
+        some = without_gradient[first : first + task.plan.batch]
         part = _run_chunk(relaxed, np.resize(some, task.plan.batch), start, None)
         part["gradients"][:warmup_steps] = 0
         _keep(joined, part, some, len(task.targets))
@@ -67,20 +71,20 @@ def _keep(joined, part, indices, count):
 
 
 def _run_chunk(task, indices, start, progress_bar):
-    """Run all steps for some targets; every array that is returned has them as axis 1."""
+    """Run all steps for some targets; axis 1 of every returned array is the targets."""
     chunk = Chunk(task, indices, start)
     frame_steps = set(task.schedule.frame_steps)
-    frames, seen = [], []
+    frames, recorded = [], []
     # A suspended generator and its chunk would keep each other, and their tensors, in memory.
     with closing(chunk.steps):
         for number in range(task.schedule.steps):
-            seen.append(chunk.step())
+            recorded.append(chunk.step())
             if number + 1 in frame_steps:
                 frames.append(chunk.images())
             if progress_bar is not None:
                 progress_bar.add(1)
     history, gradients = (
-        np.stack(list(map(ops.convert_to_numpy, s))) for s in zip(*seen, strict=True)
+        np.stack(list(map(ops.convert_to_numpy, s))) for s in zip(*recorded, strict=True)
     )
     return {
         "frames": np.stack(frames),
@@ -94,7 +98,7 @@ def _run_chunk(task, indices, start, progress_bar):
 def _result(joined, task):
     images, scores = joined["frames"][-1], joined["scores"][0]
     to_given = task.plan.image_input.to_given
-    values_range, frames_wanted = task.plan.values_range, task.schedule.save_every
+    values_range, has_frames = task.plan.values_range, task.schedule.save_every
     return Result(
         images=to_given(images),
         names=task.targets.names,
@@ -102,8 +106,8 @@ def _result(joined, task):
         history=joined["history"],
         status=_status(images, scores, joined["gradients"], values_range),
         values_range=values_range,
-        frames=to_given(joined["frames"]) if frames_wanted else None,
-        frame_steps=np.array(task.schedule.frame_steps) if frames_wanted else None,
+        frames=to_given(joined["frames"]) if has_frames else None,
+        frame_steps=np.array(task.schedule.frame_steps) if has_frames else None,
     )
 
 

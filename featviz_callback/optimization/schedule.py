@@ -1,8 +1,7 @@
-"""The default schedule: all that changes from step to step.
+"""The default schedule: all numbers that change from step to step.
 
-Rates, the spectrum that steps follow, and the steps after which images are kept depend on
-the number of steps and the shape of the image alone. Measurements behind each number are
-in `benchmarks/`.
+The rate and the spectrum of a step depend on the number of steps and the shape of the
+image, and never on the model. The measurements behind each number are in `benchmarks/`.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from featviz_callback.images import augmentation
 
 @dataclass(frozen=True)
 class Schedule:
-    """How many steps there are, and which of them are special.
+    """How many steps there are, which ones relax ReLUs, and after which ones images are kept.
 
     Attributes:
         steps: Steps of the whole optimisation.
-        warmup_steps: So many first steps let a gradient through ReLUs that are off.
+        warmup_steps: How many first steps let a gradient through ReLUs that are off.
         save_every: Keep the images every so many steps; `None` keeps the last ones only.
     """
 
@@ -59,11 +58,11 @@ def settings_at(number: int, steps: int, shape: tuple) -> StepSettings:
     chroma, which finds shapes. After a quarter of the steps it has a flatter one of strong
     chroma, which adds detail and colour. Longer optimisations take shorter steps.
 
-    Photographs with more than 32 steps differ, in full from 128 steps on. They begin with
-    smaller things, for up to a third of the steps, in random transformations that zoom in
-    and add noise (`augmentation.standard`); against the noise they take longer steps. They
-    end on a steeper spectrum and with ever shorter steps, so that the marks of single
-    random transformations average out.
+    Optimisations of photographs differ if they have more than 32 steps, in full from 128
+    steps on. They begin with smaller shapes, for up to a third of the steps. Their random
+    transformations then zoom in and add noise (`augmentation.standard`), and against the
+    noise they take longer steps. They end on a steeper spectrum and with ever shorter
+    steps, so that the marks of single random transformations average out.
 
     Args:
         number: The step, from 0.
@@ -82,6 +81,6 @@ def settings_at(number: int, steps: int, shape: tuple) -> StepSettings:
 
 
 def _easing(progress, last):
-    """1, and over that last share of the steps down to 0 along half a cosine."""
+    """Return 1, or less during the last share of the steps: half a cosine down to 0."""
     over = max(0.0, progress - (1 - last))
     return 0.5 + 0.5 * math.cos(math.pi * over / last) if over else 1.0

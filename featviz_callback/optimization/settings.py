@@ -1,8 +1,8 @@
-"""The settings of an optimisation: named, defaulted and checked in one place.
+"""The settings of an optimisation: their names, defaults and checks in one place.
 
-`optimize` and the callback spell these arguments out in their signatures, with the
-defaults from here, and hand them on as one object. The docstring of `optimize` describes
-each of them.
+`optimize` and the callback have these arguments in their signatures, with the defaults
+from here, and hand them on as one object. The docstring of `optimize` describes each
+argument. Nothing here ever depends on a model.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from featviz_callback.images import augmentation, parameterizations
 class Settings:
     """The arguments of `optimize` other than the objective, checked.
 
-    What depends on a model (the shape of the image, its other inputs) is checked later,
-    by `prepare`.
+    `prepare` checks later whatever depends on a model: the shape of the image and the other
+    inputs.
 
     Attributes:
-        steps: See `optimize`, as for all others.
+        steps: Steps of the optimisation. See `optimize` for more on every attribute.
         optimizer: A Keras optimizer, its name, or `None`.
         parameterization: A name or an object.
         transformations: `"standard"`, `None` or a sequence.
         regularizers: A tuple of functions.
-        values_range: Two floats; `None` where they are still to be found out.
-        image_shape: A tuple, or `None` for that of the model.
+        values_range: Two floats, or `None` until they are known.
+        image_shape: A tuple, or `None` for the shape of the model's input.
         save_every: Steps between two frames, or `None`.
-        warmup_steps: First steps that relax ReLUs.
+        warmup_steps: How many first steps relax ReLUs.
         batch_size: Images in one call of the model, or `None`.
         seed: An int, 0 or more.
         fixed_inputs: Values by the names of inputs, or `None`.
 
     Raises:
-        ValueError: If one of them is invalid for every model.
+        ValueError: If a setting is invalid for every model.
     """
 
     steps: int = 64
@@ -72,7 +72,7 @@ def as_values_range(values_range: object) -> tuple[float, float]:
     """Return a range as two floats.
 
     Raises:
-        ValueError: If it is not two finite numbers in order.
+        ValueError: If `values_range` is not two finite numbers in order.
     """
     try:
         low, high = (

@@ -1,11 +1,12 @@
 """The compiled optimisation step, reused for every epoch.
 
 A step is a pure function `(params, state, data) -> (params, state, sizes, scores)`. It
-makes images of parameters, augments them at random, calls the model on them, makes one
-score an image of the layers' outputs, and moves the parameters along the gradient.
+makes images from parameters, augments them by the random draws in the data and calls the
+model on them. Then it makes one score an image from the layers' outputs, and moves the
+parameters along the gradient.
 
 Ids, vectors, multipliers, random draws, rates and the model's weights are data of the
-step. Compiled are only the shapes, and what kind of thing is read where. So a second
+step. Only shapes, and which kind of readout reads which layer, are compiled in. So a second
 epoch, another channel of the same layer or another seed compiles nothing. Compiled steps
 are kept for as long as their model lives.
 
@@ -42,12 +43,13 @@ class Plan:
     """All that a compiled step depends on, except the model itself.
 
     Attributes:
-        readouts: What is read where, see `Targets.readouts`.
+        readouts: How layers' outputs become scores, see `Targets.readouts`.
         image_input: The input that is optimised.
         fixed_specs: Shape and dtype of one example of each other input.
         batch: Images in one call of the model.
         image_shape: `(height, width, channels)` of an image.
-        input_shape: The same of the augmented image that the model receives.
+        input_shape: `(height, width, channels)` of the augmented image, which the model
+            receives.
         parameterization: How parameters become images.
         changes: The transformations that change values.
         regularizers: Functions of the images, subtracted from the score.
@@ -76,7 +78,7 @@ class CompiledStep:
     Attributes:
         step: `(params, state, data) -> (params, state, sizes, scores)`: new parameters
             and state, each image's root mean square gradient, and its score before.
-        traces: How often the step was traced. Torch traces nothing and counts calls.
+        traces: How often the step was traced. Torch traces nothing, so its calls count.
     """
 
     def __init__(self, model, plan):
@@ -105,7 +107,7 @@ class CompiledStep:
         return self._backend.build_optimizer(optimizer.make, zeros)
 
     def images(self, params, rows=None, columns=None):
-        """Render the images of some parameters, whole or read at positions in pixels."""
+        """Render the images of some parameters: whole images, or at positions in pixels."""
         height, width, _ = self.plan.image_shape
         if rows is None:
             batch = params.shape[0]
@@ -114,20 +116,20 @@ class CompiledStep:
         images = self.plan.parameterization.image(params, rows, columns, self.plan.image_shape)
         lowest, (low, high) = lowest_value(self.plan.parameterization), self.plan.values_range
         factor = (high - low) / (1.0 - lowest)
-        # A factor of one would still read and write every value.
+        # Even a multiplication by one would read and write every value.
         images = images if factor == 1 else factor * images
         shift = low - factor * lowest
         return images + shift if shift else images
 
     def whole_image_grid(self):
-        """Return the positions that show each image whole, at the model's input size."""
+        """Return the positions of the whole of each image, at the model's input size."""
         rows, columns = map(
             sampling.whole_grid, self.plan.image_shape[:2], self.plan.input_shape[:2]
         )
         return [sampling.to_tensor(np.tile(axis, (self.plan.batch, 1))) for axis in (rows, columns)]
 
     def _score(self, params, data):
-        """Return what is maximised and what is reported, one number an image each."""
+        """Return the scores to maximise and the scores to report, one of each an image."""
         self.traces += 1
         draws = data["draws"]
         images = self.images(params, data["rows"], data["columns"])
@@ -142,8 +144,8 @@ class CompiledStep:
         if self.plan.regularizers:
             whole = self.images(params)
             target = scores - sum(_penalty(r, whole) for r in self.plan.regularizers)
-        # The model's gradient is that of a score near one, whatever the multipliers, since
-        # half precision has few exponents.
+        # Half precision has few exponents. So the model's gradient has to be that of a score
+        # near one, whatever the multipliers.
         return target / data["numbers"][0], scores
 
     def _update(self, params, gradient, state, data):
@@ -152,7 +154,7 @@ class CompiledStep:
         direction = apply_preconditioner(gradient, data["preconditioner"])
         sizes = _root_mean_squares(gradient, direction)
         if self._optimizer is None:
-            # One division an image, where dividing the direction would be one a parameter.
+            # One division an image is cheaper than one a parameter.
             usable = ops.logical_and(ops.isfinite(sizes), sizes > 0)
             inverses = ops.where(usable, 1.0 / ops.where(usable, sizes, 1.0), 0.0)
             move, state = _nesterov(self._backend.product_or_zero(direction, inverses), state)
@@ -177,7 +179,7 @@ def _penalty(regularizer, images):
 
 
 def _root_mean_squares(gradient, direction):
-    """The size of each image's gradient in the preconditioned space, `(images, 1, ...)`."""
+    """Return the size of each gradient in the preconditioned space, `(images, 1, ...)`."""
     images, *one = gradient.shape
     squares = ops.mean(ops.reshape(gradient * direction, (images, -1)), axis=1)
     # Rounding may leave a number a little below zero.
@@ -185,10 +187,10 @@ def _root_mean_squares(gradient, direction):
 
 
 def _nesterov(step, state):
-    """The move to the point of the next gradient, by Nesterov's momentum.
+    """Return the move to the point of the next gradient, by Nesterov's momentum.
 
-    There is no second moment. It would scale each coefficient by itself, and so undo the
-    spectrum of the parameterization.
+    A second moment is left out. It would scale each coefficient separately, and so undo
+    the spectrum of the parameterization.
 
     References:
         Nesterov 1983; in this form, Sutskever et al., "On the importance of
@@ -196,12 +198,12 @@ def _nesterov(step, state):
         Bengio et al., "Advances in optimizing recurrent networks", ICASSP 2013,
         section 3.5.
     """
-    # The state is the velocity that is left, which saves a product.
-    left = MOMENTUM * (state[0] + step)
-    return left + step, [left]
+    # The state is the decayed velocity, which saves a product.
+    decayed = MOMENTUM * (state[0] + step)
+    return decayed + step, [decayed]
 
 
-# For each model its compiled steps by plan and fingerprint, the one used last at the end.
+# The compiled steps of each model by plan and fingerprint, the most recently used one last.
 compiled_steps: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
@@ -219,19 +221,19 @@ def get_compiled(model: keras.Model, plan: Plan) -> CompiledStep:
 
 @dataclass(frozen=True)
 class _Same:
-    """A thing compared by identity, and kept alive so that its identity stays its own."""
+    """An object compared by identity, and kept alive so that no other gets its identity."""
 
-    thing: object
+    value: object
 
     def __eq__(self, other):
-        return self.thing is other.thing
+        return self.value is other.value
 
     def __hash__(self):
-        return id(self.thing)
+        return id(self.value)
 
 
 def _fingerprint(model):
-    """A key that changes with the model's layers, variables and plain attributes."""
+    """Return a key that changes with the model's layers, variables and plain attributes."""
     layers = [
         (path, _Same(layer), _settings(layer), layer.dtype_policy.name)
         for path, layer in walk(model)
@@ -240,7 +242,7 @@ def _fingerprint(model):
 
 
 def _settings(layer):
-    """A layer's own numbers, strings and functions, which a compiled step takes as fixed."""
+    """Return a layer's own numbers, strings and functions, which a compiled step fixes."""
     plain = (bool, int, float, str, tuple, FunctionType, MethodType, keras.layers.Layer)
     return frozenset(
         (name, repr(value) if isinstance(value, (float, tuple)) else value)

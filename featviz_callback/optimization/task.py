@@ -1,4 +1,8 @@
-"""An optimisation whose arguments have been checked: all that a run of it needs."""
+"""An optimisation whose arguments have been checked: all that a run needs.
+
+A task is immutable, and holds what compiled steps, random generators and results are made
+from. A task never computes anything on a model.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +23,12 @@ class Task:
     """An optimisation as `prepare` returns it.
 
     Attributes:
-        targets: What to maximise; one image is made for each target.
-        plan: What the compiled step depends on.
-        moves: The transformations at the head of the sequence that move the grid.
-        changes: The others, with the numbers of which the plan has only the kind.
+        targets: What to maximise. One image is made for each target.
+        plan: All that the compiled step depends on.
+        moves: The transformations at the head of the sequence, which move the grid.
+        changes: The other transformations with their numbers. The plan has their kinds only.
         schedule: How many steps there are.
-        seed: Seed of all that is random.
+        seed: Seed of all random draws.
         fixed_inputs: One example of each other input of the model.
     """
 
@@ -38,12 +42,12 @@ class Task:
 
     @cached_property
     def data(self) -> tuple:
-        """What a compiled step gets of each term, one row a target, see `Targets.data`."""
+        """The data of each term for a compiled step, one row a target, see `Targets.data`."""
         return self.targets.data()
 
     @cached_property
     def keys(self) -> list[tuple[int, int, int]]:
-        """What seeds each target's generator: the seed, its name, its count among equals."""
+        """The seed of each target's generator: `seed`, the name, its count among equal names."""
         seen: Counter[str] = Counter()
         keys = []
         for name in self.targets.names:

@@ -1,4 +1,4 @@
-"""The callback in real trainings: what it sees, writes, refuses and leaves alone."""
+"""The callback in real trainings: its snapshots, what it writes, and what it preserves."""
 
 import copy
 import gc
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from featviz_callback import FeatureVisCallback, Objective, optimize, parameterizations
+from featviz_callback import FeatureVisCallback, Objective, optimize
 from featviz_callback.images.transformations import Jitter
 from featviz_callback.optimization import step
 from featviz_callback.records.drift import drift
@@ -31,28 +31,7 @@ from tests.conftest import (
     to_numpy,
     train,
 )
-
-
-@pytest.fixture
-def model():
-    """The small model, ready to be trained."""
-    return compiled()
-
-
-@pytest.fixture
-def watch(tmp_path):
-    """Makes callbacks of few steps that raise whatever goes wrong."""
-
-    def make(objectives=None, **settings):
-        settings = {"steps": 2, "log_dir": tmp_path, "on_error": "raise", **settings}
-        return FeatureVisCallback(objectives, **settings)
-
-    return make
-
-
-def neurons(model):
-    return Objective.neuron(model, "logits", range(3))
-
+from tests.monitoring.conftest import neurons
 
 # --- twelve epochs of twenty objectives -----------------------------------------------
 
@@ -87,14 +66,14 @@ def test_every_tag_of_the_layout_is_there_and_no_other(long_run):
     film = {"feature_vis/evolution", "feature_vis/animation"}
     assert set(images) == {f"feature_vis/{name}" for name in NAMES} | film
     kinds = ("score", "drift", "drift_floor", "status")
-    # Where nothing is compiled, what it took is not written.
+    # On a backend that compiles nothing, the seconds of compiling are not written.
     found = set(scalars) - {"feature_vis/compile_seconds"}
     assert found == {f"feature_vis_{kind}/{name}" for kind in kinds for name in NAMES} | {
         f"feature_vis/{name}" for name in ("seconds", "share", "dead")
     }
 
 
-def test_every_epoch_is_written_from_the_untrained_network_on(long_run):
+def test_every_epoch_is_written_beginning_with_the_untrained_network(long_run):
     _, images, scalars = long_run
     for name in NAMES:
         assert [s for s, _ in images[f"feature_vis/{name}"]] == list(range(-1, 12))
@@ -102,7 +81,7 @@ def test_every_epoch_is_written_from_the_untrained_network_on(long_run):
     assert [s for s, _ in scalars["feature_vis/seconds"]] == list(range(-1, 12))
 
 
-def test_drift_begins_with_the_second_look(long_run):
+def test_drift_begins_with_the_second_snapshot(long_run):
     callback, _, scalars = long_run
     for i, name in enumerate(NAMES):
         steps, values = zip(*scalars[f"feature_vis_drift/{name}"], strict=True)
@@ -114,8 +93,8 @@ def test_drift_begins_with_the_second_look(long_run):
 def test_pictures_are_those_of_the_history_at_their_own_size(long_run):
     callback, images, _ = long_run
     for i, name in enumerate(NAMES):
-        for look, (_, picture) in enumerate(images[f"feature_vis/{name}"]):
-            expected = callback.history.images[look, i, ..., 0] * 255
+        for number, (_, picture) in enumerate(images[f"feature_vis/{name}"]):
+            expected = callback.history.images[number, i, ..., 0] * 255
             assert picture.shape == (12, 10)
             np.testing.assert_allclose(picture, expected, atol=0.501)
 
@@ -127,7 +106,7 @@ def test_the_evolution_is_the_strip_written_at_the_end(long_run):
     np.testing.assert_array_equal(picture, callback.history.strip())
 
 
-def test_the_history_has_every_look(long_run):
+def test_the_history_has_every_snapshot(long_run):
     history, _, scalars = long_run[0].history, *long_run[1:]
     assert history.names == NAMES
     assert history.epochs.tolist() == list(range(-1, 12))
@@ -138,7 +117,7 @@ def test_the_history_has_every_look(long_run):
         np.testing.assert_allclose(written, history.scores[:, i], rtol=1e-6)
 
 
-def test_what_is_learned_is_seen(long_run):
+def test_a_network_that_learns_has_drift(long_run):
     history = long_run[0].history
     assert (history.drift[1:] > 0).any(1).all()
 
@@ -148,16 +127,19 @@ def test_what_is_learned_is_seen(long_run):
 
 @pytest.fixture
 def traces():
-    """How often each compiled program has been traced."""
+    """How often each compiled step has been traced."""
     step.compiled_steps.clear()
     return lambda: [
-        program.traces for kept in step.compiled_steps.values() for program in kept.values()
+        compiled_step.traces
+        for kept in step.compiled_steps.values()
+        for compiled_step in kept.values()
     ]
 
 
 @pytest.mark.slow
+@pytest.mark.acceptance
 def test_a_thousand_separate_objectives_are_as_few(model, watch, traces):
-    """They share programs and chunks, and give what each gives alone, in their own order."""
+    """They share compiled steps and chunks, and give the same as alone, in their own order."""
     vectors = np.random.default_rng(0).normal(size=(300, 4))
     kinds = [
         [Objective.neuron(model, "conv2", i) for i in range(200)],
@@ -182,13 +164,13 @@ def test_a_thousand_separate_objectives_are_as_few(model, watch, traces):
     for kind in kinds:
         alone = optimize(kind[-1], steps=1)
         places = [names.index(name) for name in alone.names]
-        seen = callback.history
-        np.testing.assert_allclose(seen.images[-1, places], alone.images, atol=1e-4)
-        np.testing.assert_allclose(seen.scores[-1, places], alone.scores, rtol=1e-3, atol=1e-4)
+        history = callback.history
+        np.testing.assert_allclose(history.images[-1, places], alone.images, atol=1e-4)
+        np.testing.assert_allclose(history.scores[-1, places], alone.scores, rtol=1e-3, atol=1e-4)
 
 
 def test_objectives_whose_order_is_mixed_keep_it_beside_real_images(model, watch):
-    """Those of one layer are put together; each target keeps its own place."""
+    """Objectives of one layer are joined, and each target keeps its own place."""
     first, second = (Objective.neuron(model, "logits", i) for i in (3, 1))
     between = Objective.channel(model, "conv1", [2, 0])
     callback = watch([first, between, second], probe_data=PIXELS, seed=2)
@@ -209,7 +191,7 @@ def test_objectives_whose_order_is_mixed_keep_it_beside_real_images(model, watch
 
 
 @pytest.mark.slow
-def test_many_layers_are_compiled_for_the_first_look_only(watch, traces):
+def test_many_layers_are_compiled_for_the_first_snapshot_only(watch, traces):
     names = [f"dense{i}" for i in range(20)]
     inner = [layers.Dense(3, activation="tanh", name=name) for name in names]
     model = compiled(sequential(layers.Flatten(), *inner, layers.Dense(10, name="logits")))
@@ -226,24 +208,7 @@ def test_many_layers_are_compiled_for_the_first_look_only(watch, traces):
         assert made[0] == made[1] == made[2]
 
 
-# --- what to look at ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("objectives", "names"),
-    [
-        (lambda m: neurons(m), NAMES[:3]),
-        (lambda m: [neurons(m), Objective.layer(m, "conv1")], [*NAMES[:3], "Layer#conv1"]),
-        (lambda m: lambda model: neurons(model), NAMES[:3]),
-        (lambda m: lambda model: (neurons(model),), NAMES[:3]),
-        (lambda m: None, [*NAMES[10:14], *NAMES[14:18], *NAMES[:10]]),
-    ],
-    ids=["one", "list", "function", "function of a list", "none"],
-)
-def test_objectives_are_given_made_or_chosen(objectives, names, model, watch):
-    callback = watch(objectives(model))
-    train(model, callback, epochs=1)
-    assert callback.history.names == names
+# --- when snapshots are taken ---------------------------------------------------------
 
 
 def test_a_model_that_fit_builds_is_watched_by_default(watch):
@@ -272,7 +237,7 @@ def test_a_model_that_fit_builds_is_watched_by_default(watch):
         (100, 3, [-1, 0, 2]),
     ],
 )
-def test_freq_counts_epochs_and_the_last_is_always_looked_at(
+def test_freq_counts_epochs_and_the_last_epoch_always_has_a_snapshot(
     freq, epochs, expected, model, watch, tmp_path
 ):
     callback = watch(neurons(model), freq=freq)
@@ -282,7 +247,7 @@ def test_freq_counts_epochs_and_the_last_is_always_looked_at(
     assert [step for step, _ in images["feature_vis/Neuron#logits_0"]] == expected
 
 
-def test_training_that_stops_early_is_looked_at_to_its_end(model, watch):
+def test_a_training_that_stops_early_has_a_snapshot_of_its_last_epoch(model, watch):
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             self.model.stop_training = epoch == 2
@@ -290,6 +255,9 @@ def test_training_that_stops_early_is_looked_at_to_its_end(model, watch):
     callback = watch(neurons(model), freq=100)
     train(model, Stop(), callback, epochs=10)
     assert callback.history.epochs[-1] == 2
+
+
+# --- trainings that go on from an earlier one -------------------------------------------
 
 
 def test_a_second_fit_goes_on_where_the_first_ended(model, watch, tmp_path):
@@ -335,9 +303,9 @@ def test_a_history_that_cannot_be_read_back_begins_where_training_goes_on(
     assert second.history.epochs.tolist() == [2, 3, 4]
     assert np.isfinite(second.history.drift[1:]).all()
     np.testing.assert_allclose(second.history.images[0], first.history.images[-1], atol=1e-4)
-    [said] = [one.getMessage() for one in caplog.records if "read back" in one.getMessage()]
-    assert "-1, 0, 1, 2" in said
-    assert str(shape) in said
+    [message] = [one.getMessage() for one in caplog.records if "read back" in one.getMessage()]
+    assert "-1, 0, 1, 2" in message
+    assert str(shape) in message
     images, scalars = read_events(tmp_path / "feature_vis")
     for series in (images["feature_vis/Neuron#logits_0"], scalars["feature_vis/seconds"]):
         assert [step for step, _ in series] == [-1, 0, 1, 2, 3, 4]
@@ -376,16 +344,19 @@ def test_a_second_model_begins_a_new_history(model, watch):
     assert callback.history.epochs.tolist()[-1] == 0
 
 
-def test_looks_at_one_network_are_the_same_to_the_bit(watch):
+# --- what one snapshot is, and what it costs -------------------------------------------
+
+
+def test_snapshots_of_an_unchanged_network_are_the_same_to_the_bit(watch):
     frozen = compiled(rate=0.0)
     callback = watch(neurons(frozen))
     train(frozen, callback, epochs=3)
-    for looked in callback.history.images[1:]:
-        np.testing.assert_array_equal(looked, callback.history.images[0])
+    for images in callback.history.images[1:]:
+        np.testing.assert_array_equal(images, callback.history.images[0])
     np.testing.assert_allclose(callback.history.drift[1:], 0, atol=1e-6)
 
 
-def test_a_warm_start_goes_on_from_the_last_look(watch):
+def test_a_warm_start_goes_on_from_the_last_snapshot(watch):
     frozen = compiled(rate=0.0)
     settings = {"transformations": None, "parameterization": "pixel"}
     callback = watch(neurons(frozen), warm_start=True, **settings)
@@ -393,7 +364,9 @@ def test_a_warm_start_goes_on_from_the_last_look(watch):
     assert (np.diff(callback.history.scores, axis=0) > 0).all()
 
 
-def test_looks_above_the_overhead_are_skipped_but_the_first_and_the_last(model, watch, caplog):
+def test_snapshots_above_the_overhead_are_skipped_except_the_first_and_the_last(
+    model, watch, caplog
+):
     caplog.set_level("WARNING", logger="featviz_callback")
     callback = watch(neurons(model), max_overhead=1e-7, freq=2)
     train(model, callback, epochs=8)
@@ -402,7 +375,7 @@ def test_looks_above_the_overhead_are_skipped_but_the_first_and_the_last(model, 
     assert len([r for r in caplog.records if "max_overhead" in r.getMessage()]) == 1
 
 
-def test_what_looks_cost_is_written(model, watch, tmp_path):
+def test_what_snapshots_cost_is_written(model, watch, tmp_path):
     callback = watch(neurons(model))
     train(model, callback, epochs=3)
     _, scalars = read_events(tmp_path / "feature_vis")
@@ -419,7 +392,7 @@ def test_what_looks_cost_is_written(model, watch, tmp_path):
         assert compiling > 0
 
 
-def test_the_floor_of_drift_is_measured_first_and_last(model, watch):
+def test_the_noise_floor_of_drift_is_measured_first_and_last(model, watch):
     callback = watch(neurons(model), seed=4)
     other = watch(neurons(model), seed=5)
     train(model, callback, other, epochs=3)
@@ -430,8 +403,8 @@ def test_the_floor_of_drift_is_measured_first_and_last(model, watch):
         np.testing.assert_allclose(floor[i], expected, atol=1e-5)
 
 
-def test_batches_of_one_epoch_can_be_looked_at_with_the_same_result(watch):
-    """Cut into epochs, training goes on through the same data in the same order."""
+def test_snapshots_within_one_long_epoch_leave_the_same_result(watch):
+    """If you cut the epoch, training goes on through the same data in the same order."""
     whole, cut = compiled(), compiled()
     settings = {"batch_size": 2, "shuffle": True}
     keras.utils.set_random_seed(1)
@@ -445,12 +418,12 @@ def test_batches_of_one_epoch_can_be_looked_at_with_the_same_result(watch):
 
 
 def test_no_hook_makes_keras_wait_for_batches():
-    """Keras calls none that a callback has not overridden."""
+    """Keras calls only the hooks that a callback overrides."""
     hooks = {name for name in dir(keras.callbacks.Callback) if "batch" in name}
     assert not hooks & set(vars(FeatureVisCallback))
 
 
-def test_settings_reach_the_ascent(model, watch):
+def test_settings_reach_the_optimisation(model, watch):
     callback = watch(neurons(model), values_range=(-1.0, 1.0), image_shape=(6, 5), seed=3)
     other = watch(neurons(model), values_range=(-1.0, 1.0), image_shape=(6, 5), seed=4)
     train(model, callback, other, epochs=1)
@@ -460,11 +433,14 @@ def test_settings_reach_the_ascent(model, watch):
     assert not np.allclose(callback.history.images, other.history.images, atol=1e-3)
 
 
-def test_one_line_a_look_is_printed_on_request(model, watch, capsys):
+def test_one_line_a_snapshot_is_printed_on_request(model, watch, capsys):
     train(model, watch(neurons(model), verbose=1), epochs=2)
     lines = [line for line in capsys.readouterr().out.splitlines() if "feature_vis" in line]
     assert len(lines) == 3
     assert all("3 images" in line for line in lines)
+
+
+# --- copies -----------------------------------------------------------------------------
 
 
 def test_a_copy_made_before_training_watches_the_same(model, watch):
@@ -474,7 +450,7 @@ def test_a_copy_made_before_training_watches_the_same(model, watch):
     assert callback.history.names == NAMES[:3]
 
 
-def test_a_copy_made_after_training_goes_its_own_way(model, watch):
+def test_a_copy_made_after_training_has_a_history_of_its_own(model, watch):
     callback = watch(neurons)
     train(model, callback, epochs=1)
     twin = copy.deepcopy(callback)
@@ -518,7 +494,7 @@ def test_a_model_is_not_kept_alive_by_a_copy(watch):
 
 @pytest.mark.parametrize("freq", [1, 100])
 @pytest.mark.parametrize("order", [1, -1], ids=["after", "before"])
-def test_the_last_look_is_at_the_last_epoch_whatever_is_put_back_then(freq, order, watch):
+def test_the_last_snapshot_is_of_the_last_epoch_whatever_weights_are_restored(freq, order, watch):
     """EarlyStopping restores the best weights when training ends."""
     model = compiled()
     kept = {}
@@ -549,7 +525,7 @@ def test_an_objective_of_a_part_of_the_model_follows_its_training(watch):
     assert (callback.history.drift[1:] > 0).any()
 
 
-# --- training is untouched ------------------------------------------------------------
+# --- training is the same with the callback -------------------------------------------
 
 
 def trained(*callbacks):
@@ -589,37 +565,7 @@ def test_training_is_the_same_to_the_bit_with_the_callback(tmp_path):
     assert watched[0] == plain[0]
 
 
-# --- what is refused, before anything is trained or written ---------------------------
-
-
-@pytest.mark.parametrize(
-    ("objectives", "settings", "message"),
-    [
-        (lambda m: Objective.channel(m, "conv9", 0), {}, "conv1"),
-        (lambda m: Objective.neuron(m, "logits", 10), {}, "-10 to 9"),
-        (lambda m: Objective.neuron(m, "logits", 0, multiplier=float("nan")), {}, "multiplier"),
-        (lambda m: [], {}, "objectives"),
-        (lambda m: [neurons(m), neurons(m)], {}, "different name"),
-        (lambda m: Objective.neuron(m, "logits", [1, 1]), {}, "different name"),
-        (neurons, {"steps": 0}, "steps"),
-        (neurons, {"values_range": (1, 1)}, "values_range"),
-        (neurons, {"image_shape": (12, 10, 3)}, "image_shape"),
-        (neurons, {"seed": -1}, "seed"),
-        (neurons, {"optimizer": "nobody"}, "optimizer"),
-        (neurons, {"transformations": "nothing"}, "transformations"),
-        (neurons, {"parameterization": "nothing"}, "parameterization"),
-    ],
-)
-@pytest.mark.parametrize("on_error", ["warn", "raise"])
-def test_a_wrong_argument_stops_training_before_it_begins(
-    objectives, settings, message, on_error, model, watch, tmp_path
-):
-    before = model.get_weights()
-    with pytest.raises(ValueError, match=message):
-        train(model, watch(objectives, on_error=on_error, **settings))
-    for now, then in zip(model.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(now, then)
-    assert not list(tmp_path.rglob("*tfevents*"))
+# --- arguments of the callback alone --------------------------------------------------
 
 
 def test_a_log_dir_that_is_a_file_is_refused(model, watch, tmp_path):
@@ -646,11 +592,25 @@ def test_a_wrong_setting_is_refused_at_once(settings):
         FeatureVisCallback(**settings)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"log_dir": None}, {"freq": True}, {"max_overhead": "a"}, {"steps": 1.5}]
+)
+def test_what_is_wrong_for_every_model_is_refused_when_the_callback_is_made(settings):
+    with pytest.raises(ValueError, match="Invalid value for argument"):
+        FeatureVisCallback(**settings)
+
+
+def test_freq_may_be_a_number_of_numpys(model, watch):
+    callback = watch(neurons(model), freq=np.int64(2))
+    train(model, callback, epochs=3)
+    assert callback.history.epochs.tolist() == [-1, 0, 2]
+
+
 # --- what fails later -----------------------------------------------------------------
 
 
 class FailingLater(Jitter):
-    """A random view that fails from its fourth use on."""
+    """A random transformation that fails from its fourth use on."""
 
     def __init__(self):
         super().__init__()
@@ -659,7 +619,7 @@ class FailingLater(Jitter):
     def move(self, rng, rows, columns):
         self.uses.append(1)
         if len(self.uses) > 3:
-            raise FloatingPointError("no fourth view")
+            raise FloatingPointError("no fourth draw")
         return super().move(rng, rows, columns)
 
 
@@ -667,21 +627,21 @@ def one_neuron(model):
     return Objective.neuron(model, "logits", 0)
 
 
-def test_a_later_failure_is_said_once_and_training_goes_on(model, watch):
+def test_a_later_failure_gives_one_warning_and_training_goes_on(model, watch):
     callback = watch(one_neuron, transformations=[FailingLater()], on_error="warn")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         history = train(model, callback, epochs=5)
-    said = [str(w.message) for w in caught if "FeatureVisCallback" in str(w.message)]
-    assert len(said) == 1
-    assert "FloatingPointError: no fourth view" in said[0]
+    found = [str(w.message) for w in caught if "FeatureVisCallback" in str(w.message)]
+    assert len(found) == 1
+    assert "FloatingPointError: no fourth draw" in found[0]
     assert len(history.history["loss"]) == 5
     assert callback.history.epochs.tolist() == [-1, 0]
 
 
 def test_a_later_failure_can_be_raised(model, watch):
     callback = watch(one_neuron, transformations=[FailingLater()], on_error="raise")
-    with pytest.raises(FloatingPointError, match="no fourth view"):
+    with pytest.raises(FloatingPointError, match="no fourth draw"):
         train(model, callback, epochs=5)
 
 
@@ -702,10 +662,10 @@ def test_a_folder_that_vanishes_does_not_end_training(model, watch, tmp_path):
     assert len([w for w in caught if "FeatureVisCallback" in str(w.message)]) == 1
 
 
-# --- what a long-lived callback has to tell apart ---------------------------------------
+# --- several trainings with one callback ------------------------------------------------
 
 
-def test_the_last_epoch_of_each_fit_is_looked_at(model, watch):
+def test_the_last_epoch_of_each_fit_has_a_snapshot(model, watch):
     callback = watch(neurons(model), freq=5)
     train(model, callback, epochs=3)
     train(model, callback, epochs=3)
@@ -733,56 +693,7 @@ def test_the_history_that_was_there_before_training_is_the_one_that_is_filled(mo
     assert callback.history.most_bytes == 1
 
 
-def test_objectives_of_a_model_that_is_not_trained_are_refused(model, watch):
-    with pytest.raises(ValueError, match="of the model that is trained"):
-        train(model, watch(neurons(make_small_model())))
-
-
-@pytest.mark.parametrize("settings", [{}, {"probe_data": PIXELS}], ids=["alone", "real images"])
-def test_parts_of_a_model_with_other_inputs_are_refused_together(settings, watch):
-    part = sequential(layers.Conv2D(2, 3, name="conv2"), shape=(10, 8, 4))
-    inner = layers.Conv2D(4, 3, name="conv"), part, layers.Flatten(), layers.Dense(10)
-    model = compiled(sequential(*inner))
-    both = [Objective.channel(model, "conv", 0), Objective.channel(part, "conv2", 0)]
-    message = r"`objectives`.*'Channel#conv_0' of \(12, 10, 1\), 'Channel#conv2_0' of \(10, 8, 4\)"
-    with pytest.raises(ValueError, match=message):
-        train(model, watch(both, **settings))
-
-
-@pytest.mark.parametrize("name", ["seconds", "evolution"])
-def test_names_of_other_tags_are_refused(name, model, watch):
-    with pytest.raises(ValueError, match="reserved"):
-        train(model, watch(Objective.neuron(model, "logits", 0, names=name)))
-
-
-@pytest.mark.parametrize("objectives", [5, ["logits"], [], make_small_model()])
-def test_what_is_no_objective_is_refused(objectives, model, watch):
-    with pytest.raises(ValueError, match="`objectives`"):
-        train(model, watch(objectives))
-
-
-@pytest.mark.parametrize(
-    "settings", [{"log_dir": None}, {"freq": True}, {"max_overhead": "a"}, {"steps": 1.5}]
-)
-def test_what_no_model_could_make_right_is_refused_when_the_callback_is_made(settings):
-    with pytest.raises(ValueError, match="Invalid value for argument"):
-        FeatureVisCallback(**settings)
-
-
-def test_freq_may_be_a_number_of_numpys(model, watch):
-    callback = watch(neurons(model), freq=np.int64(2))
-    train(model, callback, epochs=3)
-    assert callback.history.epochs.tolist() == [-1, 0, 2]
-
-
 # --- real images ------------------------------------------------------------------------
-
-
-def test_pictures_stand_on_the_ground_of_real_images(model, watch):
-    dead = Objective.custom(model, "conv1", lambda x: 0.0 * keras.ops.mean(x, (1, 2, 3)))
-    callback = watch(dead, probe_data=np.full((3, 12, 10, 1), 0.2))
-    train(model, callback, epochs=1)
-    np.testing.assert_allclose(callback.history.images.mean(), 0.2, atol=0.03)
 
 
 def test_scores_are_compared_with_the_best_real_image(model, watch, tmp_path):
@@ -803,8 +714,8 @@ def test_scores_are_compared_with_the_best_real_image(model, watch, tmp_path):
 
 
 def test_a_ratio_to_a_score_that_is_not_above_zero_is_left_out(model, watch, tmp_path):
-    quiet = Objective.custom(model, "conv1", lambda x: -keras.ops.mean(x * x, (1, 2, 3)))
-    callback = watch(quiet, probe_data=PIXELS)
+    negative = Objective.custom(model, "conv1", lambda x: -keras.ops.mean(x * x, (1, 2, 3)))
+    callback = watch(negative, probe_data=PIXELS)
     train(model, callback, epochs=1)
     assert np.isnan(callback.history.score_ratio).all()
     _, scalars = read_events(tmp_path / "feature_vis")
@@ -812,7 +723,7 @@ def test_a_ratio_to_a_score_that_is_not_above_zero_is_left_out(model, watch, tmp
 
 
 def test_real_images_are_shown_beside_the_optimised_one(watch, tmp_path):
-    """Which they are is seen by their brightness."""
+    """The brightness of each real image tells which one it is."""
     model = compiled(sequential(layers.Flatten(), layers.Dense(10, name="logits")))
     model.set_weights([np.ones((120, 10)), np.zeros(10)])
     levels = np.arange(25, 250, 25) / 255
@@ -831,61 +742,7 @@ def test_real_images_are_shown_beside_the_optimised_one(watch, tmp_path):
     assert list(at.values()) == sorted(at.values(), reverse=True)
 
 
-@pytest.mark.parametrize(
-    ("scale", "given", "expected"),
-    [
-        (lambda x: x, None, (0.0, 1.0)),
-        (lambda x: 255 * x, None, (0.0, 255.0)),
-        (lambda x: 2 * x - 1, None, (-1.0, 1.0)),
-        (lambda x: x, (-3.0, 3.0), (-3.0, 3.0)),
-    ],
-)
-def test_the_range_of_values_is_that_of_the_real_images(scale, given, expected, model, watch):
-    callback = watch(neurons(model), probe_data=scale(PIXELS), values_range=given)
-    train(model, callback, epochs=1)
-    assert callback.history.values_range == expected
-
-
-def test_real_images_of_one_value_need_a_range(model, watch):
-    data = np.full_like(PIXELS, 5.0)
-    with pytest.raises(ValueError, match="`probe_data`.*`values_range` beside them"):
-        train(model, watch(neurons(model), probe_data=data))
-    callback = watch(neurons(model), probe_data=data, values_range=(0, 10))
-    train(model, callback, epochs=1)
-    assert np.isfinite(callback.history.images).all()
-
-
-def test_any_parameterization_can_be_compared_with_real_images(model, watch):
-    callback = watch(neurons(model), probe_data=PIXELS, parameterization="pixel")
-    train(model, callback, epochs=1)
-    assert callback.history.score_ratio.shape == (2, 3)
-
-
-@pytest.mark.parametrize("kind", ["fourier", "fixed_magnitude"])
-@pytest.mark.parametrize("scale", [lambda x: x, lambda x: 2 * x - 1])
-def test_pictures_beside_real_images_are_those_of_one_by_one(kind, scale, model, watch):
-    real = scale(PIXELS)
-    callback = watch(neurons(model), probe_data=real, parameterization=kind)
-    train(model, callback, epochs=1)
-    values_range = callback.history.values_range
-    like = parameterizations.like_data(real, values_range, (12, 10, 1), kind)
-    settings = {"steps": 2, "values_range": values_range, "parameterization": like}
-    expected = optimize(neurons(model), **settings).images
-    np.testing.assert_array_equal(callback.history.images[-1], expected)
-
-
-def test_real_images_that_lack_frequencies_can_be_taken_over(model, watch):
-    coarse = np.random.default_rng(0).random((20, 6, 5, 1))
-    callback = watch(
-        neurons(model),
-        probe_data=np.kron(coarse, np.ones((1, 2, 2, 1))),
-        parameterization="fixed_magnitude",
-    )
-    train(model, callback, epochs=1)
-    assert callback.history.status.tolist() == [["ok"] * 3] * 2
-
-
-def test_real_images_are_read_once_however_often_is_trained(model, watch):
+def test_real_images_are_read_once_for_several_trainings(model, watch):
     def stream():
         yield PIXELS
 
@@ -910,8 +767,8 @@ def watched(model, data, watch, tmp_path, **settings):
 
 
 def test_real_images_of_a_model_with_channels_first(watch, tmp_path):
-    """They are given as `fit` takes them, and the same is seen as with channels last."""
-    seen = []
+    """Real images are given as `fit` takes them, with the same result as channels last."""
+    found = []
     colours = np.random.default_rng(0).random((9, 12, 10, 3), "float32")
     for data_format in ("channels_last", "channels_first"):
         first = data_format == "channels_first"
@@ -926,8 +783,8 @@ def test_real_images_of_a_model_with_channels_first(watch, tmp_path):
         fill(model)
         data = colours.transpose(0, 3, 1, 2) if first else colours
         log_dir = tmp_path / data_format
-        seen.append(watched(model, data, watch, log_dir, log_dir=log_dir))
-    (last, _), (first, pictures) = seen
+        found.append(watched(model, data, watch, log_dir, log_dir=log_dir))
+    (last, _), (first, pictures) = found
     np.testing.assert_allclose(first.images[0], last.images[0], atol=1e-3)
     np.testing.assert_allclose(first.score_ratio[0], last.score_ratio[0], rtol=1e-3)
     assert pictures["feature_vis_examples/Channel#conv_1"]
@@ -959,9 +816,3 @@ def test_real_grey_images_without_an_axis_of_channels(watch, tmp_path):
     expected = np.where(best > 0, history.scores[-1] / best, np.nan)
     np.testing.assert_allclose(history.score_ratio[-1], expected, rtol=1e-3)
     assert len(images["feature_vis_examples/Channel#conv_0"]) == 2
-
-
-@pytest.mark.parametrize("shape", [(3, 12, 10), (3, 12, 10, 3), (3, 10, 12, 1)])
-def test_real_images_of_another_shape_are_refused(shape, model, watch):
-    with pytest.raises(ValueError, match="`probe_data`"):
-        train(model, watch(neurons(model), probe_data=np.zeros(shape)))

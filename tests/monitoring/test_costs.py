@@ -1,4 +1,4 @@
-"""Whether one more look can be afforded."""
+"""Whether one more snapshot can be afforded."""
 
 import time
 
@@ -8,7 +8,7 @@ from featviz_callback.monitoring.costs import Costs
 
 
 def after(costs, seconds):
-    """As if so much time had passed since training began."""
+    """Set the clock so that this many seconds have passed since training began."""
     costs.began = time.perf_counter() - seconds
     return costs
 
@@ -27,22 +27,23 @@ def test_everything_is_afforded_without_a_bound():
     assert costs.affords_snapshot()
 
 
-def test_the_first_look_is_always_afforded():
+def test_the_first_snapshot_is_always_afforded():
     assert Costs(1e-9).affords_snapshot()
 
 
 @pytest.mark.parametrize(("elapsed", "affords"), [(20.0, False), (56.0, False), (58.0, True)])
-def test_a_look_is_afforded_once_the_last_one_will_be_too(elapsed, affords):
+def test_a_snapshot_is_afforded_once_the_last_one_will_be_too(elapsed, affords):
     costs = Costs(0.1)
-    # A first look of two ascents, one second each: a look costs one, the last one two.
+    # The first snapshot has two optimisations of one second each, as the last one will.
+    # All others have one.
     costs.add(seconds=12.0, floor=1.0, compiling=10.0)
     # (2 + 3) / (47 + 3) = 0.1, and ten seconds of compiling.
     assert after(costs, elapsed).affords_snapshot() is affords
 
 
 @pytest.mark.parametrize(("elapsed", "affords"), [(175.0, False), (185.0, True)])
-def test_what_is_kept_for_the_last_look_is_the_slowest_so_far(elapsed, affords):
-    """On a machine that others use too, a look may take many times the usual."""
+def test_time_is_kept_for_a_last_snapshot_as_slow_as_the_slowest(elapsed, affords):
+    """On a machine that others use too, a snapshot may take many times as long as usual."""
     costs = Costs(0.1)
     for seconds in (1.0, 8.0, 1.0):
         costs.add(seconds, floor=0.0, compiling=0.0)
@@ -57,7 +58,7 @@ def test_a_share_is_never_above_one():
 
 
 class Clock:
-    """Time that passes only when told."""
+    """A clock that a test sets."""
 
     now = 0.0
 
@@ -67,23 +68,23 @@ class Clock:
 
 @pytest.mark.parametrize("bound", [0.02, 0.05, 0.2])
 def test_the_bound_holds_at_the_end_of_a_training(monkeypatch, bound):
-    """Epochs of a second, looks of 0.3 s, the first and the last of 0.6 s."""
+    """Epochs take 1 s, snapshots 0.3 s, and the first and the last snapshot 0.6 s."""
     clock = Clock()
     monkeypatch.setattr("featviz_callback.monitoring.costs.time", clock)
-    costs, looks = Costs(bound), 0
+    costs, snapshots = Costs(bound), 0
 
-    def look(seconds, floor):
+    def take_snapshot(seconds, floor):
         clock.now += seconds + floor
         costs.add(seconds + floor, floor, compiling=0.0)
 
-    look(0.3, 0.3)
+    take_snapshot(0.3, 0.3)
     for _ in range(200):
         clock.now += 1.0
         if costs.affords_snapshot():
-            look(0.3, 0.0)
-            looks += 1
-    look(0.3, 0.3)
+            take_snapshot(0.3, 0.0)
+            snapshots += 1
+    take_snapshot(0.3, 0.3)
     assert costs.share() <= bound
-    # One look more, and the bound would not have held.
+    # The bound would not hold with one more snapshot.
     assert costs.spent + 0.3 > bound * (clock.now + 0.3)
-    assert looks > 2
+    assert snapshots > 2

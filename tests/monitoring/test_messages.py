@@ -1,4 +1,4 @@
-"""What is said, and how often."""
+"""What the callback logs and prints, and how often."""
 
 import logging
 import warnings
@@ -11,7 +11,7 @@ from featviz_callback.monitoring.messages import Reporter
 from featviz_callback.records.snapshot import Snapshot
 
 
-def look(status=("ok", "ok"), names=("a", "b"), epoch=3, seconds=0.5):
+def snapshot(status=("ok", "ok"), names=("a", "b"), epoch=3, seconds=0.5):
     unknown = np.zeros(len(names), "float32")
     images = np.zeros((len(names), 2, 2, 1), "float32")
     status, names = list(status), list(names)
@@ -20,61 +20,67 @@ def look(status=("ok", "ok"), names=("a", "b"), epoch=3, seconds=0.5):
 
 
 @pytest.fixture
-def said(caplog):
+def logged(caplog):
     """The lines logged so far."""
     caplog.set_level(logging.WARNING, logger="featviz_callback")
     return lambda: [record.getMessage() for record in caplog.records]
 
 
-def report(reporter, *looks, epoch_seconds=10.0):
-    for one in looks:
+def report(reporter, *snapshots, epoch_seconds=10.0):
+    for one in snapshots:
         reporter.snapshot_taken(one, share=0.1, compiling=0.0, epoch_seconds=epoch_seconds)
 
 
-def test_targets_are_named_when_something_goes_wrong_with_them(said):
-    report(Reporter(0), look(), look(["dead", "ok"]), look(["dead", "nan"]), look(["dead", "nan"]))
-    assert said() == ["Epoch 3: dead: a", "Epoch 3: nan: b"]
+def test_targets_are_named_when_their_status_gets_worse(logged):
+    report(
+        Reporter(0),
+        snapshot(),
+        snapshot(["dead", "ok"]),
+        snapshot(["dead", "nan"]),
+        snapshot(["dead", "nan"]),
+    )
+    assert logged() == ["Epoch 3: dead: a", "Epoch 3: nan: b"]
 
 
-def test_what_recovers_and_goes_wrong_again_is_named_again(said):
-    report(Reporter(0), look(["dead", "ok"]), look(), look(["saturated", "ok"]))
-    assert said() == ["Epoch 3: dead: a", "Epoch 3: saturated: a"]
+def test_a_target_that_recovers_and_fails_again_is_named_again(logged):
+    report(Reporter(0), snapshot(["dead", "ok"]), snapshot(), snapshot(["saturated", "ok"]))
+    assert logged() == ["Epoch 3: dead: a", "Epoch 3: saturated: a"]
 
 
-def test_of_many_names_some_are_listed(said):
+def test_some_of_many_names_are_listed(logged):
     names = [f"n{i}" for i in range(1000)]
-    report(Reporter(0), look(["dead"] * 1000, names))
-    assert said() == [f"Epoch 3: dead: {', '.join(names[:10])} and 990 more"]
+    report(Reporter(0), snapshot(["dead"] * 1000, names))
+    assert logged() == [f"Epoch 3: dead: {', '.join(names[:10])} and 990 more"]
 
 
-def test_a_look_that_outlives_its_epoch_is_remarked_on_once_with_the_remedy(said):
-    report(Reporter(0), *[look(seconds=69.0)] * 2)
-    assert not said()
-    report(Reporter(0), *[look(seconds=71.0)] * 2)
-    [line] = said()
+def test_a_snapshot_that_outlasts_its_epoch_is_logged_once_with_the_remedies(logged):
+    report(Reporter(0), *[snapshot(seconds=69.0)] * 2)
+    assert not logged()
+    report(Reporter(0), *[snapshot(seconds=71.0)] * 2)
+    [line] = logged()
     assert "71 s" in line
     assert all(remedy in line for remedy in ("`freq`", "`max_overhead`", "`steps`"))
     assert messages.PATIENCE == 60
 
 
-def test_skipping_is_said_once(said):
+def test_skipping_is_logged_once(logged):
     reporter = Reporter(0)
     reporter.skipped(4, 0.05)
     reporter.skipped(5, 0.05)
-    [line] = said()
+    [line] = logged()
     assert "epoch 4" in line
     assert "max_overhead=0.05" in line
 
 
-def test_looks_that_cannot_be_read_back_are_named_with_the_reason(said):
+def test_snapshots_that_cannot_be_read_back_are_named_with_the_reason(logged):
     Reporter(0).lost([-1, 0, 1], (12, 10, 3), (12, 10, 4))
-    [line] = said()
+    [line] = logged()
     assert "epochs -1, 0, 1," in line
     assert "(12, 10, 3)" in line
     assert "(12, 10, 4)" in line
 
 
-def test_a_failure_is_said_once():
+def test_only_the_first_failure_gives_a_warning():
     reporter = Reporter(0)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -84,11 +90,11 @@ def test_a_failure_is_said_once():
     assert "FloatingPointError: first" in str(warning.message)
 
 
-def test_a_line_a_look_is_printed_where_asked_for(capsys):
+def test_one_line_a_snapshot_is_printed_on_request(capsys):
     reporter = Reporter(1)
-    reporter.snapshot_taken(look(), share=0.034, compiling=2.0, epoch_seconds=1.0)
-    report(reporter, look(epoch=4))
-    report(Reporter(0), look())
+    reporter.snapshot_taken(snapshot(), share=0.034, compiling=2.0, epoch_seconds=1.0)
+    report(reporter, snapshot(epoch=4))
+    report(Reporter(0), snapshot())
     first, second = capsys.readouterr().out.splitlines()
     assert first == (
         "feature_vis: epoch 3, 2 images in 0.50 s, 3.4% of the time so far, and 2.0 s once to "

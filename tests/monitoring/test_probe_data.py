@@ -1,4 +1,4 @@
-"""Real images out of arrays, data sets and loaders, and nothing else changed."""
+"""Real images from arrays, data sets and loaders, which stay as they were."""
 
 import importlib.util
 import itertools
@@ -23,7 +23,7 @@ needs_torch = pytest.mark.skipif(
 
 
 class Batches(keras.utils.PyDataset):
-    """Eight labelled images a batch, each batch counted, with NumPy's and Python's dice."""
+    """Batches of eight labelled images, which count reads and draw random numbers."""
 
     def __init__(self):
         super().__init__()
@@ -39,7 +39,7 @@ class Batches(keras.utils.PyDataset):
 
 
 def generator():
-    """A stream without end."""
+    """Yield batches without end."""
     for i in itertools.count():
         yield IMAGES[i * 8 % 40 :][:8], LABELS[:8], np.ones(8)
 
@@ -57,7 +57,7 @@ def loader(*arrays, **settings):
     return torch.utils.data.DataLoader(data, batch_size=8, **settings)
 
 
-# --- where from -----------------------------------------------------------------------
+# --- which images are read ------------------------------------------------------------
 
 FIRST = list(range(20))
 SPREAD = np.linspace(0, 39, 20).round().astype(int).tolist()
@@ -84,13 +84,13 @@ BATCHES_0_2_4 = [*range(0, 8), *range(16, 24), *range(32, 36)]
         "tf.data with labels", "DataLoader", "DataLoader with labels",
     ],
 )  # fmt: skip
-def test_a_bounded_number_is_read_of_anything_that_has_images(make, expected):
+def test_a_bounded_number_of_images_is_read_from_any_data(make, expected):
     images = read_images(make(), most=20)
     assert images.dtype == np.float32
     np.testing.assert_array_equal(images, IMAGES[expected].astype("float32"))
 
 
-def test_all_are_read_where_there_are_fewer():
+def test_all_images_are_read_if_there_are_fewer():
     np.testing.assert_array_equal(read_images(Batches(), 99), IMAGES.astype("float32"))
     np.testing.assert_array_equal(read_images(IMAGES, 99), IMAGES.astype("float32"))
 
@@ -105,7 +105,7 @@ def test_no_batch_is_read_that_is_not_needed():
 
 
 @pytest.mark.parametrize("make", [lambda: IMAGES, Batches, generator])
-def test_large_images_are_fewer(make, monkeypatch):
+def test_fewer_large_images_are_read(make, monkeypatch):
     monkeypatch.setattr(probe_data, "MOST_BYTES", 10 * IMAGES[0].size * 4 + 3)
     assert len(read_images(make(), most=20)) == 10
 
@@ -159,7 +159,7 @@ def test_signals_become_images_of_height_one(axes):
     ("axes", "given"),
     [("hwc", (4, 3, 6, 5)), ("chw", (4, 6, 5, 3)), ("wc", (4, 6, 5, 3)), ("hwc", (4, 6, 5))],
 )
-def test_what_the_model_does_not_take_is_refused(axes, given):
+def test_inputs_that_the_model_does_not_take_are_refused(axes, given):
     with pytest.raises(ValueError, match="`probe_data`.*Received: "):
         to_images(np.zeros(given), axes, (6, 5, 3))
 
@@ -182,7 +182,7 @@ def test_what_the_model_does_not_take_is_refused(axes, given):
     ],
     ids=["vectors", "volumes", "none", "nan", "empty", "sizes", "text", "number", "dict"],
 )
-def test_what_has_no_images_is_refused(data):
+def test_data_without_images_are_refused(data):
     with pytest.raises(ValueError, match="`probe_data`.*Received: "):
         read_images(data, 10)
 
@@ -201,10 +201,10 @@ def test_one_value_has_no_range(value):
         find_values_range(np.full((2, 6, 5, 3), value))
 
 
-# --- what is left as it was -----------------------------------------------------------
+# --- what is restored -----------------------------------------------------------------
 
 
-def test_the_global_random_states_are_kept():
+def test_the_global_random_states_are_restored():
     random.seed(1)
     np.random.seed(1)
     expected = random.random(), np.random.random()
@@ -220,27 +220,27 @@ def test_the_global_random_states_are_kept():
 def test_a_shuffling_loader_gives_training_the_order_that_it_would_have_had(own):
     import torch
 
-    def orders(look):
+    def orders(read):
         torch.manual_seed(3)
-        mine = torch.Generator().manual_seed(4) if own else None
-        batches = loader(IMAGES, LABELS, shuffle=True, generator=mine)
-        if look:
+        generator = torch.Generator().manual_seed(4) if own else None
+        batches = loader(IMAGES, LABELS, shuffle=True, generator=generator)
+        if read:
             with random_states_preserved():
                 read_images(batches, 20)
         return [labels.tolist() for _ in range(2) for _, labels in batches]
 
-    assert orders(look=True) == orders(look=False)
+    assert orders(read=True) == orders(read=False)
 
 
 @needs_tensorflow
-def test_a_data_set_of_its_own_leaves_the_order_of_training_alone():
+def test_reading_another_data_set_keeps_the_order_of_training():
     import tensorflow as tf
 
-    def orders(look):
+    def orders(read):
         tf.random.set_seed(3)
         training = tf_dataset(IMAGES, LABELS).shuffle(5)
-        if look:
+        if read:
             read_images(tf_dataset(IMAGES, LABELS), 20)
         return [labels.numpy().tolist() for _ in range(2) for _, labels in training]
 
-    assert orders(look=True) == orders(look=False)
+    assert orders(read=True) == orders(read=False)

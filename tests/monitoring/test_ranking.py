@@ -1,4 +1,4 @@
-"""Real images by how much they excite a target."""
+"""Real images ranked by how much they activate a target."""
 
 import keras
 import numpy as np
@@ -45,7 +45,7 @@ def test_scores_are_those_that_the_objective_gives_itself(make, model):
 
 
 def test_images_go_through_the_model_once_for_all_objectives(model):
-    """Counted by a layer that takes the place of the model's first."""
+    """A layer before the model's first one counts the calls."""
     calls = []
 
     class Counting(layers.Layer):
@@ -70,7 +70,7 @@ def test_images_go_through_the_model_once_for_all_objectives(model):
     np.testing.assert_allclose(scores[2], -2 * conv1[:, [0]].T, atol=1e-5)
 
 
-def test_the_best_come_first(model):
+def test_the_top_activating_images_come_first(model):
     objective = Objective.neuron(model, "logits", [0, 4])
     [ranking] = rank([objective], IMAGES, most=5)
     expected = np.argsort(-layer_output(model, "logits", IMAGES)[:, [0, 4]].T, axis=1)[:, :5]

@@ -1,4 +1,4 @@
-"""One look: objectives that are read alike are one ascent, and pictures are put in proportion."""
+"""One snapshot: its targets, its noise floor, the memory it takes, and real images."""
 
 import logging
 
@@ -22,13 +22,13 @@ from tests.conftest import (
 
 
 def observe(objectives, real_images=None, warm_start=False, **settings):
-    """An observer of those objectives, as the callback makes it."""
+    """Make an observer of those objectives, as the callback does."""
     tasks = [prepare(joined, **settings) for joined in join_alike(objectives)]
     return Observer(objectives, tasks, real_images, warm_start)
 
 
 def mixed(model):
-    """Five objectives, of which the first and the fourth are read alike."""
+    """Five objectives. The first and the fourth are read in the same way."""
     return [
         Objective.neuron(model, "logits", [3, 1]),
         Objective.channel(model, "conv1", 2),
@@ -81,34 +81,34 @@ def test_other_models_and_multipliers_of_another_size_stay_apart(small_model):
     assert [len(one.parts) for one in join_alike(objectives)] == [2, 1, 1]
 
 
-# --- a look ----------------------------------------------------------------------------
+# --- one snapshot ---------------------------------------------------------------------
 
 
-def test_each_target_is_what_it_is_alone_in_the_order_asked_for(small_model):
+def test_each_target_is_the_same_as_alone_in_the_given_order(small_model):
     objectives = mixed(small_model)
     observer = observe(objectives)
-    seen = observer.take_snapshot(with_floor=False)
+    found = observer.take_snapshot(with_floor=False)
     alone = [ascend(objective)[0] for objective in objectives]
     names = [name for result in alone for name in result.names]
-    assert seen.result.names == observer.names == names
+    assert found.result.names == observer.names == names
     images = np.concatenate([result.images for result in alone])
     scores = np.concatenate([result.scores for result in alone])
-    np.testing.assert_allclose(seen.result.images, images, atol=1e-4)
-    np.testing.assert_allclose(seen.result.scores, scores, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found.result.images, images, atol=1e-4)
+    np.testing.assert_allclose(found.result.scores, scores, rtol=1e-3, atol=1e-4)
 
 
-def test_the_floor_is_the_drift_to_another_seed(small_model):
+def test_the_noise_floor_is_the_drift_to_another_seed(small_model):
     [objective, *_] = mixed(small_model)
     observer = observe([objective])
     assert observer.take_snapshot(with_floor=False).noise_floor is None
-    seen = observer.take_snapshot(with_floor=True)
+    found = observer.take_snapshot(with_floor=True)
     expected = drift(ascend(objective)[0].images, ascend(objective, seed=1)[0].images)
-    np.testing.assert_allclose(seen.noise_floor, expected, atol=1e-5)
-    assert (seen.noise_floor > 0).all()
+    np.testing.assert_allclose(found.noise_floor, expected, atol=1e-5)
+    assert (found.noise_floor > 0).all()
 
 
 @pytest.mark.parametrize("warm_start", [False, True])
-def test_a_warm_start_goes_on_where_the_last_look_ended(small_model, warm_start):
+def test_a_warm_start_goes_on_where_the_last_snapshot_ended(small_model, warm_start):
     [objective, *_] = mixed(small_model)
     observer = observe([objective], warm_start=warm_start)
     first, second = (observer.take_snapshot(with_floor=False).result for _ in range(2))
@@ -126,7 +126,7 @@ def test_layers_have_the_networks_order(small_model):
     assert late[1] > early[1]
 
 
-def test_a_unit_that_is_gone_is_named_before_anything_is_run(small_model):
+def test_a_unit_that_is_gone_is_named_before_any_optimisation(small_model):
     many = Objective.channel(small_model, "conv2", range(6))
     observer = observe([many])
     for _ in range(3):
@@ -136,7 +136,7 @@ def test_a_unit_that_is_gone_is_named_before_anything_is_run(small_model):
         observer.take_snapshot(with_floor=False)
 
 
-def test_of_many_units_that_are_gone_five_are_named(small_model):
+def test_five_of_many_units_that_are_gone_are_named(small_model):
     observer = observe([Objective.neuron(small_model, "logits", range(10))])
     small_model.pop()
     small_model.add(layers.Dense(2, name="logits"))
@@ -154,7 +154,7 @@ def test_the_same_index_of_another_shape_is_another_unit(channels):
         observer.take_snapshot(with_floor=False)
 
 
-def test_a_layer_that_grew_without_moving_its_units_is_looked_at(small_model):
+def test_a_layer_that_grew_without_moving_its_units_is_visualised(small_model):
     observer = observe([Objective.neuron(small_model, "logits", 9)])
     small_model.pop()
     small_model.add(layers.Dense(12, name="logits"))
@@ -165,7 +165,7 @@ def test_a_layer_that_grew_without_moving_its_units_is_looked_at(small_model):
 
 
 def test_out_of_memory_halves_the_images_in_one_call_for_good(small_model, caplog):
-    """What is such an error on each backend, `test_faults.py` asks."""
+    """`test_faults.py` tests which errors each backend raises."""
     shapes = []
 
     def hungry(images):
@@ -177,12 +177,12 @@ def test_out_of_memory_halves_the_images_in_one_call_for_good(small_model, caplo
     caplog.set_level(logging.WARNING, logger="featviz_callback")
     objective = Objective.neuron(small_model, "logits", range(4))
     observer = observe([objective], transformations=(hungry,))
-    seen = [observer.take_snapshot(with_floor=False).result for _ in range(2)]
+    results = [observer.take_snapshot(with_floor=False).result for _ in range(2)]
     assert shapes[0] == 4
     assert set(shapes[1:]) == {2}
     assert [record.args for record in caplog.records] == [(2,)]
     expected, _ = ascend(objective, transformations=())
-    for one in seen:
+    for one in results:
         np.testing.assert_allclose(one.images, expected.images, atol=1e-4)
 
 
@@ -202,30 +202,30 @@ def test_a_model_of_a_fixed_number_of_images_is_not_called_with_half_of_them():
 # --- beside real images ---------------------------------------------------------------
 
 
-def test_scores_are_put_beside_the_best_real_image(small_model):
+def test_scores_are_compared_with_the_top_activating_real_image(small_model):
     real = random_images(20, 12, 10, 1)
     objectives = [
         Objective.neuron(small_model, "logits", [3, 1]),
         Objective.channel(small_model, "conv2", 0),
     ]
-    seen = observe(objectives, real).take_snapshot(with_floor=False)
+    found = observe(objectives, real).take_snapshot(with_floor=False)
     logits = layer_output(small_model, "logits", real)
     channels = layer_output(small_model, "conv2", real).mean((1, 2))
     best = np.array([logits[:, 3].max(), logits[:, 1].max(), channels[:, 0].max()])
-    expected = np.where(best > 0, seen.result.scores / best, np.nan)
-    np.testing.assert_allclose(seen.score_ratio, expected, rtol=1e-3)
-    assert len(seen.examples) == 3
+    expected = np.where(best > 0, found.result.scores / best, np.nan)
+    np.testing.assert_allclose(found.score_ratio, expected, rtol=1e-3)
+    assert len(found.examples) == 3
 
 
-def test_where_no_real_image_excites_a_unit_there_is_no_ratio(small_model):
+def test_a_unit_that_no_real_image_activates_has_no_ratio(small_model):
     objective = Objective.custom(
         small_model, "logits", lambda outputs: -1.0 - keras.ops.mean(outputs**2, axis=1)
     )
-    seen = observe([objective], random_images(5, 12, 10, 1)).take_snapshot(with_floor=False)
-    assert np.isnan(seen.score_ratio).all()
+    found = observe([objective], random_images(5, 12, 10, 1)).take_snapshot(with_floor=False)
+    assert np.isnan(found.score_ratio).all()
 
 
-def test_without_real_images_there_is_nothing_to_compare_with(small_model):
-    seen = observe(mixed(small_model)).take_snapshot(with_floor=False)
-    assert seen.score_ratio is None
-    assert seen.examples == []
+def test_without_real_images_there_is_no_comparison(small_model):
+    found = observe(mixed(small_model)).take_snapshot(with_floor=False)
+    assert found.score_ratio is None
+    assert found.examples == []

@@ -1,4 +1,4 @@
-"""Some targets together: what is drawn for each step, and that nothing of it stays."""
+"""A chunk: the random draws of each step, and that no chunk stays in memory."""
 
 import gc
 
@@ -13,7 +13,7 @@ from tests.conftest import IMAGE_SHAPE
 
 
 class Spans(Jitter):
-    """Notes how much of the image each view shows."""
+    """Note how much of the image each draw shows."""
 
     def move(self, rng, rows, columns):
         self.seen.extend(np.ptp(rows, axis=1))
@@ -21,7 +21,7 @@ class Spans(Jitter):
 
 
 @pytest.mark.parametrize(("steps", "early"), [(1, 1), (9, 6), (10, 6), (100, 60), (300, 180)])
-def test_the_first_views_come_closer(small_model, steps, early):
+def test_the_first_draws_zoom_in(small_model, steps, early):
     spans = Spans()
     object.__setattr__(spans, "seen", [])
     optimize(

@@ -70,8 +70,8 @@ def test_the_schedule_is_the_one_that_was_measured(
     assert asdict(settings_at(number, steps, shape)) == pytest.approx(expected)
 
 
-def test_longer_optimisations_take_shorter_steps_and_begin_with_smaller_things():
+def test_longer_optimisations_take_shorter_steps_and_begin_with_smaller_shapes():
     few, many = (settings_at(0, steps, PHOTOGRAPH) for steps in (64, 128))
-    # In steps of 1 / sqrt(2), but that the longer one also goes faster against its noise.
+    # Twice the steps are shorter by sqrt(2), and longer against more noise.
     assert many.rate == pytest.approx(few.rate * (3.5 / 2.25) / 2**0.5)
     assert many.lowest > few.lowest

@@ -1,4 +1,4 @@
-"""A compiled step: its gradient, its update, and when a program is made anew."""
+"""A compiled step: its gradient, its update, and when it is compiled again."""
 
 import gc
 import math
@@ -69,7 +69,7 @@ def smooth():
 
 
 def step_gradient(objective, start, **settings):
-    """What one step of plain gradient ascent at rate 1 adds to the parameters."""
+    """Return what one step of plain gradient ascent at rate 1 adds to the parameters."""
     sgd = keras.optimizers.SGD(1.0)
     settings = {"steps": 1, "optimizer": sgd, "transformations": None, **settings}
     _, final = ascend(objective, start=start, **settings)
@@ -105,10 +105,10 @@ def test_a_step_follows_the_gradient_of_finite_differences(
 
 def test_the_default_step_goes_along_the_gradient(smooth):
     objective = Objective.neuron(smooth, "logits", 2)
-    still = {"parameterization": Pixel(contrast=math.inf), "transformations": None}
+    plain = {"parameterization": Pixel(contrast=math.inf), "transformations": None}
     start = np.zeros((1, 3, 6, 5), "float32")
-    gradient = step_gradient(objective, start, **still)
-    _, final = ascend(objective, start=start, steps=1, **still)
+    gradient = step_gradient(objective, start, **plain)
+    _, final = ascend(objective, start=start, steps=1, **plain)
     cosine = (final * gradient).sum() / np.linalg.norm(final) / np.linalg.norm(gradient)
     assert cosine > 0.9999
 
@@ -122,12 +122,12 @@ def test_every_step_ends_within_the_contrast(optimizer, smooth):
 
 
 @pytest.mark.parametrize("steps", [1, 3, 12])
-def test_the_default_ascent_is_nesterovs_on_normalised_gradients(steps):
+def test_the_default_update_is_nesterovs_on_normalised_gradients(steps):
     model = sequential(layers.Flatten(), layers.Dense(1, use_bias=False), shape=(6, 5, 1))
-    still = {"parameterization": Pixel(contrast=math.inf), "transformations": None}
+    plain = {"parameterization": Pixel(contrast=math.inf), "transformations": None}
     start = np.random.default_rng(0).normal(size=(1, 1, 6, 5))
     objective = Objective.neuron(model, model.layers[-1], 0)
-    _, final = ascend(objective, start=start.astype("float32"), steps=steps, **still)
+    _, final = ascend(objective, start=start.astype("float32"), steps=steps, **plain)
 
     weights = model.get_weights()[0].reshape(1, 1, 6, 5)
     rate = 0.06 * (16 / max(steps, 8)) ** 0.5
@@ -137,7 +137,7 @@ def test_the_default_ascent_is_nesterovs_on_normalised_gradients(steps):
         direction = weights * shares * (1 - shares)
         direction = direction / np.sqrt((direction**2).mean())
         velocity = 0.8 * velocity + direction
-        # A share of what the velocity would be under a constant direction.
+        # Divided by the velocity that a constant direction would give.
         pace = rate / sum(0.8**i for i in range(number + 1))
         expected = expected + pace * (direction + 0.8 * velocity)
         expected = expected - 0.3 * rate * expected
@@ -151,15 +151,15 @@ def test_the_default_step_is_that_of_another_spectrum(channels, values_range):
     model = sequential(layers.Flatten(), layers.Dense(2, name="logits"), shape=shape)
     objective = Objective.neuron(model, "logits", 1)
     one = Fourier(**FOURIER | {"detail": 1.0}, contrast=math.inf, noise=1.0)
-    still = {"parameterization": one, "transformations": None, "values_range": values_range}
+    plain = {"parameterization": one, "transformations": None, "values_range": values_range}
     start = one.init(np.random.default_rng(0), shape)[None]
-    gradient = step_gradient(objective, start, **still)
-    # By default the coefficients are ascended; of half the field around zero.
+    gradient = step_gradient(objective, start, **plain)
+    # By default the parameters are the coefficients, halved if the range is around zero.
     share = 0.5 if values_range[0] < 0 else 1.0
     coefficients = share * reference.fourier_coefficients(start[0], shape)[None]
-    result, final = ascend(objective, start=coefficients.astype("float32"), steps=1, **still)
+    result, final = ascend(objective, start=coefficients.astype("float32"), steps=1, **plain)
 
-    # The same ascent in the coefficients of the steeper spectrum, with weak hues.
+    # The same step in the coefficients of the steeper spectrum, with weak chroma.
     factors = reference.fourier_scale(6, 5, 1.4, 1.5) / reference.fourier_scale(6, 5, 1.0)
     factors = factors * np.array([1.0, 0.5, 0.5])[:channels, None, None]
     steep = factors * gradient
@@ -169,7 +169,8 @@ def test_the_default_step_is_that_of_another_spectrum(channels, values_range):
     coefficients = share * reference.fourier_coefficients(expected[0], shape)[None]
     np.testing.assert_allclose(final, coefficients, rtol=1e-3, atol=1e-4)
 
-    # Unbounded contrast: the finished image is three times as far from its ground.
+    # With unbounded contrast, the finished image is three times as far from its plain
+    # background.
     shares = reference.fourier_image(3 * expected[0], shape, window=0.5, mean=0.3)
     low, high = values_range
     image = low + (high - low) * shares
@@ -206,7 +207,7 @@ def model_of(policy):
     )
 
 
-def test_a_model_of_mixed_precision_is_ascended_in_float32():
+def test_images_of_a_model_of_mixed_precision_are_optimised_in_float32():
     model = model_of("mixed_bfloat16")
     result = optimize(Objective.neuron(model, "logits", [0, 1]), steps=4, transformations=None)
     assert result.images.dtype == result.scores.dtype == result.history.dtype == np.float32
@@ -215,7 +216,7 @@ def test_a_model_of_mixed_precision_is_ascended_in_float32():
 
 
 @pytest.mark.parametrize("factor", [1e-9, 1e9])
-def test_of_a_sum_the_largest_multiplier_fits_into_half_precision(factor):
+def test_the_largest_multiplier_of_a_sum_fits_into_half_precision(factor):
     model = model_of("mixed_float16")
     one, other = (Objective.neuron(model, "logits", i) for i in (0, 1))
     result = optimize(factor * one + other, steps=4, transformations=None)
@@ -236,28 +237,37 @@ def test_a_regularizer_pulls_on_the_image(neurons):
     assert (pulled**2).mean() < 0.8 * (plain**2).mean()
 
 
-def test_a_regularizer_sees_the_whole_image_and_not_a_view(neurons):
-    seen = []
+def test_a_regularizer_gets_the_whole_image_and_not_an_augmented_one(neurons):
+    shapes = []
 
     def penalty(images):
-        seen.append(tuple(images.shape))
+        shapes.append(tuple(images.shape))
         return keras.ops.mean(images, axis=(1, 2, 3))
 
     optimize(neurons, steps=1, image_shape=(20, 18), regularizers=penalty)
-    assert set(seen) == {(4, 20, 18, 1)}
+    assert set(shapes) == {(4, 20, 18, 1)}
 
 
-# --- programs that are kept -----------------------------------------------------------
+def test_a_regularizer_of_another_shape_is_refused(small_model):
+    with pytest.raises(ValueError, match="one penalty an image"):
+        optimize(
+            Objective.neuron(small_model, "logits", 0),
+            steps=1,
+            regularizers=[lambda x: keras.ops.sum(x)],
+        )
+
+
+# --- compiled steps that are kept -----------------------------------------------------
 
 
 def compilations(model):
-    """How many programs there are, and how often their scores were traced.
+    """How many compiled steps there are, and how often they were traced.
 
-    Torch runs eagerly: there each step counts as a trace, so those are left out.
+    Torch runs eagerly and counts each step as a trace, so its traces are left out.
     """
     of_model = list(step.compiled_steps[model].values())
     eager = keras.backend.backend() == "torch"
-    return len(of_model), 0 if eager else sum(program.traces for program in of_model)
+    return len(of_model), 0 if eager else sum(compiled.traces for compiled in of_model)
 
 
 @pytest.mark.parametrize("settings", [{}, {"optimizer": "adam"}], ids=str)
@@ -277,8 +287,8 @@ def test_a_second_call_with_other_data_compiles_nothing(settings, small_model):
     assert compilations(small_model) == before
 
 
-def test_photographs_of_other_steps_and_other_noise_share_a_program(neurons, small_model):
-    # Of 2 steps there is no noise, of 33 some, and more in the first half of them.
+def test_photographs_with_other_steps_and_other_noise_share_a_compiled_step(neurons, small_model):
+    # 2 steps have no noise. 33 steps have some, and more of it in their first half.
     for steps in (2, 33):
         optimize(neurons, steps=steps, image_shape=(96, 96))
     assert compilations(small_model)[0] == 1
@@ -289,41 +299,41 @@ def test_photographs_of_other_steps_and_other_noise_share_a_program(neurons, sma
     assert traces in (0, 1)
 
 
-def test_each_program_is_traced_once(neurons, small_model):
+def test_each_compiled_step_is_traced_once(neurons, small_model):
     for _ in range(2):
         optimize(neurons, steps=3, transformations=[Rotate()], warmup_steps=1)
     count, traces = compilations(small_model)
-    assert count == 3  # the ascent, its warm-up, and the clean scores
+    assert count == 3  # the optimisation, its warm-up, and the clean scores
     assert traces in (0, count)
 
 
-def test_ascents_that_share_the_program_of_their_clean_scores_agree_on_its_data(neurons):
+def test_optimisations_that_share_the_step_of_their_clean_scores_agree_on_its_data(neurons):
     for transformations in ([Rotate()], [Rotate(), Noise(0.1)], None):
         result = optimize(neurons, steps=1, transformations=transformations)
         np.testing.assert_allclose(result.scores, neurons.score(result.images), rtol=1e-4)
 
 
 class Weighed(layers.Layer):
-    """The mean of a sequence, by a length that is fixed in a compiled program."""
+    """The mean of a sequence, by a length that is fixed in a compiled step."""
 
     def call(self, sequence):
         return keras.ops.sum(sequence, 1) / (sequence.shape[1] or 1)
 
 
-def test_held_inputs_of_another_length_get_another_program():
+def test_fixed_inputs_of_another_length_get_another_compiled_step():
     image, sequence = keras.Input((6, 5, 3), name="image"), keras.Input((None, 2), name="more")
     both = layers.Concatenate()([layers.GlobalAveragePooling2D()(image), Weighed()(sequence)])
     model = keras.Model([image, sequence], layers.Dense(2, name="logits")(both))
     neuron = Objective.neuron(model, "logits", 1)
     for length in (3, 7, 3):
-        held = {"more": np.full((length, 2), 2.0)}
-        result = optimize(neuron, steps=1, fixed_inputs=held)
-        expected = neuron.score(result.images, fixed_inputs=held)
+        fixed_inputs = {"more": np.full((length, 2), 2.0)}
+        result = optimize(neuron, steps=1, fixed_inputs=fixed_inputs)
+        expected = neuron.score(result.images, fixed_inputs=fixed_inputs)
         np.testing.assert_allclose(result.scores, expected, rtol=1e-4)
     assert compilations(model)[0] == 2
 
 
-def test_a_changed_model_gets_a_new_program(neurons, small_model):
+def test_a_changed_model_gets_a_new_compiled_step(neurons, small_model):
     before = optimize(neurons, steps=2).images
     small_model.get_layer("conv2").activation = keras.activations.relu
     after = optimize(neurons, steps=2).images
@@ -334,7 +344,7 @@ def test_a_changed_model_gets_a_new_program(neurons, small_model):
 @pytest.mark.parametrize(
     "settings", [{}, {"optimizer": "adam", "transformations": [Noise()]}], ids=str
 )
-def test_programs_do_not_keep_their_model_alive(settings):
+def test_compiled_steps_do_not_keep_their_model_alive(settings):
     model = make_small_model()
     optimize(Objective.neuron(model, "logits", 0), steps=2, **settings)
     alive = weakref.ref(model)
@@ -343,24 +353,24 @@ def test_programs_do_not_keep_their_model_alive(settings):
     assert alive() is None
 
 
-def scores_as_they_are(objective):
-    """Scores of an ascent's images, by the ascent and by a plain call."""
+def scores_twice(objective):
+    """Return the scores of optimised images, by the optimisation and by a plain call."""
     result = optimize(objective, steps=1, transformations=None)
     return result.scores, objective.score(result.images)
 
 
-def test_a_program_notices_that_an_activation_was_replaced(small_model):
+def test_a_compiled_step_notices_that_an_activation_was_replaced(small_model):
     layer = small_model.get_layer("conv1")
     for factor in range(1, 6):
         layer.activation = lambda x, factor=float(factor): factor * x
-        ours, expected = scores_as_they_are(Objective.channel(small_model, "conv1", 0))
+        ours, expected = scores_twice(Objective.channel(small_model, "conv1", 0))
         np.testing.assert_allclose(ours, expected, rtol=1e-4)
 
 
-def test_a_program_notices_that_a_setting_of_a_layer_changed():
+def test_a_compiled_step_notices_that_a_setting_of_a_layer_changed():
     leaky = layers.LeakyReLU(negative_slope=0.1, name="leaky")
     model = sequential(layers.Conv2D(2, 3), leaky)
     for slope in (0.1, 5.0):
         leaky.negative_slope = slope
-        ours, expected = scores_as_they_are(-Objective.channel(model, "leaky", 0))
+        ours, expected = scores_twice(-Objective.channel(model, "leaky", 0))
         np.testing.assert_allclose(ours, expected, rtol=1e-4)

@@ -1,0 +1,164 @@
+"""From arguments and a model to an observer: objectives, refusals, and real images."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from featviz_callback import Objective, optimize, parameterizations
+from tests.conftest import PIXELS, compiled, make_small_model, sequential, train
+from tests.monitoring.conftest import neurons
+
+LOGITS = [f"Neuron#logits_{i}" for i in range(10)]
+CONV1 = [f"Channel#conv1_{i}" for i in range(4)]
+CONV2 = [f"Channel#conv2_{i}" for i in range(6)]
+
+# --- objectives -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("objectives", "names"),
+    [
+        (lambda m: neurons(m), LOGITS[:3]),
+        (lambda m: [neurons(m), Objective.layer(m, "conv1")], [*LOGITS[:3], "Layer#conv1"]),
+        (lambda m: lambda model: neurons(model), LOGITS[:3]),
+        (lambda m: lambda model: (neurons(model),), LOGITS[:3]),
+        (lambda m: None, [*CONV1, *CONV2[:4], *LOGITS]),
+    ],
+    ids=["one", "list", "function", "function of a list", "none"],
+)
+def test_objectives_are_given_made_or_chosen(objectives, names, model, watch):
+    callback = watch(objectives(model))
+    train(model, callback, epochs=1)
+    assert callback.history.names == names
+
+
+# --- what is refused, before anything is trained or written ---------------------------
+
+
+@pytest.mark.parametrize(
+    ("objectives", "settings", "message"),
+    [
+        (lambda m: Objective.channel(m, "conv9", 0), {}, "conv1"),
+        (lambda m: Objective.neuron(m, "logits", 10), {}, "-10 to 9"),
+        (lambda m: Objective.neuron(m, "logits", 0, multiplier=float("nan")), {}, "multiplier"),
+        (lambda m: [], {}, "objectives"),
+        (lambda m: [neurons(m), neurons(m)], {}, "different name"),
+        (lambda m: Objective.neuron(m, "logits", [1, 1]), {}, "different name"),
+        (neurons, {"steps": 0}, "steps"),
+        (neurons, {"values_range": (1, 1)}, "values_range"),
+        (neurons, {"image_shape": (12, 10, 3)}, "image_shape"),
+        (neurons, {"seed": -1}, "seed"),
+        (neurons, {"optimizer": "nobody"}, "optimizer"),
+        (neurons, {"transformations": "nothing"}, "transformations"),
+        (neurons, {"parameterization": "nothing"}, "parameterization"),
+    ],
+)
+@pytest.mark.parametrize("on_error", ["warn", "raise"])
+def test_a_wrong_argument_stops_training_before_it_begins(
+    objectives, settings, message, on_error, model, watch, tmp_path
+):
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=message):
+        train(model, watch(objectives, on_error=on_error, **settings))
+    for now, then in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+    assert not list(tmp_path.rglob("*tfevents*"))
+
+
+@pytest.mark.parametrize("objectives", [5, ["logits"], [], make_small_model()])
+def test_what_is_no_objective_is_refused(objectives, model, watch):
+    with pytest.raises(ValueError, match="`objectives`"):
+        train(model, watch(objectives))
+
+
+def test_objectives_of_a_model_that_is_not_trained_are_refused(model, watch):
+    with pytest.raises(ValueError, match="of the model that is trained"):
+        train(model, watch(neurons(make_small_model())))
+
+
+@pytest.mark.parametrize("settings", [{}, {"probe_data": PIXELS}], ids=["alone", "real images"])
+def test_parts_of_a_model_with_other_inputs_are_refused_together(settings, watch):
+    part = sequential(layers.Conv2D(2, 3, name="conv2"), shape=(10, 8, 4))
+    inner = layers.Conv2D(4, 3, name="conv"), part, layers.Flatten(), layers.Dense(10)
+    model = compiled(sequential(*inner))
+    both = [Objective.channel(model, "conv", 0), Objective.channel(part, "conv2", 0)]
+    message = r"`objectives`.*'Channel#conv_0' of \(12, 10, 1\), 'Channel#conv2_0' of \(10, 8, 4\)"
+    with pytest.raises(ValueError, match=message):
+        train(model, watch(both, **settings))
+
+
+@pytest.mark.parametrize("name", ["seconds", "evolution"])
+def test_names_that_are_other_tags_are_refused(name, model, watch):
+    with pytest.raises(ValueError, match="reserved"):
+        train(model, watch(Objective.neuron(model, "logits", 0, names=name)))
+
+
+# --- real images ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scale", "given", "expected"),
+    [
+        (lambda x: x, None, (0.0, 1.0)),
+        (lambda x: 255 * x, None, (0.0, 255.0)),
+        (lambda x: 2 * x - 1, None, (-1.0, 1.0)),
+        (lambda x: x, (-3.0, 3.0), (-3.0, 3.0)),
+    ],
+)
+def test_the_range_of_values_is_that_of_the_real_images(scale, given, expected, model, watch):
+    callback = watch(neurons(model), probe_data=scale(PIXELS), values_range=given)
+    train(model, callback, epochs=1)
+    assert callback.history.values_range == expected
+
+
+def test_real_images_of_one_value_need_a_range(model, watch):
+    data = np.full_like(PIXELS, 5.0)
+    with pytest.raises(ValueError, match="`probe_data`.*`values_range` beside them"):
+        train(model, watch(neurons(model), probe_data=data))
+    callback = watch(neurons(model), probe_data=data, values_range=(0, 10))
+    train(model, callback, epochs=1)
+    assert np.isfinite(callback.history.images).all()
+
+
+@pytest.mark.parametrize("shape", [(3, 12, 10), (3, 12, 10, 3), (3, 10, 12, 1)])
+def test_real_images_of_another_shape_are_refused(shape, model, watch):
+    with pytest.raises(ValueError, match="`probe_data`"):
+        train(model, watch(neurons(model), probe_data=np.zeros(shape)))
+
+
+def test_the_plain_background_is_the_mean_of_real_images(model, watch):
+    dead = Objective.custom(model, "conv1", lambda x: 0.0 * keras.ops.mean(x, (1, 2, 3)))
+    callback = watch(dead, probe_data=np.full((3, 12, 10, 1), 0.2))
+    train(model, callback, epochs=1)
+    np.testing.assert_allclose(callback.history.images.mean(), 0.2, atol=0.03)
+
+
+@pytest.mark.parametrize("kind", ["fourier", "fixed_magnitude"])
+@pytest.mark.parametrize("scale", [lambda x: x, lambda x: 2 * x - 1])
+def test_images_beside_real_ones_are_those_that_optimize_finds(kind, scale, model, watch):
+    real = scale(PIXELS)
+    callback = watch(neurons(model), probe_data=real, parameterization=kind)
+    train(model, callback, epochs=1)
+    values_range = callback.history.values_range
+    like = parameterizations.like_data(real, values_range, (12, 10, 1), kind)
+    settings = {"steps": 2, "values_range": values_range, "parameterization": like}
+    expected = optimize(neurons(model), **settings).images
+    np.testing.assert_array_equal(callback.history.images[-1], expected)
+
+
+def test_real_images_that_lack_frequencies_can_be_taken_over(model, watch):
+    coarse = np.random.default_rng(0).random((20, 6, 5, 1))
+    callback = watch(
+        neurons(model),
+        probe_data=np.kron(coarse, np.ones((1, 2, 2, 1))),
+        parameterization="fixed_magnitude",
+    )
+    train(model, callback, epochs=1)
+    assert callback.history.status.tolist() == [["ok"] * 3] * 2
+
+
+def test_any_parameterization_can_be_compared_with_real_images(model, watch):
+    callback = watch(neurons(model), probe_data=PIXELS, parameterization="pixel")
+    train(model, callback, epochs=1)
+    assert callback.history.score_ratio.shape == (2, 3)

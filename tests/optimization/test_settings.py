@@ -1,0 +1,75 @@
+"""The settings: their defaults in both signatures, and which values are refused."""
+
+import inspect
+import math
+from dataclasses import fields
+
+import pytest
+
+from featviz_callback import FeatureVisCallback, optimize
+from featviz_callback.optimization import Settings, step
+
+# --- defaults -------------------------------------------------------------------------
+
+DEFAULTS = {field.name: field.default for field in fields(Settings)}
+
+
+@pytest.mark.parametrize(
+    ("function", "own"),
+    [
+        (optimize, {"steps": 64, "values_range": (0.0, 1.0)}),
+        (FeatureVisCallback, {"steps": 32, "values_range": None}),
+    ],
+    ids=["optimize", "callback"],
+)
+def test_signatures_have_the_defaults_of_the_settings(function, own):
+    """Each function has two defaults of its own, and takes all others from `Settings`."""
+    arguments = inspect.signature(function).parameters
+    expected = {name: value for name, value in {**DEFAULTS, **own}.items() if name in arguments}
+    assert {name: arguments[name].default for name in expected} == expected
+    assert own.keys() <= expected.keys()
+
+
+def test_every_setting_is_an_argument_of_optimize():
+    assert DEFAULTS.keys() <= inspect.signature(optimize).parameters.keys()
+
+
+# --- refusals -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"steps": 0},
+        {"steps": -1},
+        {"steps": 2.5},
+        {"steps": True},
+        {"steps": None},
+        {"warmup_steps": -1},
+        {"save_every": 0},
+        {"batch_size": 0},
+        {"seed": -1},
+        {"seed": 1.5},
+        {"seed": None},
+        {"values_range": (1, 1)},
+        {"values_range": (1, 0)},
+        {"values_range": (0, math.inf)},
+        {"values_range": (0, math.nan)},
+        {"values_range": 1},
+        {"values_range": (0, 1, 2)},
+        {"values_range": "01"},
+        {"transformations": "jitter"},
+        {"transformations": [None]},
+        {"transformations": 3},
+        {"regularizers": ["l2"]},
+        {"regularizers": 3},
+        {"parameterization": "wavelet"},
+        {"parameterization": None},
+    ],
+    ids=str,
+)
+def test_an_invalid_setting_is_named(settings, neurons, small_model):
+    [name] = settings
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        optimize(neurons, **settings)
+    assert small_model not in step.compiled_steps
