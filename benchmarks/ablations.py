@@ -1,9 +1,10 @@
-"""What each part of the default recipe is worth: the default, and one thing changed.
+"""Measure what each part of the default settings contributes, by changing one at a time.
 
-    python benchmarks/ablations.py --model A.keras --judge B.keras [--steps 32] [--seeds 2]
-        [--only "default" "views as of 128 steps"]
+    python benchmarks/ablations.py --model A.keras --classifier B.keras [--steps 32]
+        [--seeds 2] [--only "default" "transformations of 128 steps"]
 
-As in `quality.py`, one ImageNet classifier is looked into and another one judges.
+As in `quality.py`, one ImageNet classifier is visualised and an independent one names the
+pictures.
 """
 
 from dataclasses import replace
@@ -27,14 +28,14 @@ from featviz_callback.optimization import chunk
 from featviz_callback.records import pictures
 
 SHAPE = (224, 224, 3)
-# Classes on the sheet, which has a row a setting.
+# Classes on the sheet, which has one row per setting.
 SHOWN = 4
 RANGE = (-1.0, 1.0)
 
 
 def settings_of(steps):
-    """What is changed, by name: arguments of `optimize`."""
-    *views, noise = standard(SHAPE, steps, RANGE)
+    """Return the changed arguments of `optimize`, by name."""
+    *moves, noise = standard(SHAPE, steps, RANGE)
     return {
         "default": {},
         "Adam, rate 0.05": {"optimizer": keras.optimizers.Adam(0.05)},
@@ -44,37 +45,37 @@ def settings_of(steps):
         "half the frequencies": {"parameterization": Fourier(detail=0.5)},
         "contrast 0.8": {"parameterization": Fourier(contrast=0.8)},
         "contrast 2": {"parameterization": Fourier(contrast=2.0)},
-        "colours apart": {"parameterization": Fourier(colors=None)},
+        "colours not decorrelated": {"parameterization": Fourier(colors=None)},
         "fixed magnitude": {"parameterization": "fixed_magnitude"},
         "fixed magnitude, steeper, no window": {
             "parameterization": FixedMagnitude(Fourier(decay=1.3, window=None))
         },
-        "no views": {"transformations": None},
+        "no transformations": {"transformations": None},
         "scale 0.95 to 1.05": {"transformations": (Jitter(0.12), Scale(0.95, 1.05))},
-        "no noise": {"transformations": views},
+        "no noise": {"transformations": moves},
         "noise half as strong": {
-            "transformations": (*views, Noise(noise.deviation / 2, noise.last / 2))
+            "transformations": (*moves, Noise(noise.deviation / 2, noise.last / 2))
         },
-        "noise to the end": {"transformations": (*views, Noise(noise.deviation))},
-        "views as of 32 steps": {"transformations": (*standard(SHAPE, 32)[:2], noise)},
-        "views as of 128 steps": {"transformations": (*standard(SHAPE, 128)[:2], noise)},
-        "close views throughout": {"transformations": (Jitter(0.12), Scale(1.2, 2.4))},
+        "noise to the end": {"transformations": (*moves, Noise(noise.deviation))},
+        "transformations of 32 steps": {"transformations": (*standard(SHAPE, 32)[:2], noise)},
+        "transformations of 128 steps": {"transformations": (*standard(SHAPE, 128)[:2], noise)},
+        "zoomed in throughout": {"transformations": (Jitter(0.12), Scale(1.2, 2.4))},
         "crops of 0.25 to 1": {"transformations": (Crop(0.25, 1.0),)},
-        "and flips": {"transformations": (*views, Flip(), noise)},
-        "and rotation by 10 degrees": {"transformations": (*views, Rotate(10.0), noise)},
-        "and blur": {"transformations": (*views, Blur(1.0), noise)},
-        "noise of 0.2 throughout": {"transformations": (*views, Noise(0.2))},
+        "and flips": {"transformations": (*moves, Flip(), noise)},
+        "and rotation by 10 degrees": {"transformations": (*moves, Rotate(10.0), noise)},
+        "and blur": {"transformations": (*moves, Blur(1.0), noise)},
+        "noise of 0.2 throughout": {"transformations": (*moves, Noise(0.2))},
     }
 
 
 SCHEDULES = {
     "spectrum 1/f throughout": {"decay": 1.0},
     "spectrum of 1.4 throughout": {"decay": 1.4},
-    # After 128 steps, to the exponent that 32 steps end with.
-    "spectrum turns a quarter further": {"turn": 0.8 / 0.65},
+    # After 128 steps: ends at the exponent that 32 steps end with.
+    "spectrum flattens a quarter further": {"flatten": 0.8 / 0.65},
     "rate halved": {"rate": 0.5},
     "rate doubled": {"rate": 2.0},
-    "no rest at the end": {"rest": False},
+    "constant rate": {"constant": True},
     "flat below 3 cycles": {"lowest": 3.0},
     "flat below 1.5 cycles": {"lowest": 1.5},
     "chroma as in real images": {"chroma": 1.0},
@@ -83,15 +84,15 @@ SCHEDULES = {
 
 
 def changed_schedule(default, change):
-    """The default schedule with one number replaced, or a factor of it, or without its rest."""
+    """Return the default schedule with one number replaced or scaled, or a constant rate."""
 
     def settings_at(number, steps, shape):
         settings = default(number, steps, shape)
-        if "rest" in change:
+        if "constant" in change:
             return replace(settings, rate=default(0, steps, shape).rate)
-        if "turn" in change:
+        if "flatten" in change:
             first = default(0, steps, shape).decay
-            return replace(settings, decay=first + (settings.decay - first) * change["turn"])
+            return replace(settings, decay=first + (settings.decay - first) * change["flatten"])
         if "rate" in change:
             return replace(settings, rate=settings.rate * change["rate"])
         return replace(settings, **change)
@@ -100,19 +101,19 @@ def changed_schedule(default, change):
 
 
 def main():
-    """Measures every change, and shows the first seed of each."""
+    """Measure every change, and draw a sheet of the first seed of each."""
     parser = parser_of(__doc__)
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--only", nargs="+", default=[*settings_of(32), *SCHEDULES])
     arguments = parser.parse_args()
     changes = settings_of(arguments.steps)
-    objective, judge = load(arguments)
+    objective, classifier = load(arguments)
     default, rows, shown = chunk.settings_at, [], []
     for name in arguments.only:
         chunk.settings_at = changed_schedule(default, SCHEDULES.get(name, {}))
         settings = changes.get(name, {})
-        row, result = measure(objective, judge, arguments.steps, arguments.seeds, **settings)
+        row, result = measure(objective, classifier, arguments.steps, arguments.seeds, **settings)
         rows.append((name, *row[1:-1]))
         print(rows[-1], flush=True)
         shown.append(list(pictures.to_uint8(result.images[:SHOWN, ::2, ::2], result.values_range)))

@@ -1,14 +1,14 @@
-"""Seconds to the same transfer as Xplique's default recipe.
+"""Measure the seconds to the same transfer as Xplique's default settings.
 
-Xplique visualises eight ImageNet classes with its defaults and 256 steps; a judge
-that never saw the ascent says how many it names, and how large its logits are.
-Ours takes as many steps as it needs for at least both, first with everything that
-a first call compiles, then again. All in one process, in turn.
+Xplique visualises eight ImageNet classes with its defaults and 256 steps. An independent
+classifier, which never saw the optimisation, names the pictures; its top-1 rate and its
+mean logit are the transfer. Ours takes the fewest steps that reach both. Its first call,
+which compiles, and later calls are timed. All run in one process, in turn.
 
-    python benchmarks/against_xplique.py --model A.keras --judge B.keras [--size 224]
+    python benchmarks/against_xplique.py --model A.keras --classifier B.keras [--size 224]
 
-By default Xplique's images have 512 pixels, of which its views are crops; `--size`
-gives them another, such as the model's own.
+By default Xplique's images have 512 pixels, and its random transformations are crops of
+them; `--size` sets another size, such as the model's own.
 """
 
 import argparse
@@ -26,21 +26,21 @@ from featviz_callback.records import pictures
 CLASSES = (9, 130, 207, 340, 817, 948, 954, 985)
 
 
-def judged(judge, images):
-    """Top-1 rate, and mean logit of the class that each picture was made for."""
-    resized = keras.ops.image.resize(images, judge.input_shape[1:3], "bicubic")
-    logits = judge.predict(keras.ops.convert_to_numpy(resized), verbose=0)
+def classify(classifier, images):
+    """Return the top-1 rate, and the mean logit of the class of each picture."""
+    resized = keras.ops.image.resize(images, classifier.input_shape[1:3], "bicubic")
+    logits = classifier.predict(keras.ops.convert_to_numpy(resized), verbose=0)
     return np.mean(logits.argmax(1) == CLASSES), logits[range(len(CLASSES)), CLASSES].mean()
 
 
 def timed(function):
-    """Result and wall time of one call."""
+    """Return the result and the wall time of one call."""
     began = time.perf_counter()
     return function(), time.perf_counter() - began
 
 
 def theirs(model, size):
-    """Xplique's pictures, with its defaults but for the range and the size."""
+    """Return Xplique's pictures, with its defaults but for the range and the size."""
     objective = TheirObjective.neuron(model, "logits", list(CLASSES))
     images, _ = their_optimize(
         objective, nb_steps=256, values_range=(-1.0, 1.0), custom_shape=(size, size)
@@ -49,17 +49,17 @@ def theirs(model, size):
 
 
 def main():
-    """Prints and writes one table."""
+    """Print and write one table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True)
-    parser.add_argument("--judge", required=True)
+    parser.add_argument("--classifier", required=True)
     parser.add_argument("--size", type=int, default=512)
     arguments = parser.parse_args()
     model = keras.saving.load_model(arguments.model, compile=False)
-    judge = keras.saving.load_model(arguments.judge, compile=False)
+    classifier = keras.saving.load_model(arguments.classifier, compile=False)
 
     images, limit = timed(lambda: theirs(model, arguments.size))
-    their_rate, their_logit = judged(judge, images)
+    their_rate, their_logit = classify(classifier, images)
     rows = [
         (
             f"Xplique, {arguments.size} pixels",
@@ -77,7 +77,9 @@ def main():
     for steps in (4, 8, 12, 16, 20, 24, 28, 32):
         objective = Objective.neuron(model, "logits", list(CLASSES))
         found = [
-            judged(judge, optimize(objective, steps=steps, seed=s, values_range=(-1, 1)).images)
+            classify(
+                classifier, optimize(objective, steps=steps, seed=s, values_range=(-1, 1)).images
+            )
             for s in range(3)
         ]
         rate, logit = np.mean(found, axis=0)
@@ -92,7 +94,7 @@ def main():
     for label, seconds in (("ours, first call", first), ("ours, later calls", again)):
         faster = f"{limit / seconds:.0f} times less"
         rows.append((label, steps, f"{seconds:.2f}", f"{rate:.0%}", f"{logit:.1f}", faster))
-    columns = ("what", "steps", "seconds", "judge's top-1", "its mean logit", "time")
+    columns = ("what", "steps", "seconds", "classifier's top-1", "its mean logit", "time")
     write_table(
         f"against_xplique_{arguments.size}",
         "Seconds to the transfer of Xplique's default",

@@ -1,4 +1,4 @@
-"""What the benchmarks share: models, timing in turn, and tables with their origin."""
+"""Helpers of all benchmarks: models, timing in turn, and tables with their origin."""
 
 import datetime
 import platform
@@ -13,7 +13,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def small_model():
-    """Three convolutions on 32 pixels, with random weights."""
+    """Build three convolutions on 32 pixels, with random weights."""
     keras.utils.set_random_seed(0)
     return keras.Sequential(
         [
@@ -27,16 +27,16 @@ def small_model():
     )
 
 
-# Rounds before those that are timed.
+# Rounds that are run but not timed.
 WARM_UP = 3
 
 
 def in_turn(functions, rounds, warm_up=WARM_UP):
-    """Seconds of each function in each round, run one after the other, round by round.
+    """Time functions one after the other, round by round; return seconds by name.
 
     On a noisy machine the median of the ratios within a round is steadier than the
-    ratio of two medians. Each round begins with the next function: what ran before
-    one, and what it left in the caches, must not be the same every time.
+    ratio of two medians. Each round begins with the next function, so that no function
+    always finds the caches as the same other function left them.
     """
     seconds = {name: [] for name in functions}
     names = list(functions)
@@ -51,7 +51,7 @@ def in_turn(functions, rounds, warm_up=WARM_UP):
 
 
 def write_table(name, title, columns, rows):
-    """Prints a Markdown table and writes it to `results/`, with versions and date."""
+    """Print a Markdown table and write it to `results/`, with versions and date."""
     lines = [f"# {title}", "", _origin(), ""]
     lines += ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     lines += ["| " + " | ".join(map(str, row)) + " |" for row in rows]

@@ -1,10 +1,11 @@
-"""How long TensorBoard's tab "Features" takes to open on a long run, and what it keeps.
+"""Measure how soon TensorBoard's tab "Features" opens on a long run, and its memory.
 
-Writes 200 looks at 100 targets of 224 pixels into a folder that is removed afterwards
+Writes 200 snapshots of 100 targets of 224 pixels into a folder that is removed afterwards
 (a gigabyte or two), runs a real TensorBoard on it, and opens it in Debian's chromium.
 Needs Playwright: `pip install '.[browser]'`.
 
-    python benchmarks/features_tab.py [--looks 200] [--targets 100] [--size 224] [--rounds 5]
+    python benchmarks/features_tab.py [--snapshots 200] [--targets 100] [--size 224]
+        [--rounds 5]
 """
 
 import argparse
@@ -28,7 +29,7 @@ CLICK = "the tab, clicked in an open TensorBoard"
 WITH_TENSORBOARD = "TensorBoard's page with the tab, loaded anew"
 PAGE = "the tab's page alone"
 
-# Every card on the screen has the picture of the epoch that is shown.
+# True once every card on the screen has the picture of the chosen epoch.
 DRAWN = """() => {
     const cards = [...document.querySelectorAll('li')].filter((node) => node.card.visible);
     return cards.length > 0 && cards.every((node) => (
@@ -36,13 +37,13 @@ DRAWN = """() => {
 }"""
 
 
-def write_log(folder, looks, targets, size):
-    """A run of that many looks, as the callback writes it."""
+def write_log(folder, snapshots, targets, size):
+    """Write a run of `snapshots` snapshots as the callback does; return its bytes."""
     events = summaries.EventFile(folder)
     rng = np.random.default_rng(0)
     encoded = [_picture(rng, size) for _ in range(targets)]
     names = [f"Channel#conv{i // 25}_{i % 25}" for i in range(targets)]
-    for step in range(-1, looks - 1):
+    for step in range(-1, snapshots - 1):
         for name, picture, number in zip(names, encoded, rng.random(targets), strict=True):
             tag = summaries.IMAGE_TAG.format(name)
             events.encoded_image(tag, step, picture, (size, size), "a picture")
@@ -52,7 +53,7 @@ def write_log(folder, looks, targets, size):
 
 
 def _picture(rng, size):
-    """A PNG of about as many bytes as a real one: smooth, and a little noise."""
+    """Return a PNG of about as many bytes as a real picture: smooth, with a little noise."""
     coarse = rng.integers(40, 216, (size // 8, size // 8, 3), "uint8")
     smooth = Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC)
     noise = rng.integers(-8, 9, (size, size, 3))
@@ -60,9 +61,9 @@ def _picture(rng, size):
 
 
 def serve(folder):
-    """A TensorBoard process, and its address."""
+    """Start TensorBoard; return the process and its address."""
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", "0"]
-    # As many pictures as TensorBoard itself keeps must not be what is measured.
+    # TensorBoard's own tabs would otherwise keep pictures in memory too.
     command += ["--samples_per_plugin", "images=1,scalars=1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
@@ -72,13 +73,13 @@ def serve(folder):
 
 
 def memory(process):
-    """Megabytes that a process has in memory."""
+    """Return the megabytes that a process has in memory."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024
 
 
 def open_tab(browser, address, kind):
-    """Seconds until every picture on the screen is drawn."""
+    """Return the seconds until every picture on the screen is drawn."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     if kind == PAGE:
         began = time.perf_counter()
@@ -109,27 +110,28 @@ def _tab_frame(page):
 
 
 def main():
-    """Writes the log, and opens it again and again."""
+    """Write the log, and open the tab several times."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in (("looks", 200), ("targets", 100), ("size", 224), ("rounds", 5)):
+    for name, default in (("snapshots", 200), ("targets", 100), ("size", 224), ("rounds", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
     try:
         (folder / "empty").mkdir()
-        length = write_log(folder / "logs/run", arguments.looks, arguments.targets, arguments.size)
+        sizes = (arguments.snapshots, arguments.targets, arguments.size)
+        length = write_log(folder / "logs/run", *sizes)
         rows = measure(folder, arguments.rounds)
     finally:
         shutil.rmtree(folder)
     title = (
-        f"Opening the tab Features on {arguments.looks} looks at {arguments.targets} targets of "
-        f"{arguments.size} pixels, {length / 1e9:.1f} GB"
+        f"Opening the tab Features on {arguments.snapshots} snapshots of {arguments.targets} "
+        f"targets of {arguments.size} pixels, {length / 1e9:.1f} GB"
     )
     write_table("features_tab", title, ("what", "measured"), rows)
 
 
 def measure(folder, rounds):
-    """Rows of the table."""
+    """Return the rows of the table."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
@@ -147,7 +149,7 @@ def measure(folder, rounds):
             empty.kill()
             process.kill()
         browser.close()
-    rows = [(f"{PAGE}, when TensorBoard has just said its address", f"{first:.2f} s")]
+    rows = [(f"{PAGE}, when TensorBoard has just started", f"{first:.2f} s")]
     for kind, each in seconds.items():
         times = ", ".join(f"{one:.2f}" for one in each)
         rows.append((kind, f"median {np.median(each):.2f} s ({times})"))

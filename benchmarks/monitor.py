@@ -1,11 +1,12 @@
-"""What the callback tells and what it costs, in trainings on the clothes shipped here.
+"""Measure what the callback reports and costs, in trainings on the clothes shipped here.
 
-* `drift`: of each layer, epoch by epoch, its floor, and between unrelated networks;
-* `settling`: the same in a longer training at a rate that falls: which layer is first;
+* `drift`: drift of each layer, epoch by epoch, its noise floor, and drift between
+  unrelated networks;
+* `settling`: drift in a longer training at a falling rate, and which layer settles first;
 * `cost`: a training with the callback and without, in turn;
-* `hook`: a training with a hook for batches, and without, in turn;
+* `hook`: a training with a hook for batches and without, in turn;
 * `bound`: a long training with `max_overhead`;
-* `looks`: memory, open files and seconds over many looks.
+* `snapshots`: memory, open files and seconds over many snapshots.
 
     python benchmarks/monitor.py [--only drift] [--epochs 12]
 """
@@ -36,7 +37,7 @@ LAYERS = ("conv1", "conv2", "conv3", "logits")
 
 
 def build_model(seed):
-    """Three convolutions and ten logits."""
+    """Build and compile three convolutions and ten logits."""
     keras.utils.set_random_seed(seed)
     model = keras.Sequential(
         [
@@ -53,24 +54,24 @@ def build_model(seed):
 
 
 def compile_model(model, optimizer="adam"):
-    """Ready to be trained."""
+    """Compile a model of ten logits."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss)
 
 
 def all_layers(model):
-    """Eight channels of each convolution, and the logits."""
+    """Return eight channels of each convolution, and the logits."""
     channels = [Objective.channel(model, name, range(8)) for name in LAYERS[:-1]]
     return [*channels, Objective.neuron(model, "logits", range(10))]
 
 
 def of_layer(names, layer):
-    """Indices of the targets in a layer."""
+    """Return the indices of the targets in a layer."""
     return [i for i, name in enumerate(names) if f"#{layer}_" in name]
 
 
 def watched_training(seed, images, labels, epochs, optimizer="adam"):
-    """A history with every target of four layers."""
+    """Train with the callback; return a history with every target of four layers."""
     model = build_model(seed)
     compile_model(model, optimizer)
     callback = FeatureVisCallback(
@@ -81,7 +82,7 @@ def watched_training(seed, images, labels, epochs, optimizer="adam"):
 
 
 def measure_drift(images, labels, epochs):
-    """Rows: one an epoch, of two networks, then floors and unrelated networks."""
+    """Write rows of drift by epoch, to the last epoch, of noise floors and unrelated networks."""
     seen = [watched_training(seed, images, labels, epochs) for seed in (0, 1)]
     columns = [of_layer(seen[0].names, layer) for layer in LAYERS]
 
@@ -97,18 +98,18 @@ def measure_drift(images, labels, epochs):
     rows = [row(f"epoch {epoch}", since[:, i]) for i, epoch in enumerate(epochs) if i]
     rows += [row(f"from epoch {e} to the last", to_last[:, i]) for i, e in enumerate(epochs[:-1])]
     rows += [
-        row("floor, untrained (two seeds)", floors[:, 0]),
-        row("floor, at the end (two seeds)", floors[:, -1]),
+        row("noise floor, untrained (two seeds)", floors[:, 0]),
+        row("noise floor, at the end (two seeds)", floors[:, -1]),
         row("swapped for an untrained network", drift(one, untrained)),
         row("swapped for one trained from another seed", drift(one, other)),
         row("the same, each target against the next one", drift(one, np.roll(other, 1, 0))),
     ]
-    title = "Drift since the look before, mean of each layer and of two networks"
+    title = "Drift since the snapshot before, mean of each layer and of two networks"
     write_table("drift", title, ("", *LAYERS), rows)
 
 
 def measure_settling(images, labels, epochs):
-    """Rows: how soon the pictures of each layer are what they are in the end."""
+    """Write rows that show how soon the pictures of each layer come close to the last ones."""
     batches = epochs * -(-len(images) // 64)
 
     def history(seed):
@@ -123,7 +124,7 @@ def measure_settling(images, labels, epochs):
         return (what, *(f"{np.nanmean(values[..., column]):.2f}" for column in columns))
 
     def first_epoch(what, moved, limits):
-        """The first epoch from which on the mean of a layer stays at its limit or below."""
+        """Return the first epoch from which the mean of a layer stays at its limit or below."""
         found = []
         for column in columns:
             means = np.nanmean(moved[..., column], axis=(0, 2))
@@ -139,12 +140,12 @@ def measure_settling(images, labels, epochs):
     rows = [row(f"moved in epoch {e}", since[:, e]) for e in chosen]
     rows += [row(f"from epoch {e} to the last", to_last[:, e + 1]) for e in (-1, *chosen[:-1])]
     rows += [
-        row("floor, at the end (two seeds)", floors),
-        first_epoch("first epoch after which the last is nearer than half of the start's way",
+        row("noise floor, at the end (two seeds)", floors),
+        first_epoch("first epoch after which the last is nearer than half of the start's distance",
                     to_last[:, :-1], start / 2),
-        first_epoch("first epoch after which the last is nearer than the floor",
+        first_epoch("first epoch after which the last is nearer than the noise floor",
                     to_last[:, :-1], floors),
-        first_epoch("first epoch from which on each moves less than the floor",
+        first_epoch("first epoch from which on each moves less than the noise floor",
                     np.concatenate([np.full_like(since[:, :1], np.inf), since], 1), floors),
     ]  # fmt: skip
     title = f"{epochs} epochs of SGD at a rate that falls to 0, mean of each layer and 3 networks"
@@ -152,7 +153,7 @@ def measure_settling(images, labels, epochs):
 
 
 def fit_example(images, labels, epochs, *callbacks):
-    """Seconds of the training of `examples/fashion_mnist.py`, without tracing it."""
+    """Return the seconds of the training of `examples/fashion_mnist.py`, without tracing."""
     keras.utils.set_random_seed(0)
     model = fashion_mnist.build_model()
     compile_model(model)
@@ -163,7 +164,7 @@ def fit_example(images, labels, epochs, *callbacks):
 
 
 def watcher(images, **settings):
-    """The callback of that example."""
+    """Return the callback of `examples/fashion_mnist.py`."""
     return FeatureVisCallback(
         lambda model: [
             Objective.neuron(model, "logits", range(10)),
@@ -177,14 +178,14 @@ def watcher(images, **settings):
 
 
 class OnBatch(keras.callbacks.Callback):
-    """Does nothing, for every batch."""
+    """A batch hook that does nothing."""
 
     def on_train_batch_end(self, batch, logs=None):
-        """Nothing."""
+        """Do nothing."""
 
 
 def in_turn(kinds, images, labels, epochs, rounds):
-    """Seconds of each kind of training, and the last callback of each."""
+    """Return the seconds of each kind of training, and the last callback of each."""
     seconds, made = {kind: [] for kind in kinds}, {}
     for _ in range(rounds):
         for kind, make in kinds.items():
@@ -194,13 +195,13 @@ def in_turn(kinds, images, labels, epochs, rounds):
 
 
 def more(seconds, kind):
-    """How much longer a training takes than without, in the median of the rounds."""
+    """Format the median ratio to a training without the callback, and that of each round."""
     ratios = np.array(seconds[kind]) / np.array(seconds["no callback"])
     return f"{np.median(ratios) - 1:+.1%} ({', '.join(f'{r - 1:+.1%}' for r in ratios)})"
 
 
 def measure_cost(images, labels, epochs, rounds):
-    """Rows: one a kind of callback, run in turn with a training that has none."""
+    """Write a row for each kind of callback, run in turn with a training that has none."""
     kinds = {
         "no callback": lambda: None,
         "every epoch": lambda: watcher(images),
@@ -209,7 +210,7 @@ def measure_cost(images, labels, epochs, rounds):
     seconds, made = in_turn(kinds, images, labels, epochs, rounds)
     rows = [("no callback", f"{np.median(seconds['no callback']):.1f} s", "", "", "", "", "")]
     rows += [_cost_row(kind, seconds, made[kind]) for kind in list(kinds)[1:]]
-    columns = ("callback", "training", "more than without (each round)", "looks", "a look",
+    columns = ("callback", "training", "more than without (each round)", "snapshots", "a snapshot",
                "first and last", "compiling")  # fmt: skip
     title = f"Training the Fashion-MNIST example for {epochs} epochs, {rounds} rounds in turn"
     write_table("overhead", title, columns, rows)
@@ -225,23 +226,26 @@ def _cost_row(kind, seconds, callback):
 
 
 class Epochs(keras.callbacks.Callback):
-    """Notes how long each epoch takes, its hooks for batches included."""
+    """A clock of each epoch, its hooks for batches included."""
 
     def __init__(self):
         super().__init__()
         self.seconds = []
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Starts the clock."""
+        """Start the clock."""
         self.began = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Stops it."""
+        """Note the seconds of the epoch."""
         self.seconds.append(time.perf_counter() - self.began)
 
 
 def measure_hook(images, labels, epochs, rounds):
-    """Rows: epochs with a hook for batches, and without; the fastest suffer least from others."""
+    """Write rows of epochs with a hook for batches, and without.
+
+    The fastest quarter of the epochs is disturbed least by other processes.
+    """
     kinds = {"no hook": (), "a batch hook that does nothing": (OnBatch,)}
     seconds = {kind: [] for kind in kinds}
     for _ in range(rounds):
@@ -262,7 +266,7 @@ def measure_hook(images, labels, epochs, rounds):
 
 
 class Shares(keras.callbacks.Callback):
-    """Notes what share of the time looks have taken, by its own clock."""
+    """The share of the time that snapshots have taken, by a clock of its own."""
 
     def __init__(self, watched):
         super().__init__()
@@ -270,18 +274,18 @@ class Shares(keras.callbacks.Callback):
         self.seen = []
 
     def on_train_begin(self, logs=None):
-        """Starts the clock."""
+        """Start the clock."""
         self.began = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Notes the share."""
+        """Note the share."""
         history = self.watched.history
         elapsed = time.perf_counter() - self.began - history.compile_seconds
         self.seen.append((history.seconds.sum() / elapsed, len(history)))
 
 
 def measure_bound(images, labels, epochs):
-    """Rows: the share of looks as a training goes on that bounds it."""
+    """Write rows of the share of snapshots in a training with `max_overhead`."""
     callback = watcher(images, max_overhead=0.05)
     shares = Shares(callback)
     seconds = fit_example(images, labels, epochs, callback, shares)
@@ -289,26 +293,26 @@ def measure_bound(images, labels, epochs):
     chosen = sorted({0, *range(epochs // 8 - 1, epochs, epochs // 8), epochs - 1})
     rows = [(e, f"{shares.seen[e][0]:.2%}", shares.seen[e][1]) for e in chosen]
     rows += [
-        ("at the end, of all", f"{seconds:.0f} s", f"{len(history.skipped)} looks skipped"),
-        ("a look; the first and the last", f"{np.median(history.seconds[1:-1]):.2f} s",
+        ("at the end, of all", f"{seconds:.0f} s", f"{len(history.skipped)} snapshots skipped"),
+        ("a snapshot; the first and the last", f"{np.median(history.seconds[1:-1]):.2f} s",
          f"{history.seconds[0]:.2f} and {history.seconds[-1]:.2f} s"),
         ("compiling, counted apart", f"{history.compile_seconds:.1f} s", ""),
     ]  # fmt: skip
     title = f"The Fashion-MNIST example for {epochs} epochs with max_overhead=0.05"
-    write_table("bound", title, ("after epoch", "share of looks", "looks so far"), rows)
+    write_table("bound", title, ("after epoch", "share of snapshots", "snapshots so far"), rows)
 
 
 class Watch(keras.callbacks.Callback):
-    """Notes memory, open files and traces after each epoch."""
+    """Memory, open files and traces after each epoch."""
 
     def __init__(self):
         super().__init__()
         self.seen = []
 
     def on_epoch_end(self, epoch, logs=None):
-        """Notes them."""
+        """Note them."""
         gc.collect()
-        compiled = [program for kept in step.compiled_steps.values() for program in kept.values()]
+        compiled = [one for kept in step.compiled_steps.values() for one in kept.values()]
         self.seen.append(
             (
                 resident(),
@@ -321,13 +325,13 @@ class Watch(keras.callbacks.Callback):
 
 
 def resident():
-    """MiB that this process holds in memory now."""
+    """Return the MiB that this process holds in memory now."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
 
 
-def measure_many_looks(images, labels, looks):
-    """Rows: what there was early and late."""
+def measure_many_snapshots(images, labels, count):
+    """Write rows of memory, files, traces and seconds, early and late in a training."""
     model = build_model(0)
     watch, callback = (
         Watch(),
@@ -335,25 +339,25 @@ def measure_many_looks(images, labels, looks):
             all_layers, tempfile.mkdtemp(), steps=4, probe_data=images[:64], on_error="raise"
         ),
     )
-    model.fit(images[:64], labels[:64], epochs=looks, verbose=0, callbacks=[callback, watch])
-    seen, quarter = np.array(watch.seen), looks // 4
+    model.fit(images[:64], labels[:64], epochs=count, verbose=0, callbacks=[callback, watch])
+    seen, quarter = np.array(watch.seen), count // 4
     kept = callback.history.images.nbytes / 2**20
     early, late = seen[quarter], seen[-2]
-    per_look = (late[0] - early[0]) / (looks - quarter - 2)
+    per_snapshot = (late[0] - early[0]) / (count - quarter - 2)
     seconds = callback.history.seconds[2:-1]
     rows = [
         ("resident memory", f"{early[0]:.0f} MiB", f"{late[0]:.0f} MiB"),
         ("its peak so far", f"{early[4]:.0f} MiB", f"{late[4]:.0f} MiB"),
-        ("of which a look adds", "", f"{1024 * per_look:.0f} KiB"),
+        ("of which a snapshot adds", "", f"{1024 * per_snapshot:.0f} KiB"),
         ("of which the history keeps", "", f"{1024 * kept / len(callback.history):.0f} KiB"),
         ("open files", int(early[1]), int(late[1])),
         ("traces", int(early[2]), int(late[2])),
-        ("compiled programs", int(early[3]), int(late[3])),
-        ("seconds a look (median of a quarter)",
+        ("compiled steps", int(early[3]), int(late[3])),
+        ("seconds a snapshot (median of a quarter)",
          f"{np.median(seconds[:quarter]):.3f}", f"{np.median(seconds[-quarter:]):.3f}"),
     ]  # fmt: skip
-    columns = ("", f"after {quarter} looks", f"after {looks}")
-    write_table("many_looks", f"{looks} looks at 34 targets", columns, rows)
+    columns = ("", f"after {quarter} snapshots", f"after {count}")
+    write_table("many_snapshots", f"{count} snapshots of 34 targets", columns, rows)
 
 
 PARTS = {
@@ -362,15 +366,15 @@ PARTS = {
     "cost": lambda data, given: measure_cost(*data, given.epochs or 4, given.rounds),
     "hook": lambda data, given: measure_hook(*data, given.epochs or 5, given.rounds),
     "bound": lambda data, given: measure_bound(*data, given.epochs or 80),
-    "looks": lambda data, given: measure_many_looks(*data, given.looks),
+    "snapshots": lambda data, given: measure_many_snapshots(*data, given.snapshots),
 }
 
 
 def main():
-    """Measures everything, or one part of it."""
+    """Measure everything, or one part of it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, help="default: as many as each part needs")
-    parser.add_argument("--looks", type=int, default=200)
+    parser.add_argument("--snapshots", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--only", choices=list(PARTS))
     arguments = parser.parse_args()

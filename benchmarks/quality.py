@@ -1,10 +1,11 @@
-"""How good the pictures are, judged by a network that never saw the ascent.
+"""Measure the quality of pictures by an independent classifier.
 
-Maximises logits of one ImageNet classifier at several numbers of steps, and asks
-another for the class of each picture. All arguments of `optimize` are defaults,
-but `steps` and `values_range`.
+Maximises logits of one ImageNet classifier at several numbers of steps. Another
+classifier, which never saw the optimisation, names the class of each picture. All
+arguments of `optimize` are defaults, but `steps` and `values_range`.
 
-    python benchmarks/quality.py --model A.keras --judge B.keras [--steps 16 32 64] [--seeds 3]
+    python benchmarks/quality.py --model A.keras --classifier B.keras [--steps 16 32 64]
+        [--seeds 3]
 
 Both models take images in [-1, 1] and have 1,000 logits. Writes the table and one
 contact sheet for each number of steps to `results/`.
@@ -44,10 +45,10 @@ CLASSES = {
 }
 
 
-# Of the table, and of what `measure` returns.
+# In the order of what `measure` returns.
 COLUMNS = (
     "steps",
-    "judge's top-1",
+    "classifier's top-1",
     "each seed",
     "its probability",
     "own logit",
@@ -58,21 +59,22 @@ COLUMNS = (
 )
 
 
-def judge_pictures(judge, images):
-    """Returns, for each picture, whether the judge names its class, and how surely."""
-    size = judge.input_shape[1:3]
+def classify_pictures(classifier, images):
+    """Return whether the classifier names each picture's class, and with what probability."""
+    size = classifier.input_shape[1:3]
     resized = keras.ops.image.resize(images, size, "bicubic", data_format="channels_last")
-    logits = judge.predict(keras.ops.convert_to_numpy(resized), verbose=0)
+    logits = classifier.predict(keras.ops.convert_to_numpy(resized), verbose=0)
     probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
-    wanted = np.array(list(CLASSES))
-    return logits.argmax(1) == wanted, probabilities[np.arange(len(wanted)), wanted]
+    classes = np.array(list(CLASSES))
+    return logits.argmax(1) == classes, probabilities[np.arange(len(classes)), classes]
 
 
 def spectrum_slope(image):
-    """Slope of the log amplitude spectrum against the log of the frequency.
+    """Return the slope of the log amplitude spectrum against the log of the frequency.
 
-    Of the grey image under a Hann window; a least-squares fit over the radial means
-    from 4 cycles per image to 0.9 of the Nyquist frequency.
+    The image is averaged to grey and multiplied by a Hann window. The slope is a
+    least-squares fit over the radial means from 4 cycles per image to 0.9 of the Nyquist
+    frequency.
     """
     grey = image.mean(-1)
     size = len(grey)
@@ -85,15 +87,15 @@ def spectrum_slope(image):
     return np.polyfit(np.log(fitted), np.log(means[fitted]), 1)[0]
 
 
-def measure(objective, judge, steps, seeds, **settings):
-    """One row of the table, and the images of the first seed."""
+def measure(objective, classifier, steps, seeds, **settings):
+    """Return one row of the table, and the result of the first seed."""
     rows, first = [], None
     for seed in range(seeds):
         began = time.perf_counter()
         result = optimize(objective, steps=steps, seed=seed, values_range=(-1, 1), **settings)
         seconds = time.perf_counter() - began
         shares = (result.images + 1) / 2
-        right, probabilities = judge_pictures(judge, result.images)
+        right, probabilities = classify_pictures(classifier, result.images)
         rows.append(
             (
                 right.mean(),
@@ -122,43 +124,43 @@ def measure(objective, judge, steps, seeds, **settings):
 
 
 def parser_of(description):
-    """What every benchmark with a judge is told."""
+    """Return a parser of the arguments that every benchmark with a classifier takes."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--model", required=True)
-    parser.add_argument("--judge", required=True)
+    parser.add_argument("--classifier", required=True)
     parser.add_argument("--layer", default="logits")
     return parser
 
 
 def load(arguments):
-    """The logits of all classes, and the judge."""
+    """Return the logits of all classes, and the independent classifier."""
     model = keras.saving.load_model(arguments.model, compile=False)
-    judge = keras.saving.load_model(arguments.judge, compile=False)
+    classifier = keras.saving.load_model(arguments.classifier, compile=False)
     names = list(CLASSES.values())
-    return Objective.neuron(model, arguments.layer, list(CLASSES), names=names), judge
+    return Objective.neuron(model, arguments.layer, list(CLASSES), names=names), classifier
 
 
 def save_sheet(picture, name):
-    """Writes a picture to `results/`, with few colours to stay small."""
-    # Without the means hues would be lost.
+    """Write a picture to `results/`, with few colours so that the file is small."""
+    # Without k-means the quantisation would lose colours.
     small = pictures.to_pillow(picture).convert("RGB").quantize(256, kmeans=2)
     small.save(RESULTS / name, optimize=True)
 
 
 def main():
-    """Measures every number of steps."""
+    """Measure every number of steps."""
     parser = parser_of(__doc__)
     parser.add_argument("--steps", type=int, nargs="+", default=[16, 32, 64, 128, 256])
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
-    objective, judge = load(arguments)
+    objective, classifier = load(arguments)
     rows = []
     for steps in arguments.steps:
-        row, result = measure(objective, judge, steps, arguments.seeds)
+        row, result = measure(objective, classifier, steps, arguments.seeds)
         rows.append(row)
         print(row, flush=True)
         save_sheet(result.sheet(), f"quality_{steps}.png")
-    title = f"Pictures of {objective.model.name}'s classes, judged by {judge.name}"
+    title = f"Pictures of {objective.model.name}'s classes, named by {classifier.name}"
     write_table("quality", title, COLUMNS, rows)
 
 

@@ -1,10 +1,10 @@
-"""What the first call costs, and what later ones do not.
+"""Measure what the first call of `optimize` costs, and what later calls save.
 
-Compares the time that `optimize` takes on its first call, less its steps, with
-what tracing and compiling the bare forward pass and gradient takes; counts traces
-over calls that differ in ids, multipliers, seed, steps and learning rate; and
-compares an objective early in the network with a network cut there, and many
-channels with few.
+* The first call, less its steps, against tracing and compiling the bare forward pass
+  and gradient.
+* Traces over calls that differ in ids, multipliers, seed and steps.
+* An objective early in the network against a network cut there.
+* Many channels against few.
 
     python benchmarks/reuse.py --model FILE.keras [--layer logits] [--early LAYER]
 """
@@ -23,14 +23,14 @@ from featviz_callback.optimization import step
 
 
 def seconds_of(function):
-    """Wall time of one call."""
+    """Return the wall time of one call."""
     began = time.perf_counter()
     function()
     return time.perf_counter() - began
 
 
 def first_call(model, layer):
-    """Seconds of compiling: a first call less a second one."""
+    """Return seconds of compiling: a first call less a second one."""
     ids = np.arange(8)
     bare = bare_step(model, ids)
     limit = seconds_of(bare) - seconds_of(bare)
@@ -44,7 +44,7 @@ def first_call(model, layer):
 
 
 def traces(model, layer):
-    """Traces after calls that differ in everything that is data."""
+    """Count traces after calls that differ in everything that is data."""
     one, two = (Objective.neuron(model, layer, ids) for ids in (range(8), range(8, 16)))
     optimize(one, steps=1)
     before = _count(model)
@@ -58,16 +58,16 @@ def traces(model, layer):
 
 
 def _count(model):
-    return sum(program.traces for program in step.compiled_steps[model].values())
+    return sum(one.traces for one in step.compiled_steps[model].values())
 
 
 def peak_mebibytes():
-    """Largest resident size of the process so far."""
+    """Return the largest resident size of the process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main():
-    """Prints and writes one table."""
+    """Print and write one table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True)
     parser.add_argument("--layer", default="logits")
@@ -79,7 +79,7 @@ def main():
     rows = [
         ("compiling the bare step", f"{limit:.2f} s", ""),
         ("compiling the optimisation, first call", f"{ours:.2f} s", f"{ours / limit:.2f} times"),
-        ("traces of three further calls", traces(model, arguments.layer), "0 wanted"),
+        ("traces of three further calls", traces(model, arguments.layer), "0 expected"),
     ]
 
     early = model.get_layer(arguments.early).output

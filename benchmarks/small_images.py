@@ -1,8 +1,8 @@
-"""Pictures of small images, judged by a network that never saw the ascent.
+"""Measure the quality of pictures of 28 pixels by an independent classifier.
 
-Trains the network of `examples/fashion_mnist.py`, and a dense one with another seed
-as the judge, on the clothes that ship with this repository, and asks the judge for
-the class of the picture of each logit.
+Trains the network of `examples/fashion_mnist.py` on the clothes that ship with this
+repository, and a dense classifier with another seed. The classifier, which never sees
+the optimisation, names the class of the picture of each logit.
 
     python benchmarks/small_images.py [--epochs 12] [--seeds 3]
 """
@@ -24,12 +24,12 @@ from featviz_callback.records import pictures
 sys.path.append(str(Path(__file__).parents[1] / "examples"))
 import fashion_mnist
 
-# The number of steps that the callback takes where nothing else is said.
+# The callback's default.
 STEPS = 32
 
 
-def build_judge():
-    """A dense network: nothing of the other's architecture."""
+def build_classifier():
+    """Build a dense network, which shares no architecture with the other one."""
     return keras.Sequential(
         [
             keras.Input((28, 28, 1)),
@@ -43,7 +43,7 @@ def build_judge():
 
 
 def train(build, images, labels, seed, epochs):
-    """Returns a trained network and its accuracy on what it has not seen."""
+    """Return a trained network and its accuracy on images that it was not trained on."""
     keras.utils.set_random_seed(seed)
     model = build()
     model.compile(
@@ -56,7 +56,7 @@ def train(build, images, labels, seed, epochs):
 
 
 def variants(images):
-    """Settings of `optimize`: the default of the example, and what else it could be."""
+    """Return arguments of `optimize`, by name: the default, and one thing changed."""
     like_data = parameterizations.like_data(images[:1000], (0, 1), (28, 28, 1))
     fixed = parameterizations.like_data(images[:1000], (0, 1), (28, 28, 1), "fixed_magnitude")
     return {
@@ -69,18 +69,18 @@ def variants(images):
         "contrast 1.5": {"parameterization": Fourier(detail=1.0, window=None)},
         "contrast 3": {"parameterization": Fourier(detail=1.0, window=None, contrast=3.0)},
         "detail 0.6": {"parameterization": Fourier(detail=0.6, window=None, contrast=2.0)},
-        "views of photographs": {"transformations": [Jitter(0.12), Scale(0.8, 1.6)]},
-        "no views": {"transformations": None},
+        "transformations of photographs": {"transformations": [Jitter(0.12), Scale(0.8, 1.6)]},
+        "no transformations": {"transformations": None},
         "flips": {"transformations": [Jitter(0.05), Scale(0.9, 1.1), Flip()]},
     }
 
 
-def measure(model, judge, seeds, settings):
-    """One row of the table, and the pictures of the first seed."""
+def measure(model, classifier, seeds, settings):
+    """Return one row of the table, and the pictures of the first seed."""
     objective = Objective.neuron(model, "logits", range(10))
     results = [optimize(objective, steps=STEPS, seed=seed, **settings) for seed in range(seeds)]
     right = [
-        np.sum(judge.predict(result.images, verbose=0).argmax(1) == np.arange(10))
+        np.sum(classifier.predict(result.images, verbose=0).argmax(1) == np.arange(10))
         for result in results
     ]
     images = np.stack([result.images for result in results])
@@ -95,17 +95,17 @@ def measure(model, judge, seeds, settings):
 
 
 def main():
-    """Measures every variant."""
+    """Measure every variant."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     images, labels = fashion_mnist.load_data()
     model, accuracy = train(fashion_mnist.build_model, images, labels, 0, arguments.epochs)
-    judge, its_accuracy = train(build_judge, images, labels, 1, arguments.epochs)
+    classifier, its_accuracy = train(build_classifier, images, labels, 1, arguments.epochs)
     rows, shown = [], []
     for name, settings in variants(images).items():
-        numbers, some = measure(model, judge, arguments.seeds, settings)
+        numbers, some = measure(model, classifier, arguments.seeds, settings)
         rows.append((name, *numbers))
         shown.append(list(some))
         print(rows[-1], flush=True)
@@ -116,7 +116,7 @@ def main():
     columns = ("settings", "right of 10", "each seed", "deviation", "at an end (2 %)")
     title = (
         f"Pictures of clothes after {STEPS} steps, of a network with accuracy {accuracy:.1%}, "
-        f"judged by a dense one with {its_accuracy:.1%}"
+        f"named by a dense one with {its_accuracy:.1%}"
     )
     write_table("small_images", title, columns, rows)
 

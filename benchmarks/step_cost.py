@@ -1,8 +1,8 @@
-"""What a step of the ascent costs, as a multiple of the bare model.
+"""Measure what a step of the optimisation costs, as a multiple of the bare model.
 
 The limit is one compiled forward pass and gradient to the input of the bare
-model at the same batch. Limit and step run in turn in one process, and the
-median of the ratios of neighbours counts.
+model at the same batch. Limit and step run in turn in one process. The result is
+the median of the ratios within a round.
 
     python benchmarks/step_cost.py [--model FILE.keras --layer logits] [--rounds 40]
 """
@@ -20,7 +20,7 @@ from featviz_callback.optimization.chunk import Chunk
 
 
 def bare_step(model, ids):
-    """One forward pass and gradient to the input, through the same backend file."""
+    """Return one forward pass and gradient to the input, compiled by the same backend file."""
 
     def score(images, data):
         outputs = ops.cast(model(images, training=False), "float32")
@@ -43,14 +43,14 @@ def bare_step(model, ids):
 
 
 def optimization_step(model, layer, ids, steps, kind=Objective.neuron, **settings):
-    """One step of an optimisation of so many, with all that is done on the host for it."""
+    """Return one step of an optimisation of `steps` steps, its work on the host included."""
     settings = Settings(steps=steps, values_range=(-1.0, 1.0), **settings)
     chunk = Chunk(prepare(kind(model, layer, ids), settings), np.arange(len(ids)))
     return lambda: ops.convert_to_numpy(chunk.step()[0])
 
 
 def main():
-    """Measures a small net, and a model from a file where one is given."""
+    """Measure a small network, and a model from a file if one is given."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="a .keras file of a classifier of images in [-1, 1]")
     parser.add_argument("--layer", default="logits")

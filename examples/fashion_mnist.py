@@ -1,7 +1,7 @@
 """Watch a small network learn what clothes look like.
 
 Trains a convolutional classifier on Fashion-MNIST's 10,000 test images, which
-ship with this repository, and looks at its ten logits and some channels after
+ship with this repository, and visualises its ten logits and some channels after
 every epoch. Writes TensorBoard events and the film strip `evolution.png`.
 
     python examples/fashion_mnist.py [--epochs 12] [--quick] [--log-dir logs]
@@ -34,7 +34,7 @@ CLASSES = (
 
 
 def load_data():
-    """Returns images `(10000, 28, 28, 1)` in [0, 1] and labels `(10000,)`."""
+    """Return images `(10000, 28, 28, 1)` in [0, 1] and labels `(10000,)`."""
     with gzip.open(DATA / "t10k-images-idx3-ubyte.gz") as file:
         images = np.frombuffer(file.read(), "uint8", offset=16).reshape(-1, 28, 28, 1)
     with gzip.open(DATA / "t10k-labels-idx1-ubyte.gz") as file:
@@ -43,11 +43,11 @@ def load_data():
 
 
 def build_model():
-    """A classifier whose logits see the whole garment: no pooling before them."""
+    """Build a classifier without pooling, so that its logits see the whole garment."""
     return keras.Sequential(
         [
             keras.Input((28, 28, 1)),
-            # Noise makes the network rely on shapes, which is what people see too.
+            # Noise makes the network rely on shapes, as people do.
             layers.GaussianNoise(0.3),
             layers.Conv2D(32, 5, strides=2, padding="same", activation="relu", name="conv1"),
             layers.Conv2D(64, 3, strides=2, padding="same", activation="relu", name="conv2"),
@@ -59,7 +59,7 @@ def build_model():
 
 
 def main():
-    """Trains, looks, and says where to look."""
+    """Train the classifier, draw the film strip, and print where the results are."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--quick", dest="epochs", action="store_const", const=3, help="few epochs")
@@ -95,10 +95,11 @@ def main():
     )
     features.history.strip(arguments.output)
 
-    looks = features.history.seconds
+    seconds = features.history.seconds
     print(f"\nFilm strip: {arguments.output}")
     print(f"TensorBoard logs: {arguments.log_dir}")
-    print(f"A look took {np.median(looks):.2f} s; the first, which compiles, {looks[0]:.2f} s.")
+    first = f"the first, which compiles, {seconds[0]:.2f} s"
+    print(f"A snapshot took {np.median(seconds):.2f} s; {first}.")
     print("To see every epoch, in the tab Features:")
     print(f"  tensorboard --logdir {arguments.log_dir}")
 

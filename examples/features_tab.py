@@ -1,7 +1,7 @@
-"""Something to look at in TensorBoard's tab "Features": two runs, in a few minutes.
+"""Make two runs for TensorBoard's tab "Features", in a few minutes.
 
-The same small network learns Fashion-MNIST twice, once at a sensible learning
-rate and once at one that kills some of its units. Then run what is printed.
+The same small network learns Fashion-MNIST twice: once at a sensible learning rate,
+once at a rate that kills some of its units. Then run the command that is printed.
 
     python examples/features_tab.py [--epochs 12] [--quick] [--log-dir logs/features_tab]
 """
@@ -18,7 +18,7 @@ LEARNING_RATES = {"sensible": 1e-3, "too_fast": 1.5e-2}
 
 
 def train(learning_rate, log_dir, epochs, images, labels):
-    """Trains from the same start, and looks at ten logits and twelve channels."""
+    """Train from the same weights, and visualise ten logits and twelve channels."""
     keras.utils.set_random_seed(0)
     model = build_model()
     model.compile(
@@ -40,7 +40,7 @@ def train(learning_rate, log_dir, epochs, images, labels):
 
 
 def main():
-    """Trains both runs, and says what to run next."""
+    """Train both runs, and print the command that shows them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--quick", dest="epochs", action="store_const", const=3, help="few epochs")

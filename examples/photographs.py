@@ -1,12 +1,12 @@
-"""A longer run, in colour: tell from a small piece which photograph it was cut from.
+"""Train a longer run in colour: which photograph was a small piece cut from?
 
-The photographs are those that scikit-image and scikit-learn ship, so nothing is
-downloaded: `pip install scikit-image scikit-learn`. Pieces for training come from
-the left three quarters of each, those for testing from the rest.
+scikit-image and scikit-learn ship the photographs, so nothing is downloaded:
+`pip install scikit-image scikit-learn`. Pieces for training come from the left three
+quarters of each photograph, pieces for testing from the rest.
 
-A caveat: eight photographs have eight palettes, and much of the task is solved by
-colour alone. What the pictures show is then colour too; shapes come late, where
-they come at all. The line on colour that is printed says how much.
+A caveat: eight photographs have eight palettes, so colour alone solves much of the
+task. The pictures then show colour too, and shapes late or never. The script prints
+how many pieces colour alone gets right.
 
     python examples/photographs.py [--epochs 30] [--quick]
 """
@@ -23,7 +23,7 @@ SIZE = 32
 
 
 def load_photographs():
-    """Returns the photographs by name, uint8 `(height, width, 3)`."""
+    """Return the photographs by name, uint8 `(height, width, 3)`."""
     from skimage import data
     from sklearn.datasets import load_sample_image
 
@@ -33,7 +33,7 @@ def load_photographs():
 
 
 def cut(photograph, count, rng):
-    """Random square pieces of 64 pixels, half as large, as values in [0, 1]."""
+    """Cut random squares of 64 pixels, and halve their size; values are in [0, 1]."""
     height, width, _ = photograph.shape
     rows = rng.integers(0, height - 2 * SIZE, count)
     columns = rng.integers(0, width - 2 * SIZE, count)
@@ -45,7 +45,7 @@ def cut(photograph, count, rng):
 
 
 def load_data(photographs, each):
-    """Returns `(x, y)` for training and, of other parts of the photographs, for testing."""
+    """Return `(x, y)` for training, and for testing from other parts of the photographs."""
     rng = np.random.default_rng(0)
     train, test = [], []
     for photograph in photographs.values():
@@ -59,11 +59,11 @@ def load_data(photographs, each):
 
 
 def build_model(classes):
-    """Three convolutions; the logits see the whole piece."""
+    """Build three convolutions, and logits that see the whole piece."""
     return keras.Sequential(
         [
             keras.Input((SIZE, SIZE, 3)),
-            # Light that changes makes the network rely on more than colour.
+            # Changing light makes the network rely on more than colour.
             layers.RandomBrightness(0.3, value_range=(0, 1)),
             layers.RandomContrast(0.6),
             layers.GaussianNoise(0.05),
@@ -78,7 +78,7 @@ def build_model(classes):
 
 
 def accuracy_by_color(train, test):
-    """The share that is told by the nearest mean colour of a class."""
+    """Return the accuracy of choosing the class with the nearest mean colour."""
     (x, y), (x_test, y_test) = train, test
     means = np.stack([x[y == i].mean((0, 1, 2)) for i in np.unique(y)])
     distances = np.linalg.norm(x_test.mean((1, 2))[:, None] - means, axis=-1)
@@ -86,7 +86,7 @@ def accuracy_by_color(train, test):
 
 
 def main():
-    """Trains, looks, and says how far to trust what is seen."""
+    """Train the classifier, draw the film strip, and print colour accuracy and drift."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--quick", dest="epochs", action="store_const", const=8, help="few epochs")
@@ -109,7 +109,7 @@ def main():
         ],
         log_dir=arguments.log_dir,
         probe_data=train,
-        # Of a long run most epochs look like the one before.
+        # In a long run most epochs change little.
         max_overhead=0.2,
         verbose=1,
     )
@@ -125,8 +125,8 @@ def main():
     features.history.strip(arguments.output)
     settled = np.nanmean(features.history.drift[-3:], axis=0)
     print(f"\nFilm strip: {arguments.output}. TensorBoard logs: {arguments.log_dir}")
-    print(f"Told by mean colour alone: {accuracy_by_color(train, test):.0%} of the test pieces.")
-    print("Drift over the last three looks, beside its floor:")
+    print(f"Right by mean colour alone: {accuracy_by_color(train, test):.0%} of the test pieces.")
+    print("Drift over the last three snapshots, and its noise floor:")
     for name, drift, floor in zip(
         features.history.names, settled, features.history.noise_floor[-1], strict=True
     ):

@@ -1,9 +1,8 @@
-"""A run that is cut short, and goes on as if it had not been.
+"""Stop a run, and resume it with its history.
 
-`BackupAndRestore` brings back the weights and the epoch; the callback finds what
-was seen before in its log directory, and goes on with steps, drift and film strip.
-Run it, stop it with Ctrl-C or `kill -9`, and run it again; or let `--stop-after`
-do that:
+`BackupAndRestore` restores the weights and the epoch. The callback reads its earlier
+snapshots from the log directory, and continues steps, drift and film strip. Run the
+script, stop it with Ctrl-C or `kill -9`, and run it again; or let `--stop-after` stop it:
 
     python examples/resumed_run.py --stop-after 3; python examples/resumed_run.py
     python examples/resumed_run.py --quick --stop-after 0; python examples/resumed_run.py --quick
@@ -18,20 +17,20 @@ from featviz_callback import FeatureVisCallback, Objective
 
 
 class PowerCut(keras.callbacks.Callback):
-    """Ends training after an epoch, by an error."""
+    """A callback that ends training after an epoch, by an error."""
 
     def __init__(self, epoch):
         super().__init__()
         self.epoch = epoch
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Ends it before the next epoch."""
+        """Raise before the epoch begins."""
         if epoch == self.epoch:
-            raise SystemExit(f"Stopped after epoch {epoch - 1}, as asked for.")
+            raise SystemExit(f"Stopped after epoch {epoch - 1}, as requested.")
 
 
 def train(folder, images, labels, epochs, stop_after=None):
-    """Trains from where an earlier call has stopped; returns what was seen in all."""
+    """Train from where an earlier call stopped; return the history of all calls."""
     keras.utils.set_random_seed(0)
     model = build_model()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -49,7 +48,7 @@ def train(folder, images, labels, epochs, stop_after=None):
 
 
 def main():
-    """Trains to the end, at once or in several runs."""
+    """Train to the end, in one run or in several."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--quick", dest="epochs", action="store_const", const=3, help="few epochs")
@@ -60,7 +59,7 @@ def main():
     images, labels = load_data()
     history = train(arguments.folder, images, labels, arguments.epochs, arguments.stop_after)
     history.strip(f"{arguments.folder}/evolution.png")
-    print(f"Epochs seen, by all runs: {history.epochs.tolist()}")
+    print(f"Epochs of all runs: {history.epochs.tolist()}")
     print(f"Film strip: {arguments.folder}/evolution.png")
 
 

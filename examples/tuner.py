@@ -1,8 +1,8 @@
-"""A search over learning rates, with a look at every trial.
+"""Search over learning rates, and visualise every trial.
 
-Like the tuners that there are, it copies the callback for each trial. Each trial is
-a run of its own in TensorBoard, so that good ones can be seen beside bad ones; the
-film strip shows the last look of every trial.
+The search copies the callback for each trial, as KerasTuner does. Each trial is a run
+of its own in TensorBoard, so that good trials stand beside bad ones. The sheet shows
+the last snapshot of every trial.
 
     python examples/tuner.py [--epochs 5] [--quick]
 """
@@ -19,12 +19,12 @@ from featviz_callback.records import pictures
 
 
 def logits(model):
-    """The objectives, made for each trial's model."""
+    """Return the objectives of a trial's model."""
     return Objective.neuron(model, "logits", range(10), names=list(CLASSES))
 
 
 def run_trial(rate, features, images, labels, epochs):
-    """Trains one model; returns its accuracy and what was seen of it."""
+    """Train one model; return its accuracy and its history."""
     keras.utils.set_random_seed(0)
     model = build_model()
     model.compile(
@@ -46,7 +46,7 @@ def run_trial(rate, features, images, labels, epochs):
 
 
 def main():
-    """Runs every trial, and shows them side by side."""
+    """Run every trial, and draw all trials side by side."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--quick", dest="epochs", action="store_const", const=3, help="few epochs")
@@ -68,7 +68,7 @@ def main():
         shown.append(list(pictures.to_uint8(history.images[-1], history.values_range)))
     sheet = pictures.grid(shown, row_labels=names, column_labels=CLASSES, captions=status)
     pictures.to_pillow(sheet).save(arguments.output)
-    print(f"The last look of each trial: {arguments.output}. Logs: {arguments.log_dir}")
+    print(f"The last snapshot of each trial: {arguments.output}. Logs: {arguments.log_dir}")
 
 
 if __name__ == "__main__":

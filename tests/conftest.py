@@ -134,6 +134,17 @@ def ascend(objective, start=None, **settings):
     return optimization.run(prepare(objective, **settings), start=start)
 
 
+def mixed(model):
+    """Five objectives. The first and the fourth are read in the same way."""
+    return [
+        Objective.neuron(model, "logits", [3, 1]),
+        Objective.channel(model, "conv1", 2),
+        Objective.neuron(model, "logits", 0, multiplier=2.0),
+        Objective.neuron(model, "logits", 9),
+        Objective.neuron(model, "logits", 0) - Objective.channel(model, "conv1", 0),
+    ]
+
+
 def layer_output(model, layer, images):
     """Return a layer's output by Keras' own functional slicing, as float64."""
     inner = keras.Model(model.inputs[0], model.get_layer(layer).output)

@@ -1,8 +1,8 @@
-"""One process of a training on several devices; `test_distribution` starts it.
+"""Run one process of a training on several devices, for `test_distribution`.
 
 `python -m tests.distributed_training KINDS FOLDER RANK PORTS` trains each kind
-twice, without the callback and with it, and saves what each training leaves
-behind as `KIND-RANK.npz`: `plain/...`, `watched/...` and the pictures seen.
+twice, without the callback and with it. The file `KIND-RANK.npz` holds what each
+training leaves behind (`plain/...`, `watched/...`), and the pictures.
 """
 # ruff: noqa: E402
 
@@ -14,7 +14,7 @@ KINDS, FOLDER, RANK, PORTS = sys.argv[1].split(), sys.argv[2], int(sys.argv[3]),
 PROCESSES = len(PORTS) or 1
 BACKEND = os.environ["KERAS_BACKEND"]
 
-# What has to be set before the frameworks and Keras are there.
+# These settings must precede the import of Keras.
 if BACKEND == "jax" and PORTS:
     import jax
     import jax.experimental.multihost_utils
@@ -51,12 +51,12 @@ from featviz_callback import FeatureVisCallback, Objective
 SHAPE = (8, 8, 1)
 EPOCHS, BATCH = 2, 8
 SETTINGS = {"steps": 4, "seed": 1}
-# An optimizer has variables, which a strategy would take for the model's.
+# A strategy could take an optimizer's variables for the model's.
 OPTIMIZERS = {"mirrored_in_scope": "adam"}
 
 
 def make_model():
-    """The same on every process."""
+    """Build the same model in every process."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
         [
@@ -74,12 +74,12 @@ def make_model():
 
 
 def objectives(model):
-    """Three pictures, which two devices cannot share equally, and one more."""
+    """Return three pictures, which two devices cannot share equally, and one more."""
     return [Objective.neuron(model, "logits", [0, 1, 2]), Objective.channel(model, "conv", 0)]
 
 
 def data(shared=False):
-    """Images and labels; of each batch this process' part, where it is shared out."""
+    """Return images and labels; if shared, this process' part of each batch."""
     images = np.random.default_rng(0).random((2 * BATCH, *SHAPE), "float32")
     labels = np.arange(2 * BATCH) % 4
     part = BATCH // PROCESSES if shared else BATCH
@@ -89,14 +89,14 @@ def data(shared=False):
 
 
 def fit(model, callbacks, shared=False):
-    """Keras' own loop."""
+    """Train by Keras' own loop; return the losses."""
     images, labels, batch = data(shared)
     settings = {"batch_size": batch, "epochs": EPOCHS, "shuffle": False, "verbose": 0}
     return model.fit(images, labels, callbacks=callbacks, **settings).history["loss"]
 
 
 def loop(model, callbacks, step, watched=None):
-    """A loop of one's own; `step` trains on one batch and returns its loss."""
+    """Train by a custom loop; `step` trains one epoch and returns its losses."""
     callbacks = keras.callbacks.CallbackList(callbacks, model=model if watched is None else watched)
     losses = []
     callbacks.on_train_begin()
@@ -112,21 +112,21 @@ def loop(model, callbacks, step, watched=None):
 
 
 def mirrored(callbacks):
-    """TensorFlow, one process, two logical CPUs."""
+    """Train on TensorFlow, in one process with two logical CPUs."""
     with STRATEGY.scope():
         model = make_model()
     return model, fit(model, callbacks)
 
 
 def mirrored_in_scope(callbacks):
-    """The same, all of it inside the strategy's scope."""
+    """Train as `mirrored`, with `fit` inside the strategy's scope too."""
     with STRATEGY.scope():
         model = make_model()
         return model, fit(model, callbacks)
 
 
 def fit_multi_worker(callbacks):
-    """TensorFlow, two workers, by `fit`."""
+    """Train on TensorFlow with two workers, by `fit`."""
     with STRATEGY.scope():
         model = make_model()
     images, labels, _ = data()
@@ -135,7 +135,7 @@ def fit_multi_worker(callbacks):
 
 
 def multi_worker(callbacks):
-    """TensorFlow, two workers, by a loop of one's own."""
+    """Train on TensorFlow with two workers, by a custom loop."""
     with STRATEGY.scope():
         model = make_model()
         model.optimizer.build(model.trainable_variables)
@@ -154,7 +154,7 @@ def multi_worker(callbacks):
 
 
 def data_parallel(callbacks):
-    """JAX: every device has all weights."""
+    """Train on JAX, where every device has all weights."""
     distribution = keras.distribution.DataParallel(auto_shard_dataset=False)
     with distribution.scope():
         model = make_model()
@@ -162,7 +162,7 @@ def data_parallel(callbacks):
 
 
 def model_parallel(callbacks):
-    """JAX: the weights are spread over the devices, of whatever process."""
+    """Train on JAX, where weights are spread over the devices of all processes."""
     mesh = keras.distribution.DeviceMesh(
         (1, 2), ("batch", "model"), keras.distribution.list_devices()
     )
@@ -180,7 +180,7 @@ def model_parallel(callbacks):
 
 
 def distributed_data_parallel(callbacks):
-    """Torch: a loop of one's own over a wrapped model, as Keras' guide shows it."""
+    """Train on torch by a custom loop over a wrapped model, as in Keras' guide."""
     model = make_model()
     wrapped = torch.nn.parallel.DistributedDataParallel(model)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
@@ -202,7 +202,7 @@ def distributed_data_parallel(callbacks):
 
 
 def left_behind(model, losses):
-    """Losses and every variable, as a whole."""
+    """Return the losses and every variable, gathered from all devices."""
     variables = [*model.variables, *model.optimizer.variables]
     arrays = {"losses": np.array(losses)}
     for i, variable in enumerate(variables):
@@ -214,7 +214,7 @@ def left_behind(model, losses):
 
 
 def main():
-    """Trains all kinds, twice each."""
+    """Train all kinds, twice each."""
     for kind in KINDS:
         train = globals()[kind]
         folder = os.path.join(FOLDER, "logs", f"{kind}-{RANK}")

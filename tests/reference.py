@@ -2,7 +2,7 @@
 
 import numpy as np
 
-# Scaled to a mean square of one a colour, and then the hues to half of that.
+# Scaled to a mean square of one a colour, and then the chroma to half of that.
 COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
 COLORS = COLORS / np.sqrt((COLORS**2).sum() / 3)
 

@@ -1,4 +1,4 @@
-"""What must not depend on the backend, nor on TensorFlow being there."""
+"""Tests that backends agree, and that remote folders work without TensorFlow."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -17,23 +17,23 @@ OTHERS = [
     for name in ("tensorflow", "jax", "torch")
     if name != keras.backend.backend() and importlib.util.find_spec(name)
 ]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.acceptance]
 
 
 # --- the three backends agree -----------------------------------------------------------
 
-DRAWN = {"starts": [], "views": [], "noise": []}
+DRAWN = {"starts": [], "jitter": [], "noise": []}
 
 
 def keep(name, drawn):
-    """Notes what was drawn, and gives it back."""
+    """Record a draw, and return it."""
     DRAWN[name].append(np.array(drawn))
     return drawn
 
 
 @dataclass(frozen=True)
 class NotedFourier(Fourier):
-    """Notes each start."""
+    """A `Fourier` that records each start."""
 
     def init(self, rng, shape):
         return keep("starts", super().init(rng, shape))
@@ -41,23 +41,23 @@ class NotedFourier(Fourier):
 
 @dataclass(frozen=True)
 class NotedJitter(Jitter):
-    """Notes each view's columns."""
+    """A `Jitter` that records the columns of each draw."""
 
     def move(self, rng, rows, columns):
         rows, columns = super().move(rng, rows, columns)
-        return rows, keep("views", columns)
+        return rows, keep("jitter", columns)
 
 
 @dataclass(frozen=True)
 class NotedNoise(Noise):
-    """Notes the noise of all views."""
+    """A `Noise` that records each draw."""
 
     def sample_values(self, rng, count):
         return keep("noise", super().sample_values(rng, count))
 
 
 def compute():
-    """What is drawn, and what comes of it in eight steps, by this backend."""
+    """Return the random draws, and the images after eight steps, of this backend."""
     for drawn in DRAWN.values():
         drawn.clear()
     model = make_small_model()
@@ -76,13 +76,13 @@ def compute():
 
 
 def save(path):
-    """Called in a fresh interpreter."""
+    """Save the arrays, for a fresh interpreter with another backend."""
     np.savez(path, **compute())
 
 
 @pytest.fixture(scope="module")
 def computed():
-    """By the backend of this test run."""
+    """The arrays of this test run's backend."""
     return compute()
 
 
@@ -101,7 +101,7 @@ def test_backends_draw_the_same_and_find_the_same_images(backend, computed, tmp_
             np.testing.assert_allclose(other[name], mine, atol=1e-2, err_msg=name)
 
 
-# --- remote folders, where TensorFlow is absent ---------------------------------------------
+# --- remote folders without TensorFlow ------------------------------------------------------
 
 REMOTE = """
 import sys

@@ -1,7 +1,7 @@
-"""Trainings on several devices and in several processes, by real ones.
+"""Tests of training on several devices and in several processes.
 
-Each is run by `distributed_training`, without the callback and with it. The
-machine's CPU is taken for two devices where they are in one process.
+`distributed_training` runs each training without the callback and with it. In one
+process, the machine's CPU stands for two devices.
 """
 
 import os
@@ -17,7 +17,7 @@ import pytest
 from featviz_callback import Objective, optimize
 
 BACKEND = keras.backend.backend()
-# Seconds; far more than is needed, since what this is for is to notice what hangs.
+# Seconds; far more than a training needs, to notice one that hangs.
 LONGEST = 300
 
 SINGLE = {"tensorflow": "mirrored mirrored_in_scope", "jax": "data_parallel model_parallel"}
@@ -42,14 +42,14 @@ NAMES = {
 
 
 def cell(kinds, refused=()):
-    """What the README says of these kinds of training."""
+    """Return the README's words for these kinds of training."""
     works = ", ".join(NAMES[kind] for kind in kinds if kind not in refused)
-    said = f"works: {works}" if works else "not supported by Keras"
-    return "; ".join([said, *(NAMES[kind] for kind in kinds if kind in refused)])
+    words = f"works: {works}" if works else "not supported by Keras"
+    return "; ".join([words, *(NAMES[kind] for kind in kinds if kind in refused)])
 
 
 def table(backends):
-    """Two rows of the README's matrix, which `test_training` compares with it."""
+    """Return two rows of the README's matrix, which `test_training` compares with it."""
     rows = {"one process, several devices": SINGLE, "several processes": SEVERAL}
     return {
         row: {name: cell(kinds.get(name, "").split(), [FIT_REFUSED]) for name in backends}
@@ -58,14 +58,14 @@ def table(backends):
 
 
 def cases():
-    """Kind of training and number of processes, for this backend."""
+    """Return kinds of training and numbers of processes, for this backend."""
     single = [(kind, 1) for kind in SINGLE.get(BACKEND, "").split()]
     several = [(kind, 2) for kind in SEVERAL[BACKEND].split() if kind != FIT_REFUSED]
     return single + several
 
 
 def free_ports(count):
-    """Ports that nobody listens on."""
+    """Return free ports."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [str(one.getsockname()[1]) for one in sockets]
     for one in sockets:
@@ -74,7 +74,7 @@ def free_ports(count):
 
 
 def run(kinds, processes, folder):
-    """Runs the kinds in so many processes; kills them all where one fails or hangs."""
+    """Run the kinds in `processes` processes; kill all of them if one fails or hangs."""
     ports = free_ports(processes) if processes > 1 else []
     environment = {
         **os.environ,
@@ -111,7 +111,7 @@ def run(kinds, processes, folder):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Runs every kind with one number of processes, once; gives a folder of results."""
+    """Run every kind once for a number of processes; return the folder of results."""
     folders = {}
 
     def get(processes):
@@ -125,17 +125,17 @@ def trained(tmp_path_factory):
 
 
 def results(folder, kind, processes):
-    """What each process saved."""
+    """Return what each process saved."""
     files = [folder / f"{kind}-{rank}.npz" for rank in range(processes)]
     return [dict(np.load(file)) for file in files]
 
 
 def read(arrays, prefix):
-    """The arrays of one of the two trainings."""
+    """Return the arrays of one of the two trainings."""
     return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.acceptance]
 
 
 @pytest.mark.parametrize(("kind", "processes"), cases())
@@ -155,7 +155,7 @@ def test_every_process_sees_the_same_and_one_writes(kind, processes, trained):
     assert not np.allclose(first["images"][0], first["images"][-1], atol=1e-3)
     for other in others:
         np.testing.assert_array_equal(other["epochs"], first["epochs"])
-        # Moving statistics are of each process' own part of the data.
+        # Each process has the moving statistics of its own part of the data.
         np.testing.assert_allclose(other["images"], first["images"], atol=1e-3)
     logs = folder / "logs"
     assert len(list((logs / f"{kind}-0").rglob("*tfevents*"))) == 1
@@ -164,7 +164,7 @@ def test_every_process_sees_the_same_and_one_writes(kind, processes, trained):
 
 @pytest.mark.parametrize(("kind", "processes"), cases())
 def test_pictures_are_those_of_one_device(kind, processes, trained):
-    """Within 1e-4 of a range of 1, of which 8 bits show 4e-3."""
+    """Allow 1e-4 of a range of 1; 8 bits show 4e-3."""
     [arrays, *_] = results(trained(processes), kind, processes)
     weights = read(arrays, "watched/")
     model = keras.models.model_from_json(str(arrays["model"]))
@@ -183,6 +183,6 @@ def test_pictures_are_those_of_one_device(kind, processes, trained):
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="a strategy of TensorFlow's")
 def test_keras_itself_cannot_fit_with_several_workers(trained):
-    """Without the callback (keras-team/keras issue 20585): for when that changes."""
+    """Notice when Keras fixes issue 20585; no callback is used."""
     for arrays in results(trained(2), FIT_REFUSED, 2):
         assert "PerReplica" in str(arrays["error"])

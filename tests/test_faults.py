@@ -1,6 +1,6 @@
-"""What a long run meets: each fault for real, its weights and its records afterwards.
+"""Tests of faults in long runs: each fault is real.
 
-Every test asserts that training ends with the weights that it would have had, and
+Every test asserts that training ends with the weights of an undisturbed training, and
 that TensorBoard still reads what was logged before.
 """
 
@@ -26,6 +26,7 @@ from keras import layers, ops
 from featviz_callback import FeatureVisCallback, Objective
 from featviz_callback.backend import is_out_of_memory
 from featviz_callback.images.transformations import Jitter
+from featviz_callback.monitoring import messages
 from tests.conftest import (
     accumulator,
     compiled,
@@ -44,7 +45,7 @@ NAMES = [f"Neuron#logits_{i}" for i in range(3)]
 
 @pytest.fixture
 def watch(tmp_path):
-    """Makes callbacks of few steps that go on whatever happens, as is the default."""
+    """Make callbacks of few steps with the default `on_error`."""
 
     def make(objectives=neurons, **settings):
         settings = {"steps": 2, "log_dir": tmp_path / "logs", **settings}
@@ -55,7 +56,7 @@ def watch(tmp_path):
 
 @functools.cache
 def undisturbed(epochs, *others):
-    """The weights of a training without the callback."""
+    """Return the weights of a training without the callback."""
     keras.utils.set_random_seed(1)
     model = compiled()
     train(model, *(other() for other in others), epochs=epochs)
@@ -63,7 +64,7 @@ def undisturbed(epochs, *others):
 
 
 def run(*callbacks, epochs=4, others=()):
-    """Trains, and asserts that the weights are those of the undisturbed training."""
+    """Train, and assert that the weights are those of the undisturbed training."""
     expected = undisturbed(epochs, *others)
     keras.utils.set_random_seed(1)
     model = compiled()
@@ -78,23 +79,23 @@ def assert_weights(model, expected):
 
 
 def logged(folder, name=NAMES[0]):
-    """The steps of a target's pictures, all of which can be decoded."""
+    """Return the steps of a target's pictures, after decoding each picture."""
     images, _ = read_events(folder / "logs/feature_vis")
     return [step for step, _ in images[f"feature_vis/{name}"]]
 
 
 @contextlib.contextmanager
 def failures():
-    """The callback's own warnings."""
-    said = []
+    """Collect the callback's own warnings."""
+    warned = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        yield said
-    said += [str(w.message) for w in caught if "FeatureVisCallback" in str(w.message)]
+        yield warned
+    warned += [str(w.message) for w in caught if "FeatureVisCallback" in str(w.message)]
 
 
 class At(keras.callbacks.Callback):
-    """Does something at the beginning of some epochs."""
+    """A callback that runs an action at the beginning of some epochs."""
 
     def __init__(self, **actions):
         super().__init__()
@@ -109,12 +110,12 @@ class At(keras.callbacks.Callback):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 256 KiB of its own, where one may be made."""
+    """A separate file system of 256 KiB, if the machine allows one."""
     folder = tmp_path / "logs"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
     if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("a file system can be mounted by root alone, and not in every container")
+        pytest.skip("mounting a file system needs root, and a container that allows it")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 
@@ -128,9 +129,9 @@ def fill(folder):
 def test_a_full_disk(small_disk, watch, tmp_path):
     others = At(_2=lambda: fill(small_disk), _4=lambda: (small_disk / "others").unlink())
     callback = watch(on_error="warn")
-    with failures() as said:
+    with failures() as warned:
         run(callback, others, epochs=6)
-    [message] = said
+    [message] = warned
     assert "No space left" in message
     assert callback.history.epochs.tolist() == list(range(-1, 6))
     for name in NAMES:
@@ -139,7 +140,7 @@ def test_a_full_disk(small_disk, watch, tmp_path):
 
 
 def test_a_quota_reached(watch, tmp_path):
-    """As a full disk, where none can be mounted: files cannot grow any more."""
+    """Stand in for a full disk where none can be mounted: files cannot grow."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def limit():
@@ -150,11 +151,11 @@ def test_a_quota_reached(watch, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     try:
-        with failures() as said:
+        with failures() as warned:
             run(watch(), At(_2=limit, _4=lift), epochs=6)
     finally:
         lift()
-    [message] = said
+    [message] = warned
     assert "File too large" in message
     for name in NAMES:
         assert logged(tmp_path, name) == [-1, 0, 1, 4, 5]
@@ -171,9 +172,9 @@ def test_a_log_directory_removed_in_the_middle(watch, tmp_path):
 @pytest.mark.skipif(not Path("/sys").is_dir(), reason="needs a folder that not even root may use")
 def test_a_directory_that_cannot_be_written(watch):
     callback = watch(log_dir="/sys/logs")
-    with failures() as said:
+    with failures() as warned:
         run(callback)
-    assert len(said) == 1
+    assert len(warned) == 1
     assert callback.history.epochs.tolist() == [-1, 0, 1, 2, 3]
     assert callback.history.strip().size
 
@@ -182,7 +183,7 @@ def test_a_directory_that_cannot_be_written(watch):
 
 
 def start(code, *arguments):
-    """Another process of the same backend, in the folder of the tests."""
+    """Start a process with the same backend, in the root of the repository."""
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
         cwd=Path(__file__).parents[1],
@@ -209,7 +210,7 @@ WRITE_FOR_EVER = """
 
 @pytest.mark.slow
 def test_a_kill_while_writing(tmp_path):
-    """Nearly all the time of this process goes into writing."""
+    """Kill a process that spends nearly all its time writing."""
     writer = start(WRITE_FOR_EVER, tmp_path / "logs")
     while writer.poll() is None and size_of(tmp_path) < 3_000_000:
         time.sleep(0.01)
@@ -255,7 +256,7 @@ TRAIN = """
 
 @pytest.mark.slow
 def test_a_killed_run_resumed(tmp_path):
-    """It dies after a look, before the backup of that epoch: the epoch is run again."""
+    """Die after a snapshot and before the backup of its epoch, so that the epoch is run again."""
     first = start(TRAIN, tmp_path, 2)
     first.wait()
     assert first.returncode == -signal.SIGKILL, first.stdout.read()
@@ -274,7 +275,7 @@ def test_a_killed_run_resumed(tmp_path):
 
 
 class Use(Jitter):
-    """A random view that does something at its n-th use."""
+    """A random transformation that runs an action at its n-th use."""
 
     def __init__(self, number, action):
         super().__init__()
@@ -295,15 +296,15 @@ def one_neuron(model):
 
 @pytest.fixture
 def interruptible():
-    """A shell that starts a process in the background has it ignore Ctrl-C."""
+    """Restore Ctrl-C, which processes ignore that a shell starts in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_an_interrupt_during_a_look(watch, tmp_path):
-    """The user's Ctrl-C, while the look after epoch 1 is at work."""
+def test_an_interrupt_during_a_snapshot(watch, tmp_path):
+    """Raise the user's Ctrl-C during the snapshot after epoch 1."""
     callback = watch(one_neuron, transformations=[Use(4, lambda: signal.raise_signal(2))])
     model = compiled()
     keras.utils.set_random_seed(1)
@@ -339,7 +340,7 @@ def test_weights_that_are_not_numbers(value, watch, tmp_path, caplog):
     assert np.isfinite(callback.history.images).all()
     assert logged(tmp_path) == [-1, 0, 1, 2, 3]
     _, scalars = read_events(tmp_path / "logs/feature_vis")
-    # What saturates an activation leaves a score, but no gradient.
+    # Infinite weights saturate the activation: it has a score, but no gradient.
     steps = [-1, 0, 1] if np.isnan(value) else [-1, 0, 1, 2, 3]
     assert [s for s, _ in scalars[f"feature_vis_score/{NAMES[0]}"]] == steps
     assert [v for _, v in scalars[f"feature_vis_status/{NAMES[0]}"]] == [0, 0, 0, 3, 3]
@@ -374,21 +375,21 @@ def test_a_network_changed_between_two_fits(change, made_anew, watch, tmp_path):
             kept.append(watch(objectives if made_anew else objectives(model)))
         return kept[0]
 
-    with failures() as said:
+    with failures() as warned:
         watched = twice(make)
     assert_weights(watched, twice().get_weights())
     assert logged(tmp_path)[:3] == [-1, 0, 1]
     if made_anew:
-        assert not said
+        assert not warned
         assert logged(tmp_path, "Neuron#other_0")[-2:] == [0, 1]
     else:
-        [message] = said
+        [message] = warned
         assert "'logits'" in message
         assert kept[0].history.epochs.tolist() == [-1, 0, 1]
 
 
 def shrink(model):
-    """Leaves two channels of four, and two logits' worth of what followed."""
+    """Replace the last convolution by one of two channels, and the logits to fit."""
     for _ in range(3):
         model.pop()
     model.add(layers.Conv2D(2, 3, name="conv2", kernel_initializer="zeros"))
@@ -405,14 +406,14 @@ def shrink(model):
             ["Channel#conv2_2", "Channel#conv2_5"],
         ),
         (lambda m: Objective.neuron(m, "conv2", [(0, 0, 0), (7, 5, 5)]), ["Neuron#conv2_7_5_5"]),
-        # Its index is still there, at (0, 1, 1).
+        # The flat index of (0, 0, 3) still exists, at (0, 1, 1).
         (lambda m: Objective.neuron(m, "conv2", [(0, 0, 1), (0, 0, 3)]), ["Neuron#conv2_0_0_3"]),
         (lambda m: Objective.direction(m, "conv2", np.ones(6)), ["Direction#conv2_0"]),
     ],
     ids=["channel", "neuron", "neuron of a smaller index", "direction"],
 )
 def test_a_layer_that_shrank_between_two_fits(make, gone, watch, tmp_path):
-    """A unit that is gone is named; it is not a picture of nothing."""
+    """A warning names the units that are gone, and nothing is drawn of them."""
 
     def twice(*callbacks):
         keras.utils.set_random_seed(1)
@@ -423,10 +424,10 @@ def test_a_layer_that_shrank_between_two_fits(make, gone, watch, tmp_path):
         train(model, *made, epochs=2)
         return model, made
 
-    with failures() as said:
+    with failures() as warned:
         model, [callback] = twice(lambda model: watch(make(model)))
     assert_weights(model, twice()[0].get_weights())
-    [message] = said
+    [message] = warned
     assert ", ".join(gone) in message
     assert "was changed after its objectives were made" in message
     assert callback.history.epochs.tolist() == [-1, 0, 1]
@@ -437,11 +438,11 @@ def test_a_layer_that_shrank_between_two_fits(make, gone, watch, tmp_path):
 
 
 def greedy(limit):
-    """A score that asks for 256 TiB where there are more images than the limit."""
+    """Make a score that allocates 256 TiB for more images than the limit."""
 
     def score(outputs):
-        wanted = 2**46 if outputs.shape[0] > limit else 1
-        large = ops.sort(ops.broadcast_to(outputs[0, 0, 0, 0], (wanted,)))
+        size = 2**46 if outputs.shape[0] > limit else 1
+        large = ops.sort(ops.broadcast_to(outputs[0, 0, 0, 0], (size,)))
         return outputs[:, 0, 0, 0] + 1e-30 * ops.max(large)
 
     return lambda model: (
@@ -449,26 +450,26 @@ def greedy(limit):
     )
 
 
-def test_out_of_memory_halves_what_is_asked_for_at_once(watch, tmp_path, caplog):
+def test_out_of_memory_halves_the_number_of_images_at_once(watch, tmp_path, caplog):
     caplog.set_level("WARNING", logger="featviz_callback")
     callback = watch(greedy(limit=3), on_error="raise")
     run(callback)
-    said = [r.getMessage() for r in caplog.records if "memory" in r.getMessage()]
-    assert len(said) == 1
-    assert "3 images at a time" in said[0]
-    assert "`batch_size`" in said[0]
+    warned = [r.getMessage() for r in caplog.records if "memory" in r.getMessage()]
+    assert len(warned) == 1
+    assert "3 images at a time" in warned[0]
+    assert "`batch_size`" in warned[0]
     assert callback.history.epochs.tolist() == [-1, 0, 1, 2, 3]
     assert logged(tmp_path, callback.history.names[0]) == [-1, 0, 1, 2, 3]
 
 
-def test_out_of_memory_skips_what_half_does_not_cure(watch, caplog):
+def test_out_of_memory_skips_a_snapshot_that_half_does_not_cure(watch, caplog):
     caplog.set_level("WARNING", logger="featviz_callback")
     callback = watch(greedy(limit=2))
-    with failures() as said:
+    with failures() as warned:
         run(callback)
-    [message] = said
-    assert "training goes on" in message
-    # The look after it halves again, and succeeds.
+    [message] = warned
+    assert "Training goes on" in message
+    # The next snapshot halves again, and succeeds.
     assert callback.history.epochs.tolist() == [0, 1, 2, 3]
 
 
@@ -477,7 +478,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
     assert not is_out_of_memory(ValueError("no such layer: memory"))
 
 
-# --- what users give --------------------------------------------------------------------
+# --- functions and names of users -------------------------------------------------------
 
 
 def failing(*_):
@@ -493,11 +494,11 @@ def failing(*_):
     ],
     ids=["objective", "transformation", "regularizer"],
 )
-def test_an_exception_in_what_is_the_users_own(settings, watch):
+def test_an_exception_in_a_function_of_the_user(settings, watch):
     callback = watch(**settings)
-    with failures() as said:
+    with failures() as warned:
         run(callback)
-    [message] = said
+    [message] = warned
     assert "ZeroDivisionError: of the user's own" in message
     assert len(callback.history) == 0
 
@@ -505,9 +506,9 @@ def test_an_exception_in_what_is_the_users_own(settings, watch):
 @pytest.mark.parametrize("number", [1, 3])
 def test_an_exception_that_comes_later(number, watch, tmp_path):
     callback = watch(one_neuron, transformations=[Use(number, failing)])
-    with failures() as said:
+    with failures() as warned:
         run(callback)
-    assert len(said) == 1
+    assert len(warned) == 1
     expected = {1: [0, 1, 2, 3], 3: [-1, 1, 2, 3]}[number]
     assert callback.history.epochs.tolist() == expected
     assert logged(tmp_path) == expected
@@ -544,7 +545,7 @@ def test_strange_names_of_objectives(watch, tmp_path):
 
 def test_strange_names_of_layers(watch, tmp_path):
     names = ["y" * 300, "a-b>c"]
-    if keras.backend.backend() != "tensorflow":  # which refuses such names itself
+    if keras.backend.backend() != "tensorflow":  # TensorFlow refuses such names
         names += [" two  words ", "🦊<b>&"]
 
     def build():
@@ -560,7 +561,13 @@ def test_strange_names_of_layers(watch, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("apart", [False, True], ids=["one objective", "each by itself"])
+@pytest.mark.parametrize(
+    "apart",
+    [
+        pytest.param(False, id="one objective"),
+        pytest.param(True, id="each by itself", marks=pytest.mark.acceptance),
+    ],
+)
 def test_a_thousand_targets(watch, tmp_path, apart):
     vectors = np.random.default_rng(0).normal(size=(1000, 4))
     names = [f"Direction#conv1_{i}" for i in range(1000)]
@@ -579,7 +586,7 @@ def test_a_thousand_targets(watch, tmp_path, apart):
     assert logged(tmp_path, "Direction#conv1_999") == [-1, 0]
 
 
-# --- several of them --------------------------------------------------------------------
+# --- several callbacks ------------------------------------------------------------------
 
 
 def test_two_callbacks_in_one_fit(watch, tmp_path):
@@ -591,7 +598,7 @@ def test_two_callbacks_in_one_fit(watch, tmp_path):
 
 
 def test_two_runs_into_one_directory(watch, tmp_path):
-    """Each has a file of its own, which stays whole."""
+    """Each run has a file of its own, which stays whole."""
     first, second = watch(on_error="raise"), watch(on_error="raise")
     run(first)
     run(second)
@@ -605,7 +612,7 @@ def test_two_runs_into_one_directory(watch, tmp_path):
 
 
 def test_a_deep_copy_before_and_after(watch, tmp_path):
-    """As tuners do: the same callback for every trial, copied each time."""
+    """Copy the same callback for every trial, as tuners do."""
     original = watch(on_error="raise")
     before = copy.deepcopy(original)
     run(before, epochs=2)
@@ -617,21 +624,22 @@ def test_a_deep_copy_before_and_after(watch, tmp_path):
     np.testing.assert_array_equal(before.history.images, after.history.images)
 
 
-@pytest.mark.slow
-def test_a_look_that_outlives_its_epoch_by_a_minute(watch, caplog, tmp_path):
+def test_a_snapshot_that_outlives_its_epoch_by_a_minute(watch, caplog, monkeypatch, tmp_path):
+    assert messages.PATIENCE == 60
+    monkeypatch.setattr(messages, "PATIENCE", 1.0)
     caplog.set_level("WARNING", logger="featviz_callback")
-    seconds = iter([61])
+    seconds = iter([2])
 
     class Slow(Jitter):
         def move(self, rng, rows, columns):
-            # The first look, before training, is not the one that takes long.
+            # The first snapshot, before training, outlives no epoch.
             time.sleep(next(seconds, 0) if len(callback.history) else 0)
             return super().move(rng, rows, columns)
 
     callback = watch(one_neuron, transformations=[Slow()], on_error="raise")
     run(callback, epochs=3)
-    assert callback.history.seconds[1] >= 61
-    said = [r.getMessage() for r in caplog.records if "look took" in r.getMessage()]
-    assert len(said) == 1
-    assert "`max_overhead`" in said[0]
+    assert callback.history.seconds[1] >= 2
+    warned = [r.getMessage() for r in caplog.records if "snapshot took" in r.getMessage()]
+    assert len(warned) == 1
+    assert "`max_overhead`" in warned[0]
     assert logged(tmp_path) == [-1, 0, 1, 2]

@@ -1,4 +1,4 @@
-"""What the package exports, and which frameworks it needs."""
+"""Tests of what the package exports, and which frameworks it imports."""
 
 import functools
 import importlib.util
@@ -17,6 +17,7 @@ from featviz_callback.images.parameterizations import Fourier, Pixel
 from tests.conftest import python
 
 FRAMEWORKS = {"tensorflow", "jax", "torch"}
+INSTALLED = sorted(filter(importlib.util.find_spec, FRAMEWORKS))
 
 USE = """
 import sys
@@ -70,7 +71,7 @@ from typing import Any, assert_type
 from featviz_callback import FeatureVisCallback, History, Objective, Result, optimize
 from featviz_callback import parameterizations, regularizers, transformations
 
-def look(model: Any, images: Any) -> None:
+def visualise(model: Any, images: Any) -> None:
     both = 2 * Objective.channel(model, "conv", [0, 1]) - Objective.neuron(model, -1, (0, 3)) / 3
     assert_type(both, Objective)
     assert_type(
@@ -146,13 +147,13 @@ SIGNATURES = {
 def test_a_public_signature_is_changed_on_purpose_only(name):
     function = functools.reduce(getattr, name.split("."), featviz_callback)
     parameters = inspect.signature(function).parameters.values()
-    plain = [one.replace(annotation=one.empty) for one in parameters if one.name != "self"]
-    assert str(inspect.Signature(plain)) == SIGNATURES[name]
+    unannotated = [one.replace(annotation=one.empty) for one in parameters if one.name != "self"]
+    assert str(inspect.Signature(unannotated)) == SIGNATURES[name]
 
 
 @pytest.mark.slow
-def test_types_are_seen_through_the_lazy_package(tmp_path):
-    """By a user of `mypy --strict`: what is right passes, and what is wrong does not."""
+def test_types_are_known_through_the_lazy_package(tmp_path):
+    """`mypy --strict` passes the right lines of a user's script, and no wrong line."""
     mypy = pytest.importorskip("mypy.api")
     script = tmp_path / "user.py"
     script.write_text(TYPES)
@@ -163,12 +164,12 @@ def test_types_are_seen_through_the_lazy_package(tmp_path):
     assert found == [number for number, line in lines if line.endswith("# wrong")], report
 
 
-def test_every_public_name_explains_itself():
+def test_every_public_name_has_a_docstring():
     for name in featviz_callback.__all__:
         assert len(getattr(featviz_callback, name).__doc__.strip()) > 20
 
 
-def test_the_readme_s_way_without_tensorflow_names_what_is_needed():
+def test_the_readme_s_installation_without_tensorflow_is_complete():
     root = Path(__file__).parents[1]
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     names = [re.match(r"[\w-]+", one).group() for one in project["dependencies"]]
@@ -181,11 +182,9 @@ def test_the_version_is_a_version():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", sorted(FRAMEWORKS))
-def test_no_framework_is_imported_but_that_of_keras(backend, tmp_path):
-    if not importlib.util.find_spec(backend):
-        backend = keras.backend.backend()
-    # Some versions of Keras import JAX themselves, where it is installed.
+@pytest.mark.parametrize("backend", INSTALLED)
+def test_only_the_framework_of_keras_is_imported(backend, tmp_path):
+    # Some versions of Keras import JAX themselves, if it is installed.
     by_keras, *by_us = python(USE, backend, tmp_path)
     assert by_us == [by_keras] * 3
     assert backend in by_keras.split()
@@ -195,17 +194,17 @@ def test_no_framework_is_imported_but_that_of_keras(backend, tmp_path):
 
 @pytest.mark.slow
 def test_starts_are_the_same_on_every_backend():
-    """Of those that are installed."""
+    """Compare the installed backends."""
     starts = [
         kind().init(np.random.default_rng(5), (7, 6, 3)).tobytes().hex()
         for kind in (Fourier, Pixel)
     ]
-    for backend in filter(importlib.util.find_spec, sorted(FRAMEWORKS)):
+    for backend in INSTALLED:
         assert python(STARTS, backend) == starts
 
 
 def test_a_backend_without_gradients_is_refused(monkeypatch):
-    # What Keras would say on OpenVINO, which need not be installed for this.
+    # Keras on OpenVINO returns this name, and OpenVINO need not be installed.
     monkeypatch.setattr(keras.backend, "backend", lambda: "openvino")
     with pytest.raises(RuntimeError, match="KERAS_BACKEND.*'openvino'") as refusal:
         load()
@@ -213,8 +212,8 @@ def test_a_backend_without_gradients_is_refused(monkeypatch):
 
 
 @pytest.mark.slow
-def test_keras_own_numpy_backend_is_refused_where_it_runs():
-    # It imports both of these.
+def test_keras_own_numpy_backend_is_refused():
+    # That backend imports both JAX and SciPy.
     if all(map(importlib.util.find_spec, ("jax", "scipy"))):
         [message] = python(UNSUPPORTED, "numpy")
         assert "'numpy'" in message

@@ -1,4 +1,4 @@
-"""Every example of the README runs as it is printed, and what it names is there."""
+"""Tests that the README's examples run, and that the names and files in it exist."""
 
 import inspect
 import re
@@ -23,7 +23,7 @@ BLOCKS = [
 
 @pytest.fixture(scope="module")
 def names():
-    """What the README takes for granted: a model with the layers it names, and data."""
+    """A model with the layers that the README names, and data."""
     keras.utils.set_random_seed(0)
     block = keras.Sequential([keras.Input((6, 6, 16)), layers.Conv2D(4, 1, name="conv")])
     block.name = "block3"
@@ -60,7 +60,7 @@ def test_the_table_of_arguments_has_each_of_them_once():
     assert sorted(listed) == sorted(arguments - {"objective"})
 
 
-def test_files_that_are_named_exist():
+def test_the_files_that_the_readme_names_exist():
     named = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
     named += re.findall(r'src="([^"]+)"', README)
     named += re.findall(r"`((?:examples|tests|benchmarks)/[^` ]+)`", README)
@@ -68,7 +68,7 @@ def test_files_that_are_named_exist():
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
-def test_no_example_is_left_out():
+def test_the_readme_lists_every_example():
     examples = {
         path.name for path in (ROOT / "examples").iterdir() if path.suffix in (".py", ".ipynb")
     }

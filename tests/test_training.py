@@ -1,7 +1,7 @@
-"""Training with the callback is training without it, to the bit, on every backend.
+"""Tests that training is the same to the bit with the callback and without it.
 
-What is compared is everything that a training leaves behind: weights, moving
-statistics, random states, metrics, the optimizer's variables and the history.
+The tests compare everything that a training leaves behind: weights, moving statistics,
+random states, metrics, the optimizer's variables and the history.
 """
 
 import os
@@ -32,7 +32,7 @@ LABELS = np.arange(24) % 5
 
 
 class Keeping(layers.Layer):
-    """Keeps what it computed last, and has a loss, as user's layers do."""
+    """A layer with attributes that change in each call, and with a loss."""
 
     def __init__(self, **settings):
         super().__init__(**settings)
@@ -47,7 +47,7 @@ class Keeping(layers.Layer):
 
 
 def make_model(**compiling):
-    """Random layers, moving statistics, losses of layers, a schedule, EMA, accumulation."""
+    """Build a model with random layers, moving statistics, layer losses, EMA and a schedule."""
     model = sequential(
         layers.RandomFlip(seed=1),
         layers.GaussianNoise(0.1, seed=2),
@@ -77,7 +77,7 @@ def make_model(**compiling):
 
 
 class Augmented(keras.utils.PyDataset):
-    """Batches that a Keras layer, NumPy and Python change at random."""
+    """Batches augmented by a Keras layer, NumPy and Python."""
 
     def __init__(self):
         super().__init__()
@@ -93,7 +93,7 @@ class Augmented(keras.utils.PyDataset):
 
 
 def fit(model, *callbacks, x=PIXELS, y=LABELS, **settings):
-    """The losses and metrics of a short training."""
+    """Train shortly; return losses and metrics."""
     settings = {"epochs": 2, "batch_size": 8, "verbose": 0, **settings}
     try:
         return model.fit(x, y, callbacks=list(callbacks), **settings).history
@@ -103,7 +103,7 @@ def fit(model, *callbacks, x=PIXELS, y=LABELS, **settings):
 
 
 def train(callbacks=(), fits=2, **compiling):
-    """Two fits, the second on augmented data, and an evaluation; all that they leave."""
+    """Fit twice, the second time on augmented data, and evaluate; return all that remains."""
     seed_everything()
     model = make_model(**compiling)
     histories = [fit(model, *callbacks, validation_split=0.3, shuffle=True)]
@@ -116,13 +116,13 @@ def train(callbacks=(), fits=2, **compiling):
 
 
 def seed_everything():
-    """All random states, and Keras' global generator, which the first use makes."""
+    """Seed all random states, and create Keras' global generator by a first use."""
     set_random_seed(3)
     keras.random.uniform(())
 
 
 def left_behind(model, histories):
-    """Every variable, the histories, and all random states."""
+    """Return every variable, the histories and all random states."""
     kinds = {
         "model": model.variables,
         "optimizer": model.optimizer.variables,
@@ -137,7 +137,7 @@ def left_behind(model, histories):
 
 
 def random_states():
-    """Of Python, NumPy, Keras' global generator and the framework."""
+    """Return the states of Python, NumPy, Keras' global generator and the framework."""
     _, keys, *rest = np.random.get_state()
     states = {
         "python": random.getstate(),
@@ -160,13 +160,13 @@ def random_states():
 
 
 def assert_same(now, then):
-    """Names what differs, which a comparison of large dictionaries would not."""
+    """Compare two dictionaries, and name the entries that differ."""
     assert now.keys() == then.keys()
     assert [name for name in then if now[name] != then[name]] == []
 
 
 def watch(folder, kind=FeatureVisCallback, **settings):
-    """A callback that uses all there is: random views, an optimizer, several step."""
+    """Make a callback with random transformations, noise and several steps."""
     settings = {
         "objectives": lambda model: [
             Objective.neuron(model, "logits", [0, 3]),
@@ -183,7 +183,7 @@ def watch(folder, kind=FeatureVisCallback, **settings):
 
 @pytest.fixture(scope="module", autouse=True)
 def _compiled_once(tmp_path_factory):
-    """JAX takes the programs of one training for the next, which saves minutes."""
+    """Let JAX reuse compiled steps from one training to the next, which saves minutes."""
     if BACKEND != "jax":
         yield
         return
@@ -204,7 +204,7 @@ def _compiled_once(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain():
-    """What the training leaves behind without the callback."""
+    """All that the training leaves behind without the callback."""
     return train()
 
 
@@ -212,7 +212,7 @@ def plain():
 
 
 class DrawOne(keras.callbacks.Callback):
-    """What a careless callback does."""
+    """A careless callback, which draws from a random state of others."""
 
     def __init__(self, draw):
         super().__init__()
@@ -251,7 +251,7 @@ def test_training_leaves_the_same_behind_with_other_settings(settings, plain, tm
     assert_same(train([watch(tmp_path, **settings)]), plain)
 
 
-# `torch.compile` takes minutes for such a model: it has a test of its own, below.
+# `torch.compile` takes minutes for this model, so a smaller one has a test below.
 COMPILING = {
     "run_eagerly": ["tensorflow", "jax", "torch"],
     "jit_compile": ["tensorflow", "jax"],
@@ -267,13 +267,13 @@ def test_training_leaves_the_same_behind_however_it_is_compiled(way, tmp_path):
 
 @pytest.mark.skipif(BACKEND != "torch", reason="a refusal of Keras' on torch")
 def test_keras_itself_takes_one_step_an_execution_on_torch():
-    """Without the callback: for when that changes."""
+    """Notice when Keras itself begins to support it; no callback is used."""
     with pytest.raises(ValueError, match="steps_per_execution"):
         fit(make_model(steps_per_execution=2))
 
 
 def train_compiled_by_torch(callbacks=()):
-    """A fit of a network so small that `torch.compile` takes seconds."""
+    """Fit a network so small that `torch.compile` takes seconds."""
     seed_everything()
     model = sequential(
         layers.Conv2D(2, 3, activation="tanh", name="conv"),
@@ -300,7 +300,7 @@ def test_training_compiled_by_torch_leaves_the_same_behind(tmp_path):
 
 
 def train_by_hand(callbacks=()):
-    """A loop of one's own over `train_on_batch`."""
+    """Train by a custom loop over `train_on_batch`."""
     seed_everything()
     model = make_model()
     callbacks = keras.callbacks.CallbackList(list(callbacks), model=model)
@@ -317,7 +317,7 @@ def train_by_hand(callbacks=()):
     return left_behind(model, losses)
 
 
-def test_a_loop_of_ones_own_leaves_the_same_behind(tmp_path):
+def test_a_custom_loop_leaves_the_same_behind(tmp_path):
     callback = watch(tmp_path)
     assert_same(train_by_hand([callback]), train_by_hand())
     assert callback.history.epochs.tolist() == [-1, 0, 1]
@@ -326,12 +326,12 @@ def test_a_loop_of_ones_own_leaves_the_same_behind(tmp_path):
 # --- nothing is changed by one call ------------------------------------------------------
 
 
-def snapshot(thing):
-    """Containers by content, plain values by value, all else by identity."""
+def comparable(thing):
+    """Return containers by content, plain values by value, all else by identity."""
     if isinstance(thing, dict):
-        return {name: snapshot(value) for name, value in thing.items()}
+        return {name: comparable(value) for name, value in thing.items()}
     if isinstance(thing, (list, tuple)):
-        return [snapshot(value) for value in thing]
+        return [comparable(value) for value in thing]
     if isinstance(thing, (set, frozenset)):
         return {id(value) for value in thing}
     if isinstance(thing, (bool, int, float, str, bytes, type(None))):
@@ -340,12 +340,12 @@ def snapshot(thing):
 
 
 def state_of(model):
-    """Every attribute of every layer, every variable, and all random states."""
+    """Return every attribute of every layer, every variable and all random states."""
     state = random_states()
     for i, layer in enumerate(model._flatten_layers()):
-        # Keras brings the weights back to the model wherever a callback reads it.
+        # On JAX, Keras writes these back to the model whenever a callback reads it.
         kept = {k: v for k, v in vars(layer).items() if not k.startswith("_jax_state")}
-        state[f"{i} {layer.name}"] = snapshot(kept)
+        state[f"{i} {layer.name}"] = comparable(kept)
         state[f"{i} {layer.name} trainable"] = layer.trainable
     for i, variable in enumerate([*model.variables, *model.optimizer.variables]):
         state[f"{i} {variable.path}"] = to_numpy(variable).tobytes()
@@ -358,7 +358,7 @@ def state_of(model):
 
 
 class Checked(FeatureVisCallback):
-    """Compares the model before and after each of its hooks."""
+    """A callback that compares the model before and after each of its hooks."""
 
     def checked(self, hook, *arguments):
         then = state_of(self.model)
@@ -378,7 +378,7 @@ class Checked(FeatureVisCallback):
         self.checked(super().on_train_end, logs)
 
 
-# JAX keeps nothing of a batch in layers, and torch always runs eagerly.
+# On JAX layers keep no value of a batch, and torch always runs eagerly.
 @pytest.mark.parametrize("run_eagerly", [False, True] if BACKEND == "tensorflow" else [False])
 def test_no_hook_changes_the_model_or_a_random_state(run_eagerly, tmp_path):
     seed_everything()
@@ -410,15 +410,15 @@ def test_modules_keep_their_mode(training):
     assert [module.training for module in model.modules()] == modes
 
 
-# --- whatever passes through the middle of an ascent ----------------------------------------
+# --- exceptions in the middle of an optimisation --------------------------------------------
 
 
 class Broken(BaseException):
-    """Not an `Exception`, as `KeyboardInterrupt` is not."""
+    """An error that is no `Exception`, as `KeyboardInterrupt` is none."""
 
 
-class FailingView(Noise):
-    """A random view that fails when the second step draws it; equal to no other."""
+class FailingTransformation(Noise):
+    """A random transformation that fails at its second draw; equal to no other."""
 
     __eq__, __hash__ = object.__eq__, object.__hash__
 
@@ -435,7 +435,7 @@ class FailingView(Noise):
 
 
 def failing_objective(model, error, calls=1):
-    """An objective that fails once it has been read so many times."""
+    """Make an objective whose function fails at its `calls`-th call."""
     seen = []
 
     def function(outputs):
@@ -465,12 +465,12 @@ PLACES = ["while it is traced", "between two steps"]
 # Only torch runs a user's Python at every step.
 @pytest.mark.parametrize("where", [*PLACES, *["in a later step"] * (BACKEND == "torch")])
 @pytest.mark.parametrize("error", ERRORS, ids=repr)
-def test_an_exception_leaves_everything_as_it_was(where, error, fitted):
+def test_an_exception_restores_everything(where, error, fitted):
     model = fitted
     settings = {"steps": 4, "optimizer": "adam"}
     objective = Objective.neuron(model, "logits", 0)
     if where == "between two steps":
-        settings["transformations"] = [FailingView(error)]
+        settings["transformations"] = [FailingTransformation(error)]
     else:
         objective = failing_objective(model, error, calls=3 if "later" in where else 1)
     then = state_of(model)
@@ -491,7 +491,7 @@ class FailInside(layers.Layer):
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=repr)
-def test_an_exception_inside_the_model_leaves_everything_as_it_was(error, monkeypatch):
+def test_an_exception_inside_the_model_restores_everything(error, monkeypatch):
     seed_everything()
     model = sequential(
         layers.Conv2D(2, 3, activation="relu", name="conv"),
@@ -511,20 +511,22 @@ def test_an_exception_inside_the_model_leaves_everything_as_it_was(error, monkey
     assert np.isfinite(optimize(objective, steps=2).scores).all()
 
 
-def test_training_goes_on_the_same_after_a_look_that_failed(plain, tmp_path):
-    callback = watch(tmp_path, transformations=[FailingView(ValueError("broken"))], on_error="warn")
+def test_training_goes_on_the_same_after_a_snapshot_that_failed(plain, tmp_path):
+    callback = watch(
+        tmp_path, transformations=[FailingTransformation(ValueError("broken"))], on_error="warn"
+    )
     with pytest.warns(UserWarning, match="broken"):
         assert_same(train([callback]), plain)
 
 
 class Interrupt(keras.callbacks.Callback):
-    """Ends training as Ctrl-C in a look at the untrained network does."""
+    """A callback that interrupts training as early as Ctrl-C in the first snapshot does."""
 
     def on_epoch_begin(self, epoch, logs=None):
         raise KeyboardInterrupt
 
 
-def test_training_goes_on_the_same_after_an_interrupted_look(tmp_path):
+def test_training_goes_on_the_same_after_an_interrupted_snapshot(tmp_path):
     def interrupted_by(callback):
         seed_everything()
         model = make_model()
@@ -532,7 +534,7 @@ def test_training_goes_on_the_same_after_an_interrupted_look(tmp_path):
             fit(model, callback)
         return left_behind(model, [fit(model, epochs=1)])
 
-    failing = watch(tmp_path, transformations=[FailingView(KeyboardInterrupt())])
+    failing = watch(tmp_path, transformations=[FailingTransformation(KeyboardInterrupt())])
     assert_same(interrupted_by(failing), interrupted_by(Interrupt()))
 
 
@@ -540,7 +542,7 @@ def test_training_goes_on_the_same_after_an_interrupted_look(tmp_path):
 
 
 def shapes_in_graph(run):
-    """Of all that the TensorFlow graph computes in which an ascent is traced."""
+    """Return the shapes of all that the TensorFlow graph of an optimisation computes."""
     import tensorflow as tf
 
     graphs = []
@@ -550,7 +552,7 @@ def shapes_in_graph(run):
         return 0.0 * ops.mean(images, (1, 2, 3))
 
     run(regularizers=[keep_graph])
-    # What no output needs is never computed, and reading a weight takes no memory.
+    # TensorFlow computes only what an output needs, and reading a weight takes no memory.
     needed, found = [o.op for graph in graphs for o in getattr(graph, "outputs", ())], set()
     while needed:
         operation = needed.pop()
@@ -561,7 +563,7 @@ def shapes_in_graph(run):
 
 
 def shapes_in_jaxpr(run):
-    """Of all that JAX's program of a step computes."""
+    """Return the shapes of all that JAX's compiled step computes."""
     import jax
 
     shapes = []
@@ -573,23 +575,23 @@ def shapes_in_jaxpr(run):
             for inner in jax.core.jaxprs_in_params(equation.params):
                 walk(inner)
 
-    def compile_step_and_look(*arguments):
+    def compile_and_record(*arguments):
         step = compile_step(*arguments)
 
-        def look_and_step(*arguments):
+        def record_and_step(*arguments):
             walk(jax.make_jaxpr(step)(*arguments).jaxpr)
             return step(*arguments)
 
-        return look_and_step
+        return record_and_step
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load(), "compile_step", compile_step_and_look)
+        patch.setattr(load(), "compile_step", compile_and_record)
         run()
     return shapes
 
 
 def shapes_dispatched(run):
-    """Of all that torch computes; views, such as a transposed weight, take no memory."""
+    """Return the shapes of all that torch computes, without aliases, which take no memory."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     shapes = []
@@ -630,13 +632,13 @@ def test_no_gradient_of_a_weight_is_computed(trainable):
         optimize(objective, steps=1, **settings)
 
     shapes = {tuple(shape) for shape in SHAPES_COMPUTED[BACKEND](run)}
-    # What is computed are the gradients of layers' outputs; the measure sees those.
+    # The gradients of the layers' outputs are computed, so the measure must find them.
     assert {(1, 37), (1, 41)} <= shapes
     weights = {tuple(weight.shape) for weight in model.weights}
     assert shapes.isdisjoint(weights | {shape[::-1] for shape in weights if len(shape) == 2})
 
 
-# An ascent, the peak memory of which the kernel notes, in a process of its own.
+# Runs in a process of its own, whose peak memory the kernel records.
 MEASURED = """
 import ctypes, gc, re
 import keras
@@ -663,33 +665,34 @@ def make_model(units):
         layers.Dense(3, name="logits"),
     ])
 
-def look(model):
+def visualise(model):
     optimize(Objective.neuron(model, "logits", 0), steps=2)
 
-look(make_model(8))
+visualise(make_model(8))
 model = make_model(7000)
 copies = []
 
 def copy():
     copies.append([weight + 1 for weight in model.weights])
-    # Some backends compute when there is time.
+    # Some backends compute only when a value is read.
     for one in copies[-1]:
         float(keras.ops.sum(one))
 
-# What the framework has freed and not given back would hide what it uses.
+# Memory that the framework has freed but kept would hide what it uses.
 while len(copies) < 8 and growth(copy) < 180:
     pass
-print(growth(lambda: look(model)))
+print(growth(lambda: visualise(model)))
 model.trainable = False
-print(growth(lambda: look(model)))
+print(growth(lambda: visualise(model)))
 print(growth(copy))
 """
 
 
 @pytest.mark.slow
+@pytest.mark.acceptance
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's own measure")
 def test_memory_does_not_grow_with_the_weights():
-    """Of 189 MB of weights neither a gradient nor a copy is ever held, compiling included."""
+    """Neither a gradient nor a copy of 189 MB of weights is held, even while compiling."""
     trainable, frozen, copied = map(float, python(MEASURED, BACKEND))
     assert copied > 180
     assert trainable < 60
@@ -703,7 +706,7 @@ README = Path(__file__).parent.parent / "README.md"
 
 
 def table():
-    """The rows of the README's matrix: what the tests here run, and what Keras refuses."""
+    """Return the README's matrix: ways that the tests run, and ways that Keras refuses."""
     always = dict.fromkeys(BACKENDS, "works")
     rows = {
         "`fit`, twice, `initial_epoch`, `validation_split`, `evaluate`": always,

@@ -1,14 +1,14 @@
 """The only code that differs by Keras backend: how to differentiate and compile.
 
-`tensorflow.py`, `jax.py` and `torch.py` are one framework each, imported only where it
-is Keras' own backend, beside what they share. Each exports these functions:
+`tensorflow.py`, `jax.py` and `torch.py` name one framework each. Only the file of Keras'
+current backend is ever imported. Each file exports these functions:
 
 `compile_step(score, update, model)` returns
 `step(params, state, data) -> (params, state, sizes, scores)`, which reads the
 model's current weights at every call. `score(params, data)` is differentiable and
-gives what is maximised and what is reported, one number an image each;
-`update(params, gradient, state, data)` gives the first three of the results;
-`model()` gives the model that `score` calls: a program must not keep it alive;
+returns what is maximised and what is reported, one number an image each;
+`update(params, gradient, state, data)` returns the first three of the results;
+`model()` returns the model that `score` calls, since a compiled step must not keep it alive;
 
 `build_optimizer(make, zeros)` makes an optimizer for one variable of that shape, and
 returns both;
@@ -16,25 +16,25 @@ returns both;
 `apply_optimizer(optimizer, variable, params, gradient, state)` is one pure
 update of a Keras optimizer that was built for the one variable;
 
-`product_or_zero(array, factors)` multiplies, and is zero where a factor is, whatever
-the array has there;
+`product_or_zero(array, factors)` multiplies, and is zero where a factor is zero, even if
+the array is infinite or NaN there;
 
-`without_gradients()` is a context in which calls remember nothing for gradients;
+`without_gradients()` is a context in which calls keep nothing for gradients;
 
-`to_tensors(array)` gives one tensor for each row of an array, in whichever way costs
-the framework least;
+`to_tensors(array)` returns one tensor for each row of an array, in the cheapest way that
+the framework has;
 
-`current_trace()` tells the functions that are being traced, and whether gradients are
-kept in them, from each other: a tensor that was made in one cannot be used in another;
+`current_trace()` identifies the function that is being traced, and whether it keeps
+gradients, since a tensor of one trace cannot be used in another;
 
-`framework_state_preserved(model)` is a context that puts back, at its end, what the framework
-keeps of a model beside Keras' variables and the layers' attributes;
+`framework_state_preserved(model)` is a context that restores, at its end, what the
+framework keeps of a model beside Keras' variables and the layers' attributes;
 
-`writes(model)` says whether this process is the one that writes, where several
-train the model;
+`writes(model)` tells whether this process is the one that writes, if several train the
+model;
 
-`agreed(decision)` is the decision of the first process, where all must compute
-together or not at all.
+`agreed(decision)` returns the decision of the first process, if all processes must
+compute together or not at all.
 """
 
 from importlib import import_module
@@ -49,7 +49,7 @@ _SUPPORTED = ("tensorflow", "jax", "torch")
 
 
 def load():
-    """Returns the module of Keras' current backend.
+    """Return the module of Keras' current backend.
 
     Raises:
         RuntimeError: If the backend cannot differentiate.

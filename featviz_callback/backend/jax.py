@@ -1,6 +1,7 @@
 """JAX: the weights are arguments of the compiled step.
 
-Closed over, they would be constants of the program, and no picture would change.
+If the step closed over them, they would be constants of the compiled step, and no picture
+would ever change.
 """
 
 from contextlib import nullcontext
@@ -54,7 +55,7 @@ def product_or_zero(array, factors):
 
 def to_tensors(array):
     """See `featviz_callback.backend`."""
-    # A slice of what is on the device already is compiled, each place anew.
+    # A slice of an array on the device would be compiled anew for each place.
     return [keras.ops.convert_to_tensor(row) for row in array]
 
 

@@ -1,8 +1,8 @@
-"""Leaves every global random generator as it was, whoever draws from it.
+"""Restore every global random generator, whoever draws from it.
 
-Torch's is among them wherever torch is imported, whichever backend Keras has: its
-`DataLoader` draws a seed from it for each iteration. TensorFlow's are not: Keras
-draws from none of them.
+Torch's generator is restored wherever torch is imported, whichever backend Keras has,
+because a `DataLoader` draws a seed from it for each iteration. TensorFlow's generators are
+not restored, because Keras draws from none of them.
 """
 
 import random
@@ -13,13 +13,13 @@ import keras
 import numpy as np
 from keras.src.backend.common import global_state
 
-# Keras makes it at its first use, which must not be ours.
+# Keras makes this generator at its first use, which must not be the callback's.
 _OF_KERAS = "global_seed_generator"
 
 
 @contextmanager
 def random_states_preserved():
-    """Puts the states of Python, NumPy, Keras and torch back at the end of a `with` block."""
+    """Restore the states of Python, NumPy, Keras and torch at the end of a `with` block."""
     of_python, of_numpy = random.getstate(), np.random.get_state()
     of_keras = global_state.get_global_attribute(_OF_KERAS)
     drawn = of_keras and keras.ops.convert_to_numpy(of_keras.state)

@@ -16,7 +16,7 @@ apply_optimizer = variables.apply_to_variables
 product_or_zero = tf.math.multiply_no_nan
 without_gradients = nullcontext
 
-# Operations that take so long that two of them are worth running side by side.
+# Operations that are long enough to be worth running side by side.
 _LONG = ("Conv", "MatMul", "Einsum")
 
 
@@ -37,8 +37,8 @@ def compile_step(score, update, model):
     call = None
 
     def step_without_tracing(*arguments):
-        # A concrete function cannot trace again, and does not take the programs
-        # of different objectives for one that is traced too often.
+        # A concrete function cannot trace again, and TensorFlow does not take the steps of
+        # different objectives for one function that is traced too often.
         nonlocal call
         if call is None:
             call = _quickest_call(_outside_strategies(step.get_concrete_function, *arguments))
@@ -53,9 +53,10 @@ def build_optimizer(make, zeros):
 
 
 def _outside_strategies(function, *arguments):
-    """Calls it where variables are plain ones, and an optimizer asks no other replica.
+    """Call a function outside of any `tf.distribute.Strategy`, in a thread of its own.
 
-    The scope of a `tf.distribute.Strategy` cannot be left, but is of one thread.
+    There, variables are plain ones and an optimizer asks no other replica. The scope of a
+    strategy cannot be left, but it belongs to one thread.
     """
     if not tf.distribute.has_strategy():
         return function(*arguments)
@@ -64,14 +65,14 @@ def _outside_strategies(function, *arguments):
 
 
 def _quickest_call(compiled):
-    """What calls a concrete function with the least that is not its work.
+    """Return a call of a concrete function with the least overhead.
 
-    Its checks of each argument, in Python, take a small network a twentieth of its step,
-    and to schedule operations that can only run one after the other takes it another.
+    Checking each argument in Python costs a small network a twentieth of its step.
+    Scheduling operations that can only run one after the other costs another twentieth.
     """
     if tf.config.list_logical_devices("GPU"):
         return compiled
-    # Between devices, one part of a graph waits for what another one has yet to send.
+    # With several devices, one part of a graph waits for what another has yet to send.
     one_device = len(tf.config.list_logical_devices()) == 1
     one_path = one_device and _is_one_path(compiled.graph)
     executor = "SINGLE_THREADED_EXECUTOR" if one_path else "DEFAULT"
@@ -81,8 +82,8 @@ def _quickest_call(compiled):
         try:
             return _call(compiled, arguments, executor)
         except tf.errors.OpError as error:
-            # Said before anything is run: it knows no loops, nor the variables by which
-            # TensorFlow saves memory where there is little.
+            # TensorFlow raises this before anything runs. That executor knows no loops, nor
+            # the variables by which TensorFlow saves memory.
             if "Single-threaded executor does not support" not in str(error):
                 raise
             executor = "DEFAULT"
@@ -102,15 +103,15 @@ def _call(compiled, arguments, executor):
 
 
 def _is_one_path(graph):
-    """Whether its long operations read from each other in one line, but for one in five."""
-    # What nothing needs is never run.
+    """Whether at least four in five long operations of a graph lie on one path."""
+    # An operation that no output needs never runs.
     needed, found = set(), [tensor.op for tensor in graph.outputs]
     while found:
         operation = found.pop()
         if operation not in needed:
             needed.add(operation)
             found += [tensor.op for tensor in operation.inputs]
-    # Operations are listed after what they read, but for what a loop's gradient adds to it.
+    # Operations are listed after their inputs, except for some of a loop's gradient.
     longest, count = {}, 0
     for operation in filter(needed.__contains__, graph.get_operations()):
         is_long = any(name in operation.type for name in _LONG)
@@ -128,19 +129,19 @@ def _can_use_xla(model):
 
 def to_tensors(array):
     """See `featviz_callback.backend`."""
-    # One transfer, and one operation.
+    # This is one transfer and one operation.
     return tf.unstack(tf.convert_to_tensor(array))
 
 
 def current_trace():
     """See `featviz_callback.backend`."""
-    # A function that is to be computed twice keeps the tape from seeing its inside.
+    # Inside a function that is computed twice, the tape sees nothing.
     return tf.compat.v1.get_default_graph(), pywrap_tfe.TFE_Py_TapeSetIsStopped()
 
 
 @contextmanager
 def framework_state_preserved(model):
-    """See `featviz_callback.backend`: variables that are TensorFlow's, not Keras'."""
+    """See `featviz_callback.backend`; restores variables that are TensorFlow's, not Keras'."""
     attributes = (one for layer in model._flatten_layers() for one in vars(layer).values())
     own = [(one, tf.identity(one)) for one in attributes if isinstance(one, tf.Variable)]
     try:

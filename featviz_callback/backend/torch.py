@@ -1,7 +1,7 @@
-"""Torch: eager, with gradients to the parameters and to nothing else.
+"""Torch: eager steps, with gradients to the parameters and to nothing else.
 
-The weights are seen detached, so no memory is kept for their gradients, and
-neither `requires_grad` nor a module's training mode is touched.
+The model sees detached weights, so no memory is kept for their gradients. Neither
+`requires_grad` nor the training mode of a module changes.
 """
 
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ def compile_step(score, update, model):
         weights = [(v, v.value.detach()) for v in model().variables]
         with torch.enable_grad(), keras.StatelessScope(weights):
             target, scores = score(params, data)
-            # The zero is for scores that do not depend on the image at all.
+            # The zero gives a gradient to scores that do not depend on the image at all.
             total = target.sum() + 0.0 * params.sum()
             (gradient,) = torch.autograd.grad(total, params)
         with torch.no_grad():
@@ -45,7 +45,7 @@ def to_tensors(array):
 
 def current_trace():
     """See `featviz_callback.backend`."""
-    # Nothing is traced; but what is mapped cannot be used elsewhere.
+    # Torch traces nothing, but a tensor inside of `vmap` cannot be used outside of it.
     is_mapped = torch._C._functorch.peek_interpreter_stack() is not None
     return is_mapped, torch.is_grad_enabled()
 
@@ -54,7 +54,7 @@ def current_trace():
 def framework_state_preserved(model):
     """See `featviz_callback.backend`.
 
-    Modules of torch's own inside a Keras layer: it sets their mode at each call.
+    Restores modules of torch's own, since a Keras layer sets their mode at each call.
     """
     # Torch does not know all layers of a Keras model.
     modules = {module for layer in model._flatten_layers() for module in layer.modules()}

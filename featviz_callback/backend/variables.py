@@ -1,4 +1,4 @@
-"""A pure update from an optimizer that only knows how to change variables."""
+"""Make a pure update of an optimizer that can only change variables."""
 
 import keras
 
@@ -11,7 +11,7 @@ def build_optimizer(make, zeros):
 
 
 def apply_to_variables(optimizer, variable, params, gradient, state):
-    """Sets the variables, applies the optimizer, and reads them back.
+    """Set the variables, apply the optimizer, and read the variables back.
 
     Keras offers `stateless_apply` on JAX alone.
     """

@@ -27,35 +27,35 @@ _STRIDE = 6765
 
 
 def standard(shape: tuple, steps: int, values_range: tuple[float, float] = (0.0, 1.0)) -> tuple:
-    """The default views: whole objects, a little larger, smaller and elsewhere.
+    """Return the default: objects stay whole, a little larger, smaller and elsewhere.
 
-    Small images, whose object fills the frame, move less. Of ascents of more than 32
-    steps the first views come closer, of 128 and more twice as close, and they are seen
-    through noise, which is nearly gone in the end.
+    Small images move less, since their object fills the frame. An optimisation of more
+    than 32 steps zooms in further at first, twice as far from 128 steps on, and adds
+    noise, which is nearly gone at the end.
 
     Args:
         shape: `(height, width, channels)` of the image.
-        steps: Steps of the ascent.
+        steps: Steps of the optimisation.
         values_range: Lowest and highest value of an image, which noise is a share of.
     """
     if is_small(shape):
         return Jitter(0.05), Scale(0.9, 1.1)
     share, (low, high) = patience(shape, steps), values_range
-    # Short ascents have noise of no strength, so that they are the same program.
+    # Short optimisations have noise of strength zero, so that they share a compiled step.
     noise = Noise(0.125 * share**2 * (high - low), last=0.0075 * share * (high - low))
     closer = Scale(0.8 + 0.1 * share, 1.6 + 0.1 * share, early=1 + share)
     return Jitter(0.12 + 0.08 * share), closer, noise
 
 
 def patience(shape: tuple, steps: int) -> float:
-    """How far the default is that of a considered picture, not of a short look.
+    """Return how far the defaults are those of a picture to study, in `[0, 1]`.
 
-    0 up to 32 steps, 1 from 128 on, and half of it at 64. Small images, whose object
-    fills the frame, have no room for a considered one.
+    0 up to 32 steps, 0.5 at 64, and 1 from 128 on. Small images always have 0, since
+    their object fills the frame.
 
     Args:
         shape: `(height, width, channels)` of the image.
-        steps: Steps of the ascent.
+        steps: Steps of the optimisation.
     """
     if is_small(shape):
         return 0.0
@@ -68,12 +68,12 @@ def get(
     steps: int,
     values_range: tuple[float, float] = (0.0, 1.0),
 ) -> tuple:
-    """Returns a tuple of transformations: none for `None`, or the standard ones.
+    """Return a tuple of transformations: none for `None`, or the standard ones.
 
     Args:
         transformations: As for `optimize`.
         shape: `(height, width, channels)` of the image.
-        steps: Steps of the ascent.
+        steps: Steps of the optimisation.
         values_range: Lowest and highest value of an image.
 
     Raises:
@@ -118,14 +118,14 @@ def _as_tuple(transformations):
 
 
 def split(transformations: tuple) -> tuple[tuple, tuple]:
-    """Those at the head that only move the grid, and those that change images.
+    """Split a sequence into its head, which only moves the grid, and the rest.
 
     Args:
         transformations: As `get` returns them.
 
     Returns:
-        What `move` takes, which is no part of a program, and what `sample` and
-        `apply` take, which is.
+        The transformations for `move`, which are no part of a compiled step, and those
+        for `sample` and `apply`, which are.
     """
     head = 0
     while head < len(transformations) and hasattr(transformations[head], "move"):
@@ -135,27 +135,28 @@ def split(transformations: tuple) -> tuple[tuple, tuple]:
 
 
 def at(transformations: tuple, progress: float) -> tuple:
-    """The transformations when that share of the ascent's steps is over."""
+    """Return the transformations to use when that share of the steps is over."""
     return tuple(one.at(progress) if hasattr(one, "at") else one for one in transformations)
 
 
 def kinds(changes: tuple) -> tuple:
-    """What a compiled step depends on of these.
+    """Return what a compiled step depends on.
 
-    Of those whose numbers only say what is drawn, on the host, it is what kind they are.
+    A transformation whose numbers only affect what is drawn on the host is reduced to its
+    kind.
     """
     drawn = (Rotate, Blur, Noise)
     return tuple(type(one)() if type(one) in drawn else one for one in changes)
 
 
 def move(moves: tuple, rng: np.random.Generator, rows, columns) -> tuple:
-    """Draws the grids of many views of one image.
+    """Draw many grids for one image.
 
     Args:
         moves: As `split` returns them.
         rng: The image's own generator.
-        rows: Positions `(views, height)` before any transformation.
-        columns: Positions `(views, width)`.
+        rows: Positions `(draws, height)` before any transformation.
+        columns: Positions `(draws, width)`.
 
     Returns:
         Rows and columns after every transformation.
@@ -166,27 +167,27 @@ def move(moves: tuple, rng: np.random.Generator, rows, columns) -> tuple:
 
 
 def sample(changes: tuple, rng: np.random.Generator, shape: tuple) -> tuple:
-    """Draws what the other transformations need for one view of one image.
+    """Draw what the other transformations need for one image at one step.
 
     Args:
         changes: As `split` returns them.
         rng: The image's own generator.
-        shape: `(height, width, channels)` of the view.
+        shape: `(height, width, channels)` of the augmented image.
 
     Returns:
-        For each of them that draws anything, an array or a tuple of them: float32, or
-        whole numbers of one byte.
+        An array, or a tuple of arrays, for each transformation that draws anything:
+        float32, or whole numbers of one byte.
     """
     drawn = (one.sample(rng, shape) for one in changes if hasattr(one, "sample"))
     return tuple(keras.tree.map_structure(_to_send, one) for one in drawn)
 
 
 def identity(changes: tuple, shape: tuple) -> tuple | None:
-    """What `sample` returns where nothing is changed; `None` if some cannot do nothing.
+    """Return the draw that changes nothing; `None` if a transformation has no such draw.
 
     Args:
         changes: As `split` returns them.
-        shape: `(height, width, channels)` of the view.
+        shape: `(height, width, channels)` of the augmented image.
     """
     if not all(hasattr(one, "identity") for one in changes):
         return None
@@ -194,15 +195,15 @@ def identity(changes: tuple, shape: tuple) -> tuple | None:
 
 
 def sample_values(changes: tuple, rng: np.random.Generator, shape: tuple) -> tuple:
-    """Draws, once an ascent, what the other transformations need for every value of a view.
+    """Draw, once an optimisation, one random number for every value of an augmented image.
 
     Args:
         changes: As `split` returns them.
         rng: The image's own generator.
-        shape: `(height, width, channels)` of the view.
+        shape: `(height, width, channels)` of the augmented image.
 
     Returns:
-        For each of them that has `sample_values`, a flat array.
+        A flat array for each transformation that has `sample_values`.
     """
     count = math.prod(shape) + _STRETCHES
     flat = (one.sample_values(rng, count) for one in changes if hasattr(one, "sample_values"))
@@ -210,19 +211,19 @@ def sample_values(changes: tuple, rng: np.random.Generator, shape: tuple) -> tup
 
 
 def first_value(number: int) -> int:
-    """Where the stretch of these values begins that step `number` gets."""
+    """Return where the stretch of the drawn values begins that step `number` gets."""
     return number * _STRIDE % _STRETCHES
 
 
 def apply(changes: tuple, images, draws: tuple, values: tuple = (), first=0):
-    """Applies what the grid has not already done to a rendered batch.
+    """Apply the transformations that change values to a rendered batch.
 
     Args:
         changes: As `split` returns them.
         images: `(images, height, width, channels)`.
-        draws: What `sample` draws, a batch of each.
-        values: What `sample_values` draws, a batch of each.
-        first: Where the stretch of them begins, see `first_value`.
+        draws: A batch of what `sample` draws, for each of them.
+        values: A batch of what `sample_values` draws, for each of them.
+        first: Where the stretch of these values begins, see `first_value`.
     """
     draws_left, values_left = iter(draws), iter(values)
     for one in changes:
@@ -244,8 +245,8 @@ def _stretch(values, first, shape, transformation):
     drawn = values.shape[1] - _STRETCHES
     if count > drawn:
         raise ValueError(
-            f"There are random numbers for the {drawn} values of a view. Expected no "
-            f"transformation before {transformation!r} that makes views larger. Received: "
+            f"There are random numbers for the {drawn} values of an image. Expected no "
+            f"transformation before {transformation!r} that makes images larger. Received: "
             f"{tuple(shape[1:])}"
         )
     first = ops.cast(first, "int32")
@@ -260,7 +261,7 @@ def _to_send(array):
 
 @dataclass(frozen=True)
 class _Resample:
-    """Moves the grid of an image that has already been rendered."""
+    """A transformation that moves the grid of an image that is already rendered."""
 
     transformation: Callable
 

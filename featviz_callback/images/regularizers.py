@@ -1,8 +1,8 @@
 """R(x): penalties on the image itself, subtracted from the score.
 
-A regularizer is a function of the parameterised images, before any random view,
-`(images, height, width, channels) -> (images,)`. Each of these is a mean, so its
-weight does not depend on the image's size, and has a finite gradient everywhere.
+A regularizer is a function of the parameterised images, before any random transformation,
+`(images, height, width, channels) -> (images,)`. Each regularizer here is a mean, so that
+its weight does not depend on the image's size. Its gradient is finite everywhere.
 
 Example:
 >>> from featviz_callback import regularizers
@@ -42,7 +42,7 @@ class L1:
         _require_finite(self.weight)
 
     def __call__(self, images: Any) -> Any:
-        """Returns one penalty an image, `(images,)`."""
+        """Return one penalty an image, `(images,)`."""
         return self.weight * ops.mean(ops.abs(images), axis=_AXES)
 
 
@@ -67,7 +67,7 @@ class L2:
         _require_finite(self.weight)
 
     def __call__(self, images: Any) -> Any:
-        """Returns one penalty an image, `(images,)`."""
+        """Return one penalty an image, `(images,)`."""
         return self.weight * ops.sqrt(ops.mean(ops.square(images), axis=_AXES) + _TINY)
 
 
@@ -92,7 +92,7 @@ class LInfinity:
         _require_finite(self.weight)
 
     def __call__(self, images: Any) -> Any:
-        """Returns one penalty an image, `(images,)`."""
+        """Return one penalty an image, `(images,)`."""
         largest = ops.max(ops.abs(images), axis=(1, 2))
         return self.weight * ops.mean(largest, axis=1)
 
@@ -122,7 +122,7 @@ class TotalVariation:
         _require_finite(self.weight)
 
     def __call__(self, images: Any) -> Any:
-        """Returns one penalty an image, `(images,)`."""
+        """Return one penalty an image, `(images,)`."""
         down = _mean_difference(images[:, 1:], images[:, :-1])
         across = _mean_difference(images[:, :, 1:], images[:, :, :-1])
         return self.weight * (down + across)

@@ -14,29 +14,29 @@ import numpy as np
 from keras import ops
 
 
-def whole_grid(image_size: int, view_size: int) -> np.ndarray:
-    """Positions along one axis that spread a view over the whole image.
+def whole_grid(image_size: int, input_size: int) -> np.ndarray:
+    """Return positions along one axis that spread an augmented image over the whole image.
 
     Args:
         image_size: Length of the image's axis in pixels.
-        view_size: Length of the view's axis in pixels.
+        input_size: Length of the augmented image's axis in pixels.
 
     Returns:
-        Float64 array `(view_size,)`; `0, 1, 2, ...` where both sizes agree.
+        Float64 array `(input_size,)`; `0, 1, 2, ...` where both sizes agree.
     """
-    step = image_size / view_size
-    return (np.arange(view_size) + 0.5) * step - 0.5
+    step = image_size / input_size
+    return (np.arange(input_size) + 0.5) * step - 0.5
 
 
 def interpolation_basis(positions, size: int):
     """Linear interpolation between the pixels of an axis, as a matrix.
 
     Args:
-        positions: Float tensor `(images, view_size)`, in pixels.
+        positions: Float tensor `(images, input_size)`, in pixels.
         size: Length of the image's axis in pixels.
 
     Returns:
-        Float32 tensor `(images, view_size, size)`; each row sums to one.
+        Float32 tensor `(images, input_size, size)`; each row sums to one.
     """
     distance = ops.expand_dims(positions, -1) - to_tensor(np.arange(size))
     distance = distance - size * ops.round(distance / size)
@@ -46,7 +46,7 @@ def interpolation_basis(positions, size: int):
 
 
 def render(rows_basis, coefficients, columns_basis):
-    """Reads images, given by coefficients of a separable basis, at a grid.
+    """Read images, given by coefficients of a separable basis, at a grid.
 
     Args:
         rows_basis: `(images, height, row_functions)`.
@@ -62,7 +62,7 @@ def render(rows_basis, coefficients, columns_basis):
 
 
 def resample(images, rows, columns):
-    """Reads images `(images, height, width, channels)` at a grid, linearly."""
+    """Read images `(images, height, width, channels)` at a grid, linearly."""
     _, height, width, _ = images.shape
     return render(
         interpolation_basis(rows, height),
@@ -72,7 +72,7 @@ def resample(images, rows, columns):
 
 
 def read(images, rows, columns):
-    """Reads images at any positions, linearly between pixels, mirrored beyond the border.
+    """Read images at any positions, linearly between pixels, mirrored beyond the border.
 
     In place of Keras' `affine_transform`, whose gradient on TensorFlow is not that of
     what it reads.

@@ -1,6 +1,7 @@
-"""What images look like on average: their colours and their spectrum.
+"""Measure the average colours and the average spectrum of images.
 
-Of natural images these are known; of anything else they are measured.
+Those of natural images are known from the literature; those of a user's own images are
+measured here.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from keras import ops
 from featviz_callback.images import fourier_basis
 
 # Square root of the covariance of natural images' colours, from ImageNet: light and
-# dark, then two hues (Olah, Mordvintsev, Schubert, "Feature Visualization", Distill
+# dark, then two of chroma (Olah, Mordvintsev, Schubert, "Feature Visualization", Distill
 # 2017, "Preconditioning and Parameterization").
 _NATURAL_COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
 _NATURAL_COLORS /= np.sqrt(np.mean(np.sum(_NATURAL_COLORS**2, axis=1)))
@@ -49,7 +50,7 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What some images look like on average, on a scale from 0 to 1.
+    """The average of some images, on a scale from 0 to 1.
 
     Attributes:
         mean: Mean of each channel.
@@ -69,7 +70,7 @@ class Statistics:
 def measure(
     images: np.ndarray, values_range: tuple[float, float], shape: tuple, detail: float = 1.0
 ) -> Statistics:
-    """Measures real images.
+    """Measure real images.
 
     Args:
         images: Array `(images, height, width, channels)` in `values_range`.

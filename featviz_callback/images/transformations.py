@@ -54,8 +54,7 @@ class Jitter:
     """Shifts an image by up to a share of its size, separately for each axis.
 
     Args:
-        share: Largest shift either way, as a share of the view's side. 0 or
-            more.
+        share: Largest shift either way, as a share of the side. 0 or more.
 
     Raises:
         ValueError: If the share is negative or not finite.
@@ -73,12 +72,12 @@ class Jitter:
         _require_from(0, "share", self.share)
 
     def move(self, rng: np.random.Generator, rows, columns):
-        """Returns the positions `(views, height)` and `(views, width)` of shifted views."""
+        """Return the positions `(draws, height)` and `(draws, width)` of shifted images."""
         return tuple(self._shift(rng, positions) for positions in (rows, columns))
 
     def _shift(self, rng, positions):
         size = positions.shape[-1]
-        # Whole pixels of the view: a fractional shift would blur what it moves.
+        # Whole pixels only, since a fractional shift would blur the image.
         reach = round(self.share * size)
         shifts = rng.integers(-reach, reach + 1, _one_a_draw(positions))
         pixel = (positions[..., -1:] - positions[..., :1]) / max(size - 1, 1)
@@ -87,15 +86,15 @@ class Jitter:
 
 @dataclass(frozen=True)
 class Scale:
-    """Zooms about the centre: above 1 the image's content looks larger.
+    """Zoom about the centre: above 1 the image's content looks larger.
 
     Args:
         low: Smallest factor. Positive.
         high: Largest factor. Finite.
-        early: In the first 60 % of the steps both are so many times as large, where no
-            transformation before this one changes values. What takes shape in views
-            that come close is small, and whole; the wider views that follow put it
-            together. Positive.
+        early: Both factors are so many times as large in the first 60 % of the steps,
+            if no transformation before this one changes values. Features that form
+            while zoomed in are small and whole; the later steps put them together.
+            Positive.
 
     Raises:
         ValueError: If the factors are not positive, finite and in order.
@@ -122,7 +121,7 @@ class Scale:
         return replace(self, low=closer * self.low, high=closer * self.high, early=1.0)
 
     def move(self, rng: np.random.Generator, rows, columns):
-        """Returns the positions `(views, height)` and `(views, width)` of zoomed views."""
+        """Return the positions `(draws, height)` and `(draws, width)` of zoomed images."""
         factor = rng.uniform(self.low, self.high, _one_a_draw(rows))
         centres = (axis.mean(-1, keepdims=True) for axis in (rows, columns))
         return tuple(c + (a - c) / factor for a, c in zip((rows, columns), centres, strict=True))
@@ -157,7 +156,7 @@ class Crop:
         _require("smallest", self.smallest, holds, "above 0, and at most `largest`")
 
     def move(self, rng: np.random.Generator, rows, columns):
-        """Returns the positions `(views, height)` and `(views, width)` of parts."""
+        """Return the positions `(draws, height)` and `(draws, width)` of parts."""
         share = rng.uniform(self.smallest, self.largest, _one_a_draw(rows))
         return tuple(self._part(rng, positions, share) for positions in (rows, columns))
 
@@ -169,7 +168,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class Flip:
-    """Mirrors left and right in half of the views. Not for letters or cars.
+    """Mirror left and right in half of the draws. Not for letters or cars.
 
     Example:
     >>> rows, columns = np.zeros((50, 4)), np.tile(np.arange(4.0), (50, 1))
@@ -179,7 +178,7 @@ class Flip:
     """
 
     def move(self, rng: np.random.Generator, rows, columns):
-        """Returns the positions `(views, height)` and `(views, width)` of the views."""
+        """Return the positions `(draws, height)` and `(draws, width)`, half of them mirrored."""
         mirrored = rng.random(_one_a_draw(rows)) < 0.5
         return rows, np.where(mirrored, columns[..., ::-1], columns)
 
@@ -209,11 +208,11 @@ class Rotate:
         _require_from(0, "degrees", self.degrees)
 
     def sample(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
-        """Draws one angle, in radians."""
+        """Draw one angle, in radians."""
         return np.deg2rad(rng.uniform(-self.degrees, self.degrees))
 
     def apply(self, images: Any, angles: Any) -> Any:
-        """Turns a batch `(images, height, width, channels)` by `(images,)`."""
+        """Turn a batch `(images, height, width, channels)` by `(images,)`."""
         _, height, width, _ = images.shape
         angles = ops.reshape(angles, (-1, 1, 1))
         cos, sin = ops.cos(angles), ops.sin(angles)
@@ -247,11 +246,11 @@ class Blur:
         _require_from(_SHARPEST, "sigma", self.sigma)
 
     def sample(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
-        """Draws one standard deviation in pixels."""
+        """Draw one standard deviation in pixels."""
         return np.asarray(rng.uniform(_SHARPEST, self.sigma))
 
     def apply(self, images: Any, sigmas: Any) -> Any:
-        """Blurs a batch `(images, height, width, channels)` by `(images,)`."""
+        """Blur a batch `(images, height, width, channels)` by `(images,)`."""
         rows, columns = (self._matrix(size, sigmas) for size in images.shape[1:3])
         channels_first = ops.transpose(images, (0, 3, 1, 2))
         return sampling.render(rows, channels_first, columns)
@@ -265,12 +264,12 @@ class Blur:
 
 @dataclass(frozen=True)
 class Noise:
-    """Adds white noise, evenly spread, to every value.
+    """Add white noise, evenly spread, to every value.
 
-    An image has one pattern, drawn once, which each step sees elsewhere.
+    An image has one pattern, drawn once, and each step sees another part of it.
 
-    What is faint or fine drowns in it: what takes shape has to be strong and large, and
-    the ground stays quiet, where an ascent without it weaves textures wall to wall.
+    Faint and fine features drown in noise, so that only strong and large ones form. The
+    background stays plain; without noise, an optimisation fills it with textures.
 
     Args:
         deviation: Standard deviation, in the units of the model's input. 0 or
@@ -308,7 +307,7 @@ class Noise:
         return replace(self, deviation=deviation, last=None)
 
     def sample_values(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Draws so many odd numbers from -127 to 127, int8, of which the mean is 0."""
+        """Draw so many odd numbers from -127 to 127, int8, of which the mean is 0."""
         if not (self.deviation or self.last):
             return np.zeros(count, "int8")
         # Bytes take a twentieth of the time of normal numbers; whole words of the
@@ -325,7 +324,7 @@ class Noise:
         return np.zeros(())
 
     def apply(self, images: Any, factors: Any, values: Any) -> Any:
-        """Adds values times factors to a batch `(images, height, width, channels)`."""
+        """Add values times factors to a batch `(images, height, width, channels)`."""
         factors = ops.cast(ops.reshape(factors, (-1, 1, 1, 1)), images.dtype)
         return images + ops.cast(values, images.dtype) * factors
 

@@ -1,4 +1,4 @@
-"""Which units of a network are worth watching, where nobody has named any.
+"""Choose the units of a network that are watched if nobody names any.
 
 The choice depends on the layers of the model alone, never on its weights.
 """
@@ -25,9 +25,9 @@ def default_objectives(model: keras.Model) -> list[Objective]:
     """Choose what is worth watching in any image classifier.
 
     Returns:
-        Up to 16 output units, shared among the outputs, or among 16 spread over
-        them where there are more, and four channels of each of four convolutions
-        spread over the depth; or those of them that the model has.
+        Up to 16 output units, shared among the outputs (or among 16 of them, spread
+        evenly), and four channels of each of four convolutions spread over the depth.
+        A model without one of these gives the other.
 
     Raises:
         ValueError: If the model has neither.

@@ -1,9 +1,10 @@
-"""What a model takes, and how a batch of images becomes what it is called with.
+"""Find the input that takes the images, and turn images into a model's arguments.
 
-Everywhere in this package an image is `(height, width, channels)`. A model may
-want it otherwise: with channels first; as a signal `(time, channels)`, which is
-an image of height one; or as a grey image without an axis of channels. And it may
-want more than the image: then the other inputs are held at given values.
+Everywhere in this package an image is `(height, width, channels)`. A model may expect
+channels first, a signal `(time, channels)`, which is an image of height one, or a grey
+image without an axis of channels. If a model has further inputs, those keep fixed values.
+
+This module converts and checks. It never calls the model.
 """
 
 from __future__ import annotations
@@ -29,9 +30,8 @@ class ImageInput:
         axes: The model's own axes without that of the batch: `"hwc"` or `"chw"`
             for images, `"wc"` or `"cw"` for signals, `"hw"` for grey images.
         shape: `(height, width, channels)`, `None` where it may vary.
-        position: Its place among the model's inputs; `None` where it is all that
-            the model takes.
-        batch: How many images the model takes at once, `None` for any number.
+        position: Its place among the model's inputs; `None` if it is the only one.
+        batch: Images in one call of the model, `None` for any number.
     """
 
     axes: str
@@ -45,20 +45,20 @@ class ImageInput:
         return "h" not in self.axes
 
     def complete(self, given: tuple) -> tuple:
-        """A shape of a user's, with or without channels, as `(height, width, channels)`."""
+        """Return a shape as a user gives it, with or without channels, in full."""
         given = (1, *given) if self.is_signal else given
         return (*given, self.shape[2]) if len(given) == 2 else given
 
     def to_images(self, given: np.ndarray) -> np.ndarray:
-        """Signals or images of a user's, as `(images, height, width, channels)`."""
+        """Return signals or images as a user gives them as `(images, height, width, channels)`."""
         return given[:, None] if self.is_signal else given
 
     def to_given(self, images: np.ndarray) -> np.ndarray:
-        """The inverse of `to_images`, whatever axes stand before those of an image."""
+        """Return the inverse of `to_images`, whatever axes stand before those of an image."""
         return images[..., 0, :, :] if self.is_signal else images
 
     def to_model(self, images):
-        """A tensor `(images, height, width, channels)` in the model's own axes."""
+        """Return a tensor `(images, height, width, channels)` in the model's own axes."""
         if self.axes == _AXES:
             return images
         kept = [axis for axis in _AXES if axis in self.axes]
@@ -67,7 +67,7 @@ class ImageInput:
         return ops.transpose(images, (0, *(1 + kept.index(axis) for axis in self.axes)))
 
     def call_arguments(self, model: keras.Model, images, fixed: Sequence):
-        """What the model is called with.
+        """Return the argument of the model's call.
 
         Args:
             model: The model.
@@ -77,7 +77,7 @@ class ImageInput:
         return self._beside(model, self.to_model(images), fixed)
 
     def specs(self, model: keras.Model, shape: tuple):
-        """As the function `specs`, for images `(height, width, channels)`."""
+        """Return what the function `specs` does, for images `(height, width, channels)`."""
         own = (shape[_AXES.index(axis)] for axis in self.axes)
         others = keras.tree.flatten(specs(model))
         del others[self.position or 0]
@@ -92,7 +92,7 @@ class ImageInput:
 
 
 def specs(model: keras.Model):
-    """What a model is called with: a `keras.KerasTensor`, or a list or dict of them.
+    """Return the argument of a model's call: a `keras.KerasTensor`, or a list or dict of them.
 
     Raises:
         ValueError: If the model is not built, or its call takes several arguments.
@@ -145,18 +145,18 @@ def repeat(fixed: tuple[np.ndarray, ...], count: int) -> tuple:
 def resolve(
     model: keras.Model, fixed_inputs: Mapping | None = None, image_rank: int | None = None
 ) -> tuple[ImageInput, tuple[np.ndarray, ...]]:
-    """Finds the input that takes the images, and the fixed values of the others.
+    """Find the input that takes the images, and the fixed values of the others.
 
     Args:
         model: A built Keras model.
         fixed_inputs: See `optimize`.
-        image_rank: How many axes an image has, where the user has said it.
+        image_rank: Number of axes of an image, if the user gave a shape.
 
     Returns:
         The input, and one array for each of the others, in order.
 
     Raises:
-        ValueError: If not exactly one input is left over, or it takes no images.
+        ValueError: If not exactly one input is left, or that input takes no images.
     """
     structure = specs(model)
     names = _names(structure, _declared(model) is not None)
@@ -252,7 +252,7 @@ def _image_input(model, tensor, position, image_rank):
 
 
 def _takes_channels_first(model, shape):
-    """Whether the first layer that says where channels are finds the model's there."""
+    """Whether the first layer with a data format receives the model's own channels first."""
     if not has_channels_first(model):
         return False
     for call in layer_calls(model, specs(model)):

@@ -1,10 +1,9 @@
 """Find layers inside any Keras model, by name, index, object or path.
 
-A path joins the names of nested layers by `/`, such as `"backbone/conv3"`. It is the
-only name of a layer that is the same in every process, so everything else in this room
-goes by paths.
+A path joins the names of nested layers by `/`, such as `"backbone/conv3"`. Everything else
+in this room finds a layer by its path.
 
-This module only reads what a model says about itself. It never calls the model.
+This module reads the structure of a model. It never calls the model.
 """
 
 from __future__ import annotations
@@ -18,19 +17,19 @@ import keras
 
 
 def sublayers(layer: keras.Layer) -> list[keras.Layer]:
-    """The layers directly inside a model or layer, in lists and dicts too."""
+    """Return the layers directly inside a model or layer, in lists and dicts too."""
     return layer._flatten_layers(include_self=False, recursive=False)
 
 
 def walk(model: keras.Layer, prefix: str = "") -> Iterator[tuple[str, keras.Layer]]:
-    """Yields `(path, layer)` for every layer inside `model`, nested ones too."""
+    """Yield `(path, layer)` for every layer inside `model`, nested ones too."""
     for layer in sublayers(model):
         yield prefix + layer.name, layer
         yield from walk(layer, f"{prefix}{layer.name}/")
 
 
 def find_layer(model: keras.Model, layer: str | int | keras.Layer) -> tuple[str, keras.Layer]:
-    """Returns a layer's path inside the model, and the layer.
+    """Return a layer's path inside the model, and the layer.
 
     Args:
         model: Any Keras model.
@@ -69,7 +68,7 @@ def find_layer(model: keras.Model, layer: str | int | keras.Layer) -> tuple[str,
 
 
 def lineage(model, path):
-    """The layers that a path leads through, from the model to the layer itself."""
+    """Return the layers along a path, from the model to the layer itself."""
     found = [model]
     for name in path.split("/"):
         same_name = [one for one in sublayers(found[-1]) if one.name == name]
@@ -85,7 +84,7 @@ def lineage(model, path):
 
 
 def find_call(model: keras.Model, layer: str | int | keras.Layer) -> tuple[str, keras.Layer, int]:
-    """As `find_layer`, for a name that may say which call of the layer is meant.
+    """Return what `find_layer` does, and which call of the layer a name means.
 
     Args:
         model: Any Keras model.
@@ -114,7 +113,7 @@ def _no_such_layer(model, name):
 
 
 def is_softmax(layer: keras.Layer) -> bool:
-    """Whether what a layer returns has gone through a softmax."""
+    """Whether a layer's output has passed a softmax."""
     activation = getattr(layer, "activation", None)
     is_layer = isinstance(layer, keras.layers.Softmax) or isinstance(
         activation, keras.layers.Softmax
@@ -124,7 +123,7 @@ def is_softmax(layer: keras.Layer) -> bool:
 
 
 def output_layer(path: str, layer: keras.Layer) -> tuple[str, keras.Layer]:
-    """The innermost layer that gives a nested model's one output, with its path."""
+    """Return the innermost layer that produces a nested model's one output, with its path."""
     while isinstance(layer, keras.Model) and len(getattr(layer, "outputs", None) or ()) == 1:
         last = layer.outputs[0]._keras_history.operation
         if last not in sublayers(layer):

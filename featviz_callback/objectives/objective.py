@@ -362,12 +362,12 @@ class Objective(Targets):
         return self * (1.0 / float(divisor))
 
     def __deepcopy__(self, memo: dict) -> Objective:
-        # Immutable, and its model is the one being trained: a copy of a callback
-        # must not look at a copy of the network.
+        # An objective is immutable, and a copy of a callback must watch the network that is
+        # trained, not a copy of it.
         return self
 
     def score(self, images: ArrayLike, fixed_inputs: Mapping | None = None) -> np.ndarray:
-        """Scores images as they are.
+        """Score images as they are.
 
         Args:
             images: Array `(images, height, width, channels)`, or signals `(signals,

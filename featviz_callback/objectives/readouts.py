@@ -1,7 +1,7 @@
-"""How the outputs of layers become scores: `(outputs, data) -> one score an image`.
+"""Turn the outputs of layers into scores, `(outputs, data) -> one score an image`.
 
-What is read where is part of a compiled program, so each way of reading is compared
-by value; ids and vectors are its data. No score depends on another image.
+A readout is part of a compiled step, so it is compared by value. Ids and vectors are data
+of the step. No score depends on another image.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from keras import ops
 
 from featviz_callback.objectives.recording import record
 
-# A direction has no cosine with an activation of zero; this keeps its gradient finite.
+# An activation of zero has no cosine with a direction. This keeps the gradient finite.
 _TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class Readout:
-    """One way of reading.
+    """One way to read a score from outputs.
 
-    One that picks single units also has `units(output)`, which gives all of them at once.
+    A readout of single units also has `units(output)`, which returns all units at once.
     """
 
     def __call__(self, outputs, data):
-        """Returns one score an image, `(images,)`.
+        """Return one score an image, `(images,)`.
 
         Args:
-            outputs: Of each tap, a float32 tensor `(images, ...)`, channels last.
+            outputs: A float32 tensor `(images, ...)` for each tap, channels last.
             data: One row an image: ids `(images,)` or vectors.
         """
         raise NotImplementedError
 
     def fits(self, shape: tuple, row: np.ndarray) -> bool:
-        """Whether an output of that shape still has what a row of data names."""
+        """Whether an output of that shape still has the unit that a row of data names."""
         return True
 
 
@@ -47,15 +47,15 @@ class NeuronReadout(Readout):
     shape: tuple[int, ...]
 
     def __call__(self, outputs, ids):
-        """Returns one score an image, `(images,)`."""
+        """Return one score an image, `(images,)`."""
         return _pick(self.units(outputs[0]), ids)
 
     def units(self, output):
-        """All units, `(images, units)`."""
+        """Return all units, `(images, units)`."""
         return ops.reshape(output, (-1, math.prod(output.shape[1:])))
 
     def fits(self, shape: tuple, row: np.ndarray) -> bool:
-        """Whether that index of that shape is the unit that it was."""
+        """Whether the index still names the same unit in an output of that shape."""
         if None in shape:
             return True
         # The same index of another shape may be another unit.
@@ -67,11 +67,11 @@ class ChannelReadout(Readout):
     """The mean over space of one channel."""
 
     def __call__(self, outputs, ids):
-        """Returns one score an image, `(images,)`."""
+        """Return one score an image, `(images,)`."""
         return _pick(self.units(outputs[0]), ids)
 
     def units(self, output):
-        """All channels, `(images, channels)`."""
+        """Return all channels, `(images, channels)`."""
         return ops.mean(output, axis=tuple(range(1, len(output.shape) - 1)))
 
     def fits(self, shape: tuple, row: np.ndarray) -> bool:
@@ -86,44 +86,44 @@ class LayerReadout(Readout):
     reducer: str
 
     def __call__(self, outputs, ids):
-        """Returns one score an image, `(images,)`."""
+        """Return one score an image, `(images,)`."""
         flat = ops.reshape(outputs[0], (ids.shape[0], -1))
         return ops.mean(ops.square(flat) if self.reducer == "magnitude" else flat, axis=1)
 
 
 @dataclass(frozen=True)
 class DirectionReadout(Readout):
-    """The product with a vector, times a power of the cosine, a mean over space."""
+    """The product with a vector times a power of the cosine, as a mean over space."""
 
     cossim_pow: float
 
     def __call__(self, outputs, vectors):
-        """Returns one score an image, `(images,)`."""
+        """Return one score an image, `(images,)`."""
         values = outputs[0]
         between = len(values.shape) - len(vectors.shape)
         vectors = ops.reshape(vectors, (vectors.shape[0], *(1,) * between, *vectors.shape[1:]))
         products = ops.sum(values * vectors, axis=-1)
         if self.cossim_pow:
             squares = ops.sum(ops.square(values), axis=-1)
-            # Vectors that are gradients may be very short.
+            # A vector may be a gradient, and very short.
             lengths = ops.maximum(ops.sum(ops.square(vectors), axis=-1), 1e-30)
             cosines = products * ops.rsqrt(ops.maximum(squares, _TINY) * lengths)
             products = products * ops.maximum(cosines, 0.1) ** self.cossim_pow
         return ops.mean(ops.reshape(products, (vectors.shape[0], -1)), axis=1)
 
     def fits(self, shape: tuple, row: np.ndarray) -> bool:
-        """Whether the layer has as many channels, or that shape."""
+        """Whether the layer still has the vector's number of channels, or its shape."""
         return row.shape in (shape[-1:], shape)
 
 
 @dataclass(frozen=True)
 class CustomReadout(Readout):
-    """Whatever a user's function makes of the outputs of some layers."""
+    """The result of a user's function of the outputs of some layers."""
 
     function: Callable
 
     def __call__(self, outputs, ids):
-        """Returns one score an image, `(images,)`."""
+        """Return one score an image, `(images,)`."""
         scores = self.function(outputs[0] if len(outputs) == 1 else outputs)
         if tuple(scores.shape) != (ids.shape[0],):
             raise ValueError(
@@ -138,19 +138,19 @@ def _place(index, shape):
 
 
 def _pick(values, ids):
-    # Its gradient is a mask, where that of a gather would be a scatter.
+    # The gradient of this is a mask; that of a gather would be a scatter, which is slower.
     everyone = ops.convert_to_tensor(np.arange(values.shape[1], dtype="int32"))
     chosen = ops.equal(ops.expand_dims(ids, 1), everyone)
     return ops.sum(ops.where(chosen, values, 0.0), axis=1)
 
 
 def read_scores(model, readouts, arguments, data):
-    """The score of each view: the sum over terms of multiplier times reading.
+    """Return the score of each image: the sum over terms of multiplier times readout.
 
     Args:
         model: The Keras model to call.
         readouts: As `Targets.readouts`.
-        arguments: What to call it with: tensors, images first.
+        arguments: The model's argument: tensors, images first.
         data: As `Targets.data`, as tensors.
 
     Returns:

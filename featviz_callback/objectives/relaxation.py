@@ -1,6 +1,7 @@
 """Let a gradient through ReLUs that are off, so that an optimisation can start.
 
 A unit that is off on the whole start image gets no gradient, though it need not be dead.
+Values stay exactly as they are; only gradients change.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from featviz_callback.objectives.preserve import overridden
 
 @contextmanager
 def relaxed_activations(model: keras.Model):
-    """Lets a gradient through ReLUs where they are off, values unchanged.
+    """Let a gradient through ReLUs where they are off, for the time of a `with` block.
 
-    The gradient gains that of a softplus: the nearer to its threshold, the more.
-    A constant slope would not do, since that of a filter for edges cancels over
-    space. Used to wake units. Activations given as functions of the model's own
-    `call`, rather than as layers, are not seen.
+    The gradient of a softplus is added, which is the larger the nearer a unit is to its
+    threshold. A constant slope would not help: the gradient of an edge filter cancels over
+    space. Activations that are plain functions in the model's own `call`, and not layers,
+    are not relaxed.
     """
     with ExitStack() as stack:
         for _, layer in walk(model):

@@ -17,12 +17,12 @@ from featviz_callback.objectives.layers import walk
 from featviz_callback.objectives.preserve import overridden, preserved
 from featviz_callback.objectives.recording import CALLS, Tap, origin, record
 
-# The output of these layers has its axes in another order than what came before.
+# These layers return their axes in another order than they receive them.
 _LAYOUT_LAYERS = (keras.layers.Permute, keras.layers.Reshape)
 
 
 class _Recording(keras.Operation):
-    """Keras' own shape inference over a recorded call: no graph is changed."""
+    """An operation for Keras' own shape inference over a recorded call."""
 
     def __init__(self, model, taps):
         super().__init__()
@@ -36,24 +36,24 @@ class _Recording(keras.Operation):
             _require_tensors(self.taps, outputs)
             return outputs
         except ValueError as error:
-            # Keras would wrap it in advice on shape inference.
+            # Keras would wrap the error in advice on shape inference.
             self.refusal = error
             raise
 
 
 def output_shapes(model: keras.Model, arguments, taps: Sequence[Tap]) -> list[tuple]:
-    """Shapes of what passes the taps, without the images' axis, channels last.
+    """Return the shapes of the tensors at the taps, without the images' axis, channels last.
 
     Nothing is computed: the call runs on shapes alone.
 
     Args:
         model: Any built Keras model.
-        arguments: What it is called with, as `keras.KerasTensor`s, sizes `None`
-            where they may vary.
-        taps: What to look at.
+        arguments: The model's argument, as `keras.KerasTensor`s; a size that may vary
+            is `None`.
+        taps: The tensors whose shapes are wanted.
 
     Raises:
-        ValueError: If a tap yields none, several, or one that cannot be read here.
+        ValueError: If a tap has no tensor, several tensors, or one that cannot be read.
     """
     recording = _Recording(model, taps)
     try:
@@ -80,9 +80,9 @@ class LayerCall:
     Attributes:
         path: As `Tap.path`.
         layer: The layer.
-        received: Shape of the first tensor that it gets, without the images' axis.
-        shape: Shape of what it returns, without the images' axis, channels last.
-            Sizes that may vary are those of some image.
+        received: Shape of the layer's first input, without the images' axis.
+        shape: Shape of the layer's output, without the images' axis, channels last.
+            A size that may vary is that of some image.
         channels_first: Whether the layer itself has the channels first.
     """
 
@@ -94,7 +94,7 @@ class LayerCall:
 
 
 def layer_calls(model: keras.Model, arguments) -> list[LayerCall]:
-    """Every call of a layer in a model's call, in the order in which they end.
+    """Return every call of a layer in a model's call, in the order in which calls end.
 
     Nothing is computed. Layers that return several tensors are left out, and so
     are those whose output cannot be taken out of a function inside the model.
@@ -136,7 +136,7 @@ def _order_recorder(path, layer, call, found, started):
 
 
 def _with_layouts(found):
-    """Where the channels are, for layers that do not say: where they were before."""
+    """Add the place of the channels; a layer that does not say it takes that of the last one."""
     said = [getattr(layer, "data_format", None) for _, layer, *_ in found]
     layout = next(filter(None, said), None)
     for (path, layer, received, shape), own in zip(found, said, strict=True):

@@ -1,7 +1,7 @@
-"""Which units of a model are meant: layers, ids and vectors as a user may give them.
+"""Check the layers, ids and vectors that a user gives.
 
-A layer becomes the `Tap` that is read, ids and vectors become rows of numbers; what
-does not fit the layer is refused here, when an objective is made.
+A layer becomes the `Tap` that is read. Ids and vectors become rows of numbers. Values that
+do not fit the layer are refused here, when an objective is made.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from featviz_callback.objectives.shapes import layer_calls, output_shapes
 
 logger = logging.getLogger("featviz_callback")
 
-# Layers of which it was said that their softmax is taken off.
-_said: weakref.WeakSet = weakref.WeakSet()
+# Layers whose removed softmax was logged.
+_logged: weakref.WeakSet = weakref.WeakSet()
 
 
 def find_tap(
     model: keras.Model, layer: str | int | keras.Layer, pre_activation: bool | None
 ) -> tuple[Tap, tuple]:
-    """Finds the output that is meant, see `Objective.neuron`.
+    """Find the output that a user means, see `Objective.neuron`.
 
     Returns:
-        The tap, and the shape of one image's output, channels last; `None` in it
-        where it depends on the image's.
+        The tap, and the shape of one image's output, channels last. A size that depends
+        on the image's is `None`.
 
     Raises:
         ValueError: If the model or the layer is invalid.
@@ -57,9 +57,9 @@ def find_tap(
     softmax = is_softmax(found)
     if not softmax and pre_activation is None and is_softmax(output_layer(path, found)[1]):
         (path, found), softmax = output_layer(path, found), True
-    if softmax and pre_activation is None and found not in _said:
-        _said.add(found)
-        logger.warning("The softmax of layer '%s' is taken off: the score is the logit.", path)
+    if softmax and pre_activation is None and found not in _logged:
+        _logged.add(found)
+        logger.warning("The softmax of layer '%s' is removed: the score is the logit.", path)
     if pre_activation or (softmax and pre_activation is None):
         tap = tap_before_activation(path, found)
     else:
@@ -75,7 +75,7 @@ def _has_channels_first(model, arguments, path):
 
 
 def require_known(sizes: tuple, tap: Tap, instead: str) -> None:
-    """Refuses a layer whose units cannot be counted.
+    """Refuse a layer whose units cannot be counted.
 
     Raises:
         ValueError: If a size depends on the image's, naming what to use instead.
@@ -88,10 +88,10 @@ def require_known(sizes: tuple, tap: Tap, instead: str) -> None:
 
 
 def neuron_ids(ids: Any, shape: tuple[int, ...]) -> tuple[list[int], list]:
-    """Returns flat ids, and a label for each in the way it was given.
+    """Return flat ids, and a label for each in the way it was given.
 
     Raises:
-        ValueError: If one is no unit of an output of that shape.
+        ValueError: If an id is no unit of an output of that shape.
     """
     one_tuple = isinstance(ids, tuple) and len(ids) == len(shape) > 1
     if one_tuple and all(isinstance(i, Integral) for i in ids):
@@ -114,10 +114,10 @@ def neuron_ids(ids: Any, shape: tuple[int, ...]) -> tuple[list[int], list]:
 
 
 def indices(ids: Any, size: int, argument: str) -> list[int]:
-    """Returns a list of ints from 0 to `size - 1`.
+    """Return a list of ints from 0 to `size - 1`.
 
     Raises:
-        ValueError: If it is not one id or several, naming the argument.
+        ValueError: If `ids` is neither one id nor several, naming the argument.
     """
     flat = ids if is_sequence(ids) else [ids]
     given = np.asarray(flat) if all(is_number(i) for i in flat) else np.array([])
@@ -137,9 +137,9 @@ def indices(ids: Any, size: int, argument: str) -> list[int]:
 
 
 def as_rows(vectors: Any, shape: tuple) -> np.ndarray:
-    """Returns float32 `(vectors, channels)` or `(vectors, *shape)`.
+    """Return float32 `(vectors, channels)` or `(vectors, *shape)`.
 
-    What is of the whole shape is one, also where it could be a vector a position.
+    An array of the layer's whole shape is one vector, even if it could be one a position.
 
     Raises:
         ValueError: If they do not fit an output of that shape, or have no direction.
@@ -176,14 +176,14 @@ def _wrong_vectors(shape, received):
 
 
 def is_sequence(value: object) -> bool:
-    """Whether it is several values, an array of no axis being one."""
+    """Whether a value is a sequence; an array without axes is a single value."""
     return isinstance(value, (Sequence, range)) or (
         isinstance(value, np.ndarray) and value.ndim > 0
     )
 
 
 def is_number(value: object) -> bool:
-    """Whether it is one real number, of Python's or NumPy's."""
+    """Whether a value is one real number, of Python's or NumPy's."""
     return isinstance(value, Real) or (
         isinstance(value, (np.ndarray, np.generic)) and value.ndim == 0
     )

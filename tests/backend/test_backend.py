@@ -57,10 +57,10 @@ def test_a_step_reads_the_weights_of_the_moment(model):
 
 
 def test_arguments_and_results_keep_their_places_whatever_their_structure(model):
-    """One step is given what a program is: dicts, whose order is the user's, lists and tuples."""
+    """Dicts keep the order of the user, and lists and tuples their kind."""
 
     def score(params, data):
-        scores = data["view"]["rows"] * ops.sum(params, axis=1) + data["terms"][0][1]
+        scores = data["nested"]["rows"] * ops.sum(params, axis=1) + data["terms"][0][1]
         return scores, scores
 
     def update(params, gradient, state, data):
@@ -69,7 +69,7 @@ def test_arguments_and_results_keep_their_places_whatever_their_structure(model)
     step = backend.load().compile_step(score, update, lambda: model)
     for rows in ([2.0], [3.0]):
         data = {
-            "view": {"values": (), "rows": tensor(rows)},
+            "nested": {"values": (), "rows": tensor(rows)},
             "terms": [(tensor([9]), tensor([5.0]))],
             "numbers": tensor([1.0, 4.0]),
         }
@@ -145,7 +145,7 @@ def looped(images):
 
 
 def graph_of(make):
-    """A network of one of these, and the graph of a step of an ascent on it."""
+    """A network of one of these, and the graph of a step of an optimisation on it."""
     import tensorflow as tf
 
     inputs = keras.Input((8, 8, 3))

@@ -1,4 +1,4 @@
-"""Random views: what each does, and where its randomness comes from."""
+"""Each random transformation by itself."""
 
 import dataclasses
 import random
@@ -7,93 +7,44 @@ import keras
 import numpy as np
 import pytest
 
-from featviz_callback import Objective, optimize
 from featviz_callback.images import augmentation, sampling
 from featviz_callback.images.transformations import Blur, Crop, Flip, Jitter, Noise, Rotate, Scale
 from tests.conftest import gradient, random_images, tensor, to_numpy
+from tests.images.conftest import augment, moves, square
 
 ALL = [Jitter(0.2), Scale(0.8, 1.2), Crop(0.4, 0.8), Flip(), Rotate(20.0), Blur(1.5), Noise(0.1)]
+
+
 CHANNELS = [1, 2, 3, 4, 13]
-SHAPE = (20, 10, 3)
-
-
-def square(images):
-    return keras.ops.square(images)
-
-
-def still(height, width, views=1):
-    """The grid of the whole image, `(views, height)` and `(views, width)`."""
-    return tuple(np.tile(np.arange(float(size)), (views, 1)) for size in (height, width))
-
-
-def view(images, chosen, seeds, number=0):
-    """Views of a batch, one generator an image, as the ascent makes them."""
-    _, height, width, channels = images.shape
-    moves, changes = augmentation.split(chosen)
-    grids, draws, values = [], [], []
-    for rng in map(np.random.default_rng, seeds):
-        values.append(augmentation.sample_values(changes, rng, (height, width, channels)))
-        grids.append(augmentation.move(moves, rng, *still(height, width)))
-        draws.append(augmentation.sample(changes, rng, (height, width, channels)))
-    rows, columns = (tensor(np.concatenate(axis)) for axis in zip(*grids, strict=True))
-    draws, values = (
-        keras.tree.map_structure(lambda *drawn: tensor(np.stack(drawn)), *some)
-        for some in (draws, values)
-    )
-    moved = sampling.resample(tensor(images), rows, columns)
-    first = tensor(augmentation.first_value(number))
-    return to_numpy(augmentation.apply(changes, moved, draws, values, first))
-
-
-def moves(transformation, height=20, width=10, count=200):
-    """The grids of many views, drawn at once."""
-    return transformation.move(np.random.default_rng(0), *still(height, width, count))
 
 
 @pytest.mark.parametrize("channels", CHANNELS)
 @pytest.mark.parametrize("size", [(7, 9), (8, 5)])
 @pytest.mark.parametrize("one", [*ALL, square], ids=lambda one: getattr(one, "__name__", str(one)))
-def test_a_view_has_the_shape_of_its_image(one, size, channels):
+def test_an_augmented_image_has_the_shape_of_its_image(one, size, channels):
     batch = random_images(2, *size, channels)
-    seen = view(batch, (one,), [0, 1])
+    seen = augment(batch, (one,), [0, 1])
     assert seen.shape == batch.shape
     assert seen.dtype == np.float32
     assert np.isfinite(seen).all()
 
 
 @pytest.mark.parametrize("one", ALL, ids=str)
-def test_the_images_of_a_batch_get_different_views(one):
+def test_the_images_of_a_batch_get_different_draws(one):
     twice = np.repeat(random_images(1, 9, 9, 1), 8, axis=0)
-    seen = view(twice, (one,), range(8))
+    seen = augment(twice, (one,), range(8))
     assert len(np.unique(seen.round(5), axis=0)) > 1
-    np.testing.assert_allclose(view(twice, (one,), [3] * 8), seen[[3] * 8], atol=1e-6)
-
-
-def test_each_target_of_an_ascent_gets_views_of_its_own(small_model):
-    seen = []
-
-    class Spy(Jitter):
-        def move(self, rng, rows, columns):
-            seen.append(super().move(rng, rows, columns))
-            return seen[-1]
-
-    neurons = Objective.neuron(small_model, "logits", range(6))
-    optimize(neurons, steps=1, transformations=[Spy(0.5)])
-    assert len(seen) >= 6
-    assert len({(rows[0, 0], columns[0, 0]) for rows, columns in seen[:6]}) > 1
+    np.testing.assert_allclose(augment(twice, (one,), [3] * 8), seen[[3] * 8], atol=1e-6)
 
 
 @pytest.mark.parametrize("one", ALL, ids=str)
 def test_drawing_touches_nobody_elses_random_state(one):
     numpys, pythons = np.random.get_state(), random.getstate()
     after = keras.random.SeedGenerator(0), to_numpy(keras.random.SeedGenerator(0).state)
-    view(random_images(2, 6, 6, 1), (one,), [0, 1])
+    augment(random_images(2, 6, 6, 1), (one,), [0, 1])
     assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), numpys, strict=True))
     assert random.getstate() == pythons
     np.testing.assert_array_equal(to_numpy(after[0].state), after[1])
-
-
-# --- those that move the grid ---------------------------------------------------------
 
 
 @pytest.mark.parametrize(("share", "reach"), [(0.2, (4, 2)), (0.1, (2, 1)), (0.0, (0, 0))])
@@ -136,7 +87,7 @@ def test_scale_draws_one_factor_for_both_axes_within_its_bounds():
     assert np.ptp(factors[0]) > 0.5
 
 
-def test_early_a_zoom_may_be_closer():
+def test_a_zoom_may_be_closer_early():
     scale = Scale(0.8, 1.6, early=1.5)
     for progress in (0, 0.59):
         early = scale.at(progress)
@@ -150,7 +101,7 @@ def test_early_a_zoom_may_be_closer():
     assert isinstance(Own(early=2.0).at(0), Own)
 
 
-def test_flip_mirrors_left_and_right_in_about_half_of_the_views():
+def test_flip_mirrors_left_and_right_in_about_half_of_the_draws():
     rows, columns = moves(Flip())
     flipped = columns[:, 0] > 0
     np.testing.assert_array_equal(rows, np.tile(np.arange(20.0), (200, 1)))
@@ -159,58 +110,16 @@ def test_flip_mirrors_left_and_right_in_about_half_of_the_views():
     assert 60 < flipped.sum() < 140
 
 
-def test_a_flipped_view_is_the_mirror_image():
+def test_a_flipped_image_is_the_mirror_image():
     batch = np.repeat(random_images(1, 5, 6, 3), 8, axis=0)
-    views = view(batch, (Flip(),), range(8))
+    draws = augment(batch, (Flip(),), range(8))
     mirrored, same = (
-        [np.allclose(one, expected, atol=1e-6) for one in views]
+        [np.allclose(one, expected, atol=1e-6) for one in draws]
         for expected in (batch[0][:, ::-1], batch[0])
     )
     assert any(mirrored)
     assert any(same)
     assert all(a != b for a, b in zip(mirrored, same, strict=True))
-
-
-@pytest.mark.parametrize("function", [square, lambda x: 1 - x])
-def test_a_shift_after_a_change_of_values_is_the_shift_before_it(function):
-    batch = random_images(4, 10, 7, 2)
-    after = view(batch, (function, Jitter(0.4)), range(4))
-    before = view(batch, (Jitter(0.4), function), range(4))
-    np.testing.assert_allclose(after, before, atol=1e-5)
-    assert not np.allclose(after, to_numpy(function(tensor(batch))), atol=1e-3)
-
-
-def test_moves_at_the_head_compose_to_one_grid():
-    chosen = Jitter(0.0), Scale(2.0, 2.0), Scale(0.5, 0.5)
-    assert augmentation.split(chosen) == (chosen, ())
-    moved_grids = augmentation.move(chosen, np.random.default_rng(0), *still(6, 5))
-    for moved, grid in zip(moved_grids, still(6, 5), strict=True):
-        np.testing.assert_allclose(moved, grid, atol=1e-6)
-
-
-def test_what_moves_behind_a_change_is_a_change():
-    moves, changes = augmentation.split((Flip(), Blur(), Jitter(0.1)))
-    assert moves == (Flip(),)
-    assert len(changes) == 2
-
-
-def test_with_more_steps_the_first_standard_views_come_closer_and_small_images_stay():
-    views = [augmentation.standard((224, 224, 3), n) for n in (8, 32, 64, 128, 256)]
-    expected = [(0.12, 0.8, 1.6, 1)] * 2 + [(0.16, 0.85, 1.65, 1.5)] + [(0.2, 0.9, 1.7, 2)] * 2
-    numbers = [(jitter.share, scale.low, scale.high, scale.early) for jitter, scale, _ in views]
-    np.testing.assert_allclose(numbers, expected)
-    assert len({augmentation.standard((28, 28, 1), n) for n in (16, 64)}) == 1
-
-
-def test_standard_noise_is_a_share_of_the_range_and_grows_with_the_steps():
-    noises = [augmentation.standard((224, 224, 3), n, (-1.0, 1.0))[-1] for n in (32, 64, 128)]
-    assert noises == [Noise(0.0, 0.0), Noise(0.0625, 0.0075), Noise(0.25, 0.015)]
-    assert augmentation.standard((224, 224, 3), 512, (0.0, 255.0))[-1] == Noise(
-        0.125 * 255, 0.0075 * 255
-    )
-
-
-# --- those that change values ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [(6, 6), (7, 7), (5, 8)])
@@ -229,7 +138,7 @@ def test_a_turn_by_right_angles_is_numpys(size, quarters):
 
 
 @pytest.mark.parametrize("change", [Rotate(), Blur(), Noise()], ids=lambda one: type(one).__name__)
-def test_the_gradient_is_that_of_the_view(change):
+def test_the_gradient_is_that_of_the_transformation(change):
     images, weights = random_images(2, 9, 8, 3), random_images(2, 9, 8, 3) - 0.5
     rngs = [np.random.default_rng(seed) for seed in (0, 1)]
     draws = tensor(np.stack([change.sample(rng, (9, 8, 3)) for rng in rngs]))
@@ -278,7 +187,7 @@ def test_blur_widths_stay_within_their_bound():
 
 def test_noise_has_its_deviation_at_every_value_by_itself():
     flat = np.full((2, 40, 40, 3), 0.5, "float32")
-    noise = view(flat, (Noise(0.2),), [0, 1]) - 0.5
+    noise = augment(flat, (Noise(0.2),), [0, 1]) - 0.5
     np.testing.assert_allclose(noise.std((1, 2, 3)), 0.2, rtol=0.05)
     np.testing.assert_allclose(noise.mean((1, 2, 3)), 0, atol=0.02)
     for axis in range(4):
@@ -289,39 +198,10 @@ def test_noise_has_its_deviation_at_every_value_by_itself():
 @pytest.mark.parametrize("steps", [(0, 1), (3, 200), (16000, 16001)])
 def test_noise_of_two_steps_is_unrelated(steps):
     flat = np.full((2, 40, 40, 3), 0.5, "float32")
-    one, other = (view(flat, (Noise(0.2),), [0, 1], number) - 0.5 for number in steps)
+    one, other = (augment(flat, (Noise(0.2),), [0, 1], number) - 0.5 for number in steps)
     assert one.std() == pytest.approx(other.std(), rel=0.02)
     # Of 9600 unrelated values the correlation is 0, give or take four deviations of 0.01.
     assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.04
-
-
-def test_each_step_gets_another_stretch_of_what_was_drawn_once():
-    firsts = [augmentation.first_value(number) for number in range(2**14)]
-    assert sorted(firsts) == list(range(2**14))
-    values = np.arange(2**14 + 12, dtype="float32")[None]
-
-    class Seen(Noise):
-        def apply(self, images, factors, values):
-            return values
-
-    for number in (0, 1, 7, 2**14 - 1):
-        first = firsts[number]
-        found = augmentation.apply(
-            (Seen(),),
-            tensor(np.zeros((1, 2, 3, 2))),
-            (tensor([1.0]),),
-            (tensor(values),),
-            tensor(first),
-        )
-        np.testing.assert_array_equal(to_numpy(found).ravel(), values[0, first : first + 12])
-
-
-def test_noise_for_larger_images_than_the_views_is_refused(neurons):
-    def padded(images):
-        return keras.ops.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])
-
-    with pytest.raises(ValueError, match="that makes views larger"):
-        optimize(neurons, steps=1, transformations=[padded, Noise(0.1)])
 
 
 def test_noise_is_even_over_a_range_and_has_no_mean():
@@ -360,58 +240,6 @@ def test_noise_that_fades_stays_of_its_own_class():
     assert louder == pytest.approx(2 * Noise(0.1).sample(rng, (2, 2, 1)))
 
 
-def test_still_noise_is_none_and_only_noise_can_be_still():
-    batch = random_images(2, 4, 5, 3)
-    (still_draw,) = augmentation.identity((Noise(0.5),), (4, 5, 3))
-    values = augmentation.sample_values((Noise(0.5),), np.random.default_rng(0), (4, 5, 3))
-    values = (tensor(np.stack(values * 2)),)
-    draws = (tensor([still_draw] * 2),)
-    seen = augmentation.apply((Noise(0.5),), tensor(batch), draws, values)
-    np.testing.assert_array_equal(to_numpy(seen), batch)
-    assert augmentation.identity((), (4, 5, 3)) == ()
-    assert augmentation.identity((Noise(0.5), Blur()), (4, 5, 3)) is None
-    assert augmentation.identity((square,), (4, 5, 3)) is None
-
-
-def test_what_is_drawn_on_the_host_is_no_part_of_a_program():
-    assert augmentation.kinds((Rotate(3.0), Blur(2.0), Noise(0.3, 0.1), square)) == (
-        Rotate(),
-        Blur(),
-        Noise(),
-        square,
-    )
-
-
-def test_a_function_is_a_transformation():
-    batch = random_images(2, 4, 5, 3)
-    np.testing.assert_allclose(view(batch, (square,), [0, 1]), batch**2, atol=1e-6)
-
-
-# --- which ones -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        (None, ()),
-        ((), ()),
-        ([], ()),
-        (Flip(), (Flip(),)),
-        ([Flip(), square], (Flip(), square)),
-        (square, (square,)),
-        ("standard", augmentation.standard(SHAPE, 32)),
-    ],
-)
-def test_transformations_are_a_sequence_or_one_or_none(given, expected):
-    assert augmentation.get(given, SHAPE, 32) == expected
-
-
-@pytest.mark.parametrize("wrong", ["jitter", [None], 3, [Flip(), "standard"], ["standard"]])
-def test_what_is_no_transformation_is_refused(wrong):
-    with pytest.raises(ValueError, match="`transformations`"):
-        augmentation.get(wrong, SHAPE, 32)
-
-
 @pytest.mark.parametrize("one", ALL, ids=str)
 def test_transformations_are_equal_by_value(one):
     assert dataclasses.replace(one) == one
@@ -424,12 +252,6 @@ def test_jitter_moves_an_enlarged_image_by_the_same_share():
     moved, _ = Jitter(0.1).move(np.random.default_rng(0), rows, columns)
     shifts = np.abs((moved - rows)[:, 0])
     assert 0.9 < shifts.max() <= 1.0
-
-
-def test_a_function_may_not_change_the_number_of_images():
-    doubled = (lambda images: keras.ops.concatenate([images, images]),)
-    with pytest.raises(ValueError, match="as many images"):
-        augmentation.apply(doubled, tensor(random_images(2, 4, 4, 1)), ())
 
 
 @pytest.mark.parametrize(

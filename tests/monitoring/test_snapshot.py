@@ -14,7 +14,7 @@ from featviz_callback.records.drift import drift
 from tests.conftest import (
     ascend,
     layer_output,
-    make_small_model,
+    mixed,
     prepare,
     random_images,
     sequential,
@@ -25,60 +25,6 @@ def observe(objectives, real_images=None, warm_start=False, **settings):
     """Make an observer of those objectives, as the callback does."""
     tasks = [prepare(joined, **settings) for joined in join_alike(objectives)]
     return Observer(objectives, tasks, real_images, warm_start)
-
-
-def mixed(model):
-    """Five objectives. The first and the fourth are read in the same way."""
-    return [
-        Objective.neuron(model, "logits", [3, 1]),
-        Objective.channel(model, "conv1", 2),
-        Objective.neuron(model, "logits", 0, multiplier=2.0),
-        Objective.neuron(model, "logits", 9),
-        Objective.neuron(model, "logits", 0) - Objective.channel(model, "conv1", 0),
-    ]
-
-
-# --- what is put together -------------------------------------------------------------
-
-
-def test_objectives_that_read_the_same_layers_alike_are_one(small_model):
-    objectives = mixed(small_model)
-    joined = join_alike(objectives)
-    assert [one.parts for one in joined] == [
-        (objectives[0], objectives[3]),
-        (objectives[1],),
-        (objectives[2],),
-        (objectives[4],),
-    ]
-    assert joined[0].names == [f"Neuron#logits_{i}" for i in (3, 1, 9)]
-    [(rows, multipliers)] = joined[0].data()
-    assert rows.tolist() == [3, 1, 9]
-    assert multipliers.tolist() == [1, 1, 1]
-    assert len(joined[0]) == 3
-
-
-def test_combinations_are_put_together_target_by_target(small_model):
-    def one(channels, logits):
-        return Objective.channel(small_model, "conv1", channels) - Objective.neuron(
-            small_model, "logits", logits
-        )
-
-    [joined] = join_alike([one([0, 1], [5, 6]), one(2, 7)])
-    channels, logits = joined.data()
-    assert channels[0].tolist() == [0, 0, 1, 1, 2]
-    assert logits[0].tolist() == [5, 6, 5, 6, 7]
-    assert logits[1].tolist() == [-1] * 5
-
-
-def test_other_models_and_multipliers_of_another_size_stay_apart(small_model):
-    other = make_small_model()
-    objectives = [
-        Objective.neuron(small_model, "logits", 0),
-        Objective.neuron(other, "logits", 0),
-        Objective.neuron(small_model, "logits", 1, multiplier=-1.0),
-        Objective.neuron(small_model, "logits", 2, multiplier=3.0),
-    ]
-    assert [len(one.parts) for one in join_alike(objectives)] == [2, 1, 1]
 
 
 # --- one snapshot ---------------------------------------------------------------------

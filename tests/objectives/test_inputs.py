@@ -1,4 +1,4 @@
-"""What a model takes: shapes, axes, and values for the inputs that are held."""
+"""What a model takes: shapes, axes, and values for the inputs that are fixed."""
 
 import keras
 import numpy as np
@@ -135,57 +135,57 @@ def test_whole_numbers_are_refused():
         resolve(model)
 
 
-# --- inputs that are held -----------------------------------------------------------------
+# --- inputs that are fixed -----------------------------------------------------------------
 
-HELD = np.array([1.0, 2.0, 3.0])
+FIXED = np.array([1.0, 2.0, 3.0])
 
 
 @pytest.mark.parametrize("kind", [list, dict])
 @pytest.mark.parametrize("key", ["more", 1])
 def test_an_input_is_held_by_name_or_place(kind, key):
     model = two_inputs(kind)
-    one, held = resolve(model, {key: HELD})
+    one, fixed = resolve(model, {key: FIXED})
     assert one == ImageInput("hwc", (6, 5, 1), 0)
     images = random_images(2, 6, 5, 1)
-    arguments = one.call_arguments(model, tensor(images), inputs.repeat(held, 2))
-    expected = np.concatenate([images.reshape(2, -1), np.tile(HELD, (2, 1))], axis=1)
+    arguments = one.call_arguments(model, tensor(images), inputs.repeat(fixed, 2))
+    expected = np.concatenate([images.reshape(2, -1), np.tile(FIXED, (2, 1))], axis=1)
     np.testing.assert_allclose(to_numpy(model(arguments)), expected)
 
 
 def test_the_image_may_stand_anywhere_among_the_inputs():
     a, image, b = keras.Input((3,)), keras.Input((6, 5, 1)), keras.Input((2,), dtype="int32")
     model = keras.Model([a, image, b], a)
-    one, held = resolve(model, {0: HELD, 2: 7})
+    one, fixed = resolve(model, {0: FIXED, 2: 7})
     assert one.position == 1
-    assert [value.tolist() for value in held] == [HELD.tolist(), [7, 7]]
-    assert [value.dtype.name for value in held] == ["float32", "int32"]
+    assert [value.tolist() for value in fixed] == [FIXED.tolist(), [7, 7]]
+    assert [value.dtype.name for value in fixed] == ["float32", "int32"]
     assert shapes(one.specs(model, (8, 8, 1))) == [(3,), (8, 8, 1), (2,)]
 
 
 def test_inputs_of_a_subclassed_model_keep_their_kind():
     model = called([np.zeros((1, 4, 4, 1)), np.zeros((1, 2))])
-    _, (held,) = resolve(model, {"1": np.array([1, 2])})
-    assert held.dtype.kind == "i"
-    _, (held,) = resolve(model, {1: 0.5})
-    assert held.tolist() == [0.5, 0.5]
-    assert held.dtype == np.float32
+    _, (fixed,) = resolve(model, {"1": np.array([1, 2])})
+    assert fixed.dtype.kind == "i"
+    _, (fixed,) = resolve(model, {1: 0.5})
+    assert fixed.tolist() == [0.5, 0.5]
+    assert fixed.dtype == np.float32
 
 
 def test_an_input_of_open_size_takes_that_of_its_value():
     image, more = keras.Input((6, 5, 1), name="image"), keras.Input((None, 2), name="more")
-    _, (held,) = resolve(keras.Model([image, more], more), {"more": np.ones((4, 2))})
-    assert held.shape == (4, 2)
+    _, (fixed,) = resolve(keras.Model([image, more], more), {"more": np.ones((4, 2))})
+    assert fixed.shape == (4, 2)
 
 
 @pytest.mark.parametrize(
-    "held",
-    [None, {}, {"image": 0, "more": 0}, {"mor": 0}, {2: 0}, {"more": 0, 1: 0}, 3, [HELD]],
+    "fixed",
+    [None, {}, {"image": 0, "more": 0}, {"mor": 0}, {2: 0}, {"more": 0, 1: 0}, 3, [FIXED]],
     ids=str,
 )
-def test_what_leaves_not_just_one_input_is_refused_with_their_names(held):
+def test_what_leaves_not_just_one_input_is_refused_with_their_names(fixed):
     with pytest.raises(ValueError, match="`fixed_inputs`.*") as refusal:
-        resolve(two_inputs(), held)
-    assert not isinstance(held, dict) or "'image': (6, 5, 1), 'more': (3,)" in str(refusal.value)
+        resolve(two_inputs(), fixed)
+    assert not isinstance(fixed, dict) or "'image': (6, 5, 1), 'more': (3,)" in str(refusal.value)
 
 
 @pytest.mark.parametrize("value", [np.ones(4), np.ones((2, 3)), "three", None, [1, [2, 3]], np.inf])

@@ -1,4 +1,4 @@
-"""How objectives combine, what they are made from, and what is refused."""
+"""Objectives: what they score, their names, and their algebra."""
 
 import copy
 import dataclasses
@@ -11,15 +11,11 @@ import pytest
 from keras import layers
 
 from featviz_callback import Objective
-from featviz_callback.objectives import default_objectives
 from featviz_callback.objectives.recording import Tap
 from featviz_callback.objectives.terms import make_term
 from tests.conftest import layer_output, make_small_model, random_images, sequential
 
 VECTOR = np.array([1.0, -2.0, 0.5, 3.0])
-
-
-# --- algebra ------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -256,11 +252,8 @@ def test_what_a_term_reads_keeps_its_own_kind_of_data(small_model, images):
     ids=["neuron", "channel", "layer", "custom", "direction"],
 )
 def test_ids_are_int32_and_vectors_float32(make, dtype, small_model):
-    """Of another dtype, the same program would be compiled again."""
+    """Of another dtype, the same step would be compiled again."""
     assert make(small_model).terms[0].data.dtype == dtype
-
-
-# --- names and other arguments ------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -303,76 +296,3 @@ def test_an_unknown_reducer_is_refused(small_model):
 def test_a_custom_objective_needs_layers_and_a_function(wanted, function, small_model):
     with pytest.raises(ValueError, match="Invalid value"):
         Objective.custom(small_model, wanted, function)
-
-
-# --- objectives by default ----------------------------------------------------------
-
-
-def test_default_objectives_are_output_units_and_spread_out_channels():
-    model = sequential(
-        *[layers.Conv2D(5 if i else 2, 1, name=f"conv{i}") for i in range(7)],
-        layers.GlobalAveragePooling2D(),
-        layers.Dense(20, name="logits"),
-        shape=(4, 4, 1),
-    )
-    names = [name for objective in default_objectives(model) for name in objective.names]
-    assert names == [
-        *[f"Channel#conv0_{i}" for i in range(2)],
-        *[f"Channel#conv{c}_{i}" for c in (2, 4, 6) for i in range(4)],
-        *[f"Neuron#logits_{i}" for i in range(16)],
-    ]
-
-
-def test_default_objectives_share_the_units_among_the_outputs():
-    inputs = keras.Input((4, 4, 1))
-    flat = layers.Flatten()(inputs)
-    heads = [layers.Dense(20, name=name)(flat) for name in ("a", "b", "c")]
-    model = keras.Model(inputs, [heads[2], heads[0], layers.Reshape((4, 5))(heads[1])])
-    names = [name for objective in default_objectives(model) for name in objective.names]
-    assert names == [f"Neuron#{name}_{i}" for name in "ac" for i in range(8)]
-
-
-def test_default_objectives_are_of_sixteen_outputs_at_most():
-    inputs = keras.Input((4, 4, 1))
-    flat = layers.Flatten()(inputs)
-    model = keras.Model(inputs, [layers.Dense(1, name=f"head{i}")(flat) for i in range(20)])
-    names = [name for objective in default_objectives(model) for name in objective.names]
-    assert len(names) == 16
-    assert {names[0], names[-1]} == {"Neuron#head0_0", "Neuron#head19_0"}
-
-
-def test_default_objectives_of_signals_are_their_convolutions():
-    model = sequential(layers.Conv1D(2, 3, name="conv"), shape=(8, 3))
-    assert [o.names for o in default_objectives(model)] == [["Channel#conv_0", "Channel#conv_1"]]
-
-
-def test_default_objectives_know_layers_derived_from_those_of_keras():
-    class OwnConv(layers.Conv2D):
-        """A user's convolution, of another name."""
-
-    class OwnSoftmax(layers.Softmax):
-        """A user's softmax, of another name."""
-
-    model = sequential(
-        OwnConv(2, 3, name="conv"),
-        layers.Flatten(),
-        layers.Dense(2),
-        OwnSoftmax(name="probabilities"),
-        shape=(4, 4, 1),
-    )
-    assert [o.names for o in default_objectives(model)] == [
-        ["Channel#conv_0", "Channel#conv_1"],
-        ["Neuron#probabilities_0", "Neuron#probabilities_1"],
-    ]
-
-
-def test_default_objectives_have_their_channels_last():
-    model = sequential(
-        layers.Conv2D(2, 3, data_format="channels_first", name="conv"), shape=(3, 9, 9)
-    )
-    assert [o.names for o in default_objectives(model)] == [["Channel#conv_0", "Channel#conv_1"]]
-
-
-def test_default_objectives_need_something_to_watch():
-    with pytest.raises(ValueError, match="Nothing to watch"):
-        default_objectives(sequential(layers.MaxPooling2D(2), shape=(4, 4, 1)))

@@ -10,9 +10,7 @@ from keras import layers, ops
 from keras.src.dtype_policies.dtype_policy import QUANTIZATION_MODES
 
 from featviz_callback import Objective, optimize
-from featviz_callback.objectives.layers import find_call, has_channels_first, walk
 from featviz_callback.objectives.recording import Tap, record
-from featviz_callback.objectives.relaxation import relaxed_activations
 from featviz_callback.objectives.shapes import layer_calls, output_shapes
 from tests.conftest import (
     IMAGE_SHAPE,
@@ -24,22 +22,11 @@ from tests.conftest import (
     tensor,
     to_numpy,
 )
-
-TAPS = [Tap("conv1"), Tap("conv2", "pre_activation"), Tap("flatten", "input")]
-
-
-def belongings(model):
-    """What each layer's instance dictionary holds."""
-    return {path: dict(vars(layer)) for path, layer in walk(model)}
+from tests.objectives.conftest import TAPS, belongings, channels_first_model, spec
 
 
 def recorded(model, images, *taps):
     return [to_numpy(output) for output in record(model, tensor(images), taps)]
-
-
-def spec(*shape):
-    """Any number of images of that shape."""
-    return keras.KerasTensor((None, *shape))
 
 
 class Counting(layers.Layer):
@@ -129,32 +116,11 @@ def test_layers_after_the_last_one_asked_for_are_not_called(images):
     assert calls == [1]
 
 
-@pytest.fixture
-def shared_model():
-    """One convolution, called twice."""
-    shared = layers.Conv2D(1, 3, padding="same", name="shared")
-    inputs = keras.Input(IMAGE_SHAPE)
-    return fill(keras.Model(inputs, shared(shared(inputs))))
-
-
 def test_of_a_shared_layer_any_call_can_be_had_the_first_by_default(shared_model, images):
     shared = shared_model.get_layer("shared")
     second, first = recorded(shared_model, images, Tap("shared", call=1), Tap("shared"))
     np.testing.assert_allclose(first, to_numpy(shared(images)), atol=1e-6)
     np.testing.assert_allclose(second, to_numpy(shared(shared(images))), atol=1e-6)
-
-
-def test_a_call_is_given_behind_a_colon(shared_model):
-    shared = shared_model.get_layer("shared")
-    assert find_call(shared_model, "shared") == ("shared", shared, 0)
-    assert find_call(shared_model, "shared:1") == ("shared", shared, 1)
-    assert find_call(shared_model, shared) == ("shared", shared, 0)
-    assert (Tap("shared").name, Tap("shared", call=1).name) == ("shared", "shared:1")
-
-
-def test_a_colon_may_be_part_of_a_name():
-    model = sequential(layers.ReLU(name="relu"), layers.ReLU(name="relu:1"))
-    assert find_call(model, "relu:1") == ("relu:1", model.layers[1], 0)
 
 
 def test_calls_that_there_are_not_are_refused_with_those_there_are(shared_model, images):
@@ -182,38 +148,6 @@ def test_a_layer_that_the_call_does_not_reach_is_named(images):
 def test_the_call_is_that_of_inference(images):
     model = sequential(layers.Dropout(0.5, name="dropout"), layers.Conv2D(1, 3))
     np.testing.assert_array_equal(recorded(model, images, Tap("dropout"))[0], images)
-
-
-# --- shapes -------------------------------------------------------------------------
-
-
-def test_shapes_are_known_without_computing(small_model):
-    assert output_shapes(small_model, spec(*IMAGE_SHAPE), TAPS) == [
-        (10, 8, 4),
-        (8, 6, 6),
-        (8, 6, 6),
-    ]
-
-
-def test_sizes_that_vary_stay_open():
-    model = sequential(layers.Conv2D(2, 3, name="conv"), shape=(None, None, 3))
-    assert output_shapes(model, spec(None, None, 3), [Tap("conv")]) == [(None, None, 2)]
-
-
-def test_looking_at_shapes_changes_no_graph(small_model, images, tmp_path):
-    def graph():
-        return [len(layer._inbound_nodes) for layer in small_model.layers]
-
-    before, config = graph(), small_model.get_config()
-    output_shapes(small_model, spec(*IMAGE_SHAPE), TAPS)
-    layer_calls(small_model, spec(*IMAGE_SHAPE))
-    assert graph() == before
-    assert small_model.get_config() == config
-    small_model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(
-        to_numpy(loaded(images)), to_numpy(small_model(images)), rtol=1e-5, atol=1e-6
-    )
 
 
 def test_a_layer_of_several_tensors_is_refused():
@@ -250,62 +184,12 @@ def test_a_layer_that_returns_nothing_is_refused(images):
         output_shapes(model, spec(*IMAGE_SHAPE), [Tap("nothing")])
 
 
-def test_layers_come_in_the_order_of_the_call():
-    a, b = layers.Conv2D(2, 3, name="a"), layers.Conv2D(4, 3, name="b")
-    inner = keras.Sequential([layers.ReLU(name="relu")], name="inner")
-    inputs = keras.Input((8, 8, 1))
-    model = keras.Model(inputs, a(inner(b(inputs))))
-    order = [(call.path, call.shape) for call in layer_calls(model, spec(8, 8, 1))]
-    assert [one for one in order if one[0] != "inner"] == [
-        ("b", (6, 6, 4)),
-        ("inner/relu", (6, 6, 4)),
-        ("a", (4, 4, 2)),
-    ]
-
-
-# --- where the channels are -----------------------------------------------------------
-
-
-def channels_first_model():
-    """Rescaled, convolved with channels first, and then laid out anew."""
-    return sequential(
-        layers.Rescaling(2.0, name="rescaling"),
-        layers.Conv2D(4, 3, name="conv", data_format="channels_first"),
-        layers.ReLU(name="relu"),
-        layers.Permute((2, 3, 1), name="permute"),
-        layers.ReLU(name="last"),
-        layers.Flatten(name="flatten"),
-        layers.Dense(2, name="logits"),
-        shape=(3, 6, 5),
-    )
-
-
-def test_a_layer_that_does_not_say_has_its_channels_where_they_were_before():
-    model = channels_first_model()
-    calls = layer_calls(model, spec(3, 6, 5))
-    assert [call.path for call in calls if call.channels_first] == ["rescaling", "conv", "relu"]
-    assert {call.path: call.shape for call in calls} == {
-        "rescaling": (6, 5, 3),
-        "conv": (4, 3, 4),
-        "relu": (4, 3, 4),
-        "permute": (4, 3, 4),
-        "last": (4, 3, 4),
-        "flatten": (48,),
-        "logits": (2,),
-    }
-    assert has_channels_first(model)
-    assert not has_channels_first(sequential(layers.Conv2D(2, 3)))
-
-
 def test_what_has_channels_first_is_returned_with_channels_last():
     model = channels_first_model()
     images = random_images(2, 3, 6, 5)
     first, last = recorded(model, images, Tap("relu", channels_first=True), Tap("last"))
     np.testing.assert_allclose(first, last, atol=1e-6)
     assert output_shapes(model, spec(3, 6, 5), [Tap("conv", channels_first=True)]) == [(4, 3, 4)]
-
-
-# --- what might come between a layer and its recorder ----------------------------------------
 
 
 @pytest.mark.skipif(not hasattr(keras, "RematScope"), reason="an older Keras has no such scope")
@@ -365,8 +249,12 @@ class Inside(layers.Layer):
 
 # TensorFlow maps inside one graph, and torch keeps what it computes twice.
 WAYS = {}
+
+
 if keras.backend.backend() != "tensorflow":
     WAYS["mapped"] = ops.vectorized_map
+
+
 if keras.backend.backend() != "torch" and hasattr(keras, "remat"):
     WAYS["computed twice"] = lambda layer, inputs: keras.remat(layer)(inputs)
 
@@ -439,6 +327,8 @@ def test_what_cannot_be_taken_out_of_a_function_is_refused_and_what_is_around_it
 
 
 SIGNAL = (6, 3)
+
+
 WRAPPED = {
     "each step in time": (
         layers.TimeDistributed(layers.Dense(2, name="inner"), name="outer"),
@@ -584,7 +474,7 @@ def test_what_an_unusual_layer_computes_is_what_is_optimised(case):
     for variable, value in zip(model.variables, variables, strict=True):
         np.testing.assert_array_equal(to_numpy(variable), value)
     output = to_numpy(expected(model, tensor(result.images))).astype("float64")
-    # Numbers of 16 bits are rounded elsewhere in a compiled program.
+    # Numbers of 16 bits are rounded elsewhere in a compiled step.
     np.testing.assert_allclose(result.scores, output[..., 0].mean((1, 2)), rtol=5e-3, atol=1e-4)
 
 
@@ -610,7 +500,7 @@ def in_torch():
 
 
 def in_tensorflow():
-    """A program that TensorFlow saved."""
+    """A function that TensorFlow saved."""
     with tempfile.TemporaryDirectory() as folder:
         sequential(layers.Dense(4, activation="tanh")).export(folder, verbose=False)
         return layers.TFSMLayer(folder, call_endpoint="serve", name="target")
@@ -668,7 +558,7 @@ def test_an_activation_that_a_layer_leaves_to_its_cell_is_refused():
         recorded(model, random_images(2, *SIGNAL), Tap("lstm", "pre_activation"))
 
 
-def test_looking_adds_no_loss(images):
+def test_recording_adds_no_loss(images):
     model = sequential(layers.Conv2D(2, 3, name="conv", activity_regularizer="l2"), layers.ReLU())
     with keras.StatelessScope():
         recorded(model, images, Tap("conv"))
@@ -685,47 +575,3 @@ def test_what_a_quantised_layer_computes_is_recorded(mode):
     images = random_images(2, *IMAGE_SHAPE)
     expected = to_numpy(model.layers[1](model.layers[0](images)))
     np.testing.assert_allclose(recorded(model, images, Tap("dense"))[0], expected, atol=1e-5)
-
-
-# --- warm-up ------------------------------------------------------------------------
-
-RELUS = {
-    "argument": lambda: [layers.Conv2D(2, 1, activation="relu")],
-    "relu6": lambda: [layers.Conv2D(2, 1, activation="relu6")],
-    "layer": lambda: [layers.Conv2D(2, 1), layers.ReLU()],
-    "activation layer": lambda: [layers.Conv2D(2, 1), layers.Activation("relu")],
-    "inside a model": lambda: [keras.Sequential([layers.Conv2D(2, 1, activation="relu")])],
-}
-
-
-@pytest.mark.parametrize("case", RELUS)
-def test_relaxed_relus_keep_their_values_and_let_a_gradient_through(case):
-    model = sequential(*RELUS[case](), shape=(3, 3, 1))
-    kernel, bias = model.get_weights()
-    model.set_weights([kernel, np.array([-10.0, 0.0])])
-    threes = random_images(2, 3, 3, 1)
-
-    def first_channel(x):
-        return keras.ops.sum(model(x)[..., 0])
-
-    plain, before = to_numpy(model(threes)), belongings(model)
-    assert not gradient(first_channel, threes).any()
-    with relaxed_activations(model):
-        np.testing.assert_allclose(to_numpy(model(threes)), plain, atol=1e-6)
-        # The slope of a softplus is the logistic function of what comes in.
-        slope = 1 / (1 + np.exp(10 - kernel[0, 0, 0, 0] * threes.astype("float64")))
-        expected = slope * kernel[0, 0, 0, 0]
-        np.testing.assert_allclose(gradient(first_channel, threes), expected, rtol=1e-5)
-    assert belongings(model) == before
-
-
-def test_other_activations_are_not_relaxed():
-    model = sequential(layers.Conv2D(1, 1, activation="tanh"), shape=(3, 3, 1))
-    threes = random_images(1, 3, 3, 1)
-
-    def total(x):
-        return keras.ops.sum(model(x))
-
-    plain = gradient(total, threes)
-    with relaxed_activations(model):
-        np.testing.assert_array_equal(gradient(total, threes), plain)

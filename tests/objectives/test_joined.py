@@ -1,0 +1,45 @@
+"""Objectives that are read alike, joined so that they share compiled steps."""
+
+from featviz_callback import Objective
+from featviz_callback.objectives import join_alike
+from tests.conftest import make_small_model, mixed
+
+
+def test_objectives_that_read_the_same_layers_alike_are_one(small_model):
+    objectives = mixed(small_model)
+    joined = join_alike(objectives)
+    assert [one.parts for one in joined] == [
+        (objectives[0], objectives[3]),
+        (objectives[1],),
+        (objectives[2],),
+        (objectives[4],),
+    ]
+    assert joined[0].names == [f"Neuron#logits_{i}" for i in (3, 1, 9)]
+    [(rows, multipliers)] = joined[0].data()
+    assert rows.tolist() == [3, 1, 9]
+    assert multipliers.tolist() == [1, 1, 1]
+    assert len(joined[0]) == 3
+
+
+def test_combinations_are_put_together_target_by_target(small_model):
+    def one(channels, logits):
+        return Objective.channel(small_model, "conv1", channels) - Objective.neuron(
+            small_model, "logits", logits
+        )
+
+    [joined] = join_alike([one([0, 1], [5, 6]), one(2, 7)])
+    channels, logits = joined.data()
+    assert channels[0].tolist() == [0, 0, 1, 1, 2]
+    assert logits[0].tolist() == [5, 6, 5, 6, 7]
+    assert logits[1].tolist() == [-1] * 5
+
+
+def test_other_models_and_multipliers_of_another_size_stay_apart(small_model):
+    other = make_small_model()
+    objectives = [
+        Objective.neuron(small_model, "logits", 0),
+        Objective.neuron(other, "logits", 0),
+        Objective.neuron(small_model, "logits", 1, multiplier=-1.0),
+        Objective.neuron(small_model, "logits", 2, multiplier=3.0),
+    ]
+    assert [len(one.parts) for one in join_alike(objectives)] == [2, 1, 1]

@@ -1,0 +1,56 @@
+"""ReLUs that let a gradient through where they are off."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from featviz_callback.objectives.relaxation import relaxed_activations
+from tests.conftest import (
+    gradient,
+    random_images,
+    sequential,
+    to_numpy,
+)
+from tests.objectives.conftest import belongings
+
+RELUS = {
+    "argument": lambda: [layers.Conv2D(2, 1, activation="relu")],
+    "relu6": lambda: [layers.Conv2D(2, 1, activation="relu6")],
+    "layer": lambda: [layers.Conv2D(2, 1), layers.ReLU()],
+    "activation layer": lambda: [layers.Conv2D(2, 1), layers.Activation("relu")],
+    "inside a model": lambda: [keras.Sequential([layers.Conv2D(2, 1, activation="relu")])],
+}
+
+
+@pytest.mark.parametrize("case", RELUS)
+def test_relaxed_relus_keep_their_values_and_let_a_gradient_through(case):
+    model = sequential(*RELUS[case](), shape=(3, 3, 1))
+    kernel, bias = model.get_weights()
+    model.set_weights([kernel, np.array([-10.0, 0.0])])
+    threes = random_images(2, 3, 3, 1)
+
+    def first_channel(x):
+        return keras.ops.sum(model(x)[..., 0])
+
+    plain, before = to_numpy(model(threes)), belongings(model)
+    assert not gradient(first_channel, threes).any()
+    with relaxed_activations(model):
+        np.testing.assert_allclose(to_numpy(model(threes)), plain, atol=1e-6)
+        # The slope of a softplus is the logistic function of what comes in.
+        slope = 1 / (1 + np.exp(10 - kernel[0, 0, 0, 0] * threes.astype("float64")))
+        expected = slope * kernel[0, 0, 0, 0]
+        np.testing.assert_allclose(gradient(first_channel, threes), expected, rtol=1e-5)
+    assert belongings(model) == before
+
+
+def test_other_activations_are_not_relaxed():
+    model = sequential(layers.Conv2D(1, 1, activation="tanh"), shape=(3, 3, 1))
+    threes = random_images(1, 3, 3, 1)
+
+    def total(x):
+        return keras.ops.sum(model(x))
+
+    plain = gradient(total, threes)
+    with relaxed_activations(model):
+        np.testing.assert_array_equal(gradient(total, threes), plain)
