@@ -2,7 +2,7 @@
 
 import numpy as np
 
-# Scaled to a mean square of one a colour, and then the chroma to half of that.
+# Scaled so that a field keeps its mean square.
 COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
 COLORS = COLORS / np.sqrt((COLORS**2).sum() / 3)
 
@@ -17,21 +17,21 @@ def logit(p):
 
 
 def axis_functions(size, detail=1.0):
-    """`(is_sine, frequency, norm)` of each function of an axis, as documented."""
+    """Return `(is_sine, frequency, norm)` of each function of an axis, as documented."""
     highest = int(size / 2 * detail)
     cosines = [(False, k, 1.0 if k in (0, size / 2) else 2**0.5) for k in range(highest + 1)]
     return cosines + [(True, k, 2**0.5) for k in range(1, min(highest, (size - 1) // 2) + 1)]
 
 
 def axis_basis(positions, size, detail=1.0):
-    """`(positions, functions)`: the trigonometric polynomials of an axis, one by one."""
+    """Return the trigonometric polynomials of an axis, `(positions, functions)`."""
     angles = 2 * np.pi * np.asarray(positions, "float64") / size
     functions = axis_functions(size, detail)
     return np.stack([n * (np.sin if s else np.cos)(k * angles) for s, k, n in functions], -1)
 
 
 def axis_spectrum(size):
-    """`(size, functions)`: the same functions as weights of NumPy's complex exponentials."""
+    """Return the same functions as weights of complex exponentials, `(size, functions)`."""
     weights = np.zeros((size, size), complex)
     for column, (sine, k, norm) in enumerate(axis_functions(size)):
         weights[k, column] += norm * (-0.5j if sine else 0.5)
@@ -40,7 +40,7 @@ def axis_spectrum(size):
 
 
 def fourier_scale(height, width, decay=1.0, lowest=1.0, detail=1.0):
-    """The documented spectrum, normalised so that its squares sum to one."""
+    """Return the documented spectrum, normalised so that its squares sum to one."""
     longest = max(height, width)
     down = np.array([k / height for _, k, _ in axis_functions(height, detail)])
     across = np.array([k / width for _, k, _ in axis_functions(width, detail)])
@@ -50,7 +50,7 @@ def fourier_scale(height, width, decay=1.0, lowest=1.0, detail=1.0):
 
 
 def fourier_coefficients(params, shape, decay=1.0, lowest=1.0, detail=1.0):
-    """What one image's parameters multiply cosines and sines of an amplitude of one by."""
+    """Return the coefficients of one image, of cosines and sines with an amplitude of one."""
     height, width, channels = shape
     norms = [[n for _, _, n in axis_functions(size, detail)] for size in (height, width)]
     scale = fourier_scale(height, width, decay, lowest, detail) * np.outer(*norms)
@@ -58,7 +58,7 @@ def fourier_coefficients(params, shape, decay=1.0, lowest=1.0, detail=1.0):
 
 
 def fourier_image(params, shape, decay=1.0, lowest=1.0, detail=1.0, window=None, mean=0.5):
-    """One image `(height, width, channels)` in [0, 1] of its parameters."""
+    """Render one image `(height, width, channels)` in [0, 1] from its parameters."""
     height, width, channels = shape
     coefficients = params * fourier_scale(height, width, decay, lowest, detail)
     if channels == 3:
@@ -72,12 +72,12 @@ def fourier_image(params, shape, decay=1.0, lowest=1.0, detail=1.0, window=None,
 
 
 def pixel_image(params, mean=0.5):
-    """One image `(height, width, channels)` in [0, 1] of its parameters."""
+    """Render one image `(height, width, channels)` in [0, 1] from its parameters."""
     return sigmoid(params.transpose(1, 2, 0) + logit(mean))
 
 
 def conv_net(image, kernel, bias, weights, logits_bias):
-    """Outputs of a valid convolution with tanh, and of a dense layer on top of it."""
+    """Return the outputs of a valid convolution with tanh, and of a dense layer after it."""
     size = kernel.shape[:2]
     windows = np.lib.stride_tricks.sliding_window_view(image, size, axis=(0, 1))
     conv = np.tanh(np.einsum("yxcij,ijcd->yxd", windows, kernel) + bias)
@@ -85,19 +85,19 @@ def conv_net(image, kernel, bias, weights, logits_bias):
 
 
 def direction_score(outputs, vector, power):
-    """Per position `<x, v> max(0.1, cos)^power`, then the mean over positions."""
+    """Return the mean over all positions of `<x, v> max(0.1, cos)^power`."""
     products = (outputs * vector).sum(-1)
     lengths = np.linalg.norm(outputs, axis=-1) * np.linalg.norm(vector, axis=-1)
     return (products * np.maximum(products / lengths, 0.1) ** power).mean()
 
 
 def total_variation(image):
-    """Mean absolute difference of neighbours, down plus across, by loops' meaning."""
+    """Return the mean absolute difference of neighbours, down plus across."""
     return np.abs(np.diff(image, axis=0)).mean() + np.abs(np.diff(image, axis=1)).mean()
 
 
 def central_differences(function, point, step=1e-5):
-    """The gradient of a scalar function, coordinate by coordinate."""
+    """Return the gradient of a scalar function, coordinate by coordinate."""
     result = np.zeros_like(point)
     for index in np.ndindex(point.shape):
         ahead, behind = point.copy(), point.copy()

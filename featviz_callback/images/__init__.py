@@ -1,9 +1,9 @@
-"""What an image is: how parameters become one, and how it is transformed and penalised.
+"""Make, transform and penalise images.
 
-Here live the parameterizations (with the Fourier basis, its sampling and the statistics
-of real images), the random transformations and the regularizers. All of it is NumPy and
-`keras.ops`. The room imports no other room and knows nothing of models, objectives or
-training.
+The package holds the parameterizations (with the Fourier basis, its sampling and the
+statistics of real images), the random transformations and the regularizers. They are
+written in NumPy and `keras.ops`. The package imports no sibling package and knows no
+models, objectives or training.
 """
 
 from featviz_callback.images import (

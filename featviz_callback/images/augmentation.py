@@ -2,10 +2,10 @@
 
 A sequence is cut in two. Transformations at its head that move the grid become two
 vectors of positions, which are data of the compiled step. The others are part of the
-compiled step, and what they draw is its data.
+compiled step, and their draws are its data. The defaults are chosen here too, from the
+shape of the image and the number of steps.
 
-This module draws and applies. Which transformations are the default is also decided
-here, from the shape of the image and the number of steps.
+This module reads or changes no random state but that of the generators it is given.
 """
 
 import math
@@ -20,23 +20,25 @@ from featviz_callback.images import sampling
 from featviz_callback.images.shapes import is_small
 from featviz_callback.images.transformations import Blur, Jitter, Noise, Rotate, Scale
 
-# Values drawn once are used in so many stretches, whose order is not that of the steps. To
-# draw values anew at each step, or to send them, would cost more than to use them.
+# Values are drawn and sent once, and each step reads one of so many stretches of them. Drawing
+# or sending values at each step would cost more than using them. The stride keeps the
+# stretches of neighbouring steps far apart.
 _STRETCHES = 2**14
 _STRIDE = 6765
 
 
 def standard(shape: tuple, steps: int, values_range: tuple[float, float] = (0.0, 1.0)) -> tuple:
-    """Return the default: objects stay whole, a little larger, smaller and elsewhere.
+    """Return the default transformations: shifts, zooms and, for larger images, noise.
 
     Small images move less, since their object fills the frame. An optimisation of more
-    than 32 steps zooms in further at first, twice as far from 128 steps on, and adds
-    noise, which is nearly gone at the end.
+    than 32 steps zooms in further at first, up to twice as far from 128 steps on. It
+    also adds noise, which is nearly gone at the end.
 
     Args:
         shape: `(height, width, channels)` of the image.
         steps: Steps of the optimisation.
-        values_range: Lowest and highest value of an image, which noise is a share of.
+        values_range: Lowest and highest value of an image. Noise is a share of their
+            difference.
     """
     if is_small(shape):
         return Jitter(0.05), Scale(0.9, 1.1)
@@ -48,10 +50,10 @@ def standard(shape: tuple, steps: int, values_range: tuple[float, float] = (0.0,
 
 
 def patience(shape: tuple, steps: int) -> float:
-    """Return how far the defaults are those of a picture to study, in `[0, 1]`.
+    """Return how far the defaults are those of a long optimisation, in `[0, 1]`.
 
-    0 up to 32 steps, 0.5 at 64, and 1 from 128 on. Small images always have 0, since
-    their object fills the frame.
+    The value is 0 up to 32 steps, 0.5 at 64 steps and 1 from 128 steps on. Small images
+    always have 0, since their object fills the frame.
 
     Args:
         shape: `(height, width, channels)` of the image.
@@ -68,7 +70,7 @@ def get(
     steps: int,
     values_range: tuple[float, float] = (0.0, 1.0),
 ) -> tuple:
-    """Return a tuple of transformations: none for `None`, or the standard ones.
+    """Return the transformations as a tuple, empty for `None`.
 
     Args:
         transformations: As for `optimize`.
@@ -77,7 +79,7 @@ def get(
         values_range: Lowest and highest value of an image.
 
     Raises:
-        ValueError: If one of them is neither a transformation nor callable.
+        ValueError: If an element is neither a transformation nor callable.
     """
     check(transformations)
     if transformations is None:
@@ -88,13 +90,13 @@ def get(
 
 
 def check(transformations: str | object | None) -> None:
-    """Refuse what is neither a transformation nor a sequence of them.
+    """Refuse anything but a transformation or a sequence of transformations.
 
     Args:
         transformations: As for `optimize`.
 
     Raises:
-        ValueError: If one of them is neither a transformation nor callable.
+        ValueError: If an element is neither a transformation nor callable.
     """
     if transformations is None or _is_standard(transformations):
         return
@@ -140,10 +142,10 @@ def at(transformations: tuple, progress: float) -> tuple:
 
 
 def kinds(changes: tuple) -> tuple:
-    """Return what a compiled step depends on.
+    """Return the transformations with only the settings that a compiled step depends on.
 
-    A transformation whose numbers only affect what is drawn on the host is reduced to its
-    kind.
+    The settings of `Rotate`, `Blur` and `Noise` only affect draws on the host, so they
+    are replaced by the defaults.
     """
     drawn = (Rotate, Blur, Noise)
     return tuple(type(one)() if type(one) in drawn else one for one in changes)
@@ -167,7 +169,7 @@ def move(moves: tuple, rng: np.random.Generator, rows, columns) -> tuple:
 
 
 def sample(changes: tuple, rng: np.random.Generator, shape: tuple) -> tuple:
-    """Draw what the other transformations need for one image at one step.
+    """Draw the data of the other transformations for one image at one step.
 
     Args:
         changes: As `split` returns them.
@@ -195,7 +197,7 @@ def identity(changes: tuple, shape: tuple) -> tuple | None:
 
 
 def sample_values(changes: tuple, rng: np.random.Generator, shape: tuple) -> tuple:
-    """Draw, once an optimisation, one random number for every value of an augmented image.
+    """Draw random numbers for every value of an augmented image, for all steps at once.
 
     Args:
         changes: As `split` returns them.
@@ -211,7 +213,7 @@ def sample_values(changes: tuple, rng: np.random.Generator, shape: tuple) -> tup
 
 
 def first_value(number: int) -> int:
-    """Return where the stretch of the drawn values begins that step `number` gets."""
+    """Return where the stretch of values for step `number` begins."""
     return number * _STRIDE % _STRETCHES
 
 
@@ -221,9 +223,17 @@ def apply(changes: tuple, images, draws: tuple, values: tuple = (), first=0):
     Args:
         changes: As `split` returns them.
         images: `(images, height, width, channels)`.
-        draws: A batch of what `sample` draws, for each of them.
-        values: A batch of what `sample_values` draws, for each of them.
-        first: Where the stretch of these values begins, see `first_value`.
+        draws: A batch of draws of `sample` for each transformation that has it.
+        values: A batch of draws of `sample_values` for each transformation that has it.
+        first: Start of the stretch of `values` to use, see `first_value`.
+
+    Returns:
+        Tensor `(images, height, width, channels)`, with other sizes if a transformation
+        changes them.
+
+    Raises:
+        ValueError: If a transformation returns another number of images, or makes images
+            larger before one that needs a random number for every value.
     """
     draws_left, values_left = iter(draws), iter(values)
     for one in changes:

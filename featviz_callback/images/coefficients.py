@@ -1,12 +1,12 @@
-"""The default optimisation moves Fourier coefficients by a preconditioned gradient.
+"""Optimise Fourier coefficients by a preconditioned gradient, the default.
 
-An optimisation of `Fourier`'s parameters scales them and mixes their colours on the way
-to an image, and does the same to each gradient on its way back. In the coefficients
-themselves, the same steps are steps along a preconditioned gradient. The scaling and the
-mixing then happen once a step, to the gradient alone.
+A `Fourier` scales its parameters and mixes their colours to render an image. Each
+gradient is scaled and mixed in turn. Steps in the parameters equal preconditioned steps
+in the coefficients. The scaling and the mixing then happen once a step, to the gradient
+alone.
 
-`Coefficients` replaces a `Fourier` wherever no Keras optimizer is given. Images are the
-same; only what is stored as parameters differs.
+`Coefficients` replaces a `Fourier` wherever no Keras optimizer is given. It must not
+change the images, only the stored parameters.
 """
 
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ class Coefficients:
 
     Args:
         fourier: Basis, start, contrast, window and mean of the images.
-        signed: Whether images have values in `[-1, 1]` in place of `[0, 1]`. Then the
-            coefficients are those of half the field, and its hyperbolic tangent is the
-            image.
+        signed: Whether images have values in `[-1, 1]` in place of `[0, 1]`. If so, the
+            coefficients describe half the field, and the image is the hyperbolic tangent
+            of that half.
 
     Example:
     >>> from featviz_callback import parameterizations
@@ -42,7 +42,7 @@ class Coefficients:
 
     @property
     def _share(self):
-        """The share of the field that the coefficients describe."""
+        """Share of the field that the coefficients describe."""
         return 0.5 if self.signed else 1.0
 
     def init(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
@@ -56,7 +56,7 @@ class Coefficients:
     def precondition(
         self, decay: float, lowest: float, chroma: float, shape: tuple
     ) -> tuple[np.ndarray, ...]:
-        """See `Fourier.precondition`."""
+        """Return the preconditioner, see `Fourier.precondition`."""
         fourier = self.fourier
         squares = (fourier.scale_of(decay, lowest, shape) * self._units(shape)) ** 2
         if (colors := fourier.color_matrix(shape)) is None:
@@ -74,20 +74,20 @@ class Coefficients:
         return ops.tanh(field + ops.convert_to_tensor(plain) if plain.any() else field)
 
     def project(self, params, shape: tuple):
-        """See `Fourier.project`."""
+        """Bound the contrast of each image, see `Fourier.project`."""
         return params * ops.minimum(1.0, HEADROOM * self._gain(params, shape))
 
     def finish(self, params, shape: tuple):
-        """See `Fourier.finish`."""
+        """Give each image its full contrast, see `Fourier.finish`."""
         return params * ops.minimum(LARGEST_GAIN, self._gain(params, shape))
 
     def _units(self, shape):
-        """The coefficients of functions whose root mean square in the field is one."""
+        """Return the coefficients of functions whose root mean square in the field is one."""
         return self._share * self.fourier.norms(shape)
 
     def _gain(self, params, shape):
         weights = (self._units(shape) ** -2.0 / shape[2]).astype("float32").reshape(-1, 1)
-        # A product with a vector reads the squares once, and writes nothing large.
+        # Faster than a weighted sum, which would write the products as one more large array.
         squares = ops.reshape(ops.square(params), (-1, weights.size))
         sums = ops.matmul(squares, ops.convert_to_tensor(weights))
         mean_square = ops.sum(ops.reshape(sums, (-1, shape[2])), axis=1)
@@ -95,11 +95,11 @@ class Coefficients:
 
 
 def for_default_optimization(parameterization: object, values_range: tuple[float, float]) -> object:
-    """Return what the default optimisation moves: coefficients in place of a `Fourier`.
+    """Return `Coefficients` in place of a `Fourier`; return any other object as it is.
 
     Args:
-        parameterization: Any parameterization; others than a `Fourier` are returned.
-        values_range: Lowest and highest value of the image that is wanted.
+        parameterization: Any parameterization.
+        values_range: Lowest and highest value of the image to be made.
     """
     if type(parameterization) is not Fourier:
         return parameterization
@@ -115,13 +115,16 @@ def apply_preconditioner(gradient: Any, preconditioner: tuple) -> Any:
     """Return the direction of a step: the gradient, preconditioned.
 
     Args:
-        gradient: Float32 tensor `(images, ...)`, or `(images, channels, ...)` where
-            channels are mixed.
-        preconditioner: Tensors, as the method `precondition` of a parameterization
-            returns them. None at all leaves the gradient as it is. One has a weight
-            for each parameter, or broadcasts against them. A second one is a matrix
-            `(channels, channels)` that then mixes the channels. Together they are
-            symmetric and positive semi-definite.
+        gradient: Float32 tensor `(images, ...)`, or `(images, channels, ...)` if the
+            preconditioner mixes channels.
+        preconditioner: Tuple of tensors, as the method `precondition` of a
+            parameterization returns it. An empty tuple leaves the gradient as it is. The
+            first tensor has a weight for each parameter, or broadcasts against the
+            parameters. The second is a matrix `(channels, channels)` that then mixes the
+            channels. The whole preconditioner is symmetric and positive semi-definite.
+
+    Returns:
+        Float32 tensor of the shape of `gradient`.
     """
     if not preconditioner:
         return gradient

@@ -1,8 +1,9 @@
-"""Turn an unbounded field into an image, and check what all parameterizations share.
+"""Turn an unbounded field into an image, and check the settings of fields.
 
-A parameterization draws a field, which may have any value. The image is
-`sigmoid(background + field)`, a fixed map: equal parameters give equal pictures. The
-background is the field of the mean colour.
+A parameterization renders a field, which may have any values. The image is
+`sigmoid(background + field)`, where the background is the field of the mean colour.
+
+The map from field to image must stay fixed, so that equal parameters give equal images.
 """
 
 import numpy as np
@@ -10,11 +11,11 @@ from keras import ops
 
 
 def to_image(field, mean, shape: tuple):
-    """The image of a field.
+    """Return the image of a field.
 
     Args:
         field: Tensor `(images, height, width, channels)`.
-        mean: Value of the plain background, in `(0, 1)`, one number or one a channel.
+        mean: Value of the plain background, in `(0, 1)`, one number or one per channel.
         shape: `(height, width, channels)` of the whole image.
 
     Returns:
@@ -25,17 +26,17 @@ def to_image(field, mean, shape: tuple):
 
 
 def background(mean, shape: tuple) -> np.ndarray:
-    """The field of an image that has its mean everywhere.
+    """Return the field of an image whose pixels all have the mean colour.
 
     Args:
         mean: As for `to_image`.
         shape: `(height, width, channels)` of the image.
 
     Returns:
-        Float32 array, a number or one a channel.
+        Float32 array with one number, or one per channel.
 
     Raises:
-        ValueError: If there are other means than channels.
+        ValueError: If the numbers of means and of channels differ.
     """
     if isinstance(mean, tuple) and len(mean) != shape[2]:
         raise ValueError(
@@ -46,7 +47,7 @@ def background(mean, shape: tuple) -> np.ndarray:
 
 
 def logit(shares):
-    """The inverse of the sigmoid, of NumPy values in `(0, 1)`."""
+    """Return the inverse of the sigmoid, for NumPy values in `(0, 1)`."""
     return np.log(shares / (1 - shares))
 
 
@@ -66,18 +67,18 @@ def mix_channels(fields, mixture):
 
 
 def limit_contrast(mean_square, contrast):
-    """The factor that gives a field of that mean square the contrast asked for."""
+    """Return the factor that scales a field of this mean square to the contrast."""
     return contrast * ops.rsqrt(ops.maximum(mean_square, 1e-12))
 
 
 def check_field(parameterization) -> None:
     """Check `mean`, `contrast` and `noise` of a parameterization.
 
-    Lists and arrays of `mean` become tuples, since a parameterization is compared by
+    Convert lists and arrays of `mean` to tuples, since parameterizations are compared by
     value.
 
     Raises:
-        ValueError: If one of them is out of its range.
+        ValueError: If one of the three is out of its range.
     """
     given = np.asarray(parameterization.mean)
     are_shares = given.dtype.kind in "fiu" and bool(np.all((given > 0) & (given < 1)))
@@ -90,7 +91,7 @@ def check_field(parameterization) -> None:
 
 
 def require(parameterization, name: str, holds: bool, expected: str) -> None:
-    """Refuse a value that an attribute may not have.
+    """Refuse the value of an attribute unless a condition holds.
 
     Raises:
         ValueError: If the condition does not hold.

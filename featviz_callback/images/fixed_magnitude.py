@@ -1,7 +1,10 @@
-"""Images of which the optimisation may move the phases only.
+"""Optimise the phases of Fourier coefficients, with fixed magnitudes.
 
-Magnitudes stay those of natural images, or of the user's own. The optimisation cannot
-add high-frequency noise, and contrast needs no bound.
+The magnitudes are those of natural images, or of your own. After each step, every
+frequency gets its magnitude back.
+
+The optimisation must not change a magnitude. It can therefore add no high-frequency
+noise, and contrast needs no bound.
 """
 
 from dataclasses import dataclass, field, replace
@@ -13,21 +16,20 @@ from featviz_callback.images import fourier_basis
 from featviz_callback.images.fields import require
 from featviz_callback.images.fourier import Fourier
 
-# A field of fixed magnitude has its full contrast from the start and can only turn its
-# phases, for which it takes steps so many times longer. Measured in `benchmarks/`.
+# Steps are so many times longer than for `Fourier`. The field has its full contrast from
+# the start, so short steps would hardly turn its phases. Measured in `benchmarks/`.
 _TURN = 20.0
 
 
 @dataclass(frozen=True)
 class FixedMagnitude:
-    """Phases as parameters; the magnitude of each frequency stays as it is.
+    """Fourier coefficients with free phases and fixed magnitudes.
 
-    Each step moves the coefficients freely, and then gives each frequency its magnitude
-    back.
+    Each step moves the coefficients freely. Then each frequency gets its magnitude back.
 
     Args:
-        fourier: Basis, magnitudes (its `spectrum`, or the fall by `decay`), colours,
-            contrast, window and mean. Its `noise` does not matter.
+        fourier: Basis, magnitudes (from `spectrum`, or `1 / frequency**decay`), colours,
+            contrast, window and mean. Its `noise` is ignored.
 
     Raises:
         ValueError: If the contrast is not finite.
@@ -41,7 +43,7 @@ class FixedMagnitude:
     Reference:
         Fel et al., "Unlocking Feature Visualization for Deeper Networks with
         MAgnitude Constrained Optimization", NeurIPS 2023, section 3
-        (arXiv:2306.06805). There the phases themselves are the parameters.
+        (arXiv:2306.06805). In the paper, the phases themselves are the parameters.
     """
 
     fourier: Fourier = field(default_factory=Fourier)
@@ -58,7 +60,7 @@ class FixedMagnitude:
     def precondition(
         self, decay: float, lowest: float, chroma: float, shape: tuple
     ) -> tuple[np.ndarray, ...]:
-        """See `Fourier.precondition`; steps are longer, since phases have to turn."""
+        """Return the preconditioner of `Fourier.precondition`, for longer steps."""
         (squares,) = self.fourier.precondition(decay, lowest, chroma, shape)
         return (_TURN**2 * squares,)
 
@@ -70,7 +72,7 @@ class FixedMagnitude:
         """Give each frequency of each image its magnitude back."""
         size, detail = shape[:2], self.fourier.detail
         parts = fourier_basis.to_complex(params, size, detail)
-        # One, two or four functions with a root mean square of one share a magnitude.
+        # One, two or four functions share a magnitude, each with a root mean square of one.
         shared = np.outer(*(_norm_of_each_frequency(length, detail) for length in size))
         shared = ops.convert_to_tensor((self.fourier.contrast * shared).astype("float32"))
         unit = []
@@ -81,6 +83,6 @@ class FixedMagnitude:
 
 
 def _norm_of_each_frequency(size, detail):
-    """The norm of the functions of each whole frequency of one axis."""
+    """Return the norm of the functions of each whole frequency of one axis."""
     highest = int(fourier_basis.frequencies(size, detail).max())
     return fourier_basis.norms(size, detail)[: highest + 1]

@@ -1,11 +1,11 @@
-"""Images as Fourier coefficients that are scaled like natural images.
+"""Parameterise images by Fourier coefficients, scaled like those of natural images.
 
-`Fourier` is the default parameterization. Steepest ascent in its parameters is steepest
-ascent in a space where neighbouring pixels, and the colours, are decorrelated. That is
-what keeps high-frequency noise out of the pictures.
+`Fourier` is the default parameterization. A gradient step in its parameters is a step in
+a space where neighbouring pixels, and the colours, are decorrelated. This decorrelation
+keeps high-frequency noise out of the images.
 
-Everything here is a pure function of parameters and shapes: nothing is random but
-`init`, and no framework is named.
+Everything here is a pure function of parameters and shapes. Only `init` may draw random
+numbers, and no framework may be named.
 """
 
 from dataclasses import dataclass
@@ -25,15 +25,15 @@ from featviz_callback.images.fields import (
 from featviz_callback.images.shapes import is_rgb, is_signal
 from featviz_callback.images.statistics import NATURAL_COLORS, Spectrum
 
-# Each octave has the same power where amplitudes fall as 1 / frequency in images, and as
-# the square root of that in signals.
+# Each octave has the same power if amplitudes fall as `1 / frequency` in images, and as
+# `1 / sqrt(frequency)` in signals.
 SIGNAL_DECAY = 0.5
 
-# During the optimisation contrast may be so much higher than in the finished picture. The
-# finished background is plainer, and the picture is recognised as often.
+# The contrast may be so many times higher during the optimisation than in the finished
+# image. The headroom makes the finished background plainer, at an equal recognition rate.
 HEADROOM = 1.2
 
-# An image without any feature is not amplified into noise.
+# A larger gain would amplify an image without any feature into noise.
 LARGEST_GAIN = 3.0
 
 # An amplitude below this share of the largest is below a rounding error of the image.
@@ -45,12 +45,11 @@ class Fourier:
     """Fourier coefficients as parameters, scaled like the spectrum of natural images.
 
     The basis is real and separable: products of a cosine or sine of the rows and one
-    of the columns. With `detail=1` it has as many functions as the image has pixels.
+    of the columns. It has as many functions as the image has pixels with `detail=1`.
     Each function has a root mean square of one, so the contrast of the field is that
     of its coefficients (Parseval's theorem). A coefficient is its parameter times
-    `1 / frequency**decay`. Steepest ascent in the parameters is therefore steepest
-    ascent in a space where neighbouring pixels, and the colours of RGB images, are
-    decorrelated.
+    `1 / frequency**decay`. A gradient step in the parameters is therefore a step in a
+    space where neighbouring pixels, and the colours of RGB images, are decorrelated.
 
     Args:
         decay: Exponent by which the spectrum falls. 0 is white, 1 is that of natural
@@ -58,22 +57,22 @@ class Fourier:
         detail: Highest frequency, as a share of the Nyquist frequency, in `(0, 1]`.
             A lower one is smoother and faster.
         window: Distance from the middle at which contrast has faded to `1/e`, as a
-            share of each side. What activates the target then gathers on a plain
+            share of each side. Features then gather in the middle, on a plain
             background. `None` keeps the contrast up to the border.
         contrast: Root mean square of the finished field, before the window and the
-            sigmoid. During the optimisation it may be 1.2 times as high. Positive.
+            sigmoid. It may be 1.2 times as high during the optimisation. Positive.
         noise: Root mean square of the field's random start. Not negative.
-        mean: Value of the plain background, in `(0, 1)`, one number or one a channel.
-        colors: Mixtures of the channels that vary together. `"natural"` takes those
-            of natural images where there are three channels. `None` treats each
-            channel by itself. A matrix `(channels, channels)` has one mixture a
-            column and is scaled to keep the mean square.
+        mean: Value of the plain background, in `(0, 1)`, one number or one per channel.
+        colors: Mixtures of the channels that vary together. `"natural"` takes the
+            mixtures of natural images for RGB images, and mixes no other channels.
+            `None` treats each channel by itself. A matrix `(channels, channels)` has
+            one mixture per column and should keep the mean square.
         spectrum: Amplitudes in place of `1 / frequency**decay`, measured for images
             of one size and one `detail`.
 
     Raises:
         ValueError: If an argument is out of its range, or `colors` is no square
-            matrix; when used, if `mean`, `colors` or `spectrum` do not fit the image.
+            matrix. When used: if `mean`, `colors` or `spectrum` do not fit the image.
 
     Example:
     >>> from featviz_callback import parameterizations
@@ -134,22 +133,24 @@ class Fourier:
     def precondition(
         self, decay: float, lowest: float, chroma: float, shape: tuple
     ) -> tuple[np.ndarray, ...]:
-        """Return the preconditioner by which steps follow another spectrum than this one.
+        """Return the preconditioner that makes steps follow a target spectrum.
 
-        The default schedule changes that spectrum during the optimisation.
+        The default schedule changes the target spectrum during the optimisation.
 
         Args:
-            decay: Exponent by which that spectrum falls.
-            lowest: Frequency in cycles per image below which that spectrum is flat.
-            chroma: Strength in it of all decorrelated colours but the first, as a
-                multiple of their strength in the images that `colors` comes from.
+            decay: Exponent by which the target spectrum falls.
+            lowest: Frequency, in cycles per image, below which the target spectrum is
+                flat.
+            chroma: Strength of all decorrelated colours but the first in the target
+                spectrum, as a multiple of their strength in `colors`.
             shape: `(height, width, channels)` of the image.
 
         Returns:
-            As `coefficients.apply_preconditioner` takes it: for each parameter the
-            square of its strength in that spectrum, divided by that in this one.
+            A tuple for `coefficients.apply_preconditioner`. It has one weight for each
+            parameter: the squared ratio of its strengths in the target spectrum and in
+            this one.
         """
-        # A frequency that real images lack altogether stays invisible, however far it moves.
+        # The scale is zero for frequencies that real images lack, and weights must be finite.
         scale = self.scale(shape)
         scale = np.maximum(scale, _LEAST * np.max(scale))
         squares = (self.scale_of(decay, lowest, shape) / scale) ** 2
@@ -158,7 +159,7 @@ class Fourier:
         return (squares,)
 
     def scale_of(self, decay: float, lowest: float, shape: tuple) -> np.ndarray:
-        """Return a scale, as `scale` does, of a spectrum with that decay."""
+        """Return a scale, as `scale` does, for this decay, flat below `lowest`."""
         if is_signal(shape):
             decay = decay * SIGNAL_DECAY
         scale = np.maximum(_frequencies(shape[0], shape[1], self.detail), lowest) ** -decay
@@ -169,10 +170,10 @@ class Fourier:
         return np.outer(*(fourier_basis.norms(size, self.detail) for size in shape[:2]))
 
     def color_matrix(self, shape: tuple) -> np.ndarray | None:
-        """Return the mixtures of channels, one a column; `None` where nothing is mixed.
+        """Return the mixtures of channels, one per column; `None` if nothing is mixed.
 
         Raises:
-            ValueError: If they are of another number of channels.
+            ValueError: If the mixtures have another number of channels than the image.
         """
         if self.colors is None or (self.colors == "natural" and not is_rgb(shape)):
             return None
@@ -185,12 +186,12 @@ class Fourier:
         return colors
 
     def field(self, params, rows, columns, shape: tuple):
-        """Render the linear part of an image: all that comes before mean and sigmoid."""
+        """Render the linear part of an image, before mean and sigmoid."""
         coefficients = self._coefficients(params, self.norms(shape), shape)
         return self.render(coefficients, rows, columns, shape)
 
     def _coefficients(self, params, norms, shape):
-        """The coefficients of each channel, for basis functions of these amplitudes."""
+        """Return the coefficients of each channel, for basis functions of these amplitudes."""
         scale = (self.scale(shape) * norms).astype("float32")
         coefficients = params * ops.convert_to_tensor(scale)
         if (colors := self.color_matrix(shape)) is None:
@@ -198,7 +199,7 @@ class Fourier:
         return mix_channels(coefficients, ops.convert_to_tensor(colors.astype("float32")))
 
     def render(self, coefficients, rows, columns, shape: tuple):
-        """Render the field of given coefficients at a grid, with the window."""
+        """Render the field of these coefficients at a grid, with the window."""
         rows_basis, columns_basis = self._bases(rows, columns, shape)
         return sampling.render(rows_basis, coefficients, columns_basis)
 
@@ -207,15 +208,15 @@ class Fourier:
         return to_image(self.field(params, rows, columns, shape), self.mean, shape)
 
     def project(self, params, shape: tuple):
-        """Bound the contrast of each image, a little above that of the finished one."""
+        """Bound the contrast of each image, slightly above that of the finished image."""
         return params * ops.minimum(1.0, HEADROOM * self._gain(params, shape))
 
     def finish(self, params, shape: tuple):
-        """Give each image its full contrast, unless it has hardly left its start."""
+        """Give each image its full contrast, with a gain of at most 3."""
         return params * ops.minimum(LARGEST_GAIN, self._gain(params, shape))
 
     def _gain(self, params, shape):
-        # Mixtures that are not orthogonal add to each other's contrast, or take from it.
+        # After mixing, since mixtures that are not orthogonal change the contrast.
         squares = ops.square(self._coefficients(params, 1.0, shape))
         mean_square = ops.sum(squares, axis=(1, 2, 3), keepdims=True) / shape[2]
         return limit_contrast(mean_square, self.contrast)
@@ -223,7 +224,7 @@ class Fourier:
     def _bases(self, rows, columns, shape):
         if rows.shape != columns.shape or shape[0] != shape[1]:
             return self._basis(rows, shape[0]), self._basis(columns, shape[1])
-        # Both axes at once: the number of operations is what small images cost.
+        # Both axes at once: the cost of small images is the number of operations.
         both = self._basis(ops.concatenate([rows, columns]), shape[0])
         return both[: rows.shape[0]], both[rows.shape[0] :]
 
@@ -231,22 +232,22 @@ class Fourier:
         basis = fourier_basis.evaluate(positions, size, self.detail)
         if self.window is None:
             return basis
-        # As a factor of the basis the window costs nothing for each pixel.
+        # The window multiplies the small basis, which is cheaper than each pixel.
         distance = ((positions + 0.5) / size - 0.5) / self.window
         return basis * ops.expand_dims(ops.exp(-ops.square(ops.square(distance))), -1)
 
 
 def color_strengths(chroma: float, shape: tuple) -> np.ndarray:
-    """Return the strength of each decorrelated colour, of which the first is lightness."""
+    """Return the strength of each decorrelated colour: 1 for lightness, then chroma."""
     return np.array([1.0] + [chroma] * (shape[2] - 1))
 
 
 @lru_cache(maxsize=8)
 def _frequencies(height, width, detail):
-    """The frequency of each function of a separable basis."""
+    """Return the frequency of each function of a separable basis."""
     down = fourier_basis.frequencies(height, detail)[:, None]
     across = fourier_basis.frequencies(width, detail)[None]
-    # In cycles along the longer side, so that the spectrum is isotropic.
+    # Frequencies in cycles along the longer side make the spectrum isotropic.
     longest = max(height, width)
     frequencies = np.hypot(down * longest / height, across * longest / width)
     frequencies.flags.writeable = False

@@ -1,9 +1,10 @@
-"""The real Fourier basis of an axis, and its complex form.
+"""Evaluate the real Fourier basis of an axis, and convert to its complex form.
 
 The basis is separable: one set of cosines and sines for the rows and one for the
 columns. Cosines come first, then sines, everywhere in this package.
 
-This module knows no parameterization: scales, colours and contrast live there.
+This module must not know about scales, colours or contrast, which belong to the
+parameterizations.
 """
 
 import numpy as np
@@ -13,10 +14,10 @@ from featviz_callback.images.sampling import to_tensor
 
 
 def frequencies(size: int, detail: float = 1.0) -> np.ndarray:
-    """Frequencies of the real basis of one axis, in cycles per image.
+    """Return the frequencies of the real basis of one axis, in cycles per image.
 
-    Cosines come first, then sines, as in `evaluate`. With `detail=1` the
-    basis is complete: `size` functions for `size` pixels, odd or even.
+    Cosines come first, then sines, as in `evaluate`. The basis is complete with
+    `detail=1`: it has `size` functions for `size` pixels, odd or even.
 
     Args:
         size: Length of the axis in pixels.
@@ -31,48 +32,47 @@ def frequencies(size: int, detail: float = 1.0) -> np.ndarray:
 
 
 def norms(size: int, detail: float = 1.0) -> np.ndarray:
-    """Factors that give each function of `evaluate` a mean square of one."""
+    """Return the factors that give each function of `evaluate` a mean square of one."""
     cycles = frequencies(size, detail)
     constant = (cycles == 0) | (cycles * 2 == size)
     return np.where(constant, 1.0, np.sqrt(2.0))
 
 
 def evaluate(positions, size: int, detail: float = 1.0):
-    """The real Fourier basis of an axis, read at any positions.
+    """Evaluate the real Fourier basis of an axis at any positions.
 
     Args:
-        positions: Float tensor `(images, view_size)`, in pixels.
+        positions: Float tensor `(images, input_size)`, in pixels.
         size: Length of the image's axis in pixels.
         detail: Highest frequency kept, as a share of the Nyquist frequency.
 
     Returns:
-        Float32 tensor `(images, view_size, functions)` of cosines and sines, with
+        Float32 tensor `(images, input_size, functions)` of cosines and sines, with
         an amplitude of one.
     """
     cycles = frequencies(size, detail)
-    # A sine is a cosine a quarter of a turn later.
+    # A sine is a cosine, a quarter of a turn later: one call computes both.
     quarters = np.arange(len(cycles)) > cycles.max()
-    # Positions are reduced to one period first: float32 keeps few digits of
-    # the cosine of a large angle.
+    # Positions are reduced to one period first, since float32 loses digits of large angles.
     turns = positions / size
     turns = ops.expand_dims(turns - ops.round(turns), -1)
     return ops.cos(turns * to_tensor(2 * np.pi * cycles) - to_tensor(np.pi / 2 * quarters))
 
 
 def to_complex(coefficients, size: tuple[int, int], detail: float = 1.0):
-    """Real coefficients as complex ones, of the frequencies down and up the image.
+    """Convert real coefficients to complex ones.
 
-    A frequency and its mirror image `(-down, across)` share four real functions,
-    or two where one of them is constant along an axis.
+    A frequency `(down, across)` and its mirror image `(-down, across)` share four real
+    functions, or fewer if the functions are constant along an axis.
 
     Args:
         coefficients: `(..., row functions, column functions)`, in the order of
-            `evaluate`, of functions of one length.
+            `evaluate`, for functions of equal norm.
         size: `(height, width)` of the image.
         detail: As for `evaluate`.
 
     Returns:
-        Four tensors `(..., down, across)`, of whole frequencies from 0: real and
+        Four tensors `(..., down, across)` of whole frequencies from 0: real and
         imaginary part of the frequency, then of its mirror image.
     """
     cosines, sines = _split_axis(coefficients, -2, size[0], detail)
@@ -83,7 +83,7 @@ def to_complex(coefficients, size: tuple[int, int], detail: float = 1.0):
 
 
 def from_complex(real, imaginary, mirror_real, mirror_imaginary, size, detail: float = 1.0):
-    """The inverse of `to_complex`."""
+    """Convert complex coefficients to real ones, the inverse of `to_complex`."""
     cosines, sines = (
         _join_axis(cosines / 2, sines / 2, -1, size[1], detail)
         for cosines, sines in (
@@ -95,7 +95,7 @@ def from_complex(real, imaginary, mirror_real, mirror_imaginary, size, detail: f
 
 
 def _split_axis(coefficients, axis, size, detail):
-    """Cosines and sines along one axis, sines with zeros where there is none."""
+    """Split cosines and sines along one axis; missing sines are zeros."""
     highest = int(frequencies(size, detail).max())
     cosines, sines = ops.split(coefficients, [highest + 1], axis=axis)
     padding = [[0, 0]] * len(coefficients.shape)

@@ -1,4 +1,4 @@
-"""What is optimised, and how it becomes an image.
+"""Define, choose and check the parameterizations of images.
 
 A parameterization is an object with three methods, all of them pure functions:
 
@@ -13,13 +13,15 @@ It may have two more:
 
 * `precondition(decay, lowest, chroma, shape)` returns the preconditioner of the default
   optimisation's gradient, see `Fourier.precondition`.
-* `finish(params, shape)` is applied once, to the image that is returned.
+* `finish(params, shape)` returns the parameters of the finished image. It is called once,
+  after the last step.
 
-All of them take and return float32 tensors, except `init` and `precondition`, which
-return NumPy arrays. `shape` is `(height, width, channels)` of the image. Any object with
-the first three methods, equal and hashable by value, can be passed as
-`parameterization`. An image is a fixed map of its parameters: equal parameters give
-equal pictures, so that two frames can be compared.
+`init` and `precondition` return NumPy arrays. The other methods take and return float32
+tensors. `shape` is `(height, width, channels)` of the image. You can pass any object with
+the first three methods as `parameterization`, if it is equal and hashable by value.
+
+The map from parameters to image must be fixed: equal parameters give equal images, so
+that you can compare the images of two epochs.
 """
 
 from dataclasses import dataclass, replace
@@ -36,23 +38,23 @@ from featviz_callback.images.statistics import Statistics
 
 __all__ = ["FixedMagnitude", "Fourier", "Pixel", "check", "get", "like_data", "standard"]
 
-# The matrices of a basis grow with a signal's length, so it has at most so many functions.
+# The most functions in the basis of a signal, whose matrices grow with its length.
 _LARGEST_BASIS = 1024
 
 
 @dataclass(frozen=True)
 class Pixel:
-    """One parameter a pixel: the plainest parameterization.
+    """One parameter per value of each pixel, the simplest parameterization.
 
     Args:
         contrast: Largest root mean square of the field before the sigmoid.
             Positive; `inf` for no bound.
         noise: Standard deviation of the field's random start. Not negative.
-        mean: Mean of the start, in `(0, 1)`, one number or one a channel.
+        mean: Mean of the start, in `(0, 1)`, one number or one per channel.
 
     Raises:
-        ValueError: If an argument is out of its range; when used, if there are
-            other means than channels.
+        ValueError: If an argument is out of its range. When used: if the numbers of
+            means and of channels differ.
 
     Example:
     >>> from featviz_callback import parameterizations
@@ -82,16 +84,16 @@ class Pixel:
         return to_image(field, self.mean, shape)
 
     def project(self, params, shape: tuple):
-        """Scale each image's parameters to the contrast allowed."""
+        """Scale down each image's parameters to at most the allowed contrast."""
         mean_square = ops.mean(ops.square(params), axis=(1, 2, 3), keepdims=True)
         return params * ops.minimum(1.0, self.contrast * ops.rsqrt(mean_square + 1e-12))
 
 
 def standard(shape: tuple) -> Fourier:
-    """Return the default: a `Fourier` that fits images of a shape.
+    """Return the default, a `Fourier` for images of this shape.
 
-    Small images and signals fill their frame, so they get no window. They also get
-    all frequencies, unless the basis of a long signal would be too large.
+    The content of small images and of signals fills the frame, so they get no window.
+    They get all frequencies, unless the basis of a long signal would be too large.
 
     Args:
         shape: `(height, width, channels)` of the image.
@@ -112,8 +114,8 @@ def like_data(
 ) -> Fourier | FixedMagnitude:
     """Return a parameterization with the mean and the colours of real images.
 
-    A `FixedMagnitude` also takes over their spectrum, and their contrast where that is
-    below the default.
+    A `FixedMagnitude` also has their spectrum, and their contrast if that is below the
+    default.
 
     Args:
         images: Array `(images, height, width, channels)` in `values_range`.
@@ -122,11 +124,11 @@ def like_data(
         parameterization: `"fourier"` or `"fixed_magnitude"`.
 
     Returns:
-        A `Fourier`, or a `FixedMagnitude`, to be given as `parameterization`.
+        A `Fourier` or a `FixedMagnitude`, which you can pass as `parameterization`.
 
     Raises:
-        ValueError: If the images are not finite, or of other channels, or the
-            parameterization is another one.
+        ValueError: If the images are not finite or have another number of channels, or
+            if `parameterization` is neither of the two names.
     """
     if parameterization not in ("fourier", "fixed_magnitude"):
         raise ValueError(
@@ -144,7 +146,7 @@ def like_data(
 
 
 def _contrast_of(data: Statistics) -> float:
-    """The root mean square of a field whose image varies as much as real images."""
+    """Return the root mean square of a field whose image varies as much as real images."""
     contrasts = np.linspace(0.1, 4.0, 40)
     normal = np.random.default_rng(0).standard_normal(4096)
     middle = logit(np.clip(np.mean(data.mean), 0.02, 0.98))
@@ -153,7 +155,7 @@ def _contrast_of(data: Statistics) -> float:
 
 
 def get(parameterization: str | object, shape: tuple) -> object:
-    """Return the parameterization of that name for a shape, or the object itself.
+    """Return the parameterization with this name for a shape, or the object itself.
 
     Raises:
         ValueError: If the name is unknown or the object lacks a method.
@@ -168,7 +170,7 @@ def get(parameterization: str | object, shape: tuple) -> object:
 
 
 def check(parameterization: str | object) -> None:
-    """Refuse what is neither the name of a parameterization nor one.
+    """Refuse anything but a parameterization or the name of one.
 
     Raises:
         ValueError: If the name is unknown or the object lacks a method.

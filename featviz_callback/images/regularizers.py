@@ -1,8 +1,8 @@
-"""R(x): penalties on the image itself, subtracted from the score.
+"""Penalise images: R(x), subtracted from the score.
 
 A regularizer is a function of the parameterised images, before any random transformation,
-`(images, height, width, channels) -> (images,)`. Each regularizer here is a mean, so that
-its weight does not depend on the image's size. Its gradient is finite everywhere.
+`(images, height, width, channels) -> (images,)`. The weight of a regularizer must not
+depend on the image's size, and its gradient must be finite everywhere.
 
 Example:
 >>> from featviz_callback import regularizers
@@ -137,7 +137,7 @@ def _require_finite(weight):
 
 
 def _mean_difference(later, earlier):
-    # An axis of one pixel has no neighbours, and the mean of nothing is NaN.
+    # An axis of one pixel has no neighbours, and the mean of an empty array is NaN.
     if 0 in later.shape[1:]:
         return ops.zeros(later.shape[:1])
     return ops.mean(ops.abs(later - earlier), axis=_AXES)

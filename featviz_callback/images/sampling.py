@@ -2,12 +2,11 @@
 
 A grid has one position, in pixels, for each row and one for each column of the
 augmented image. Shift, scale, crop and flip only change those positions. Any number
-of them compose on the host into two short vectors, and two matrix products render
-the image at the final grid, so no image is resampled twice.
+of such transformations compose on the host into two short vectors. Two matrix products
+then render the image at the final grid, so that no image is resampled twice. Positions
+wrap around: an image continues with its opposite border.
 
-Positions wrap around: an image continues with its opposite border.
-
-This module knows no parameterization and no transformation.
+This module must not know any parameterization or transformation.
 """
 
 import numpy as np
@@ -29,7 +28,7 @@ def whole_grid(image_size: int, input_size: int) -> np.ndarray:
 
 
 def interpolation_basis(positions, size: int):
-    """Linear interpolation between the pixels of an axis, as a matrix.
+    """Return the matrix of a linear interpolation between the pixels of an axis.
 
     Args:
         positions: Float tensor `(images, input_size)`, in pixels.
@@ -40,13 +39,13 @@ def interpolation_basis(positions, size: int):
     """
     distance = ops.expand_dims(positions, -1) - to_tensor(np.arange(size))
     distance = distance - size * ops.round(distance / size)
-    if size == 1:  # a single pixel is its own neighbour on both sides
+    if size == 1:  # A single pixel is its own neighbour on both sides.
         return ops.ones_like(distance)
     return ops.relu(1.0 - ops.abs(distance))
 
 
 def render(rows_basis, coefficients, columns_basis):
-    """Read images, given by coefficients of a separable basis, at a grid.
+    """Render images at a grid, from coefficients of a separable basis.
 
     Args:
         rows_basis: `(images, height, row_functions)`.
@@ -56,7 +55,7 @@ def render(rows_basis, coefficients, columns_basis):
     Returns:
         Tensor `(images, height, width, channels)`.
     """
-    # In this order each is one product an image, and the channels end up last.
+    # In this order, each line is one product per image, and the channels end up last.
     values = ops.einsum("iwl,ickl->iwck", columns_basis, coefficients)
     return ops.einsum("ihk,iwck->ihwc", rows_basis, values)
 
@@ -74,13 +73,12 @@ def resample(images, rows, columns):
 def read(images, rows, columns):
     """Read images at any positions, linearly between pixels, mirrored beyond the border.
 
-    In place of Keras' `affine_transform`, whose gradient on TensorFlow is not that of
-    what it reads.
+    Keras' `affine_transform` is no replacement, since its gradient on TensorFlow is wrong.
 
     Args:
         images: Tensor `(images, height, width, channels)`.
-        rows: Tensor `(images, new height, new width)` of positions, in pixels.
-        columns: The same across.
+        rows: Vertical positions in pixels, tensor `(images, new height, new width)`.
+        columns: Horizontal positions in pixels, of the same shape.
 
     Returns:
         Tensor `(images, new height, new width, channels)`.
@@ -100,11 +98,11 @@ def read(images, rows, columns):
 
 
 def _mirrored(positions, size):
-    """Indices of whole positions; the first one outside is the last one inside again."""
+    """Return the indices of whole positions, mirrored so that the border pixel repeats."""
     positions = ops.mod(ops.cast(positions, "int32"), 2 * size)
     return ops.minimum(positions, 2 * size - 1 - positions)
 
 
 def to_tensor(array):
-    """A NumPy array as a float32 tensor."""
+    """Return a NumPy array as a float32 tensor."""
     return ops.convert_to_tensor(np.asarray(array, "float32"))

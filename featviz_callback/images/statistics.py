@@ -1,7 +1,9 @@
 """Measure the average colours and the average spectrum of images.
 
-Those of natural images are known from the literature; those of a user's own images are
-measured here.
+The colours of natural images are a constant from the literature. `measure` computes the
+statistics of your own images.
+
+This module must not know any parameterization.
 """
 
 from dataclasses import dataclass
@@ -20,19 +22,19 @@ _NATURAL_COLORS /= np.sqrt(np.mean(np.sum(_NATURAL_COLORS**2, axis=1)))
 
 NATURAL_COLORS = tuple(map(tuple, _NATURAL_COLORS.tolist()))
 
-# Least share of the strongest colour's deviation: a channel that is the same
-# everywhere could not be told from the others.
+# The least share of the strongest colour's deviation. A constant channel would otherwise
+# make the colours impossible to invert.
 _WEAKEST_COLOR = 0.01
 
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """How strong each frequency is, equal and hashable by value.
+    """The strength of each frequency, equal and hashable by value.
 
     Attributes:
-        amplitudes: Array `(channels, row functions, column functions)` for one
-            size of images, or of a length of 1 along the first axis for all
-            channels. The squares of each channel sum to one.
+        amplitudes: Array `(channels, row functions, column functions)` for one size of
+            images. A first axis of length 1 is for all channels. The squares of each
+            channel sum to one.
     """
 
     amplitudes: np.ndarray
@@ -50,15 +52,14 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Statistics:
-    """The average of some images, on a scale from 0 to 1.
+    """The statistics of a set of images, on a scale from 0 to 1.
 
     Attributes:
         mean: Mean of each channel.
         deviation: Standard deviation of all values about their channels' means.
         colors: Square root of the channels' covariance, `(channels, channels)`,
-            strongest colour first, scaled to keep the mean square of what it is
-            applied to.
-        spectrum: Mean magnitude of each frequency of those colours.
+            strongest colour first. The matrix keeps the mean square of its argument.
+        spectrum: Mean magnitude of each frequency, in these decorrelated colours.
     """
 
     mean: tuple[float, ...]
@@ -70,17 +71,20 @@ class Statistics:
 def measure(
     images: np.ndarray, values_range: tuple[float, float], shape: tuple, detail: float = 1.0
 ) -> Statistics:
-    """Measure real images.
+    """Measure the statistics of real images.
 
     Args:
         images: Array `(images, height, width, channels)` in `values_range`.
         values_range: Lowest and highest value of an image.
-        shape: `(height, width, channels)` of the images that the spectrum is for;
-            those given are resized to it.
+        shape: `(height, width, channels)` of the images to be made. The real images are
+            resized to this shape before their spectrum is measured.
         detail: Highest frequency kept, as a share of the Nyquist frequency.
 
+    Returns:
+        The `Statistics` of the images.
+
     Raises:
-        ValueError: If the images are not finite, or of other channels.
+        ValueError: If the images are not finite, or have another number of channels.
     """
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[-1] != shape[2] or not np.isfinite(images).all():
@@ -115,14 +119,14 @@ def _square_root(covariance):
     variances, directions = np.linalg.eigh(np.atleast_2d(covariance))
     strongest = np.argsort(-variances)
     deviations = np.sqrt(np.maximum(variances[strongest], 0))
-    # Images of one value have no colours at all.
+    # Images of one value have no colours, and zeros could not be inverted.
     deviations = np.maximum(deviations, _WEAKEST_COLOR * (deviations[0] or 1.0))
     colors = directions[:, strongest] * deviations
     return colors / np.sqrt(np.mean(np.sum(colors**2, axis=1)))
 
 
 def _spectrum(images, detail):
-    """Mean magnitudes of images `(images, height, width, channels)`."""
+    """Return the mean magnitudes of images `(images, height, width, channels)`."""
     size = images.shape[1:3]
     down, across = (_orthonormal_basis(length, detail) for length in size)
     coefficients = np.einsum("yi,nyxc,xj->ncij", down, images, across, optimize=True)
@@ -131,10 +135,10 @@ def _spectrum(images, detail):
     magnitudes = np.hypot(real, imaginary) + np.hypot(mirror_real, mirror_imaginary)
     frequencies = (fourier_basis.frequencies(length, detail).astype(int) for length in size)
     shared = np.outer(*(fourier_basis.norms(length, detail) for length in size))
-    # Each of the functions that share a frequency has its part of the magnitude.
+    # Each function that shares a frequency gets its part of the magnitude.
     amplitudes = magnitudes.mean(0)[:, *np.ix_(*frequencies)] / shared
     lengths = np.sqrt(np.sum(amplitudes**2, axis=(1, 2), keepdims=True))
-    # What has no contrast has no spectrum: any will do.
+    # A colour without contrast has no spectrum, and zeros could not be normalised.
     amplitudes = np.where(lengths > 0, amplitudes, 1.0)
     amplitudes /= np.sqrt(np.sum(amplitudes**2, axis=(1, 2), keepdims=True))
     return Spectrum(amplitudes.astype("float32"))

@@ -1,6 +1,6 @@
-"""Random transformations that an image must survive during its optimisation.
+"""Transform images at random during their optimisation.
 
-There are three kinds, and a sequence may mix them:
+There are three kinds of transformations, and a sequence may mix them:
 
 * A transformation that moves the grid (`Jitter`, `Scale`, `Crop`, `Flip`) has a method
   `move(rng, rows, columns)`. The method gets the positions `(draws, height)` and
@@ -11,25 +11,26 @@ There are three kinds, and a sequence may mix them:
   `sample(rng, shape)` draws an array, or a tuple of arrays, for one image on the host,
   always of the same shapes. `apply(images, draws)` uses a batch of draws.
 * Any function of a batch of images `(images, height, width, channels)`, in the model's
-  range, that returns such a batch. Whatever is random in it is drawn once, when the
-  step is compiled. `sample` is the place for what must be drawn at each step.
+  range, that returns such a batch. Its random numbers are drawn once, when the step is
+  compiled. If you need new random numbers at each step, draw them in `sample`.
 
 Further methods are optional:
 
 * `identity(shape)` returns the draw of `sample` that changes nothing. If every
-  transformation that changes values has it, clean scores need no compiled step of
-  their own.
-* `sample_values(rng, count)` draws a flat array of random numbers, once an
-  optimisation, for a transformation that needs one for every value of an image
-  (`Noise`). Its `apply(images, draws, values)` then gets another stretch of that array
+  transformation that changes values has this method, scores without transformations need
+  no compiled step of their own.
+* `sample_values(rng, count)` draws a flat array of random numbers, once per optimisation.
+  A transformation has this method if it needs a number for every value of an image, as
+  `Noise` does. Its `apply(images, draws, values)` then gets another stretch of that array
   at each of 16,384 steps, in the shape of the images.
 * `at(progress)` returns the transformation to use when that share of the steps is
-  over. It is asked of transformations that move the grid at the head of the sequence,
-  and of those that draw; `sample_values` is asked of the original only.
+  over. The method is called on transformations that move the grid at the head of the
+  sequence, and on those that draw. `sample_values` is called on the original only.
 
-All randomness is drawn on the host from a `numpy.random.Generator` of the optimisation.
-The same seed draws the same on every backend, and no other random state is read or
-changed. Sizes are shares of the image's own size.
+All random numbers are drawn on the host from a `numpy.random.Generator` of the
+optimisation. The same seed gives the same draws on every backend. Shifts and crops are
+shares of the image's own size. A transformation must not read or change any other random
+state.
 """
 
 import math
@@ -45,16 +46,16 @@ from featviz_callback.images import sampling
 # The share of the steps during which `Scale` may zoom in further than later.
 _EARLY = 0.6
 
-# A Gaussian of this width, in pixels, leaves an image as it is.
+# A Gaussian of this width, in pixels, leaves an image unchanged, where 0 would be a NaN.
 _SHARPEST = 0.05
 
 
 @dataclass(frozen=True)
 class Jitter:
-    """Shifts an image by up to a share of its size, separately for each axis.
+    """Shift an image by up to a share of its size, separately for each axis.
 
     Args:
-        share: Largest shift either way, as a share of the side. 0 or more.
+        share: Largest shift in either direction, as a share of the side. 0 or more.
 
     Raises:
         ValueError: If the share is negative or not finite.
@@ -86,15 +87,14 @@ class Jitter:
 
 @dataclass(frozen=True)
 class Scale:
-    """Zoom about the centre: above 1 the image's content looks larger.
+    """Zoom about the centre. Factors above 1 enlarge the content.
 
     Args:
         low: Smallest factor. Positive.
         high: Largest factor. Finite.
-        early: Both factors are so many times as large in the first 60 % of the steps,
-            if no transformation before this one changes values. Features that form
-            while zoomed in are small and whole; the later steps put them together.
-            Positive.
+        early: Multiple of both factors during the first 60 % of the steps, if no
+            transformation before this one changes values. Features that form while
+            zoomed in are small and whole. The later steps combine them. Positive.
 
     Raises:
         ValueError: If the factors are not positive, finite and in order.
@@ -116,7 +116,7 @@ class Scale:
         _require("early", self.early, 0 < self.early < math.inf, "a finite number above 0")
 
     def at(self, progress: float) -> "Scale":
-        """The zoom when that share of the steps is over."""
+        """Return the zoom to use when that share of the steps is over."""
         closer = self.early if progress < _EARLY else 1.0
         return replace(self, low=closer * self.low, high=closer * self.high, early=1.0)
 
@@ -129,16 +129,16 @@ class Scale:
 
 @dataclass(frozen=True)
 class Crop:
-    """Shows a random part of an image, anywhere within it.
+    """Show a random part of an image, anywhere within it.
 
-    The smaller the parts, the smaller and the more numerous is what appears.
+    Smaller parts give smaller and more numerous features.
 
     Args:
-        smallest: Smallest part, as a share of each side, above 0.
-        largest: Largest part, at most 1.
+        smallest: Smallest part, as a share of each side. Above 0.
+        largest: Largest part, as a share of each side. At most 1.
 
     Raises:
-        ValueError: If the parts are not above 0, up to 1 and in order.
+        ValueError: If the shares are not above 0, at most 1 and in order.
 
     Example:
     >>> side = np.arange(5.0)[None]
@@ -156,7 +156,7 @@ class Crop:
         _require("smallest", self.smallest, holds, "above 0, and at most `largest`")
 
     def move(self, rng: np.random.Generator, rows, columns):
-        """Return the positions `(draws, height)` and `(draws, width)` of parts."""
+        """Return the positions `(draws, height)` and `(draws, width)` of crops."""
         share = rng.uniform(self.smallest, self.largest, _one_a_draw(rows))
         return tuple(self._part(rng, positions, share) for positions in (rows, columns))
 
@@ -168,7 +168,9 @@ class Crop:
 
 @dataclass(frozen=True)
 class Flip:
-    """Mirror left and right in half of the draws. Not for letters or cars.
+    """Mirror left and right in half of the draws.
+
+    Do not use `Flip` for content that is never mirrored, such as letters.
 
     Example:
     >>> rows, columns = np.zeros((50, 4)), np.tile(np.arange(4.0), (50, 1))
@@ -185,12 +187,12 @@ class Flip:
 
 @dataclass(frozen=True)
 class Rotate:
-    """Turns each image about its centre, with linear interpolation.
+    """Turn each image about its centre, with linear interpolation.
 
-    Beyond its border an image goes on as in a mirror.
+    Beyond its border an image continues mirrored.
 
     Args:
-        degrees: Largest angle either way. 0 or more.
+        degrees: Largest angle in either direction. 0 or more.
 
     Raises:
         ValueError: If the angle is negative or not finite.
@@ -212,7 +214,7 @@ class Rotate:
         return np.deg2rad(rng.uniform(-self.degrees, self.degrees))
 
     def apply(self, images: Any, angles: Any) -> Any:
-        """Turn a batch `(images, height, width, channels)` by `(images,)`."""
+        """Rotate a batch `(images, height, width, channels)` by angles `(images,)`."""
         _, height, width, _ = images.shape
         angles = ops.reshape(angles, (-1, 1, 1))
         cos, sin = ops.cos(angles), ops.sin(angles)
@@ -227,13 +229,13 @@ class Rotate:
 
 @dataclass(frozen=True)
 class Blur:
-    """Blurs every channel with a Gaussian of random width.
+    """Blur every channel with a Gaussian of random width.
 
     Args:
         sigma: Largest standard deviation, in pixels. 0.05 or more.
 
     Raises:
-        ValueError: If it is below 0.05 or not finite.
+        ValueError: If `sigma` is below 0.05 or not finite.
 
     Example:
     >>> bool(0.05 <= Blur(2.0).sample(np.random.default_rng(0), (8, 8, 3)) <= 2.0)
@@ -246,11 +248,11 @@ class Blur:
         _require_from(_SHARPEST, "sigma", self.sigma)
 
     def sample(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
-        """Draw one standard deviation in pixels."""
+        """Draw one standard deviation, in pixels."""
         return np.asarray(rng.uniform(_SHARPEST, self.sigma))
 
     def apply(self, images: Any, sigmas: Any) -> Any:
-        """Blur a batch `(images, height, width, channels)` by `(images,)`."""
+        """Blur a batch `(images, height, width, channels)` by widths `(images,)`."""
         rows, columns = (self._matrix(size, sigmas) for size in images.shape[1:3])
         channels_first = ops.transpose(images, (0, 3, 1, 2))
         return sampling.render(rows, channels_first, columns)
@@ -264,18 +266,18 @@ class Blur:
 
 @dataclass(frozen=True)
 class Noise:
-    """Add white noise, evenly spread, to every value.
+    """Add white noise, uniformly distributed, to every value.
 
-    An image has one pattern, drawn once, and each step sees another part of it.
+    Each image has one sequence of random numbers, drawn once. Each step uses another part
+    of that sequence.
 
-    Faint and fine features drown in noise, so that only strong and large ones form. The
-    background stays plain; without noise, an optimisation fills it with textures.
+    Noise hides faint and fine features, so that only strong and large features form. It
+    also keeps the background plain, which would otherwise fill with textures.
 
     Args:
-        deviation: Standard deviation, in the units of the model's input. 0 or
-            more.
-        last: The same in the last fifth of the steps; from half of them on it falls
-            there along a line. `None` for as much throughout.
+        deviation: Standard deviation, in the units of the model's input. 0 or more.
+        last: Standard deviation in the last fifth of the steps. The deviation falls
+            linearly between 50 % and 80 % of the steps. `None` keeps it constant.
 
     Raises:
         ValueError: If a deviation is negative or not finite.
@@ -287,7 +289,7 @@ class Noise:
 
     Reference:
         Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017, section 3:
-        a gradient averaged over noise is that of what withstands it.
+        a gradient averaged over noise keeps the features that withstand noise.
     """
 
     deviation: float = 0.05
@@ -299,7 +301,7 @@ class Noise:
             _require_from(0, "last", self.last)
 
     def at(self, progress: float) -> "Noise":
-        """The noise when that share of the steps is over."""
+        """Return the noise to use when that share of the steps is over."""
         if self.last is None:
             return self
         fallen = min(max((progress - 0.5) / 0.3, 0.0), 1.0)
@@ -307,24 +309,24 @@ class Noise:
         return replace(self, deviation=deviation, last=None)
 
     def sample_values(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Draw so many odd numbers from -127 to 127, int8, of which the mean is 0."""
+        """Draw `count` odd whole numbers from -127 to 127, int8, uniform with mean 0."""
         if not (self.deviation or self.last):
             return np.zeros(count, "int8")
-        # Bytes take a twentieth of the time of normal numbers; whole words of the
-        # generator a fifth of that of `rng.bytes`.
+        # Bytes take a twentieth of the time of normal numbers, and whole words of the
+        # generator take a fifth of the time of `rng.bytes`.
         words = rng.integers(0, 2**64, -(-count // 8), dtype="uint64")
         return words.view("int8")[:count] | np.int8(1)
 
     def sample(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
-        """What to multiply the values by."""
+        """Return the factor that gives the values the standard deviation."""
         return np.asarray(self.deviation / math.sqrt((128**2 - 1) / 3))
 
     def identity(self, shape: tuple) -> np.ndarray:
-        """The factor of no noise."""
+        """Return the factor that adds no noise."""
         return np.zeros(())
 
     def apply(self, images: Any, factors: Any, values: Any) -> Any:
-        """Add values times factors to a batch `(images, height, width, channels)`."""
+        """Add `values * factors` to a batch `(images, height, width, channels)`."""
         factors = ops.cast(ops.reshape(factors, (-1, 1, 1, 1)), images.dtype)
         return images + ops.cast(values, images.dtype) * factors
 

@@ -1,7 +1,7 @@
 """Join objectives that are read in the same way, so that they share compiled steps.
 
-A list of a thousand objectives is one optimisation in a few chunks, not a thousand
-optimisations.
+A list of a thousand objectives becomes one optimisation in a few chunks, not a thousand
+optimisations. Joining changes no score and no image.
 """
 
 from __future__ import annotations

@@ -86,16 +86,16 @@ class Objective(Targets):
 
         Args:
             model: A built Keras model.
-            layer: Name, index, layer, or a path such as `"backbone/conv3"`. Of a
-                layer that is called several times `"conv"` is the first call,
-                `"conv:1"` the second.
+            layer: A name, an index, a layer, or a path such as `"backbone/conv3"`.
+                If a layer is called several times, `"conv:1"` is its second call.
             neurons_ids: An id, or a sequence or integer array of them. An id is
                 an index into the flattened output (channels last), or a tuple
                 such as `(row, column, channel)`. Negative ids count from the end.
             multiplier: Factor of the score. Finite.
             names: One name an id. Defaults to `"Neuron#layer_id"`.
-            pre_activation: Whether to read what the layer's activation receives
-                rather than what it returns. Defaults to that for a softmax only.
+            pre_activation: Whether to read what the layer's activation receives, in
+                place of what it returns. By default a softmax is removed in this way,
+                and no other activation.
 
         Returns:
             An objective with one target an id.
@@ -132,15 +132,14 @@ class Objective(Targets):
 
         Args:
             model: A built Keras model.
-            layer: Name, index, layer, or a path such as `"backbone/conv3"`. Of a
-                layer that is called several times `"conv"` is the first call,
-                `"conv:1"` the second.
+            layer: A name, an index, a layer, or a path such as `"backbone/conv3"`.
+                If a layer is called several times, `"conv:1"` is its second call.
             channel_ids: An id, or a sequence or integer array of them. Negative
                 ids count from the end.
             multiplier: Factor of the score. Finite.
             names: One name an id. Defaults to `"Channel#layer_id"`.
             pre_activation: Whether to read what the layer's activation receives.
-                Lets a channel that a ReLU has silenced be seen.
+                Shows a channel that a ReLU has silenced.
 
         Returns:
             An objective with one target an id.
@@ -177,9 +176,8 @@ class Objective(Targets):
 
         Args:
             model: A built Keras model.
-            layer: Name, index, layer, or a path such as `"backbone/conv3"`. Of a
-                layer that is called several times `"conv"` is the first call,
-                `"conv:1"` the second.
+            layer: A name, an index, a layer, or a path such as `"backbone/conv3"`.
+                If a layer is called several times, `"conv:1"` is its second call.
             reducer: `"magnitude"`, the mean of squares, or `"mean"`.
             multiplier: Factor of the score. Finite.
             name: Defaults to `"Layer#layer"`.
@@ -227,14 +225,13 @@ class Objective(Targets):
 
         Args:
             model: A built Keras model.
-            layer: Name, index, layer, or a path such as `"backbone/conv3"`. Of a
-                layer that is called several times `"conv"` is the first call,
-                `"conv:1"` the second.
+            layer: A name, an index, a layer, or a path such as `"backbone/conv3"`.
+                If a layer is called several times, `"conv:1"` is its second call.
             vectors: One vector `(channels,)`, several `(vectors, channels)`, or
                 arrays of the layer's whole shape, with a vector for each
-                position. Finite and not all zero. What is of the layer's whole
-                shape is one target, even where it could be a vector a target:
-                for an output `(4, 8)`, four vectors of 8 are given as
+                position. Finite and not all zero. An array of the layer's whole
+                shape is one target, even if it could be one vector a target. For an
+                output `(4, 8)`, give four vectors of 8 as
                 `np.repeat(vectors[:, None], 4, axis=1)`.
             multiplier: Factor of the score. Finite.
             cossim_pow: Exponent of the cosine, not negative. 0 maximises the
@@ -372,7 +369,7 @@ class Objective(Targets):
         Args:
             images: Array `(images, height, width, channels)`, or signals `(signals,
                 time, channels)`, in the range of the model's input: one a target,
-                in order, or any number where the objective has one target.
+                in order, or any number of them if the objective has one target.
             fixed_inputs: See `optimize`.
 
         Returns:

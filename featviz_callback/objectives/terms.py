@@ -1,4 +1,4 @@
-"""The parts of an objective, and what an optimisation is given of them.
+"""The terms of an objective, and the targets that an optimisation gets.
 
 A compiled step sees an objective as two parts. How each term reads which layer is part
 of the compiled step. Ids, vectors and multipliers are its data, so that other units of

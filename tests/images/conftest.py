@@ -1,4 +1,4 @@
-"""What the tests of images share."""
+"""Helpers for the tests of images: parameters, rendered images and random draws."""
 
 import keras
 import numpy as np
@@ -6,9 +6,7 @@ import numpy as np
 from featviz_callback.images import augmentation, sampling
 from featviz_callback.images.parameterizations import Fourier, Pixel
 from tests.conftest import tensor, to_numpy
-from tests.reference import (
-    logit,
-)
+from tests.reference import logit
 
 SIZES = [(8, 8), (7, 7), (8, 6), (5, 8), (6, 9), (2, 3), (1, 4), (13, 10)]
 
@@ -30,7 +28,7 @@ KINDS = [Fourier, Pixel]
 
 
 def plain(decay=1.0, detail=1.0, window=None, **others):
-    """A Fourier parameterization with nothing left to its defaults."""
+    """Return a `Fourier` with explicit settings, without window or bound by default."""
     others = {"mean": 0.5, "contrast": np.inf} | others
     return Fourier(decay=decay, detail=detail, window=window, **others)
 
@@ -42,13 +40,13 @@ def parameters(shape, deviation=1.0, images=2):
 
 
 def render(parameterization, params, shape):
-    """The whole images, pixel by pixel."""
+    """Return the whole images, pixel by pixel."""
     grid = (tensor(np.tile(np.arange(size), (len(params), 1))) for size in shape[:2])
     return to_numpy(parameterization.image(tensor(params), *grid, shape))
 
 
 def field(parameterization, params, shape):
-    """What is inside the sigmoid, without the mean."""
+    """Return the argument of the sigmoid, without the background."""
     images = render(parameterization, params, shape).astype("float64")
     return logit(images) - logit(parameterization.mean)
 
@@ -71,12 +69,12 @@ def square(images):
 
 
 def plain_grid(height, width, draws=1):
-    """The grid of the whole image, `(draws, height)` and `(draws, width)`."""
+    """Return the grid of the whole image, `(draws, height)` and `(draws, width)`."""
     return tuple(np.tile(np.arange(float(size)), (draws, 1)) for size in (height, width))
 
 
 def augment(images, chosen, seeds, number=0):
-    """Augmented images of a batch, one generator an image, as an optimisation makes them."""
+    """Return the augmented images of a batch, drawn by one generator per image."""
     _, height, width, channels = images.shape
     moves, changes = augmentation.split(chosen)
     grids, draws, values = [], [], []
@@ -95,5 +93,5 @@ def augment(images, chosen, seeds, number=0):
 
 
 def moves(transformation, height=20, width=10, count=200):
-    """The grids of many draws, drawn at once."""
+    """Return the grids of many draws."""
     return transformation.move(np.random.default_rng(0), *plain_grid(height, width, count))

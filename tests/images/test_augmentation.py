@@ -1,4 +1,4 @@
-"""How a sequence of random transformations is drawn and applied."""
+"""Sequences of random transformations: their defaults, draws and application."""
 
 import keras
 import numpy as np
@@ -44,13 +44,13 @@ def test_moves_at_the_head_compose_to_one_grid():
         np.testing.assert_allclose(moved, grid, atol=1e-6)
 
 
-def test_what_moves_behind_a_change_is_a_change():
+def test_a_move_after_a_change_of_values_is_a_change():
     moves, changes = augmentation.split((Flip(), Blur(), Jitter(0.1)))
     assert moves == (Flip(),)
     assert len(changes) == 2
 
 
-def test_with_more_steps_the_first_standard_draws_zoom_in_further_and_small_images_stay():
+def test_with_more_steps_the_first_standard_draws_zoom_in_further_unless_images_are_small():
     draws = [augmentation.standard((224, 224, 3), n) for n in (8, 32, 64, 128, 256)]
     expected = [(0.12, 0.8, 1.6, 1)] * 2 + [(0.16, 0.85, 1.65, 1.5)] + [(0.2, 0.9, 1.7, 2)] * 2
     numbers = [(jitter.share, scale.low, scale.high, scale.early) for jitter, scale, _ in draws]
@@ -66,7 +66,7 @@ def test_standard_noise_is_a_share_of_the_range_and_grows_with_the_steps():
     )
 
 
-def test_each_step_gets_another_stretch_of_what_was_drawn_once():
+def test_each_step_gets_another_stretch_of_the_values_drawn_once():
     firsts = [augmentation.first_value(number) for number in range(2**14)]
     assert sorted(firsts) == list(range(2**14))
     values = np.arange(2**14 + 12, dtype="float32")[None]
@@ -108,7 +108,7 @@ def test_the_identity_of_noise_changes_nothing_and_only_noise_has_one():
     assert augmentation.identity((square,), (4, 5, 3)) is None
 
 
-def test_what_is_drawn_on_the_host_is_no_part_of_a_compiled_step():
+def test_settings_of_draws_on_the_host_are_no_part_of_a_compiled_step():
     assert augmentation.kinds((Rotate(3.0), Blur(2.0), Noise(0.3, 0.1), square)) == (
         Rotate(),
         Blur(),

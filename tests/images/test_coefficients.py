@@ -1,4 +1,4 @@
-"""Coefficients in place of parameters, against the parameters they replace."""
+"""`Coefficients`, against the parameters of the `Fourier` that they replace."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from tests.reference import (
 
 
 def coefficients_of(params, shape, signed, **settings):
-    """Of a batch, those of half the field where values are signed."""
+    """Return the coefficients of a batch, of half the field if values are signed."""
     return np.stack([fourier_coefficients(p, shape, **settings) for p in params]) / (1 + signed)
 
 
@@ -80,7 +80,7 @@ def test_coefficients_have_the_contrast_of_their_field(channels, signed, bound):
 
 
 @pytest.mark.parametrize("make", [Fourier, Coefficients])
-def test_contrast_is_that_of_the_field_where_colours_vary_together(make):
+def test_contrast_is_that_of_the_field_if_colours_vary_together(make):
     shape, colors = (7, 6, 2), ((1.0, 0.9), (0.2, 1.0))
     fourier = plain(contrast=0.5, colors=colors)
     one = fourier if make is Fourier else Coefficients(fourier)
@@ -91,7 +91,7 @@ def test_contrast_is_that_of_the_field_where_colours_vary_together(make):
 
 
 @pytest.mark.parametrize("signed", [False, True])
-def test_faint_coefficients_are_left_as_they_are_and_finished_three_times_as_strong(signed):
+def test_faint_coefficients_are_preserved_and_finished_three_times_as_strong(signed):
     shape = (7, 6, 3)
     one = Coefficients(plain(contrast=0.5), signed)
     params = coefficients_of(parameters(shape, 1e-3), shape, signed).astype("float32")

@@ -1,13 +1,10 @@
-"""What every parameterization checks of its settings."""
+"""Settings that every parameterization checks."""
 
 import numpy as np
 import pytest
 
 from featviz_callback.images.parameterizations import FixedMagnitude, Fourier
-from tests.images.conftest import (
-    KINDS,
-    render,
-)
+from tests.images.conftest import KINDS, render
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Images of fixed magnitude: their spectrum and their phases."""
+"""Images of fixed magnitude: spectrum and phases, against NumPy's transform."""
 
 import numpy as np
 import pytest
@@ -6,13 +6,11 @@ import pytest
 from featviz_callback.images.parameterizations import FixedMagnitude
 from tests.conftest import tensor, to_numpy
 from tests.images.conftest import field, parameters, plain
-from tests.reference import (
-    fourier_scale,
-)
+from tests.reference import fourier_scale
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 6), (5, 9), (1, 12), (2, 3)])
-def test_of_fixed_magnitude_every_frequency_keeps_its_own(size):
+def test_every_frequency_keeps_its_fixed_magnitude(size):
     shape = (*size, 1)
     one = FixedMagnitude(plain(decay=0.7, contrast=0.8))
     params = one.project(tensor(parameters(shape, 3.0)), shape)
@@ -43,7 +41,7 @@ def test_fixed_magnitude_keeps_the_phases():
     np.testing.assert_allclose(np.angle(after / before)[:, 1:3, 1:3], 0, atol=1e-3)
 
 
-def test_a_start_of_fixed_magnitude_already_has_it():
+def test_a_start_already_has_the_fixed_magnitude():
     one, shape = FixedMagnitude(plain(contrast=1.0)), (8, 6, 3)
     start = one.init(np.random.default_rng(0), shape)
     again = to_numpy(one.project(tensor(start[None]), shape))[0]

@@ -16,10 +16,7 @@ from tests.images.conftest import (
     render,
     root_mean_squares,
 )
-from tests.reference import (
-    fourier_image,
-    fourier_scale,
-)
+from tests.reference import fourier_image, fourier_scale
 
 
 @pytest.mark.parametrize("settings", SPECTRA, ids=str)
@@ -43,7 +40,7 @@ def test_the_spectrum_falls_as_documented(shape, settings):
 @pytest.mark.parametrize(("decay", "lowest"), [(1.4, 1.0), (1.0, 1.0), (0.6, 1.5), (1.0, 0.5)])
 def test_an_optimisation_can_follow_another_spectrum(decay, lowest):
     (squares,) = plain().precondition(decay, lowest, 1.0, (8, 6, 1))
-    # No frequency but the constant's lies below one.
+    # Only the constant has a frequency below one.
     lowest = max(lowest, 1e-3)
     expected = fourier_scale(8, 6, decay, lowest) / fourier_scale(8, 6, 1.0)
     np.testing.assert_allclose(squares**0.5, expected, rtol=1e-4)
@@ -61,7 +58,7 @@ def test_an_optimisation_can_follow_weaker_chroma():
     for other in others:
         np.testing.assert_allclose(other, 0.5**2 * light)
     np.testing.assert_allclose(light, Fourier().precondition(1.0, 1.5, 1.0, (8, 6, 3))[0][0])
-    # Where colours are not decorrelated, none of them is a other.
+    # Without decorrelated colours there is no chroma to weaken.
     (apart,) = Fourier(colors=None).precondition(1.0, 1.5, 0.5, (8, 6, 3))
     np.testing.assert_allclose(np.broadcast_to(apart, (3, *light.shape)), [light] * 3)
 
@@ -87,8 +84,8 @@ def test_an_image_that_has_hardly_left_its_start_stays_faint():
 def test_a_finished_image_has_at_most_three_times_its_contrast(share):
     shape = (7, 6, 1)
     one = plain(contrast=1.2)
-    quiet = share * to_numpy(one.finish(tensor(parameters(shape)), shape))
-    finished = to_numpy(one.finish(tensor(quiet), shape))
+    faint = share * to_numpy(one.finish(tensor(parameters(shape)), shape))
+    finished = to_numpy(one.finish(tensor(faint), shape))
     found = root_mean_squares(field(one, finished, shape))
     np.testing.assert_allclose(found, 1.2 * min(3 * share, 1), rtol=1e-3)
 
@@ -104,7 +101,7 @@ def test_less_detail_is_a_smoother_image_of_fewer_parameters():
     np.testing.assert_allclose(spectrum[:, 3:-2], 0, atol=1e-3)
 
 
-def test_rows_and_columns_of_a_square_image_are_read_where_asked():
+def test_rows_and_columns_of_a_square_image_are_read_at_their_positions():
     shape = (8, 8, 1)
     params, plain_rows = parameters(shape), np.tile(np.arange(8), (2, 1))
     expected = np.roll(render(plain(), params, shape), -3, axis=1)

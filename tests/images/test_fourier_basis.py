@@ -10,7 +10,7 @@ from tests.reference import axis_basis, axis_spectrum
 
 
 def fourier(coefficients, rows, columns):
-    """The package's rendering at one grid, `(images, height, width, channels)`."""
+    """Render with the package at one grid, `(images, height, width, channels)`."""
     *_, height, width = coefficients.shape
     rows, columns = np.atleast_2d(rows), np.atleast_2d(columns)
     return to_numpy(
@@ -23,7 +23,7 @@ def fourier(coefficients, rows, columns):
 
 
 def normalised_basis(positions, size):
-    """Of functions with a mean square of one."""
+    """Return the basis of functions with a mean square of one."""
     return to_numpy(fourier_basis.evaluate(tensor(positions), size)) * fourier_basis.norms(size)
 
 
@@ -101,7 +101,7 @@ def test_far_positions_are_as_exact_as_near_ones():
 
 @pytest.mark.parametrize("detail", [1.0, 0.6])
 @pytest.mark.parametrize(("height", "width"), [(8, 6), (7, 5), (1, 6), (2, 2), (5, 1)])
-def test_complex_coefficients_are_numpys(height, width, detail):
+def test_complex_coefficients_are_those_of_numpy(height, width, detail):
     down, across = (len(fourier_basis.frequencies(n, detail)) for n in (height, width))
     given = np.random.default_rng(0).normal(size=(2, down, across)).astype("float32")
     size = (height, width)

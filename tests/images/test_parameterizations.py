@@ -1,4 +1,4 @@
-"""The contract of all parameterizations, and which one is the default."""
+"""The contract of all parameterizations, and the choice of the default."""
 
 from dataclasses import replace
 
@@ -17,9 +17,7 @@ from tests.images.conftest import (
     render,
     root_mean_squares,
 )
-from tests.reference import (
-    pixel_image,
-)
+from tests.reference import pixel_image
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -35,7 +33,7 @@ def test_a_start_is_drawn_on_the_host_from_the_generator_alone(kind, shape):
 
 
 @pytest.mark.parametrize("make", [plain, Pixel])
-def test_start_is_the_deviation_of_the_fields_start(make):
+def test_noise_is_the_deviation_of_the_fields_start(make):
     shape = (32, 32, 1)
     one = make(noise=0.3, contrast=np.inf)
     starts = np.stack([one.init(np.random.default_rng(i), shape) for i in range(20)])
@@ -51,13 +49,13 @@ def test_a_pixel_image_is_the_sigmoid_of_its_parameters(shape):
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (1, 64, 3)])
-def test_what_fills_its_frame_has_more_contrast_than_a_photograph(shape):
+def test_content_that_fills_its_frame_has_more_contrast_than_a_photograph(shape):
     photograph = parameterizations.standard((224, 224, 3))
     assert parameterizations.standard(shape).contrast > photograph.contrast
 
 
 def bound_of(one):
-    """What the contrast may reach on the way."""
+    """Return the largest contrast during the optimisation."""
     return one.contrast * (1.2 if isinstance(one, Fourier) else 1.0)
 
 
@@ -89,14 +87,14 @@ def test_contrast_is_bounded_whatever_the_colour(make, color):
 
 @pytest.mark.parametrize("make", [plain, Pixel])
 @pytest.mark.parametrize("contrast", [3.0, np.inf])
-def test_projection_leaves_what_is_allowed(make, contrast):
+def test_projection_preserves_allowed_parameters(make, contrast):
     params = tensor(parameters((7, 6, 2), 0.1))
     projected = make(contrast=contrast).project(params, (7, 6, 2))
     np.testing.assert_array_equal(to_numpy(projected), to_numpy(params))
 
 
 @pytest.mark.parametrize("make", [plain, Pixel])
-def test_projection_leaves_faint_images_where_little_contrast_is_allowed(make):
+def test_projection_preserves_faint_images_if_little_contrast_is_allowed(make):
     params = tensor(parameters((7, 6, 2), 1e-4))
     projected = make(contrast=1e-3).project(params, (7, 6, 2))
     np.testing.assert_array_equal(to_numpy(projected), to_numpy(params))
@@ -175,7 +173,7 @@ def test_images_of_fixed_magnitude_vary_as_much_as_real_ones():
     np.testing.assert_allclose(made.std(), real.std(), rtol=0.05)
 
 
-def test_only_what_is_drawn_in_fourier_space_can_be_like_data():
+def test_only_fourier_parameterizations_can_be_like_data():
     with pytest.raises(ValueError, match="`parameterization`.*'fourier' or 'fixed_magnitude'"):
         parameterizations.like_data(random_images(2, 8, 8, 1), (0, 1), (8, 8, 1), "pixel")
 

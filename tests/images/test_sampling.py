@@ -54,7 +54,7 @@ def test_each_image_of_a_batch_has_its_own_grid():
 
 
 def read_by_numpy(image, row, column):
-    """One point, of an image continued by NumPy: the border repeated, then backwards."""
+    """Return one point of an image that NumPy continues as its mirror image."""
     margin = 40
     padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), "symmetric")
     top, left = int(np.floor(row)), int(np.floor(column))
@@ -94,7 +94,7 @@ def test_a_whole_grid_covers_the_image_evenly(image, input_size):
     grid = sampling.whole_grid(image, input_size)
     assert grid.shape == (input_size,)
     np.testing.assert_allclose(np.diff(grid), image / input_size)
-    # Half a step of the input_size inside the outer edges of the first and the last pixel.
+    # Half a step inside the outer edges of the first and the last pixel.
     np.testing.assert_allclose(
         [grid[0], grid[-1]], [-0.5, image - 0.5] + np.array([1, -1]) * image / input_size / 2
     )

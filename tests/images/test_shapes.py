@@ -1,4 +1,4 @@
-"""What the shape of an image tells about its content."""
+"""Small images and signals, told by their shape."""
 
 import pytest
 

@@ -33,7 +33,7 @@ def test_the_spectrum_is_the_magnitude_of_each_frequency(size):
     frequencies = np.hypot(*np.ix_(*(np.fft.fftfreq(n) * n for n in size)))
     amplitudes = 1 / np.maximum(frequencies, 0.5)
     images = images_of_spectrum(amplitudes, 4)
-    # Magnitudes do not tell the mean, which is taken out.
+    # Each image's own mean is removed too: `measure` removes only the mean of all images.
     images -= images.mean((1, 2), keepdims=True)
     found = measure(images, (-1.0, 1.0), (*size, 1)).spectrum.amplitudes[0]
     down, across = (fourier_basis.frequencies(n).astype(int) for n in size)

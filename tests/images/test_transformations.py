@@ -38,7 +38,7 @@ def test_the_images_of_a_batch_get_different_draws(one):
 
 
 @pytest.mark.parametrize("one", ALL, ids=str)
-def test_drawing_touches_nobody_elses_random_state(one):
+def test_drawing_preserves_all_other_random_states(one):
     numpys, pythons = np.random.get_state(), random.getstate()
     after = keras.random.SeedGenerator(0), to_numpy(keras.random.SeedGenerator(0).state)
     augment(random_images(2, 6, 6, 1), (one,), [0, 1])
@@ -55,7 +55,7 @@ def test_jitter_shifts_by_whole_pixels_within_its_share(share, reach):
         assert set(np.unique(shifts)) == set(range(-bound, bound + 1))
 
 
-def test_jitter_draws_its_axes_apart():
+def test_jitter_draws_a_shift_for_each_axis():
     rows, columns = moves(Jitter(0.4), 10, 10)
     assert np.unique(rows[:, 0] - columns[:, 0]).size > 3
 
@@ -87,7 +87,7 @@ def test_scale_draws_one_factor_for_both_axes_within_its_bounds():
     assert np.ptp(factors[0]) > 0.5
 
 
-def test_a_zoom_may_be_closer_early():
+def test_a_zoom_may_be_larger_early():
     scale = Scale(0.8, 1.6, early=1.5)
     for progress in (0, 0.59):
         early = scale.at(progress)
@@ -123,7 +123,7 @@ def test_a_flipped_image_is_the_mirror_image():
 
 
 @pytest.mark.parametrize("size", [(6, 6), (7, 7), (5, 8)])
-def test_a_turn_by_nothing_changes_nothing(size):
+def test_a_rotation_by_zero_degrees_changes_nothing(size):
     batch = random_images(2, *size, 3)
     turned = to_numpy(Rotate().apply(tensor(batch), tensor([0.0, 0.0])))
     np.testing.assert_allclose(turned, batch, atol=1e-5)
@@ -131,7 +131,7 @@ def test_a_turn_by_nothing_changes_nothing(size):
 
 @pytest.mark.parametrize("size", [6, 7])
 @pytest.mark.parametrize("quarters", [1, 2, 3, -1])
-def test_a_turn_by_right_angles_is_numpys(size, quarters):
+def test_a_rotation_by_right_angles_is_that_of_numpy(size, quarters):
     batch = random_images(1, size, size, 3)
     turned = to_numpy(Rotate().apply(tensor(batch), tensor([quarters * np.pi / 2])))
     np.testing.assert_allclose(turned, np.rot90(batch, quarters, (1, 2)), atol=1e-4)
@@ -147,7 +147,7 @@ def test_the_gradient_is_that_of_the_transformation(change):
     def product(images):
         return keras.ops.sum(change.apply(images, draws, *values) * tensor(weights))
 
-    # These are linear, and so is the sum.
+    # All are linear, and the gradient of a linear map gives its value back.
     value = float(to_numpy(product(tensor(images))))
     assert (gradient(product, images) * images).sum() == pytest.approx(value, rel=1e-3)
 
@@ -200,7 +200,7 @@ def test_noise_of_two_steps_is_unrelated(steps):
     flat = np.full((2, 40, 40, 3), 0.5, "float32")
     one, other = (augment(flat, (Noise(0.2),), [0, 1], number) - 0.5 for number in steps)
     assert one.std() == pytest.approx(other.std(), rel=0.02)
-    # Of 9600 unrelated values the correlation is 0, give or take four deviations of 0.01.
+    # The correlation of 9600 unrelated values is 0, give or take four deviations of 0.01.
     assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.04
 
 
@@ -209,7 +209,7 @@ def test_noise_is_even_over_a_range_and_has_no_mean():
     factor = Noise(2.0).sample(np.random.default_rng(0), (64, 64, 64))
     kinds, counts = np.unique(values, return_counts=True)
     np.testing.assert_array_equal(kinds, np.arange(-127, 128, 2))
-    # Of an even distribution: a share of 1/128 each, give or take five deviations.
+    # Each value has a share of 1/128, give or take five deviations.
     np.testing.assert_allclose(counts / values.size, 1 / 128, rtol=5 * (128 / values.size) ** 0.5)
     assert np.sqrt(np.mean((kinds * factor) ** 2)) == pytest.approx(2.0)
 
@@ -230,7 +230,7 @@ def test_noise_falls_to_its_last_between_half_and_four_fifths_of_the_steps():
     assert Noise(0.4).at(0.9) == Noise(0.4)
 
 
-def test_noise_that_fades_stays_of_its_own_class():
+def test_noise_that_fades_keeps_its_class():
     class Louder(Noise):
         def sample(self, rng, shape):
             return 2 * super().sample(rng, shape)
@@ -282,6 +282,6 @@ def test_impossible_settings_are_refused(kind, settings):
         kind(**settings)
 
 
-def test_the_smallest_part_is_told_that_the_largest_bounds_it():
+def test_the_error_for_the_smallest_part_names_the_largest():
     with pytest.raises(ValueError, match="above 0, and at most `largest`"):
         Crop(0.9, 0.5)
