@@ -1,8 +1,8 @@
 """Make, transform and penalise images.
 
-The package holds the parameterizations (with the Fourier basis, its sampling and the
+This room holds the parameterizations (with the Fourier basis, its sampling and the
 statistics of real images), the random transformations and the regularizers. They are
-written in NumPy and `keras.ops`. The package imports no sibling package and knows no
+written in NumPy and `keras.ops`. The room imports no other room and knows no
 models, objectives or training.
 """
 

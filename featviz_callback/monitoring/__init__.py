@@ -1,6 +1,6 @@
 """Watch a training: the callback, its snapshots, their costs and its messages.
 
-This package imports all others, and only `featviz_callback/__init__.py` imports this one.
+This room imports all others, and only `featviz_callback/__init__.py` imports this one.
 It never changes a weight, a random state or an optimizer of the training that it watches.
 """
 

@@ -1,7 +1,7 @@
 """Find the images that maximise an objective: settings, schedule, compiled step and run.
 
 `prepare` checks all arguments and computes nothing. `run` computes and checks nothing.
-`optimize` does both. This package imports `objectives`, `images`, `records` and `backend`,
+`optimize` does both. This room imports `objectives`, `images`, `records` and `backend`,
 and never anything about event files or training.
 """
 

@@ -1,7 +1,7 @@
 """Store results, snapshots and the history of a training, and draw them as pictures.
 
-Everything here is NumPy arrays, plain dataclasses and Pillow. This package imports no
-other package of `featviz_callback`. It never imports Keras or a framework, so you can open
+Everything here is NumPy arrays, plain dataclasses and Pillow. This room imports no
+other room of `featviz_callback`. It never imports Keras or a framework, so you can open
 an archive of a training on a machine that has neither.
 """
 

@@ -1,7 +1,7 @@
 """Write event files for TensorBoard, and show them in a tab of its page.
 
 `event_file` writes records, `summaries` defines the tags, and `plugin` is the tab
-"Features". This package imports only `records`. It never imports Keras or a framework,
+"Features". This room imports only `records`. It never imports Keras or a framework,
 since TensorBoard loads the tab in a process of its own.
 """
 
