@@ -2,10 +2,9 @@
 
 A sequence is cut in two. Transformations at its head that move the grid become two
 vectors of positions, which are data of the compiled step. The others are part of the
-compiled step, and their draws are its data. The defaults are chosen here too, from the
-shape of the image and the number of steps.
+compiled step, and their draws are its data. `transformations` chooses the defaults.
 
-This module reads or changes no random state but that of the generators it is given.
+This module draws from the generators that it is given, and from nothing else.
 """
 
 import math
@@ -17,51 +16,13 @@ import numpy as np
 from keras import ops
 
 from featviz_callback.images import sampling
-from featviz_callback.images.shapes import is_small
-from featviz_callback.images.transformations import Blur, Jitter, Noise, Rotate, Scale
+from featviz_callback.images.transformations import Blur, Noise, Rotate, standard
 
 # Values are drawn and sent once, and each step reads one of so many stretches of them. Drawing
 # or sending values at each step would cost more than using them. The stride keeps the
 # stretches of neighbouring steps far apart.
 _STRETCHES = 2**14
 _STRIDE = 6765
-
-
-def standard(shape: tuple, steps: int, values_range: tuple[float, float] = (0.0, 1.0)) -> tuple:
-    """Return the default transformations: shifts, zooms and, for larger images, noise.
-
-    Small images move less, since their object fills the frame. An optimisation of more
-    than 32 steps zooms in further at first, up to twice as far from 128 steps on. It
-    also adds noise, which is nearly gone at the end.
-
-    Args:
-        shape: `(height, width, channels)` of the image.
-        steps: Steps of the optimisation.
-        values_range: Lowest and highest value of an image. Noise is a share of their
-            difference.
-    """
-    if is_small(shape):
-        return Jitter(0.05), Scale(0.9, 1.1)
-    share, (low, high) = patience(shape, steps), values_range
-    # Short optimisations have noise of strength zero, so that they share a compiled step.
-    noise = Noise(0.125 * share**2 * (high - low), last=0.0075 * share * (high - low))
-    closer = Scale(0.8 + 0.1 * share, 1.6 + 0.1 * share, early=1 + share)
-    return Jitter(0.12 + 0.08 * share), closer, noise
-
-
-def patience(shape: tuple, steps: int) -> float:
-    """Return how far the defaults are those of a long optimisation, in `[0, 1]`.
-
-    The value is 0 up to 32 steps, 0.5 at 64 steps and 1 from 128 steps on. Small images
-    always have 0, since their object fills the frame.
-
-    Args:
-        shape: `(height, width, channels)` of the image.
-        steps: Steps of the optimisation.
-    """
-    if is_small(shape):
-        return 0.0
-    return min(max(math.log2(steps / 32) / 2, 0.0), 1.0)
 
 
 def get(

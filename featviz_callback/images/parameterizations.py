@@ -13,8 +13,8 @@ It may have two more:
 
 * `precondition(decay, lowest, chroma, shape)` returns the preconditioner of the default
   optimisation's gradient, see `Fourier.precondition`.
-* `finish(params, shape)` returns the parameters of the finished image. It is called once,
-  after the last step.
+* `finish(params, shape)` returns the parameters of an image that is kept or scored. It may be
+  called several times, and never changes the parameters that the next step starts from.
 
 `init` and `precondition` return NumPy arrays. The other methods take and return float32
 tensors. `shape` is `(height, width, channels)` of the image. You can pass any object with

@@ -21,7 +21,7 @@ import keras
 from featviz_callback import backend
 from featviz_callback.monitoring.costs import Costs
 from featviz_callback.monitoring.messages import Reporter
-from featviz_callback.monitoring.preparation import prepare_observer
+from featviz_callback.monitoring.preparation import choose_objectives, prepare_observer
 from featviz_callback.monitoring.probe_data import ProbeImages, read_images
 from featviz_callback.objectives import Objective
 from featviz_callback.optimization import Settings
@@ -66,9 +66,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
             train the model, all take snapshots and the first one writes.
         freq: Epochs from one snapshot to the next.
         steps: Steps of each optimisation, see `optimize`.
-        values_range: Lowest and highest value of the model's input. Default: `(0, 1)`;
-            with `probe_data` the usual range that holds the data, or else the range of
-            the data.
+        values_range: Lowest and highest value of the model's input. Default: `(0, 1)`.
+            With `probe_data`: `(0, 1)` or `(-1, 1)` if the data are within, `(0, 255)`
+            if they are and a value is above 127, else the data's own range.
         image_shape: See `optimize`.
         parameterization: See `optimize`.
         transformations: See `optimize`.
@@ -81,8 +81,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
             `(images, height, width, channels)`, a `tf.data.Dataset`, a `PyDataset`, a
             torch `DataLoader`, or any iterable of batches, with or without labels. Up
             to 1,000 images or 256 MiB are read, once, when training first begins. If
-            the data set shuffles, give a data set other than the one that `fit` trains
-            on: reading uses up its first order. Each target's top activating images are
+            a `tf.data.Dataset` shuffles, give another one than `fit` trains on, since
+            reading uses up its first order. Each target's top activating images are
             shown beside its picture, and its score is compared with theirs. This costs
             one forward pass over the real images at each snapshot. The parameterization
             `"fourier"` also takes over their mean and their colours, and
@@ -206,14 +206,15 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._reporter = Reporter(self._verbose if writes else 0)
 
     def _prepare(self):
-        self._observer = prepare_observer(
-            self._objectives, self.model, self._settings, self._real_images, self._warm_start
-        )
+        objectives = choose_objectives(self._objectives, self.model)
         if self._watched_model is None or self._watched_model() is not self.model:
             self._watched_model = weakref.ref(self.model)
             # A user may already hold an empty history, in order to show it later.
             if len(self.history):
                 self.history = History(self.history.most_bytes)
+        self._observer = prepare_observer(
+            objectives, self._settings, self._real_images, self._warm_start
+        )
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Take a snapshot of the network before it is trained."""

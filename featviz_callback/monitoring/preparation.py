@@ -1,8 +1,8 @@
 """Prepare an observer of a model from the user's arguments.
 
-Everything that can be wrong about objectives is found here, before the first batch:
-targets of another model, equal names, images of several shapes. No image is optimised
-here, and nothing is written.
+Targets of another model, equal names and images of several shapes are refused here, before
+the first batch if the model is built by then. No image is optimised here, and nothing is
+written.
 """
 
 from __future__ import annotations
@@ -13,28 +13,43 @@ from dataclasses import replace
 
 import keras
 
-from featviz_callback.images import for_default_optimization
+from featviz_callback.monitoring.observer import Observer
 from featviz_callback.monitoring.probe_data import ProbeImages
-from featviz_callback.monitoring.snapshot import Observer
 from featviz_callback.objectives import Objective, default_objectives, join_alike
-from featviz_callback.optimization import Settings, Task, prepare
+from featviz_callback.optimization import Settings, prepare, with_parameterization
 from featviz_callback.tensorboard import summaries
 
 _USUAL_RANGE = (0.0, 1.0)
 
 
-def prepare_observer(
-    objectives: Objective | Sequence[Objective] | Callable | None,
-    model: keras.Model,
-    settings: Settings,
-    real_images: ProbeImages | None,
-    warm_start: bool,
-) -> Observer:
-    """Check all arguments against the model, and return the observer that takes snapshots.
+def choose_objectives(
+    objectives: Objective | Sequence[Objective] | Callable | None, model: keras.Model
+) -> list[Objective]:
+    """Return the objectives for a model, checked.
 
     Args:
         objectives: The argument of the callback.
         model: The model that is trained.
+
+    Raises:
+        ValueError: If they are no objectives, have equal names or are of another model.
+    """
+    chosen = _as_list(objectives, model)
+    _require_names(chosen)
+    _require_model(chosen, model)
+    return chosen
+
+
+def prepare_observer(
+    objectives: Sequence[Objective],
+    settings: Settings,
+    real_images: ProbeImages | None,
+    warm_start: bool,
+) -> Observer:
+    """Check all settings against the model, and return the observer that takes snapshots.
+
+    Args:
+        objectives: As `choose_objectives` returns them.
         settings: The settings of every optimisation.
         real_images: The images of `probe_data`, or `None` without any.
         warm_start: Whether each snapshot starts where the last one ended.
@@ -42,17 +57,20 @@ def prepare_observer(
     Raises:
         ValueError: If an argument is invalid.
     """
-    chosen = _as_list(objectives, model)
-    _require_names(chosen)
-    _require_model(chosen, model)
     settings = _with_values_range(settings, real_images)
-    tasks = [prepare(joined, settings) for joined in join_alike(chosen)]
+    tasks = [prepare(joined, settings) for joined in join_alike(objectives)]
     _require_one_shape(tasks)
     if real_images is None:
-        return Observer(chosen, tasks, None, warm_start)
-    tasks = [_like_real_images(task, settings, real_images) for task in tasks]
-    images = real_images.as_images(tasks[0].plan.image_input)
-    return Observer(chosen, tasks, images, warm_start)
+        return Observer(objectives, tasks, None, warm_start)
+    # The model of each task has to take the real images.
+    images, *_ = (real_images.as_images(task.plan.image_input) for task in tasks)
+    if settings.parameterization in ("fourier", "fixed_magnitude"):
+        name = str(settings.parameterization)
+        tasks = [
+            with_parameterization(task, real_images.parameterization(name, task.plan))
+            for task in tasks
+        ]
+    return Observer(objectives, tasks, images, warm_start)
 
 
 def _with_values_range(settings, real_images):
@@ -60,17 +78,6 @@ def _with_values_range(settings, real_images):
         return settings
     found = _USUAL_RANGE if real_images is None else real_images.find_values_range()
     return replace(settings, values_range=found)
-
-
-def _like_real_images(task: Task, settings: Settings, real_images: ProbeImages) -> Task:
-    """Return the task with the statistics of real images, if its parameterization has them."""
-    plan, parameterization = task.plan, settings.parameterization
-    if parameterization not in ("fourier", "fixed_magnitude"):
-        return task
-    measured = real_images.parameterization(parameterization, plan)
-    if plan.optimizer is None:
-        measured = for_default_optimization(measured, plan.values_range)
-    return replace(task, plan=replace(plan, parameterization=measured))
 
 
 def _as_list(objectives, model):

@@ -45,15 +45,16 @@ class ProbeImages:
     def parameterization(self, name: str, plan: Plan) -> object:
         """Return the parameterization of that name, with the statistics of these images.
 
-        The statistics are measured once for each shape of the image to be made.
+        The statistics are measured once for each name, range, and shape of the image to be
+        made.
         """
-        shape = plan.image_shape
-        if shape not in self._measured:
+        key = name, plan.values_range, plan.image_shape
+        if key not in self._measured:
             images = self.as_images(plan.image_input)
-            self._measured[shape] = parameterizations.like_data(
-                images, plan.values_range, shape, name
+            self._measured[key] = parameterizations.like_data(
+                images, plan.values_range, plan.image_shape, name
             )
-        return self._measured[shape]
+        return self._measured[key]
 
 
 def read_images(data, most: int = MOST_IMAGES) -> np.ndarray:

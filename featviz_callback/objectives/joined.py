@@ -69,8 +69,7 @@ def join_alike(objectives: Sequence[Objective]) -> list[JoinedTargets]:
 
 def _are_alike(one, other):
     # The scores of one optimisation are divided by one scale.
-    same_readouts = one.readouts == other.readouts and one.scale == other.scale
-    return one.model is other.model and same_readouts
+    return one.model is other.model and one.readouts == other.readouts and one.scale == other.scale
 
 
 def require_units(objectives: Sequence[Objective]) -> None:

@@ -37,7 +37,7 @@ from featviz_callback.objectives.readouts import (
     NeuronReadout,
     read_scores,
 )
-from featviz_callback.objectives.terms import Targets, check_multiplier, make_term
+from featviz_callback.objectives.terms import WeightedSum, check_multiplier, make_term
 from featviz_callback.objectives.units import is_number
 
 # The only row of data of a readout that takes a layer as a whole.
@@ -45,7 +45,7 @@ _NO_IDS = np.zeros(1, "int32")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Objective(Targets):
+class Objective(WeightedSum):
     """What to maximise in one model: a weighted sum of terms.
 
     Make one with `Objective.neuron`, `.channel`, `.layer`, `.direction` or

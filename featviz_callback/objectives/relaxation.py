@@ -1,7 +1,7 @@
 """Let a gradient through ReLUs that are off, so that an optimisation can start.
 
 A unit that is off on the whole start image gets no gradient, though it need not be dead.
-Values stay exactly as they are; only gradients change.
+Values stay as they are, up to rounding; only gradients change.
 """
 
 from __future__ import annotations

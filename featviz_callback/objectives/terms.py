@@ -46,18 +46,52 @@ class Term:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Targets:
-    """A weighted sum of terms in one model, with one image for each of its targets.
+    """What an optimisation is given: terms in one model, and one image a target.
 
-    Terms with several alternatives combine: ten neurons plus five channels are fifty
-    targets, in order.
+    How terms make targets is up to subclasses: `names`, `__len__`, `data` and `readouts`.
 
     Attributes:
         model: The Keras model whose layers are read.
-        terms: The terms of the sum.
+        terms: All terms.
     """
 
     model: keras.Model
     terms: tuple[Term, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """One name a target."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def data(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Return what the compiled step gets of each term.
+
+        Returns:
+            For each term of the compiled step `(rows, multipliers)`: ids or vectors, and
+            float32 factors, one for each target.
+        """
+        raise NotImplementedError
+
+    @property
+    def readouts(self) -> tuple[tuple[Readout, tuple[Tap, ...], tuple[int, ...]], ...]:
+        """How each term of the compiled step reads which taps, and the shape of its rows."""
+        raise NotImplementedError
+
+    @property
+    def scale(self) -> float:
+        """The largest absolute multiplier, by which scores are divided for half precision."""
+        return max(abs(term.multiplier) for term in self.terms)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class WeightedSum(Targets):
+    """The sum of all terms, for each combination of their alternatives.
+
+    Ten neurons plus five channels are fifty targets, in order.
+    """
 
     @property
     def names(self) -> list[str]:
@@ -73,12 +107,7 @@ class Targets:
         return f"<Objective of {len(names)} in model '{self.model.name}': {shown}>"
 
     def data(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-        """Return what the compiled step gets of each term.
-
-        Returns:
-            For each term `(rows, multipliers)`: ids or vectors, and float32
-            factors, one for each target.
-        """
+        """Return ids or vectors of each term, with its multiplier; see `Targets.data`."""
         counts = [len(term.names) for term in self.terms]
         chosen = np.unravel_index(np.arange(len(self)), counts)
         return tuple(
@@ -90,11 +119,6 @@ class Targets:
     def readouts(self) -> tuple[tuple[Readout, tuple[Tap, ...], tuple[int, ...]], ...]:
         """How each term reads which taps, and the shape of a row of its data."""
         return tuple((term.readout, term.taps, term.data.shape[1:]) for term in self.terms)
-
-    @property
-    def scale(self) -> float:
-        """The largest multiplier, by which scores are divided for half precision."""
-        return max(abs(term.multiplier) for term in self.terms)
 
 
 def make_term(

@@ -5,10 +5,10 @@
 and never anything about event files or training.
 """
 
-from featviz_callback.optimization.api import optimize, prepare
+from featviz_callback.optimization.api import optimize, prepare, with_parameterization
 from featviz_callback.optimization.run import run
 from featviz_callback.optimization.settings import Settings
 from featviz_callback.optimization.step import Plan
 from featviz_callback.optimization.task import Task
 
-__all__ = ["Plan", "Settings", "Task", "optimize", "prepare", "run"]
+__all__ = ["Plan", "Settings", "Task", "optimize", "prepare", "run", "with_parameterization"]

@@ -1,6 +1,6 @@
 """`optimize`: from an objective to the images that maximise it.
 
-`Settings` checks the arguments that depend on no model. `prepare` checks the others against
+`Settings` checks most arguments that depend on no model. `prepare` checks the others against
 the model and returns a `Task`, which `run` runs. Nothing is computed before all arguments
 are checked.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral
 
 import keras
@@ -19,7 +20,7 @@ from featviz_callback.objectives import Objective, Targets, inputs, output_shape
 from featviz_callback.optimization.optimizer import get_optimizer
 from featviz_callback.optimization.run import run
 from featviz_callback.optimization.schedule import Schedule
-from featviz_callback.optimization.settings import Settings, as_values_range
+from featviz_callback.optimization.settings import Settings, as_regularizers, as_values_range
 from featviz_callback.optimization.step import Plan
 from featviz_callback.optimization.task import Task
 from featviz_callback.records import Result
@@ -114,6 +115,7 @@ def optimize(
     Reference:
         Olah, Mordvintsev, Schubert, "Feature Visualization", Distill 2017.
     """
+    _require_targets(objective)
     settings = Settings(
         steps=steps,
         optimizer=optimizer,
@@ -144,11 +146,7 @@ def prepare(objective: Targets, settings: Settings) -> Task:
     Raises:
         ValueError: If an argument is invalid.
     """
-    if not isinstance(objective, Targets):
-        raise ValueError(
-            "Invalid value for argument `objective`. Expected an Objective, such as "
-            f"Objective.neuron(model, layer, ids). Received: objective={objective!r}"
-        )
+    _require_targets(objective)
     values_range = as_values_range(settings.values_range)
     given_shape = _as_tuple(settings.image_shape)
     image_input, fixed_inputs = inputs.resolve(
@@ -162,8 +160,6 @@ def prepare(objective: Targets, settings: Settings) -> Task:
     limit = settings.batch_size or _LARGEST_BATCH
     optimizer = get_optimizer(settings.optimizer)
     parameterization = parameterizations.get(settings.parameterization, image_shape)
-    if optimizer is None:
-        parameterization = for_default_optimization(parameterization, values_range)
     plan = Plan(
         readouts=objective.readouts,
         image_input=image_input,
@@ -172,15 +168,29 @@ def prepare(objective: Targets, settings: Settings) -> Task:
         batch=image_input.batch or math.ceil(len(objective) / math.ceil(len(objective) / limit)),
         image_shape=image_shape,
         input_shape=input_shape,
-        parameterization=parameterization,
+        parameterization=_optimised(parameterization, optimizer, values_range),
         changes=augmentation.kinds(changes),
-        regularizers=tuple(settings.regularizers),
+        regularizers=as_regularizers(settings.regularizers),
         values_range=values_range,
         optimizer=optimizer,
     )
     _require_hashable(plan)
     schedule = Schedule(settings.steps, settings.warmup_steps, settings.save_every)
     return Task(objective, plan, moves, changes, schedule, settings.seed, fixed_inputs)
+
+
+def with_parameterization(task: Task, parameterization: object) -> Task:
+    """Return a task with another parameterization."""
+    plan = task.plan
+    optimised = _optimised(parameterization, plan.optimizer, plan.values_range)
+    return replace(task, plan=replace(plan, parameterization=optimised))
+
+
+def _optimised(parameterization, optimizer, values_range):
+    """What the optimisation moves in place of a parameterization."""
+    if optimizer is not None:
+        return parameterization
+    return for_default_optimization(parameterization, values_range)
 
 
 # --- checking arguments against a model ------------------------------------------------
@@ -196,6 +206,14 @@ def _require_hashable(plan):
                 "once. Expected a function or a frozen dataclass of numbers and tuples. "
                 f"Received: {part!r} ({error})"
             ) from error
+
+
+def _require_targets(objective):
+    if not isinstance(objective, Targets):
+        raise ValueError(
+            "Invalid value for argument `objective`. Expected an Objective, such as "
+            f"Objective.neuron(model, layer, ids). Received: objective={objective!r}"
+        )
 
 
 def _as_tuple(image_shape):

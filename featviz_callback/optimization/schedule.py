@@ -1,4 +1,4 @@
-"""The default schedule: all numbers that change from step to step.
+"""The default schedule: how fast steps are, and on which spectrum, from step to step.
 
 The rate and the spectrum of a step depend on the number of steps and the shape of the
 image, and never on the model. The measurements behind each number are in `benchmarks/`.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from featviz_callback.images import augmentation
+from featviz_callback.images import transformations
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def settings_at(number: int, steps: int, shape: tuple) -> StepSettings:
 
     Optimisations of photographs differ if they have more than 32 steps, in full from 128
     steps on. They begin with smaller shapes, for up to a third of the steps. Their random
-    transformations then zoom in and add noise (`augmentation.standard`), and against the
+    transformations then zoom in and add noise (`transformations.standard`), and against the
     noise they take longer steps. They end on a steeper spectrum and with ever shorter
     steps, so that the marks of single random transformations average out.
 
@@ -69,7 +69,7 @@ def settings_at(number: int, steps: int, shape: tuple) -> StepSettings:
         steps: Steps of the whole optimisation.
         shape: `(height, width, channels)` of the image.
     """
-    patience = augmentation.patience(shape, steps)
+    patience = transformations.patience(shape, steps)
     fine = min(1.0, (4 - patience) * number / steps)
     rate = 0.06 * (1 + 2.5 * patience) * math.sqrt(16 / max(steps, 8))
     return StepSettings(

@@ -1,7 +1,8 @@
 """The settings of an optimisation: their names, defaults and checks in one place.
 
-`optimize` and the callback have these arguments in their signatures, with the defaults
-from here, and hand them on as one object. The docstring of `optimize` describes each
+`optimize` and the callback have these arguments in their signatures and hand them on as one
+object. Defaults come from here, except those that the two do not share: `steps` of the
+callback and `values_range` of `optimize`. The docstring of `optimize` describes each
 argument. Nothing here ever depends on a model.
 """
 
@@ -22,14 +23,15 @@ class Settings:
     """The arguments of `optimize` other than the objective, checked.
 
     `prepare` checks later whatever depends on a model: the shape of the image and the other
-    inputs.
+    inputs. It also makes the optimizer, since each one that is made counts in the names that
+    Keras gives to the next ones.
 
     Attributes:
         steps: Steps of the optimisation. See `optimize` for more on every attribute.
         optimizer: A Keras optimizer, its name, or `None`.
         parameterization: A name or an object.
         transformations: `"standard"`, `None` or a sequence.
-        regularizers: A tuple of functions.
+        regularizers: A function, a sequence of functions, or `None`.
         values_range: Two floats, or `None` until they are known.
         image_shape: A tuple, or `None` for the shape of the model's input.
         save_every: Steps between two frames, or `None`.
@@ -63,7 +65,7 @@ class Settings:
         _require_whole("seed", self.seed, 0)
         parameterizations.check(self.parameterization)
         augmentation.check(self.transformations)
-        object.__setattr__(self, "regularizers", _as_regularizers(self.regularizers))
+        as_regularizers(self.regularizers)
         if self.values_range is not None:
             object.__setattr__(self, "values_range", as_values_range(self.values_range))
 
@@ -99,7 +101,12 @@ def _require_whole(name, value, lowest, or_none=False):
         )
 
 
-def _as_regularizers(regularizers):
+def as_regularizers(regularizers: object) -> tuple[Callable, ...]:
+    """Return regularizers as a tuple; `None` is none, and a function is one.
+
+    Raises:
+        ValueError: If one of them is not callable.
+    """
     if regularizers is None:
         regularizers = ()
     if not isinstance(regularizers, (list, tuple)):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from featviz_callback import Objective, optimize
+from featviz_callback import Objective, optimize, transformations
 from featviz_callback.images import augmentation
 from featviz_callback.images.transformations import Blur, Flip, Jitter, Noise, Rotate, Scale
 from tests.conftest import random_images, tensor, to_numpy
@@ -51,17 +51,17 @@ def test_a_move_after_a_change_of_values_is_a_change():
 
 
 def test_with_more_steps_the_first_standard_draws_zoom_in_further_unless_images_are_small():
-    draws = [augmentation.standard((224, 224, 3), n) for n in (8, 32, 64, 128, 256)]
+    draws = [transformations.standard((224, 224, 3), n) for n in (8, 32, 64, 128, 256)]
     expected = [(0.12, 0.8, 1.6, 1)] * 2 + [(0.16, 0.85, 1.65, 1.5)] + [(0.2, 0.9, 1.7, 2)] * 2
     numbers = [(jitter.share, scale.low, scale.high, scale.early) for jitter, scale, _ in draws]
     np.testing.assert_allclose(numbers, expected)
-    assert len({augmentation.standard((28, 28, 1), n) for n in (16, 64)}) == 1
+    assert len({transformations.standard((28, 28, 1), n) for n in (16, 64)}) == 1
 
 
 def test_standard_noise_is_a_share_of_the_range_and_grows_with_the_steps():
-    noises = [augmentation.standard((224, 224, 3), n, (-1.0, 1.0))[-1] for n in (32, 64, 128)]
+    noises = [transformations.standard((224, 224, 3), n, (-1.0, 1.0))[-1] for n in (32, 64, 128)]
     assert noises == [Noise(0.0, 0.0), Noise(0.0625, 0.0075), Noise(0.25, 0.015)]
-    assert augmentation.standard((224, 224, 3), 512, (0.0, 255.0))[-1] == Noise(
+    assert transformations.standard((224, 224, 3), 512, (0.0, 255.0))[-1] == Noise(
         0.125 * 255, 0.0075 * 255
     )
 
@@ -131,7 +131,7 @@ def test_a_function_is_a_transformation():
         (Flip(), (Flip(),)),
         ([Flip(), square], (Flip(), square)),
         (square, (square,)),
-        ("standard", augmentation.standard(SHAPE, 32)),
+        ("standard", transformations.standard(SHAPE, 32)),
     ],
 )
 def test_transformations_are_a_sequence_or_one_or_none(given, expected):

@@ -162,3 +162,31 @@ def test_any_parameterization_can_be_compared_with_real_images(model, watch):
     callback = watch(neurons(model), probe_data=PIXELS, parameterization="pixel")
     train(model, callback, epochs=1)
     assert callback.history.score_ratio.shape == (2, 3)
+
+
+@pytest.mark.parametrize("parameterization", ["fourier", "pixel"])
+def test_real_images_that_a_part_of_the_model_cannot_take_are_refused(parameterization, watch):
+    inner = sequential(
+        layers.Conv2D(2, 3, name="conv"), layers.GlobalAveragePooling2D(), shape=(8, 8, 1)
+    )
+    outer = sequential(layers.AveragePooling2D(2), inner, layers.Dense(10), shape=(16, 16, 1))
+    callback = watch(
+        [Objective.neuron(outer, -1, 0), Objective.channel(inner, "conv", 0)],
+        image_shape=(16, 16),
+        probe_data=np.random.default_rng(0).random((4, 16, 16, 1)),
+        parameterization=parameterization,
+    )
+    compiled(outer)
+    with pytest.raises(ValueError, match=r"`probe_data`.*shape \(8, 8, 1\)"):
+        outer.fit(np.zeros((2, 16, 16, 1)), np.zeros(2), verbose=0, callbacks=[callback])
+
+
+def test_a_model_that_cannot_be_prepared_begins_a_new_history_too(model, watch):
+    callback = watch(lambda one: Objective.neuron(one, "logits", 0), probe_data=PIXELS)
+    train(model, callback, epochs=1)
+    kept = callback.history
+    other = compiled(sequential(layers.Flatten(), layers.Dense(10, name="logits"), shape=(4, 4, 3)))
+    with pytest.raises(ValueError, match="`probe_data`"):
+        other.fit(np.zeros((2, 4, 4, 3)), np.zeros(2), verbose=0, callbacks=[callback])
+    assert len(kept) == 2
+    assert len(callback.history) == 0

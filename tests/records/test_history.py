@@ -240,6 +240,16 @@ def test_an_archive_is_loaded_as_it_was_saved(history, tmp_path):
     np.testing.assert_array_equal(loaded.strip(), history.strip())
 
 
+def test_an_archive_that_has_the_first_name_of_the_noise_floor_is_loaded(history, tmp_path):
+    history.save(tmp_path / "history.npz")
+    with np.load(tmp_path / "history.npz") as archive:
+        arrays = {name.replace("noise_floor", "drift_floor"): archive[name] for name in archive}
+    assert "drift_floor" in arrays
+    np.savez(tmp_path / "first.npz", **arrays)
+    loaded = History.load(tmp_path / "first.npz")
+    np.testing.assert_array_equal(loaded.noise_floor, history.noise_floor)
+
+
 def test_snapshots_can_be_added_to_a_loaded_history(history, tmp_path):
     history.save(tmp_path / "history.npz")
     loaded = History.load(tmp_path / "history.npz")

@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 from featviz_callback import Objective
-from featviz_callback.monitoring.snapshot import Observer
+from featviz_callback.monitoring.observer import Observer
 from featviz_callback.objectives import join_alike
 from featviz_callback.records.drift import drift
 from tests.conftest import (
