@@ -13,7 +13,8 @@ import keras
 from common import write_table
 from quality import CLASSES, COLUMNS, load, measure, parser_of, save_sheet
 
-from featviz_callback.images.parameterizations import FixedMagnitude, Fourier
+from featviz_callback.images import parameterizations
+from featviz_callback.images.parameterizations import FixedMagnitude
 from featviz_callback.images.transformations import (
     Blur,
     Crop,
@@ -36,19 +37,22 @@ RANGE = (-1.0, 1.0)
 def settings_of(steps):
     """Return the changed arguments of `optimize`, by name."""
     *moves, noise = standard(SHAPE, steps, RANGE)
+    fourier = parameterizations.standard(SHAPE)
     return {
         "default": {},
         "Adam, rate 0.05": {"optimizer": keras.optimizers.Adam(0.05)},
         "pixels": {"parameterization": "pixel"},
-        "no window": {"parameterization": Fourier(window=None)},
-        "all frequencies": {"parameterization": Fourier(detail=1.0)},
-        "half the frequencies": {"parameterization": Fourier(detail=0.5)},
-        "contrast 0.8": {"parameterization": Fourier(contrast=0.8)},
-        "contrast 2": {"parameterization": Fourier(contrast=2.0)},
-        "colours not decorrelated": {"parameterization": Fourier(colors=None)},
+        "no window": {"parameterization": replace(fourier, window=None)},
+        "all frequencies": {"parameterization": replace(fourier, detail=1.0)},
+        "half the frequencies": {"parameterization": replace(fourier, detail=0.5)},
+        "contrast fixed at 0.8": {"parameterization": replace(fourier, contrast=0.8)},
+        "contrast fixed at 1": {"parameterization": replace(fourier, contrast=1.0)},
+        "contrast fixed at 2": {"parameterization": replace(fourier, contrast=2.0)},
+        "faint noise as the only start": {"parameterization": replace(fourier, noise=0.05)},
+        "colours not decorrelated": {"parameterization": replace(fourier, colors=None)},
         "fixed magnitude": {"parameterization": "fixed_magnitude"},
         "fixed magnitude, steeper, no window": {
-            "parameterization": FixedMagnitude(Fourier(decay=1.3, window=None))
+            "parameterization": FixedMagnitude(replace(fourier, decay=1.3, window=None))
         },
         "no transformations": {"transformations": None},
         "scale 0.95 to 1.05": {"transformations": (Jitter(0.12), Scale(0.95, 1.05))},
@@ -69,8 +73,8 @@ def settings_of(steps):
 
 
 SCHEDULES = {
-    "spectrum 1/f throughout": {"decay": 1.0},
-    "spectrum of 1.4 throughout": {"decay": 1.4},
+    "spectrum 1/f throughout": {"steepness": 1.0},
+    "spectrum of 1.4 throughout": {"steepness": 1.4},
     # After 128 steps: ends at the exponent that 32 steps end with.
     "spectrum flattens a quarter further": {"flatten": 0.8 / 0.65},
     "rate halved": {"rate": 0.5},
@@ -91,8 +95,9 @@ def changed_schedule(default, change):
         if "constant" in change:
             return replace(settings, rate=default(0, steps, shape).rate)
         if "flatten" in change:
-            first = default(0, steps, shape).decay
-            return replace(settings, decay=first + (settings.decay - first) * change["flatten"])
+            first = default(0, steps, shape).steepness
+            steepness = first + (settings.steepness - first) * change["flatten"]
+            return replace(settings, steepness=steepness)
         if "rate" in change:
             return replace(settings, rate=settings.rate * change["rate"])
         return replace(settings, **change)

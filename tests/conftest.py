@@ -131,7 +131,7 @@ def prepare(objective, **settings):
 
 def ascend(objective, start=None, **settings):
     """Run an optimisation; return the result and the final parameters."""
-    return optimization.run(prepare(objective, **settings), start=start)
+    return optimization.run(prepare(objective, **settings), params=start, with_params=True)
 
 
 def mixed(model):

@@ -57,6 +57,15 @@ def fourier_coefficients(params, shape, decay=1.0, lowest=1.0, detail=1.0):
     return np.einsum("dc,cij->dij", COLORS if channels == 3 else np.eye(channels), params * scale)
 
 
+def coefficient_field(coefficients, shape):
+    """Return the field `(height, width, channels)` of coefficients as those above."""
+    rows, columns = (
+        axis_basis(range(size), size) / [n for _, _, n in axis_functions(size)]
+        for size in shape[:2]
+    )
+    return np.einsum("yi,cij,xj->yxc", rows, coefficients, columns)
+
+
 def fourier_image(params, shape, decay=1.0, lowest=1.0, detail=1.0, window=None, mean=0.5):
     """Render one image `(height, width, channels)` in [0, 1] from its parameters."""
     height, width, channels = shape

@@ -336,7 +336,10 @@ def test_weights_that_are_not_numbers(value, watch, tmp_path, caplog):
     run(callback, others=(Spoil,))
     assert callback.history.status[:3].tolist() == [["ok"] * 3] * 3
     assert callback.history.status[3:].tolist() == [["nan"] * 3] * 2
-    assert [r.getMessage() for r in caplog.records] == ["Epoch 2: nan: " + ", ".join(NAMES)]
+    assert [r.getMessage() for r in caplog.records] == [
+        "Epoch 2: these have a score or a gradient that is not a finite number (nan): "
+        + ", ".join(NAMES)
+    ]
     assert np.isfinite(callback.history.images).all()
     assert logged(tmp_path) == [-1, 0, 1, 2, 3]
     _, scalars = read_events(tmp_path / "logs/feature_vis")

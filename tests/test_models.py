@@ -441,7 +441,8 @@ def test_a_model_is_trained_and_visualised(case, tmp_path):
     )
     [*_, (_, picture)] = read_events(tmp_path / "feature_vis")[0][f"feature_vis/{result.names[0]}"]
     assert picture.ndim in (2, 3)
-    assert picture.std() > 0
+    # A plain colour may be the best, but not the grey of an optimisation that found nothing.
+    assert picture.std() > 0 or abs(picture.mean() - 127.5) > 100
 
 
 def targets_of(case):
@@ -450,9 +451,9 @@ def targets_of(case):
     return np.zeros((4, 4))
 
 
-def test_a_dead_channel_has_the_status_dead():
+def test_a_channel_without_gradient_has_that_status():
     result = optimize(Objective.channel(dead(), "conv", [0, 1]), steps=2)
-    assert result.status == ["dead"] * 2
+    assert result.status == ["no_gradient"] * 2
     assert result.scores.tolist() == [0, 0]
 
 
@@ -474,9 +475,9 @@ def test_a_signal_matches_its_filter():
     model = stack(layers.Conv1D(1, 8, use_bias=False, name="conv"), shape=(64, 2))
     model.set_weights([filters])
     objective = Objective.layer(model, "conv")
-    result = optimize(objective, steps=32, values_range=(-1.0, 1.0))
+    result = optimize(objective, steps=128, values_range=(-1.0, 1.0))
     wave = np.sin(np.arange(64) * np.pi / 4)
-    assert result.scores > 0.6 * objective.score(np.stack([wave, -wave], 1)[None])
+    assert result.scores > 0.8 * objective.score(np.stack([wave, -wave], 1)[None])
     assert np.corrcoef(result.images[0].T)[0, 1] < -0.9
 
 

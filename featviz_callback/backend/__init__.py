@@ -7,7 +7,8 @@ current backend is ever imported. Each file exports these functions:
 `step(params, state, data) -> (params, state, sizes, scores)`, which reads the
 model's current weights at every call. `score(params, data)` is differentiable and
 returns what is maximised and what is reported, one number an image each;
-`update(params, gradient, state, data)` returns the first three of the results;
+`update(params, gradient, state, data, target)`, where `target` is what is maximised, returns
+the first three of the results;
 `model()` returns the model that `score` calls, since a compiled step must not keep it alive;
 
 `build_optimizer(make, zeros)` makes an optimizer for one variable of that shape, and

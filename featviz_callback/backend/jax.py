@@ -31,10 +31,10 @@ def compile_step(score, update, model):
             mapping = list(zip(model().variables, weights, strict=True))
             with keras.StatelessScope(mapping):
                 target, scores = score(params, data)
-            return target.sum(), scores
+            return target.sum(), (target, scores)
 
-        (_, scores), gradient = jax.value_and_grad(total, has_aux=True)(params)
-        return *update(params, gradient, state, data), scores
+        (_, (target, scores)), gradient = jax.value_and_grad(total, has_aux=True)(params)
+        return *update(params, gradient, state, data, target), scores
 
     def step_with_current_weights(*arguments):
         return step([variable.value for variable in model().variables], *arguments)

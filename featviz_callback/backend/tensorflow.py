@@ -32,7 +32,7 @@ def compile_step(score, update, model):
                 target, scores = score(params, data)
             total = tf.reduce_sum(target)
         gradient = tape.gradient(total, params, unconnected_gradients="zero")
-        return *update(params, gradient, state, data), scores
+        return *update(params, gradient, state, data, target), scores
 
     call = None
 

@@ -28,7 +28,8 @@ def compile_step(score, update, model):
             total = target.sum() + 0.0 * params.sum()
             (gradient,) = torch.autograd.grad(total, params)
         with torch.no_grad():
-            return *update(params.detach(), gradient, state, data), scores.detach()
+            found = update(params.detach(), gradient, state, data, target.detach())
+            return *found, scores.detach()
 
     return step
 

@@ -9,14 +9,36 @@ alone.
 change the images, only the stored parameters.
 """
 
-from dataclasses import dataclass
+import itertools
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from featviz_callback.images.fields import background, limit_contrast, mix_channels, to_image
+from featviz_callback.images.fields import (
+    AUTO,
+    background,
+    limit_contrast,
+    logit,
+    mix_channels,
+    to_image,
+)
 from featviz_callback.images.fourier import HEADROOM, LARGEST_GAIN, Fourier, color_strengths
+from featviz_callback.images.shapes import is_small
+
+# Starts: the share of the range of a dark plain colour, the most channels of which all
+# corners of the cube are tried, root mean squares of noise, how steeply its spectrum falls,
+# and how many of each there are.
+_DARK = 0.02
+_MOST_MIXED = 3
+_STRENGTHS = (1.0, 3.0)
+_STEEPNESSES = (0.0, 1.0, 1.5)
+_DRAWS = 4
+
+# Images of more pixels get one of each, since starts take memory.
+_LARGE = 256 * 256
 
 
 @dataclass(frozen=True)
@@ -45,20 +67,57 @@ class Coefficients:
         """Share of the field that the coefficients describe."""
         return 0.5 if self.signed else 1.0
 
+    def contrasts(self, shape: tuple) -> tuple[float, float]:
+        """Return the lowest and the highest contrast of an image."""
+        return self.fourier.contrasts(shape)
+
     def init(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
         """Draw the coefficients of one image, `(channels, row and column functions)`."""
-        fourier = self.fourier
-        coefficients = fourier.init(rng, shape) * fourier.scale(shape) * self._units(shape)
-        if (colors := fourier.color_matrix(shape)) is not None:
-            coefficients = np.tensordot(colors, coefficients, 1)
-        return coefficients.astype("float32")
+        params = self.fourier.init(rng, shape) * self.fourier.scale(shape)
+        return self._mixed(params * self._units(shape), shape)
+
+    def starts(self, rng: np.random.Generator, shape: tuple) -> dict[str, np.ndarray]:
+        """Return starts of other strengths and spectra, and plain colours, by name.
+
+        Args:
+            rng: The generator of the noise.
+            shape: `(height, width, channels)` of the image.
+
+        Returns:
+            The coefficients of one image for each name. Empty if the start is given by
+            `noise`.
+        """
+        if self.fourier.noise != AUTO:
+            return {}
+        named = {f"plain {i}": self._plain(one, shape) for i, one in enumerate(_corners(shape[2]))}
+        for strength in _STRENGTHS:
+            for steepness in _STEEPNESSES:
+                scale = self.fourier.scale_of(steepness, 1.0, shape) * strength
+                for i in range(_DRAWS if math.prod(shape[:2]) <= _LARGE else 1):
+                    noise = rng.standard_normal((shape[2], *scale.shape[-2:]))
+                    params = noise * scale * self._units(shape)
+                    # Colours that differ as in real images, and colours that are independent.
+                    params = params if i % 2 else self._mixed(params, shape)
+                    named[f"noise {strength:g} {steepness:g} {i}"] = params.astype("float32")
+        return named
+
+    def _plain(self, shares, shape):
+        field = logit(np.asarray(shares)) - background(self.fourier.mean, shape)
+        params = np.zeros((shape[2], *self._units(shape).shape), "float32")
+        params[:, 0, 0] = self._share * field
+        return params
+
+    def _mixed(self, params, shape):
+        if (colors := self.fourier.color_matrix(shape)) is not None:
+            params = np.tensordot(colors, params, 1)
+        return params.astype("float32")
 
     def precondition(
-        self, decay: float, lowest: float, chroma: float, shape: tuple
+        self, steepness: float, lowest: float, chroma: float, shape: tuple
     ) -> tuple[np.ndarray, ...]:
         """Return the preconditioner, see `Fourier.precondition`."""
         fourier = self.fourier
-        squares = (fourier.scale_of(decay, lowest, shape) * self._units(shape)) ** 2
+        squares = (fourier.scale_of(steepness, lowest, shape) * self._units(shape)) ** 2
         if (colors := fourier.color_matrix(shape)) is None:
             return (squares,)
         mixture = colors * color_strengths(chroma, shape)
@@ -73,36 +132,69 @@ class Coefficients:
         plain = np.float32(self._share) * background(fourier.mean, shape)
         return ops.tanh(field + ops.convert_to_tensor(plain) if plain.any() else field)
 
-    def project(self, params, shape: tuple):
-        """Bound the contrast of each image, see `Fourier.project`."""
-        return params * ops.minimum(1.0, HEADROOM * self._gain(params, shape))
+    def project(self, params, shape: tuple, contrast: Any = None):
+        """Bound the contrast of each image, see `Fourier.project`.
 
-    def finish(self, params, shape: tuple):
-        """Give each image its full contrast, see `Fourier.finish`."""
-        return params * ops.minimum(LARGEST_GAIN, self._gain(params, shape))
+        Args:
+            params: The coefficients of each image.
+            shape: `(height, width, channels)` of an image.
+            contrast: Tensor `(images, 1, 1, 1)`; the lowest contrast if `None`.
+        """
+        return params * ops.minimum(1.0, HEADROOM * self._gain(params, shape, contrast))
+
+    def finish(self, params, shape: tuple, contrast: Any = None):
+        """Give each image its full contrast, see `Fourier.finish` and `project`."""
+        return params * ops.minimum(LARGEST_GAIN, self._gain(params, shape, contrast))
+
+    def contrast_of(self, params, shape: tuple):
+        """Return the root mean square of the field of each image, `(images, 1, 1, 1)`."""
+        return ops.sqrt(self._mean_square(params, shape))
 
     def _units(self, shape):
         """Return the coefficients of functions whose root mean square in the field is one."""
         return self._share * self.fourier.norms(shape)
 
-    def _gain(self, params, shape):
+    def _gain(self, params, shape, contrast):
+        lowest = self.contrasts(shape)[0]
+        contrast = lowest if contrast is None else contrast
+        return limit_contrast(self._mean_square(params, shape), contrast)
+
+    def _mean_square(self, params, shape):
         weights = (self._units(shape) ** -2.0 / shape[2]).astype("float32").reshape(-1, 1)
         # Faster than a weighted sum, which would write the products as one more large array.
         squares = ops.reshape(ops.square(params), (-1, weights.size))
         sums = ops.matmul(squares, ops.convert_to_tensor(weights))
         mean_square = ops.sum(ops.reshape(sums, (-1, shape[2])), axis=1)
-        return limit_contrast(ops.reshape(mean_square, (-1, 1, 1, 1)), self.fourier.contrast)
+        return ops.reshape(mean_square, (-1, 1, 1, 1))
 
 
-def for_default_optimization(parameterization: object, values_range: tuple[float, float]) -> object:
+def _corners(channels):
+    """Return plain colours: each channel nearly at an end of the range."""
+    ends = (_DARK, 1 - _DARK)
+    if channels <= _MOST_MIXED:
+        return list(itertools.product(ends, repeat=channels))
+    return [(end,) * channels for end in ends]
+
+
+def for_default_optimization(
+    parameterization: object,
+    values_range: tuple[float, float],
+    shape: tuple,
+    is_everywhere: bool,
+) -> object:
     """Return `Coefficients` in place of a `Fourier`; return any other object as it is.
 
     Args:
         parameterization: Any parameterization.
         values_range: Lowest and highest value of the image to be made.
+        shape: `(height, width, channels)` of that image.
+        is_everywhere: Whether the targets are read from all positions of the image. Unless
+            the user asks for a window, there is none then.
     """
     if type(parameterization) is not Fourier:
         return parameterization
+    if parameterization.window == AUTO and (is_everywhere or is_small(shape)):
+        parameterization = replace(parameterization, window=None)
     return Coefficients(parameterization, signed=values_range[0] == -values_range[1])
 
 

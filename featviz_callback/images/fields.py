@@ -6,8 +6,13 @@ A parameterization renders a field, which may have any values. The image is
 The map from field to image must stay fixed, so that equal parameters give equal images.
 """
 
+from numbers import Real
+
 import numpy as np
 from keras import ops
+
+# A setting that follows from the image or the target.
+AUTO = "auto"
 
 
 def to_image(field, mean, shape: tuple):
@@ -86,8 +91,14 @@ def check_field(parameterization) -> None:
     require(parameterization, "mean", are_shares and given.ndim < 2, expected)
     mean = tuple(map(float, given)) if given.ndim else float(given)
     object.__setattr__(parameterization, "mean", mean)
-    require(parameterization, "contrast", parameterization.contrast > 0, "above 0")
-    require(parameterization, "noise", parameterization.noise >= 0, "0 or more")
+    contrast, noise = parameterization.contrast, parameterization.noise
+    can_be_auto = hasattr(parameterization, "window")
+    for name, value, lowest in (("contrast", contrast, "above 0"), ("noise", noise, "0 or more")):
+        if not (can_be_auto and value == AUTO):
+            is_number = isinstance(value, Real) and (
+                float(value) > 0 or (value == 0 and name == "noise")
+            )
+            require(parameterization, name, is_number, lowest)
 
 
 def require(parameterization, name: str, holds: bool, expected: str) -> None:

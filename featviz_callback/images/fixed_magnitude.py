@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from featviz_callback.images import fourier_basis
-from featviz_callback.images.fields import require
+from featviz_callback.images.fields import AUTO, require
 from featviz_callback.images.fourier import Fourier
 
 # Steps are so many times longer than for `Fourier`. The field has its full contrast from
@@ -49,7 +49,8 @@ class FixedMagnitude:
     fourier: Fourier = field(default_factory=Fourier)
 
     def __post_init__(self):
-        require(self.fourier, "contrast", np.isfinite(self.fourier.contrast), "a finite number")
+        is_finite = self.fourier.contrast == AUTO or np.isfinite(self.fourier.contrast)
+        require(self.fourier, "contrast", is_finite, "a finite number")
 
     def init(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
         """Draw random phases, float32 `(channels, row and column functions)`."""
@@ -58,10 +59,10 @@ class FixedMagnitude:
         return ops.convert_to_numpy(params)[0]
 
     def precondition(
-        self, decay: float, lowest: float, chroma: float, shape: tuple
+        self, steepness: float, lowest: float, chroma: float, shape: tuple
     ) -> tuple[np.ndarray, ...]:
         """Return the preconditioner of `Fourier.precondition`, for longer steps."""
-        (squares,) = self.fourier.precondition(decay, lowest, chroma, shape)
+        (squares,) = self.fourier.precondition(steepness, lowest, chroma, shape)
         return (_TURN**2 * squares,)
 
     def image(self, params, rows, columns, shape: tuple):
@@ -74,7 +75,9 @@ class FixedMagnitude:
         parts = fourier_basis.to_complex(params, size, detail)
         # One, two or four functions share a magnitude, each with a root mean square of one.
         shared = np.outer(*(_norm_of_each_frequency(length, detail) for length in size))
-        shared = ops.convert_to_tensor((self.fourier.contrast * shared).astype("float32"))
+        shared = ops.convert_to_tensor(
+            (self.fourier.contrasts(shape)[0] * shared).astype("float32")
+        )
         unit = []
         for real, imaginary in (parts[:2], parts[2:]):
             inverse = shared * ops.rsqrt(ops.square(real) + ops.square(imaginary) + 1e-20)

@@ -10,19 +10,21 @@ numbers, and no framework may be named.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Real
 
 import numpy as np
 from keras import ops
 
 from featviz_callback.images import fourier_basis, sampling
 from featviz_callback.images.fields import (
+    AUTO,
     check_field,
     limit_contrast,
     mix_channels,
     require,
     to_image,
 )
-from featviz_callback.images.shapes import is_rgb, is_signal
+from featviz_callback.images.shapes import is_rgb, is_small
 from featviz_callback.images.statistics import NATURAL_COLORS, Spectrum
 
 # Each octave has the same power if amplitudes fall as `1 / frequency` in images, and as
@@ -35,6 +37,12 @@ HEADROOM = 1.2
 
 # A larger gain would amplify an image without any feature into noise.
 LARGEST_GAIN = 3.0
+
+# Root mean squares of the field: of photographs, of images that their object fills, and the
+# largest, at which nearly all of an image is black or white.
+_CONTRAST, _SMALL_CONTRAST, _LARGEST_CONTRAST = 1.0, 2.0, 8.0
+
+_NOISE, _WINDOW = 0.05, 0.4
 
 # An amplitude below this share of the largest is below a rounding error of the image.
 _LEAST = 1e-6
@@ -58,10 +66,17 @@ class Fourier:
             A lower one is smoother and faster.
         window: Distance from the middle at which contrast has faded to `1/e`, as a
             share of each side. Features then gather in the middle, on a plain
-            background. `None` keeps the contrast up to the border.
+            background. `None` keeps the contrast up to the border. `"auto"` is 0.4
+            for photographs, and `None` for signals, for images below 96 pixels and, in
+            the default optimisation, for feature maps, whose units are everywhere.
         contrast: Root mean square of the finished field, before the window and the
             sigmoid. It may be 1.2 times as high during the optimisation. Positive.
-        noise: Root mean square of the field's random start. Not negative.
+            `"auto"` is 1, or 2 for signals and images below 96 pixels. In the default
+            optimisation it then rises, up to 8, for targets whose score would stay
+            below that of real images.
+        noise: Root mean square of the field's random start. Not negative. `"auto"` is
+            0.05. The default optimisation then tries strong noise and plain colours
+            too.
         mean: Value of the plain background, in `(0, 1)`, one number or one per channel.
         colors: Mixtures of the channels that vary together. `"natural"` takes the
             mixtures of natural images for RGB images, and mixes no other channels.
@@ -87,9 +102,9 @@ class Fourier:
 
     decay: float = 1.0
     detail: float = 0.8
-    window: float | None = 0.4
-    contrast: float = 1.0
-    noise: float = 0.05
+    window: float | str | None = 0.4
+    contrast: float | str = 1.0
+    noise: float | str = 0.05
     mean: float | tuple[float, ...] = 0.5
     colors: str | tuple[tuple[float, ...], ...] | None = "natural"
     spectrum: Spectrum | None = None
@@ -97,7 +112,9 @@ class Fourier:
     def __post_init__(self):
         check_field(self)
         require(self, "detail", 0 < self.detail <= 1, "above 0, up to 1")
-        require(self, "window", self.window is None or self.window > 0, "above 0, or None")
+        is_share = isinstance(self.window, Real) and self.window > 0
+        known = is_share or self.window in (None, AUTO)
+        require(self, "window", known, "above 0, None or 'auto'")
         if not (self.colors is None or isinstance(self.colors, str)):
             matrix = np.asarray(self.colors, "float64")
             square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
@@ -109,7 +126,15 @@ class Fourier:
     def init(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
         """Draw the parameters of one image, float32 `(channels, row and column functions)`."""
         functions = _frequencies(shape[0], shape[1], self.detail).shape
-        return rng.normal(0, self.noise, (shape[2], *functions)).astype("float32")
+        noise = _NOISE if isinstance(self.noise, str) else self.noise
+        return rng.normal(0, noise, (shape[2], *functions)).astype("float32")
+
+    def contrasts(self, shape: tuple) -> tuple[float, float]:
+        """Return the lowest and the highest contrast of an image."""
+        if not isinstance(self.contrast, str):
+            return self.contrast, self.contrast
+        lowest = _SMALL_CONTRAST if is_small(shape) else _CONTRAST
+        return lowest, _LARGEST_CONTRAST
 
     def scale(self, shape: tuple) -> np.ndarray:
         """Return the factor of each parameter; the squares of a channel sum to one.
@@ -131,14 +156,14 @@ class Fourier:
         return self.spectrum.amplitudes
 
     def precondition(
-        self, decay: float, lowest: float, chroma: float, shape: tuple
+        self, steepness: float, lowest: float, chroma: float, shape: tuple
     ) -> tuple[np.ndarray, ...]:
         """Return the preconditioner that makes steps follow a target spectrum.
 
         The default schedule changes the target spectrum during the optimisation.
 
         Args:
-            decay: Exponent by which the target spectrum falls.
+            steepness: How steeply the target spectrum falls, as a multiple of `decay`.
             lowest: Frequency, in cycles per image, below which the target spectrum is
                 flat.
             chroma: Strength of all decorrelated colours but the first in the target
@@ -153,17 +178,28 @@ class Fourier:
         # The scale is zero for frequencies that real images lack, and weights must be finite.
         scale = self.scale(shape)
         scale = np.maximum(scale, _LEAST * np.max(scale))
-        squares = (self.scale_of(decay, lowest, shape) / scale) ** 2
+        squares = (self.scale_of(steepness, lowest, shape) / scale) ** 2
         if self.color_matrix(shape) is not None:
             squares = squares * color_strengths(chroma, shape)[:, None, None] ** 2
         return (squares,)
 
-    def scale_of(self, decay: float, lowest: float, shape: tuple) -> np.ndarray:
-        """Return a scale, as `scale` does, for this decay, flat below `lowest`."""
-        if is_signal(shape):
-            decay = decay * SIGNAL_DECAY
-        scale = np.maximum(_frequencies(shape[0], shape[1], self.detail), lowest) ** -decay
-        return scale / np.sqrt(np.sum(scale**2))
+    def scale_of(self, steepness: float, lowest: float, shape: tuple) -> np.ndarray:
+        """Return a scale, as `scale` does, that falls `steepness` times as steeply.
+
+        Args:
+            steepness: A multiple of `decay`. A `spectrum` is multiplied by
+                `frequency**-decay` to the power of `steepness - 1`.
+            lowest: Frequency, in cycles per image, below which the scale is flat. That of a
+                `spectrum` is not made flat.
+            shape: `(height, width, channels)` of the image.
+        """
+        frequencies = _frequencies(shape[0], shape[1], self.detail)
+        if self.spectrum is None:
+            scale = np.maximum(frequencies, lowest) ** (-self.decay * steepness)
+        else:
+            tilt = np.maximum(frequencies, 1.0) ** (-self.decay * (steepness - 1))
+            scale = self.scale(shape) * tilt
+        return scale / np.sqrt(np.sum(scale**2, axis=(-2, -1), keepdims=True))
 
     def norms(self, shape: tuple) -> np.ndarray:
         """Return the amplitude of each function whose root mean square is one."""
@@ -219,21 +255,24 @@ class Fourier:
         # After mixing, since mixtures that are not orthogonal change the contrast.
         squares = ops.square(self._coefficients(params, 1.0, shape))
         mean_square = ops.sum(squares, axis=(1, 2, 3), keepdims=True) / shape[2]
-        return limit_contrast(mean_square, self.contrast)
+        return limit_contrast(mean_square, self.contrasts(shape)[0])
 
     def _bases(self, rows, columns, shape):
+        window = self.window
+        if window == AUTO:
+            window = None if is_small(shape) else _WINDOW
         if rows.shape != columns.shape or shape[0] != shape[1]:
-            return self._basis(rows, shape[0]), self._basis(columns, shape[1])
+            return self._basis(rows, shape[0], window), self._basis(columns, shape[1], window)
         # Both axes at once: the cost of small images is the number of operations.
-        both = self._basis(ops.concatenate([rows, columns]), shape[0])
+        both = self._basis(ops.concatenate([rows, columns]), shape[0], window)
         return both[: rows.shape[0]], both[rows.shape[0] :]
 
-    def _basis(self, positions, size):
+    def _basis(self, positions, size, window):
         basis = fourier_basis.evaluate(positions, size, self.detail)
-        if self.window is None:
+        if window is None:
             return basis
         # The window multiplies the small basis, which is cheaper than each pixel.
-        distance = ((positions + 0.5) / size - 0.5) / self.window
+        distance = ((positions + 0.5) / size - 0.5) / window
         return basis * ops.expand_dims(ops.exp(-ops.square(ops.square(distance))), -1)
 
 

@@ -11,7 +11,7 @@ A parameterization is an object with three methods, all of them pure functions:
 
 It may have two more:
 
-* `precondition(decay, lowest, chroma, shape)` returns the preconditioner of the default
+* `precondition(steepness, lowest, chroma, shape)` returns the preconditioner of the default
   optimisation's gradient, see `Fourier.precondition`.
 * `finish(params, shape)` returns the parameters of an image that is kept or scored. It may be
   called several times, and never changes the parameters that the next step starts from.
@@ -30,7 +30,7 @@ import numpy as np
 from keras import ops
 
 from featviz_callback.images import sampling, statistics
-from featviz_callback.images.fields import check_field, logit, to_image
+from featviz_callback.images.fields import AUTO, check_field, logit, to_image
 from featviz_callback.images.fixed_magnitude import FixedMagnitude
 from featviz_callback.images.fourier import SIGNAL_DECAY, Fourier
 from featviz_callback.images.shapes import is_signal, is_small
@@ -100,10 +100,9 @@ def standard(shape: tuple) -> Fourier:
     """
     if is_signal(shape):
         detail = min(1.0, _LARGEST_BASIS / shape[1])
-        return Fourier(decay=SIGNAL_DECAY, detail=detail, window=None, contrast=2.0)
-    if is_small(shape):
-        return Fourier(detail=1.0, window=None, contrast=2.0)
-    return Fourier()
+        return Fourier(SIGNAL_DECAY, detail, AUTO, AUTO, AUTO)
+    detail = 1.0 if is_small(shape) else 0.8
+    return Fourier(1.0, detail, AUTO, AUTO, AUTO)
 
 
 def like_data(
@@ -141,7 +140,7 @@ def like_data(
     fourier = replace(fourier, mean=mean, colors=data.colors)
     if parameterization == "fourier":
         return fourier
-    contrast = min(_contrast_of(data), fourier.contrast)
+    contrast = min(_contrast_of(data), fourier.contrasts(shape)[0])
     return FixedMagnitude(replace(fourier, spectrum=data.spectrum, contrast=contrast))
 
 

@@ -335,9 +335,10 @@ class Noise:
 def standard(shape: tuple, steps: int, values_range: tuple[float, float] = (0.0, 1.0)) -> tuple:
     """Return the default transformations: shifts, zooms and, for larger images, noise.
 
-    Small images move less, since their object fills the frame. An optimisation of more
-    than 32 steps zooms in further at first, up to twice as far from 128 steps on. It
-    also adds noise, which is nearly gone at the end.
+    Small images move less, since their object fills the frame, and so do photographs
+    below 224 pixels: few patterns of a small image survive a wide range of zooms. An
+    optimisation of more than 32 steps zooms in further at first, up to twice as far from
+    128 steps on. It also adds noise, which is nearly gone at the end.
 
     Args:
         shape: `(height, width, channels)` of the image.
@@ -350,8 +351,10 @@ def standard(shape: tuple, steps: int, values_range: tuple[float, float] = (0.0,
     share, (low, high) = patience(shape, steps), values_range
     # Short optimisations have noise of strength zero, so that they share a compiled step.
     noise = Noise(0.125 * share**2 * (high - low), last=0.0075 * share * (high - low))
-    closer = Scale(0.8 + 0.1 * share, 1.6 + 0.1 * share, early=1 + share)
-    return Jitter(0.12 + 0.08 * share), closer, noise
+    size = min(max((max(shape[:2]) - 96) / (224 - 96), 0.0), 1.0)
+    low, high = 0.9 - 0.1 * size * (1 - share), 1.1 + size * (0.5 + 0.1 * share)
+    reach = 0.05 + size * (0.07 + 0.08 * share)
+    return Jitter(reach), Scale(low, high, early=1 + share * size), noise
 
 
 def patience(shape: tuple, steps: int) -> float:

@@ -206,7 +206,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._reporter = Reporter(self._verbose if writes else 0)
 
     def _prepare(self):
-        objectives = choose_objectives(self._objectives, self.model)
+        objectives = choose_objectives(self._objectives, self.model, self._settings.fixed_inputs)
         if self._watched_model is None or self._watched_model() is not self.model:
             self._watched_model = weakref.ref(self.model)
             # A user may already hold an empty history, in order to show it later.
@@ -215,6 +215,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._observer = prepare_observer(
             objectives, self._settings, self._real_images, self._warm_start
         )
+        if len(self.history):
+            self._observer.go_on_from(self.history.last)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Take a snapshot of the network before it is trained."""
@@ -269,6 +271,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
                 self.history.restore(snapshot)
             elif snapshot.epoch < epoch:
                 lost[snapshot.epoch] = snapshot.images.shape[1:]
+        if len(self.history):
+            observer.go_on_from(self.history.last)
         lost = {one: shape for one, shape in lost.items() if one not in self.history.epochs}
         if lost:
             self._reporter.lost(list(lost), lost[max(lost)], expected)
@@ -301,7 +305,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         if not self._introduced:
             summaries.write_objectives(self._events, snapshot.epoch, self._observer.targets)
             self._introduced = True
-        summaries.write_snapshot(self._events, snapshot)
+        summaries.write_snapshot(self._events, snapshot, found.score_ratio is not None)
         for name, example in zip(snapshot.names, found.examples, strict=False):
             summaries.write_examples(self._events, snapshot.epoch, name, example)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import warnings
 
+import numpy as np
+
 from featviz_callback.records import Snapshot
 
 logger = logging.getLogger("featviz_callback")
@@ -16,6 +18,16 @@ logger = logging.getLogger("featviz_callback")
 # A snapshot that takes this many seconds more than its epoch gets a warning.
 PATIENCE = 60.0
 _NAMES_LISTED = 10
+
+# What each status other than "ok" says of a target.
+_MEANINGS = {
+    "dead": "no image of `probe_data` activates these",
+    "constant": "these have the same score for every image of `probe_data`",
+    "no_gradient": "no gradient was found for these, from any start",
+    "weak": "the pictures of these score below the best real image",
+    "saturated": "the pictures of these are at the ends of the range, to no avail",
+    "nan": "these have a score or a gradient that is not a finite number",
+}
 
 
 class Reporter:
@@ -28,7 +40,7 @@ class Reporter:
     def __init__(self, verbose: int):
         self._verbose = verbose
         self._logged: set[str] = set()
-        self._status: dict[str, str] = {}
+        self._named: set[tuple[str, str]] = set()
 
     def failed(self, error: Exception) -> None:
         """Warn once that something failed, and that training goes on."""
@@ -43,7 +55,7 @@ class Reporter:
     def snapshot_taken(
         self, snapshot: Snapshot, share: float, compiling: float, epoch_seconds: float
     ) -> None:
-        """Log targets that are newly dead, saturated or NaN, and print what the snapshot cost.
+        """Log targets with a status other than "ok", once each, and print a line.
 
         Args:
             snapshot: The snapshot, with the seconds that it took.
@@ -65,6 +77,7 @@ class Reporter:
             print(
                 f"feature_vis: epoch {snapshot.epoch}, {len(snapshot.names)} images in "
                 f"{snapshot.seconds:.2f} s, {share:.1%} of the time so far{once}"
+                f"{_compared(snapshot)}"
             )
 
     def skipped(self, epoch: int, most: float) -> None:
@@ -100,11 +113,23 @@ class Reporter:
         return is_new
 
     def _name_troubles(self, snapshot):
-        now = dict(zip(snapshot.names, snapshot.status, strict=True))
-        for status in dict.fromkeys(snapshot.status):
-            names = [n for n, s in now.items() if s == status != self._status.get(n, "ok")]
-            if names and status != "ok":
+        for status, meaning in _MEANINGS.items():
+            names = [n for n, s in zip(snapshot.names, snapshot.status, strict=True) if s == status]
+            names = [name for name in names if (name, status) not in self._named]
+            self._named.update((name, status) for name in names)
+            if names:
                 more = f" and {len(names) - _NAMES_LISTED} more" * (len(names) > _NAMES_LISTED)
                 listed = ", ".join(names[:_NAMES_LISTED]) + more
-                logger.warning("Epoch %d: %s: %s", snapshot.epoch, status, listed)
-        self._status = now
+                logger.warning("Epoch %d: %s (%s): %s", snapshot.epoch, meaning, status, listed)
+
+
+def _compared(snapshot):
+    """Return how the scores compare with those of real images, as text."""
+    known = np.flatnonzero(np.isfinite(snapshot.score_ratio))
+    if not len(known):
+        return ""
+    ratios = snapshot.score_ratio[known]
+    return (
+        f"; scores are {np.median(ratios):.2f} times those of the best real images (median), "
+        f"at least {ratios.min():.2f} ({snapshot.names[known[ratios.argmin()]]})"
+    )

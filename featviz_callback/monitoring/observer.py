@@ -19,12 +19,18 @@ import numpy as np
 from featviz_callback import backend
 from featviz_callback.monitoring import ranking
 from featviz_callback.objectives import JoinedTargets, Objective, require_units, walk
-from featviz_callback.optimization import Task, run
-from featviz_callback.records import Result, drift, pictures
+from featviz_callback.optimization import Task, find_starts, run
+from featviz_callback.records import Result, Snapshot, drift, pictures
 
 logger = logging.getLogger("featviz_callback")
 
 _REAL_IMAGES_SHOWN = 6
+
+# Scores that differ by no more than this share are equal but for rounding.
+_EQUAL = 1e-4
+
+# Targets of such a status keep their start for as long as the status lasts.
+_SETTLED = ("weak", "dead", "constant", "nan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +81,9 @@ class Observer:
         self._order = _order(objectives, [part for one in joined for part in one.parts])
         self._real_images = real_images
         self._warm_start = warm_start
-        self._params = [None] * len(self._tasks)
+        self._params: list[np.ndarray | None] = [None] * len(self._tasks)
+        self._starts: list[str] = []
+        self._status: list[str] = []
         self._compiled = self._checked = False
 
     @property
@@ -115,17 +123,18 @@ class Observer:
             ValueError: If the model no longer has a unit that an objective reads.
         """
         self._check()
+        rankings = self._rank()
+        best_known = [self._best_of(task, rankings) for task in self._tasks]
         began = time.perf_counter()
-        result, params = self._run(self._params)
+        result = self._run(best_known)
         ran = time.perf_counter()
-        floor = self._floor(result) if with_floor else None
+        floor = self._floor(result, best_known) if with_floor else None
         floored = time.perf_counter()
-        if self._warm_start:
-            self._params = params
         # The second run of the same compiled steps compiles nothing.
         compiling = 0.0 if self._compiled or not with_floor else (ran - began) - (floored - ran)
         self._compiled = True
-        ratio, examples = self._compare_with_real(result)
+        result, ratio, examples = self._compare_with_real(result, rankings)
+        self._starts, self._status = result.starts, result.status
         return Observation(result, floor, ratio, examples, floored - ran, max(0.0, compiling))
 
     def _check(self):
@@ -138,18 +147,52 @@ class Observer:
         models = {id(one.model): one.model for one in self._objectives}.values()
         return [[one for one in self._objectives if one.model is model] for model in models]
 
-    def _run(self, starts):
-        runs = [self._run_one(i, start) for i, start in enumerate(starts)]
-        result = _join([result for result, _ in runs], self._order)
-        return result, [params for _, params in runs]
+    def go_on_from(self, snapshot: Snapshot) -> None:
+        """Keep the starts of an earlier snapshot of the same targets."""
+        if snapshot.names == self.names and all(snapshot.starts):
+            self._starts, self._status = snapshot.starts, snapshot.status
 
-    def _floor(self, result):
-        runs = [run(replace(task, seed=task.seed + 1))[0] for task in self._tasks]
+    def _run(self, best_known):
+        results = []
+        known = find_starts(self._tasks)
+        for i, best in enumerate(best_known):
+            starts, status = self._of_task(i, self._starts), self._of_task(i, self._status)
+            # A target that was weak before has tried other starts already.
+            newly_weak = None if starts is None or best is None else ~np.isin(status, _SETTLED)
+            result, self._params[i] = self._run_one(
+                i,
+                params=self._params[i],
+                starts=starts,
+                may_change=newly_weak,
+                best_known=best,
+                with_params=self._warm_start,
+                known=known[i],
+            )
+            results.append(result)
+        return _join(results, self._order)
+
+    def _of_task(self, i, values):
+        """Return the values of one task's targets, from those of all targets in their order."""
+        if not len(values):
+            return None
+        first = sum(len(task.targets) for task in self._tasks[:i])
+        places = np.argsort(self._order)
+        return [values[j] for j in places[first : first + len(self._tasks[i].targets)]]
+
+    def _floor(self, result, best_known):
+        runs = [
+            run(
+                replace(task, seed=task.seed + 1),
+                starts=self._of_task(i, result.starts),
+                best_known=best,
+            )[0]
+            for i, (task, best) in enumerate(zip(self._tasks, best_known, strict=True))
+        ]
         return drift(result.images, _join(runs, self._order).images)
 
-    def _run_one(self, i, start):
+    def _run_one(self, i, **settings):
         try:
-            return run(self._tasks[i], start=start)
+            return run(self._tasks[i], **settings)
         except Exception as error:
             plan = self._tasks[i].plan
             fixed = plan.batch == 1 or plan.image_input.batch is not None
@@ -163,25 +206,44 @@ class Observer:
             "`batch_size` sets the number.",
             plan.batch,
         )
-        return run(self._tasks[i], start=start)
+        return run(self._tasks[i], **settings)
 
-    def _compare_with_real(self, result):
-        if self._real_images is None:
-            return None, []
-        rankings = self._rank()
-        indices = np.concatenate([one.indices for one in rankings])
-        scores = np.concatenate([one.scores for one in rankings])
-        best = np.where(scores[:, 0] > 0, scores[:, 0], np.nan)
-        examples = [
-            self._example(image, result, indices[i], [result.scores[i], *scores[i]])
-            for i, image in enumerate(result.images)
+    def _best_of(self, task, rankings):
+        """Return the score of the best real image for each target of a task."""
+        if not rankings:
+            return None
+        parts = cast(JoinedTargets, task.targets).parts
+        return np.concatenate([rankings[id(part)].scores[:, 0] for part in parts])
+
+    def _compare_with_real(self, result, rankings):
+        if not rankings:
+            return result, None, []
+        ordered = [rankings[id(one)] for one in self._objectives]
+        indices, scores, is_silent, is_constant = (
+            np.concatenate([getattr(one, name) for one in ordered])
+            for name in ("indices", "scores", "is_silent", "is_constant")
+        )
+        best = scores[:, 0]
+        is_weak = result.scores < best - _EQUAL * np.abs(best)
+        status = [
+            _verdict(status, *conditions)
+            for status, *conditions in zip(
+                result.status, is_silent, is_constant, is_weak, strict=True
+            )
         ]
-        return (result.scores / best).astype("float32"), examples
+        # The top images of a unit that tells no image from another would be any six.
+        shown = np.where(is_silent | is_constant, 0, indices.shape[1])
+        examples = [
+            self._example(result, i, indices[i, :count], scores[i, :count])
+            for i, count in enumerate(shown)
+        ]
+        ratio = result.scores / np.where((best > 0) & ~is_silent, best, np.nan)
+        return replace(result, status=status), ratio.astype("float32"), examples
 
     def _rank(self):
-        """Return the top activating real images of each objective, in order."""
+        """Return the top activating real images of each objective, by its identity."""
         ranked = {}
-        for objectives in self._by_model():
+        for objectives in self._by_model() if self._real_images is not None else []:
             model = objectives[0].model
             task = next(one for one in self._tasks if one.targets.model is model)
             rankings = ranking.rank(
@@ -192,18 +254,29 @@ class Observer:
                 task.fixed_inputs,
             )
             ranked |= dict(zip(map(id, objectives), rankings, strict=True))
-        return [ranked[id(one)] for one in self._objectives]
+        return ranked
 
-    def _example(self, image, result, indices, scores):
-        real = self._tasks[0].plan.image_input.to_given(self._real_images[indices])
-        shown = [pictures.of_targets(some, result.values_range) for some in (image[None], real)]
+    def _example(self, result, i, indices, scores):
+        to_given = self._tasks[0].plan.image_input.to_given
+        images = [result.images[i], *(to_given(self._real_images[j : j + 1])[0] for j in indices)]
         return pictures.grid(
-            [[*shown[0], *shown[1]]],
+            [list(pictures.of_targets(images, result.values_range))],
             column_labels=["optimised"],
-            captions=[[f"{score:.3g}" for score in scores]],
+            captions=[[f"{score:.3g}" for score in (result.scores[i], *scores)]],
             smallest=96,
             most_pixels=200_000,
         )
+
+
+def _verdict(status, is_silent, is_constant, is_weak):
+    """Return the first status that holds, see `Result.status`."""
+    if status == "nan":
+        return status
+    if is_silent:
+        return "dead"
+    if is_constant:
+        return "constant"
+    return "weak" if is_weak and status != "no_gradient" else status
 
 
 def _order(objectives, placed):
@@ -216,11 +289,22 @@ def _order(objectives, placed):
 def _join(results, order):
     names = [name for r in results for name in r.names]
     status = [status for r in results for status in r.status]
+    starts = [start for r in results for start in r.starts or [""] * len(r)]
     return Result(
-        images=np.concatenate([r.images for r in results])[order],
+        images=_rows([r.images for r in results], order),
         names=[names[i] for i in order],
         scores=np.concatenate([r.scores for r in results])[order],
         history=np.concatenate([r.history for r in results], axis=1)[:, order],
         status=[status[i] for i in order],
         values_range=results[0].values_range,
+        starts=[starts[i] for i in order],
     )
+
+
+def _rows(arrays, order):
+    """Return row `order[i]` of all arrays as row `i`, without any other copy."""
+    joined = np.empty((len(order), *arrays[0].shape[1:]), arrays[0].dtype)
+    places = np.split(np.argsort(order), np.cumsum([len(one) for one in arrays])[:-1])
+    for array, rows in zip(arrays, places, strict=True):
+        joined[rows] = array
+    return joined

@@ -8,7 +8,7 @@ written.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import keras
@@ -23,18 +23,21 @@ _USUAL_RANGE = (0.0, 1.0)
 
 
 def choose_objectives(
-    objectives: Objective | Sequence[Objective] | Callable | None, model: keras.Model
+    objectives: Objective | Sequence[Objective] | Callable | None,
+    model: keras.Model,
+    fixed_inputs: Mapping | None = None,
 ) -> list[Objective]:
     """Return the objectives for a model, checked.
 
     Args:
         objectives: The argument of the callback.
         model: The model that is trained.
+        fixed_inputs: Values of inputs that are not optimised, by their names.
 
     Raises:
         ValueError: If they are no objectives, have equal names or are of another model.
     """
-    chosen = _as_list(objectives, model)
+    chosen = _as_list(objectives, model, fixed_inputs)
     _require_names(chosen)
     _require_model(chosen, model)
     return chosen
@@ -80,9 +83,9 @@ def _with_values_range(settings, real_images):
     return replace(settings, values_range=found)
 
 
-def _as_list(objectives, model):
+def _as_list(objectives, model, fixed_inputs):
     if objectives is None:
-        objectives = default_objectives
+        return default_objectives(model, fixed_inputs)
     is_function = callable(objectives) and not isinstance(objectives, keras.Layer)
     if not isinstance(objectives, (Objective, list, tuple)) and is_function:
         objectives = objectives(model)

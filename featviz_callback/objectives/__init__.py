@@ -12,9 +12,11 @@ from featviz_callback.objectives.joined import JoinedTargets, join_alike, requir
 from featviz_callback.objectives.layers import walk
 from featviz_callback.objectives.objective import Objective
 from featviz_callback.objectives.preserve import preserved
+from featviz_callback.objectives.reachability import require_path
 from featviz_callback.objectives.readouts import read_scores
 from featviz_callback.objectives.recording import record
 from featviz_callback.objectives.relaxation import relaxed_activations
+from featviz_callback.objectives.scoring import score_all
 from featviz_callback.objectives.shapes import output_shapes
 from featviz_callback.objectives.terms import Targets
 
@@ -31,6 +33,8 @@ __all__ = [
     "read_scores",
     "record",
     "relaxed_activations",
+    "require_path",
     "require_units",
+    "score_all",
     "walk",
 ]

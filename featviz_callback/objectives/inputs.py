@@ -115,6 +115,32 @@ def specs(model: keras.Model):
     return _single(_tensors(shapes[0]))
 
 
+def names(model: keras.Model) -> list[str]:
+    """Return the names of a model's inputs, in order: a dict's keys, or places if unnamed."""
+    return _names(specs(model), _declared(model) is not None)
+
+
+def image_positions(model: keras.Model, fixed_inputs: Mapping | None = None) -> list[int]:
+    """Return the places of the inputs that may take the images.
+
+    Args:
+        model: A built Keras model.
+        fixed_inputs: See `optimize`. With values for all inputs but one, that one is meant.
+
+    Returns:
+        Without fixed inputs, the places of all inputs `(height, width, channels)`; if there
+        are none, of all signals `(time, channels)`; else of all inputs.
+
+    Raises:
+        ValueError: If fixed inputs are given and invalid.
+    """
+    if fixed_inputs:
+        return [resolve(model, fixed_inputs)[0].position or 0]
+    ranks = [len(tensor.shape) - 1 for tensor in keras.tree.flatten(specs(model))]
+    rank = next((rank for rank in (3, 2) if rank in ranks), None)
+    return [position for position, one in enumerate(ranks) if rank in (one, None)]
+
+
 def _declared(model):
     """The inputs of a functional or sequential model, else `None`."""
     structure = getattr(model, "_inputs_struct", None)

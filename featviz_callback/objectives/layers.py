@@ -112,24 +112,73 @@ def _no_such_layer(model, name):
     )
 
 
-def is_softmax(layer: keras.Layer) -> bool:
-    """Whether a layer's output has passed a softmax."""
-    activation = getattr(layer, "activation", None)
-    is_layer = isinstance(layer, keras.layers.Softmax) or isinstance(
-        activation, keras.layers.Softmax
-    )
-    # TensorFlow, JAX, torch and Keras each have a function of that name.
-    return is_layer or getattr(activation, "__name__", None) == "softmax"
+def squashing(operation: keras.Operation) -> str | None:
+    """Return `"softmax"` or `"sigmoid"` if an operation applies one last, else `None`.
+
+    Args:
+        operation: A layer, or another operation of a functional model. A layer with a
+            `call` of its own may do more than apply its `activation`.
+    """
+    if isinstance(operation, keras.layers.Softmax):
+        return "softmax"
+    name: str | None = type(operation).__name__.lower()
+    if isinstance(operation, keras.Layer):
+        activation = getattr(operation, "activation", None)
+        if isinstance(activation, keras.Layer):
+            return squashing(activation)
+        # TensorFlow, JAX, torch and Keras each have functions of these names.
+        name = getattr(activation, "__name__", None)
+    return name if name in ("softmax", "sigmoid") else None
 
 
-def output_layer(path: str, layer: keras.Layer) -> tuple[str, keras.Layer]:
-    """Return the innermost layer that produces a nested model's one output, with its path."""
-    while isinstance(layer, keras.Model) and len(getattr(layer, "outputs", None) or ()) == 1:
-        last = layer.outputs[0]._keras_history.operation
-        if last not in sublayers(layer):
-            break
-        path, layer = f"{path}/{last.name}", last
-    return path, layer
+def has_own_call(layer: keras.Operation) -> bool:
+    """Whether it is not Keras that defines what a layer's call does."""
+    owner = next(kind for kind in type(layer).__mro__ if "call" in vars(kind))
+    return not owner.__module__.startswith("keras.")
+
+
+def graph(layer: keras.Operation) -> keras.Operation | None:
+    """Return what holds the graph of a functional or sequential model, else `None`.
+
+    A model with a `call` of its own may run something else than its graph.
+    """
+    if has_own_call(layer):
+        return None
+    functional = getattr(layer, "_functional", None)
+    found = layer if functional is None else functional
+    return found if hasattr(found, "_nodes_by_depth") else None
+
+
+def graph_nodes(found: keras.Operation) -> Iterator:
+    """Yield the calls in a graph, in the order in which Keras runs them."""
+    for depth in sorted(found._nodes_by_depth, reverse=True):
+        yield from (node for node in found._nodes_by_depth[depth] if not node.is_input)
+
+
+def squashing_at_end(path: str, layer: keras.Layer) -> tuple[str, str] | None:
+    """Find a softmax or sigmoid that is no layer, at the end of a nested model.
+
+    Args:
+        path: The path of a nested model.
+        layer: The model, or any layer.
+
+    Returns:
+        The path of the layer whose output it receives, and its name. `None` if there is
+        none, or if the model calls that layer several times.
+    """
+    while (found := graph(layer)) is not None and len(found.outputs) == 1:
+        last, call, _ = found.outputs[0]._keras_history
+        if last in sublayers(layer):
+            path, layer = f"{path}/{last.name}", last
+            continue
+        name = squashing(last)
+        if name is None:
+            return None
+        before = last._inbound_nodes[call].input_tensors[0]._keras_history.operation
+        calls = [node for node in graph_nodes(found) if node.operation is before]
+        is_found = len(calls) == 1 and before in sublayers(layer)
+        return (f"{path}/{before.name}", name) if is_found else None
+    return None
 
 
 def has_channels_first(model: keras.Model) -> bool:

@@ -94,8 +94,8 @@ class Objective(WeightedSum):
             multiplier: Factor of the score. Finite.
             names: One name an id. Defaults to `"Neuron#layer_id"`.
             pre_activation: Whether to read what the layer's activation receives, in
-                place of what it returns. By default a softmax is removed in this way,
-                and no other activation.
+                place of what it returns. By default a softmax or a sigmoid is removed
+                in this way, so that the score is the logit, and no other activation.
 
         Returns:
             An objective with one target an id.
@@ -139,7 +139,8 @@ class Objective(WeightedSum):
             multiplier: Factor of the score. Finite.
             names: One name an id. Defaults to `"Channel#layer_id"`.
             pre_activation: Whether to read what the layer's activation receives.
-                Shows a channel that a ReLU has silenced.
+                Shows a channel that a ReLU has silenced. By default a softmax or a
+                sigmoid is removed.
 
         Returns:
             An objective with one target an id.
@@ -159,7 +160,7 @@ class Objective(WeightedSum):
         ids = units.indices(channel_ids, shape[-1], "channel_ids")
         labels = [f"Channel#{tap.name}_{i}" for i in ids]
         rows = np.array(ids, "int32")
-        term = make_term(ChannelReadout(), (tap,), rows, multiplier, names, labels)
+        term = make_term(ChannelReadout(len(shape) > 1), (tap,), rows, multiplier, names, labels)
         return Objective(model, (term,))
 
     @staticmethod
@@ -182,6 +183,7 @@ class Objective(WeightedSum):
             multiplier: Factor of the score. Finite.
             name: Defaults to `"Layer#layer"`.
             pre_activation: Whether to read what the layer's activation receives.
+                By default a softmax or a sigmoid is removed.
 
         Returns:
             An objective with one target.
@@ -201,9 +203,10 @@ class Objective(WeightedSum):
                 "Invalid value for argument `reducer`. Expected 'magnitude' or 'mean'. "
                 f"Received: reducer={reducer!r}"
             )
-        tap, _ = units.find_tap(model, layer, pre_activation)
+        tap, shape = units.find_tap(model, layer, pre_activation)
         labels = [f"Layer#{tap.name}"]
-        term = make_term(LayerReadout(reducer), (tap,), _NO_IDS, multiplier, name, labels)
+        readout = LayerReadout(reducer, len(shape) > 1)
+        term = make_term(readout, (tap,), _NO_IDS, multiplier, name, labels)
         return Objective(model, (term,))
 
     @staticmethod
@@ -238,6 +241,7 @@ class Objective(WeightedSum):
                 product alone.
             names: One name a vector. Defaults to `"Direction#layer_i"`.
             pre_activation: Whether to read what the layer's activation receives.
+                By default a softmax or a sigmoid is removed.
 
         Returns:
             An objective with one target a vector.
@@ -264,7 +268,7 @@ class Objective(WeightedSum):
                 f"more. Received: cossim_pow={cossim_pow!r}"
             )
         labels = [f"Direction#{tap.name}_{i}" for i in range(len(rows))]
-        readout = DirectionReadout(float(cossim_pow))
+        readout = DirectionReadout(float(cossim_pow), len(shape) > 1)
         term = make_term(readout, (tap,), rows, multiplier, names, labels)
         return Objective(model, (term,))
 
@@ -280,7 +284,8 @@ class Objective(WeightedSum):
 
         Args:
             model: A built Keras model.
-            layers: One layer, as for `Objective.neuron`, or a list of them.
+            layers: One layer, as for `Objective.neuron`, or a list of them. A softmax
+                or a sigmoid at their end is removed.
             function: Receives the output of the layer, or the list of outputs of
                 several, as float32 tensors `(images, ..., channels)`, and returns
                 one score an image, `(images,)`. Written with `keras.ops`. Must

@@ -24,7 +24,10 @@ class Readout:
     """One way to read a score from outputs.
 
     A readout of single units also has `units(output)`, which returns all units at once.
+    `reads_map` says whether it reads outputs that have positions, as a feature map has.
     """
+
+    reads_map = False
 
     def __call__(self, outputs, data):
         """Return one score an image, `(images,)`.
@@ -46,6 +49,11 @@ class NeuronReadout(Readout):
 
     shape: tuple[int, ...]
 
+    @property
+    def reads_map(self):
+        """Whether the output has positions."""
+        return len(self.shape) > 1
+
     def __call__(self, outputs, ids):
         """Return one score an image, `(images,)`."""
         return _pick(self.units(outputs[0]), ids)
@@ -66,6 +74,8 @@ class NeuronReadout(Readout):
 class ChannelReadout(Readout):
     """The mean over space of one channel."""
 
+    reads_map: bool = False
+
     def __call__(self, outputs, ids):
         """Return one score an image, `(images,)`."""
         return _pick(self.units(outputs[0]), ids)
@@ -84,6 +94,7 @@ class LayerReadout(Readout):
     """The mean over the whole layer, of squares or of values."""
 
     reducer: str
+    reads_map: bool = False
 
     def __call__(self, outputs, ids):
         """Return one score an image, `(images,)`."""
@@ -96,6 +107,7 @@ class DirectionReadout(Readout):
     """The product with a vector times a power of the cosine, as a mean over space."""
 
     cossim_pow: float
+    reads_map: bool = False
 
     def __call__(self, outputs, vectors):
         """Return one score an image, `(images,)`."""

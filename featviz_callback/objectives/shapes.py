@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 from keras import ops
 
-from featviz_callback.objectives.layers import walk
+from featviz_callback.objectives.layers import has_own_call, lineage, squashing, walk
 from featviz_callback.objectives.preserve import overridden, preserved
-from featviz_callback.objectives.recording import CALLS, Tap, origin, record
+from featviz_callback.objectives.recording import (
+    CALLS,
+    Tap,
+    origin,
+    record,
+    tap_before_activation,
+)
 
 # These layers return their axes in another order than they receive them.
 _LAYOUT_LAYERS = (keras.layers.Permute, keras.layers.Reshape)
@@ -55,9 +61,13 @@ def output_shapes(model: keras.Model, arguments, taps: Sequence[Tap]) -> list[tu
     Raises:
         ValueError: If a tap has no tensor, several tensors, or one that cannot be read.
     """
-    recording = _Recording(model, taps)
+    return _infer(_Recording(model, taps), arguments)
+
+
+def _infer(recording, arguments):
+    """The shapes of the tensors that a recorded call returns, without the images' axis."""
     try:
-        with preserved(model):
+        with preserved(recording.model):
             outputs = recording.compute_output_spec(arguments)
     except ValueError as error:
         raise (recording.refusal or error) from None
@@ -71,6 +81,82 @@ def _require_tensors(taps, outputs):
             raise ValueError(
                 f"The layer {tap.path!r} returns {kind}. Expected a layer that returns one tensor."
             )
+
+
+def tap_before_squashing(model: keras.Model, arguments, tap: Tap) -> Tap | None:
+    """Return the tap of what a softmax or sigmoid at the end of a layer receives.
+
+    It is at the end if the layer returns the very tensor that it returns, which a layer
+    that multiplies by a sigmoid does not. The softmax or sigmoid may belong to a layer
+    inside, however deep.
+
+    Args:
+        model: Any built Keras model.
+        arguments: As for `output_shapes`.
+        tap: The output of the layer.
+
+    Returns:
+        The tap, or `None` if the layer does not end in a softmax or sigmoid.
+    """
+    layer = lineage(model, tap.path)[-1]
+    if squashing(layer) and not (has_own_call(layer) or isinstance(layer, keras.layers.RNN)):
+        # Keras applies the activation last. No call has to show it.
+        return replace(tap_before_activation(tap.path, layer), call=tap.call)
+    inside = [
+        tap_before_activation(path, layer)
+        for path, layer in walk(model)
+        if f"{path}/".startswith(f"{tap.path}/") and squashing(layer)
+    ]
+    if not inside:
+        return None
+    recording = _SquashingRecording(model, tap, inside)
+    _infer(recording, arguments)
+    return recording.found
+
+
+class _SquashingRecording(_Recording):
+    """A recorded call that finds which of some activations returned the output of a tap."""
+
+    def __init__(self, model, tap, inside):
+        super().__init__(model, [tap])
+        self.inside = inside
+        self.found = None
+
+    def call(self, arguments):
+        # Shape inference may call more than once.
+        returned = {tap: [] for tap in self.inside}
+        with ExitStack() as stack:
+            for tap in self.inside:
+                names = CALLS if tap.point == "input" else ("activation",)
+                self._override(stack, tap.path, names, returned[tap].append)
+            self._override(
+                stack, self.taps[0].path, CALLS, lambda output: self._find(returned, output)
+            )
+            return super().call(arguments)
+
+    def _override(self, stack, path, names, keep):
+        layer = lineage(self.model, path)[-1]
+        methods = {name: _kept(getattr(layer, name), keep) for name in names}
+        stack.enter_context(overridden(layer, methods))
+
+    def _find(self, returned, output):
+        # The last call that is made is the one that the tap means.
+        same = (
+            replace(tap, call=call)
+            for tap, results in returned.items()
+            for call, result in enumerate(results)
+            if result is output
+        )
+        self.found = next(same, None)
+
+
+def _kept(function, keep):
+    def keeping(*args, **kwargs):
+        output = function(*args, **kwargs)
+        keep(output)
+        return output
+
+    return keeping
 
 
 @dataclass(frozen=True)

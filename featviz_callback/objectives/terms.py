@@ -81,6 +81,11 @@ class Targets:
         raise NotImplementedError
 
     @property
+    def reads_maps(self) -> bool:
+        """Whether all terms read feature maps, which have positions."""
+        return all(readout.reads_map for readout, _, _ in self.readouts)
+
+    @property
     def scale(self) -> float:
         """The largest absolute multiplier, by which scores are divided for half precision."""
         return max(abs(term.multiplier) for term in self.terms)

@@ -22,15 +22,16 @@ from featviz_callback.objectives import inputs
 from featviz_callback.objectives.layers import (
     find_call,
     has_channels_first,
-    is_softmax,
-    output_layer,
+    lineage,
+    squashing,
+    squashing_at_end,
 )
 from featviz_callback.objectives.recording import Tap, tap_before_activation
-from featviz_callback.objectives.shapes import layer_calls, output_shapes
+from featviz_callback.objectives.shapes import layer_calls, output_shapes, tap_before_squashing
 
 logger = logging.getLogger("featviz_callback")
 
-# Layers whose removed softmax was logged.
+# Layers whose removed softmax or sigmoid was logged.
 _logged: weakref.WeakSet = weakref.WeakSet()
 
 
@@ -54,18 +55,29 @@ def find_tap(
     backend.load()
     arguments = inputs.specs(model)
     path, found, call = find_call(model, layer)
-    softmax = is_softmax(found)
-    if not softmax and pre_activation is None and is_softmax(output_layer(path, found)[1]):
-        (path, found), softmax = output_layer(path, found), True
-    if softmax and pre_activation is None and found not in _logged:
-        _logged.add(found)
-        logger.warning("The softmax of layer '%s' is removed: the score is the logit.", path)
-    if pre_activation or (softmax and pre_activation is None):
-        tap = tap_before_activation(path, found)
-    else:
-        tap = Tap(path)
-    tap = replace(tap, call=call, channels_first=_has_channels_first(model, arguments, path))
+    tap = Tap(path, call=call)
+    if pre_activation is None:
+        tap = _without_squashing(model, arguments, tap, found)
+    elif pre_activation:
+        tap = replace(tap_before_activation(path, found), call=call)
+    tap = replace(tap, channels_first=_has_channels_first(model, arguments, tap.path))
     return tap, output_shapes(model, arguments, [tap])[0]
+
+
+def _without_squashing(model, arguments, tap, layer):
+    """The tap of what a softmax or sigmoid at the end of a layer receives, else the same tap."""
+    at_end = squashing_at_end(tap.path, layer)
+    if at_end is not None:
+        before, name = replace(tap, path=at_end[0]), at_end[1]
+    else:
+        before = tap_before_squashing(model, arguments, tap)
+        if before is None:
+            return tap
+        name = squashing(lineage(model, before.path)[-1])
+    if layer not in _logged:
+        _logged.add(layer)
+        logger.warning("The %s of layer '%s' is removed: the score is the logit.", name, tap.path)
+    return before
 
 
 def _has_channels_first(model, arguments, path):

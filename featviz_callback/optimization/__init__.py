@@ -8,7 +8,17 @@ and never anything about event files or training.
 from featviz_callback.optimization.api import optimize, prepare, with_parameterization
 from featviz_callback.optimization.run import run
 from featviz_callback.optimization.settings import Settings
+from featviz_callback.optimization.starts import find_starts
 from featviz_callback.optimization.step import Plan
 from featviz_callback.optimization.task import Task
 
-__all__ = ["Plan", "Settings", "Task", "optimize", "prepare", "run", "with_parameterization"]
+__all__ = [
+    "Plan",
+    "Settings",
+    "Task",
+    "find_starts",
+    "optimize",
+    "prepare",
+    "run",
+    "with_parameterization",
+]

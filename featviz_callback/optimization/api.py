@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from featviz_callback.images import augmentation, for_default_optimization, parameterizations
-from featviz_callback.objectives import Objective, Targets, inputs, output_shapes
+from featviz_callback.objectives import Objective, Targets, inputs, output_shapes, require_path
 from featviz_callback.optimization.optimizer import get_optimizer
 from featviz_callback.optimization.run import run
 from featviz_callback.optimization.schedule import Schedule
@@ -25,8 +25,10 @@ from featviz_callback.optimization.step import Plan
 from featviz_callback.optimization.task import Task
 from featviz_callback.records import Result
 
-# Images in one call of the model, unless `batch_size` says otherwise.
+# Images in one call of the model, unless `batch_size` says otherwise. Large ones are fewer,
+# since memory grows with the pixels: 10 of 224 pixels, 2 of 512 (`benchmarks/batches.py`).
 _LARGEST_BATCH = 64
+_MOST_PIXELS = 2 * 512 * 512
 
 
 def optimize(
@@ -83,8 +85,9 @@ def optimize(
         warmup_steps: In so many first steps, ReLUs that are off let a gradient
             through, which can start a unit that gets none.
         batch_size: Images in one call of the model, which bounds the memory. Defaults
-            to all of them, or to equal parts of at most 64. A model whose input has
-            a fixed number of images is called with that number.
+            to all of them, or to equal parts of at most 64 images and half a million
+            pixels: 10 images of 224 x 224, 2 of 512 x 512. A model whose input has a
+            fixed number of images is called with that number.
         seed: Seed of all that is random, an int, 0 or more.
         verbose: 1 shows a progress bar.
         fixed_inputs: For a model with several inputs, the values of all but the
@@ -152,12 +155,13 @@ def prepare(objective: Targets, settings: Settings) -> Task:
     image_input, fixed_inputs = inputs.resolve(
         objective.model, settings.fixed_inputs, len(given_shape)
     )
+    require_path(objective, image_input)
     image_shape, input_shape = _shapes(objective, image_input, given_shape)
     transformations = augmentation.get(
         settings.transformations, image_shape, settings.steps, values_range
     )
     moves, changes = augmentation.split(transformations)
-    limit = settings.batch_size or _LARGEST_BATCH
+    limit = settings.batch_size or _largest_batch(image_shape, input_shape)
     optimizer = get_optimizer(settings.optimizer)
     parameterization = parameterizations.get(settings.parameterization, image_shape)
     plan = Plan(
@@ -168,7 +172,9 @@ def prepare(objective: Targets, settings: Settings) -> Task:
         batch=image_input.batch or math.ceil(len(objective) / math.ceil(len(objective) / limit)),
         image_shape=image_shape,
         input_shape=input_shape,
-        parameterization=_optimised(parameterization, optimizer, values_range),
+        parameterization=_optimised(
+            parameterization, optimizer, values_range, image_shape, objective
+        ),
         changes=augmentation.kinds(changes),
         regularizers=as_regularizers(settings.regularizers),
         values_range=values_range,
@@ -179,18 +185,25 @@ def prepare(objective: Targets, settings: Settings) -> Task:
     return Task(objective, plan, moves, changes, schedule, settings.seed, fixed_inputs)
 
 
+def _largest_batch(image_shape, input_shape):
+    pixels = max(math.prod(shape[:2]) for shape in (image_shape, input_shape))
+    return max(1, min(_LARGEST_BATCH, _MOST_PIXELS // pixels))
+
+
 def with_parameterization(task: Task, parameterization: object) -> Task:
     """Return a task with another parameterization."""
     plan = task.plan
-    optimised = _optimised(parameterization, plan.optimizer, plan.values_range)
+    optimised = _optimised(
+        parameterization, plan.optimizer, plan.values_range, plan.image_shape, task.targets
+    )
     return replace(task, plan=replace(plan, parameterization=optimised))
 
 
-def _optimised(parameterization, optimizer, values_range):
+def _optimised(parameterization, optimizer, values_range, shape, targets):
     """What the optimisation moves in place of a parameterization."""
     if optimizer is not None:
         return parameterization
-    return for_default_optimization(parameterization, values_range)
+    return for_default_optimization(parameterization, values_range, shape, targets.reads_maps)
 
 
 # --- checking arguments against a model ------------------------------------------------

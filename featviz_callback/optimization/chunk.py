@@ -19,11 +19,14 @@ from featviz_callback import backend
 from featviz_callback.images import augmentation, sampling
 from featviz_callback.objectives import inputs
 from featviz_callback.optimization.schedule import settings_at
-from featviz_callback.optimization.step import MOMENTUM, get_compiled
+from featviz_callback.optimization.step import MOMENTUM, Plan, get_compiled, penalty
 from featviz_callback.optimization.task import Task
 
 # The positions of this many steps are drawn at once, and sent in one transfer.
 _STEPS_AT_ONCE = 64
+
+# With penalties, images of these shares of their contrast are compared in the end.
+_SHARES = (0.8, 0.6, 0.45, 0.3, 0.2, 0.1, 0.0)
 
 # Parameters shrink by this share of the rate at each step, towards the plain background.
 _SHRINKAGE = 0.3
@@ -35,10 +38,19 @@ class Chunk:
     Args:
         task: The optimisation.
         targets: Indices of the targets.
-        start: Parameters to start from, one row for each target of the task.
+        start: Parameters to start from, one row for each of these targets; NaN where the
+            start is drawn. All are drawn if `None`.
+        aims: Float32 array `(targets, 3)`: for each of these targets a score without any
+            merit, the score to reach, and 1 if its start is faint, else 0.
     """
 
-    def __init__(self, task: Task, targets: np.ndarray, start: np.ndarray | None = None):
+    def __init__(
+        self,
+        task: Task,
+        targets: np.ndarray,
+        start: np.ndarray | None = None,
+        aims: np.ndarray | None = None,
+    ):
         model, plan = task.targets.model, task.plan
         self.task = task
         self.compiled = get_compiled(model, plan)
@@ -47,8 +59,10 @@ class Chunk:
             self.relaxed = get_compiled(model, replace(plan, relaxed=True))
         self.generators = [np.random.default_rng(task.keys[i]) for i in targets]
         terms = keras.tree.map_structure(lambda rows: rows[targets], task.data)
-        drawn = [plan.parameterization.init(g, plan.image_shape) for g in self.generators]
-        self.params = ops.convert_to_tensor(np.stack(drawn) if start is None else start[targets])
+        drawn = np.stack([plan.parameterization.init(g, plan.image_shape) for g in self.generators])
+        if start is not None:
+            drawn = np.where(np.isnan(start), drawn, start)
+        self.params = ops.convert_to_tensor(drawn)
         self.state = self.compiled.initial_state(self.params, plan.optimizer)
         self.terms = keras.tree.map_structure(ops.convert_to_tensor, terms)
         self.fixed_inputs = inputs.repeat(task.fixed_inputs, plan.batch)
@@ -56,20 +70,60 @@ class Chunk:
             augmentation.sample_values(task.changes, g, self._shape) for g in self.generators
         )
         self.scale = task.targets.scale or 1.0
+        self.aims = () if self.compiled.contrasts is None else ops.convert_to_tensor(aims)
         self.steps = self._prepare_steps()
 
     def step(self) -> tuple:
         """Take the next step; return the scores before it, and the gradients' sizes."""
         compiled, data = next(self.steps)
         self.params, self.state, sizes, scores = compiled.step(self.params, self.state, data)
+        self._last_scores = scores
         return scores, sizes
 
     def images(self) -> np.ndarray:
-        """Return the images as they are now."""
-        return ops.convert_to_numpy(self.compiled.images(self._finished()))
+        """Return the images as they are now, at their full contrast."""
+        finished = self.compiled.finished(self.params, self.state)
+        return ops.convert_to_numpy(self.compiled.images(finished))
 
-    def clean_scores(self) -> np.ndarray:
-        """Return the scores of the images as they are now, without random transformation."""
+    def end(self, penalized: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the final images, their scores, and their scores less their penalties.
+
+        Args:
+            penalized: The plan with the penalties, which this chunk's own may not have.
+
+        Scores are without random transformation. An image gets its full contrast, unless
+        another one is better. With penalties, less contrast may be.
+        """
+        params = self.compiled.finished(self.params, self.state)
+        found = self._compared(None, params, penalized)
+        # Without random transformation, full contrast seldom scores below the last step.
+        is_behind = found[1] < ops.convert_to_numpy(self._last_scores)
+        if is_behind.any() and params is not self.params:
+            found = self._compared(found, self.params, penalized)
+        if penalized.regularizers:
+            # Steps of a fixed length end beside a maximum, and a weaker image may be nearer.
+            for share in _SHARES:
+                found = self._compared(found, params * share, penalized)
+        params, scores, values = found
+        return ops.convert_to_numpy(self.compiled.images(params)), scores, values
+
+    def _compared(self, found, params, penalized):
+        """Return the better of what was found and of these parameters, for each image."""
+        values = scores = self._clean_scores(params)
+        if penalized.regularizers:
+            penalties = penalty(penalized, self.compiled.images(params))
+            values = scores - ops.convert_to_numpy(penalties)
+        if found is None:
+            return params, scores, values
+        is_better = values > found[2]
+        chosen = np.reshape(is_better, (-1, *(1,) * (len(params.shape) - 1)))
+        return (
+            ops.where(ops.convert_to_tensor(chosen), params, found[0]),
+            np.where(is_better, scores, found[1]),
+            np.where(is_better, values, found[2]),
+        )
+
+    def _clean_scores(self, params):
         plan, compiled, state = self.task.plan, self.compiled, self.state
         draw = augmentation.identity(self.task.changes, self._shape)
         values = self.values
@@ -79,19 +133,13 @@ class Chunk:
             draw = values = ()
             plan = replace(plan, changes=(), optimizer=None)
             compiled = get_compiled(self.task.targets.model, plan)
-            state = compiled.initial_state(self.params, None)
+            state = compiled.initial_state(params, None)
         numbers, preconditioner = self._numbers(plan, 0)
         draws = _stacked([draw] * plan.batch)
         arrays = map(sampling.to_tensor, (numbers, *preconditioner))
         data = self._data(values, draws, *compiled.whole_image_grid(), *arrays)
-        *_, scores = compiled.step(self._finished(), state, data)
+        *_, scores = compiled.step(params, state, data)
         return ops.convert_to_numpy(scores)
-
-    def _finished(self):
-        parameterization, shape = self.task.plan.parameterization, self.task.plan.image_shape
-        if not hasattr(parameterization, "finish"):
-            return self.params
-        return parameterization.finish(self.params, shape)
 
     @property
     def _shape(self):
@@ -141,16 +189,21 @@ class Chunk:
         settings = settings_at(number, self.task.schedule.steps, plan.image_shape)
         rate, preconditioner = settings.rate, ()
         if plan.optimizer is None and hasattr(plan.parameterization, "precondition"):
-            spectrum = (settings.decay, settings.lowest, settings.chroma)
+            spectrum = (settings.steepness, settings.lowest, settings.chroma)
             preconditioner = _preconditioner(plan.parameterization, plan.image_shape, *spectrum)
         # The division removes the bias that momentum has at its start.
         pace = rate * (1 - MOMENTUM) / (1 - MOMENTUM ** (number + 1))
         first = augmentation.first_value(number)
-        return np.array([self.scale, pace, 1 - _SHRINKAGE * rate, first]), preconditioner
+        shrinkage = 1 - _SHRINKAGE * rate
+        # A unit that is still off says nothing about contrast.
+        growth = settings.growth * (number >= self.task.schedule.warmup_steps)
+        numbers = (self.scale, pace, shrinkage, first, settings.due, growth)
+        return np.array(numbers), preconditioner
 
     def _data(self, values, draws, rows, columns, numbers, *preconditioner):
         return {
             "terms": self.terms,
+            "aims": self.aims,
             "fixed_inputs": self.fixed_inputs,
             "rows": rows,
             "columns": columns,

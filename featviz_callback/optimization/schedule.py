@@ -39,16 +39,22 @@ class StepSettings:
 
     Attributes:
         rate: Distance by which a step moves the field, as a root mean square.
-        decay: Exponent of the spectrum that the step follows.
+        steepness: How steeply the spectrum that the step follows falls, as a multiple of
+            the parameterization's own.
         lowest: Frequency in cycles per image below which that spectrum is flat.
         chroma: Strength of colours other than lightness in that spectrum, as a multiple
             of their strength in real images.
+        due: The share of the way to its aim that a score should have gone. The contrast of
+            an image rises while its score is behind, and falls while it is ahead.
+        growth: The most by which the logarithm of a contrast changes.
     """
 
     rate: float
-    decay: float
+    steepness: float
     lowest: float
     chroma: float
+    due: float
+    growth: float
 
 
 def settings_at(number: int, steps: int, shape: tuple) -> StepSettings:
@@ -74,9 +80,11 @@ def settings_at(number: int, steps: int, shape: tuple) -> StepSettings:
     rate = 0.06 * (1 + 2.5 * patience) * math.sqrt(16 / max(steps, 8))
     return StepSettings(
         rate=rate * _easing(number / steps, 0.5 * patience),
-        decay=1.4 - (0.8 - 0.15 * patience) * fine,
+        steepness=1.4 - (0.8 - 0.15 * patience) * fine,
         lowest=1.5 + 6.5 * patience * (1 - fine),
         chroma=0.5 + 0.75 * fine,
+        due=min(1.0, 2 * number / steps),
+        growth=5.0 / steps,
     )
 
 

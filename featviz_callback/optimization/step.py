@@ -27,7 +27,13 @@ import numpy as np
 from keras import ops
 
 from featviz_callback import backend
-from featviz_callback.images import apply_preconditioner, augmentation, lowest_value, sampling
+from featviz_callback.images import (
+    Coefficients,
+    apply_preconditioner,
+    augmentation,
+    lowest_value,
+    sampling,
+)
 from featviz_callback.objectives import ImageInput, read_scores, relaxed_activations, walk
 from featviz_callback.optimization.optimizer import Optimizer
 
@@ -36,6 +42,9 @@ from featviz_callback.optimization.optimizer import Optimizer
 _STEPS_KEPT_PER_MODEL = 64
 
 MOMENTUM = 0.8
+
+# How fast contrast changes: at full speed if a score is this share of the way behind or ahead.
+_EAGERNESS = 4.0
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,22 @@ class Plan:
     relaxed: bool = False
 
 
+def render(plan: Plan, params, rows=None, columns=None):
+    """Render the images of some parameters: whole images, or at positions in pixels."""
+    height, width, _ = plan.image_shape
+    if rows is None:
+        batch = params.shape[0]
+        rows = sampling.to_tensor(np.tile(np.arange(height), (batch, 1)))
+        columns = sampling.to_tensor(np.tile(np.arange(width), (batch, 1)))
+    images = plan.parameterization.image(params, rows, columns, plan.image_shape)
+    lowest, (low, high) = lowest_value(plan.parameterization), plan.values_range
+    factor = (high - low) / (1.0 - lowest)
+    # Even a multiplication by one would read and write every value.
+    images = images if factor == 1 else factor * images
+    shift = low - factor * lowest
+    return images + shift if shift else images
+
+
 class CompiledStep:
     """One step, compiled for one model and plan.
 
@@ -79,6 +104,8 @@ class CompiledStep:
         step: `(params, state, data) -> (params, state, sizes, scores)`: new parameters
             and state, each image's root mean square gradient, and its score before.
         traces: How often the step was traced. Torch traces nothing, so its calls count.
+        contrasts: The lowest and the highest contrast of an image, if it follows from the
+            score; `None` if it is fixed.
     """
 
     def __init__(self, model, plan):
@@ -89,6 +116,7 @@ class CompiledStep:
         self.traces = 0
         self._backend = backend.load()
         self._optimizer = self._variable = None
+        self.contrasts = _contrasts(plan)
         if plan.optimizer is not None:
             self._optimizer, self._variable = self._build(plan.optimizer)
         self.step = self._backend.compile_step(self._score, self._update, self.model)
@@ -96,7 +124,12 @@ class CompiledStep:
     def initial_state(self, params, optimizer: Optimizer | None) -> list:
         """Return the state of an update before the first step."""
         if optimizer is None:
-            return [ops.zeros_like(params)]
+            state = [ops.zeros_like(params)]
+            if self.contrasts is not None:
+                plan = self.plan
+                own = plan.parameterization.contrast_of(params, plan.image_shape)
+                state.append(ops.clip(own, *self.contrasts))
+            return state
         # A new copy, since its learning rate is data and may differ.
         fresh, _ = self._build(optimizer)
         return [ops.convert_to_tensor(ops.convert_to_numpy(v.value)) for v in fresh.variables]
@@ -107,19 +140,8 @@ class CompiledStep:
         return self._backend.build_optimizer(optimizer.make, zeros)
 
     def images(self, params, rows=None, columns=None):
-        """Render the images of some parameters: whole images, or at positions in pixels."""
-        height, width, _ = self.plan.image_shape
-        if rows is None:
-            batch = params.shape[0]
-            rows = sampling.to_tensor(np.tile(np.arange(height), (batch, 1)))
-            columns = sampling.to_tensor(np.tile(np.arange(width), (batch, 1)))
-        images = self.plan.parameterization.image(params, rows, columns, self.plan.image_shape)
-        lowest, (low, high) = lowest_value(self.plan.parameterization), self.plan.values_range
-        factor = (high - low) / (1.0 - lowest)
-        # Even a multiplication by one would read and write every value.
-        images = images if factor == 1 else factor * images
-        shift = low - factor * lowest
-        return images + shift if shift else images
+        """Render the images of some parameters, see `render`."""
+        return render(self.plan, params, rows, columns)
 
     def whole_image_grid(self):
         """Return the positions of the whole of each image, at the model's input size."""
@@ -142,15 +164,28 @@ class CompiledStep:
             scores = read_scores(model, self.plan.readouts, arguments, data["terms"])
         target = scores
         if self.plan.regularizers:
-            whole = self.images(params)
-            target = scores - sum(_penalty(r, whole) for r in self.plan.regularizers)
+            target = scores - penalty(self.plan, self.images(params))
         # Half precision has few exponents. So the model's gradient has to be that of a score
         # near one, whatever the multipliers.
         return target / data["numbers"][0], scores
 
-    def _update(self, params, gradient, state, data):
+    def finished(self, params, state):
+        """Return the parameters of images at their full contrast."""
+        parameterization, shape = self.plan.parameterization, self.plan.image_shape
+        if not hasattr(parameterization, "finish"):
+            return params
+        contrast = () if self.contrasts is None else (state[1],)
+        return parameterization.finish(params, shape, *contrast)
+
+    def _update(self, params, gradient, state, data, target):
         """Return new parameters and state, and each image's root mean square gradient."""
-        scale, pace, shrinkage, _ = ops.unstack(data["numbers"])
+        scale, pace, shrinkage, _, due, growth = ops.unstack(data["numbers"])
+        contrast = ()
+        if self.contrasts is not None:
+            # Steps as long as the contrast is high would make pictures hard to compare.
+            pace = pace * ops.sqrt(state[1] / self.contrasts[0])
+            contrast = (self._raised(state[1], target * scale, data["aims"], due, growth),)
+            state = state[:1]
         direction = apply_preconditioner(gradient, data["preconditioner"])
         sizes = _root_mean_squares(gradient, direction)
         if self._optimizer is None:
@@ -164,8 +199,31 @@ class CompiledStep:
             params, state = self._backend.apply_optimizer(
                 self._optimizer, self._variable, params, -gradient * scale, state
             )
-        params = self.plan.parameterization.project(params, self.plan.image_shape)
-        return params, state, ops.reshape(sizes, (-1,))
+        params = self.plan.parameterization.project(params, self.plan.image_shape, *contrast)
+        return params, [*state, *contrast], ops.reshape(sizes, (-1,))
+
+    def _raised(self, contrast, scores, aims, due, growth):
+        """Return each image's contrast: higher if its score is behind, lower if it is ahead."""
+        floor, goal, is_faint = ops.unstack(aims, axis=1)
+        due = 1 - is_faint * (1 - due)
+        behind = due - (scores - floor) / (goal - floor)
+        change = growth * ops.clip(_EAGERNESS * behind, -1.0, 1.0)
+        change = ops.where(ops.isfinite(change), change, 0.0)
+        factors = ops.reshape(ops.exp(change), (-1, 1, 1, 1))
+        return ops.clip(contrast * factors, *self.contrasts)
+
+
+def _contrasts(plan):
+    """Return the bounds of an image's contrast, if it may follow from the score."""
+    if plan.optimizer or not isinstance(plan.parameterization, Coefficients):
+        return None
+    lowest, highest = plan.parameterization.contrasts(plan.image_shape)
+    return (lowest, highest) if lowest < highest else None
+
+
+def penalty(plan: Plan, images):
+    """Return the sum of all penalties of each image, `(images,)`."""
+    return sum(_penalty(regularizer, images) for regularizer in plan.regularizers)
 
 
 def _penalty(regularizer, images):

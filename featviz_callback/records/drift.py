@@ -37,6 +37,12 @@ def drift(before: np.ndarray, after: np.ndarray) -> np.ndarray:
         Zeiler, Fergus, "Visualizing and Understanding Convolutional Networks", ECCV
         2014.
     """
+    # One at a time, since the float64 values of all of them would take much memory.
+    pairs = zip(before, after, strict=True)
+    return np.concatenate([_drift(one[None], other[None]) for one, other in pairs])
+
+
+def _drift(before, after):
     space = tuple(range(1, np.ndim(before) - 1))
     before, after = (
         (a - a.mean(space, keepdims=True)).reshape(len(a), -1)

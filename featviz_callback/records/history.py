@@ -6,6 +6,7 @@ without pickle, and never runs a model.
 
 from __future__ import annotations
 
+import logging
 import os
 import zipfile
 import zlib
@@ -19,6 +20,8 @@ from featviz_callback.records.result import Result
 from featviz_callback.records.snapshot import Snapshot
 from featviz_callback.records.spread import spread
 
+logger = logging.getLogger("featviz_callback")
+
 UNTRAINED = -1
 
 
@@ -28,12 +31,14 @@ class History:
     Images are float32 and take snapshots x targets x pixels x 4 bytes, at most
     `most_bytes`. Beyond this limit, each new snapshot removes the one that is closest to
     its neighbours, so that the remaining snapshots are spread evenly. The first and the
-    last are never removed. Event files keep every snapshot.
+    last are never removed. The first removal is logged. Event files keep every snapshot.
 
     Args:
-        most_bytes: Memory for images, in bytes. Two snapshots are always kept.
+        most_bytes: Memory for images, in bytes, by default 256 MiB. Two snapshots are
+            always kept.
 
     Attributes:
+        most_bytes: The limit, which you may set at any time.
         epochs: Int array `(snapshots,)`: the epoch that had just ended, from 0; -1 is
             the network before any training.
         names: One name a target.
@@ -52,6 +57,9 @@ class History:
         score_ratio: Float32 array `(snapshots, targets)`: the score divided by that of
             the best real image; NaN without `probe_data`, and where no real image
             scores above 0.
+        starts: Array of strings `(snapshots, targets)`, as `Result.starts`. A target keeps
+            its start for as long as it has a gradient there and is not weak, so that
+            pictures can be compared.
         seconds: Float array `(snapshots,)`: how long each snapshot took, without compiling.
         compile_seconds: About how long compiling took, which is how much longer the
             first optimisation took than the second one.
@@ -69,13 +77,14 @@ class History:
     (array([-1,  0]), (2, 1, 8, 8, 1), [[nan], [0.0]])
     """
 
-    def __init__(self, most_bytes: int = 2**30):
+    def __init__(self, most_bytes: int = 2**28):
         self.most_bytes = most_bytes
         self.names: list[str] = []
         self.values_range = (0.0, 1.0)
         self.compile_seconds = 0.0
         self._skipped: list[int] = []
         self._snapshots: list[Snapshot] = []
+        self._has_warned = False
 
     def add(
         self,
@@ -115,6 +124,7 @@ class History:
             score_ratio=unknown if score_ratio is None else score_ratio,
             seconds=seconds,
             values_range=result.values_range,
+            starts=list(result.starts or [""] * len(result.names)),
         )
         self._append(snapshot)
         return snapshot
@@ -153,8 +163,20 @@ class History:
         self.names, self.values_range = snapshot.names, snapshot.values_range
         self._snapshots.append(snapshot)
         while len(self) > 2 and len(self) * snapshot.images.nbytes > self.most_bytes:
+            self._warn()
             gaps = np.abs(self.epochs[2:] - self.epochs[:-2])
             del self._snapshots[int(gaps.argmin()) + 1]
+
+    def _warn(self):
+        """Log, at the first removal only, that snapshots are removed from now on."""
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "The images of the history have reached its limit of %.4g MiB, so each new "
+                "snapshot now removes an older one from memory; to keep more, set "
+                "`callback.history.most_bytes` to more bytes.",
+                self.most_bytes / 2**20,
+            )
 
     def __len__(self) -> int:
         return len(self._snapshots)
@@ -201,6 +223,11 @@ class History:
         return self._column("score_ratio", "float32")
 
     @property
+    def starts(self) -> np.ndarray:
+        """What every optimisation began from."""
+        return self._column("starts", str)
+
+    @property
     def seconds(self) -> np.ndarray:
         """The seconds that each snapshot took."""
         return self._column("seconds", "float64")
@@ -237,7 +264,8 @@ class History:
         history._skipped = arrays["skipped"].tolist()
         for i, epoch in enumerate(arrays.pop("epochs").tolist()):
             columns = {name: arrays[name][i] for name in _COLUMNS if name in arrays}
-            columns |= {"status": columns["status"].tolist(), "seconds": float(columns["seconds"])}
+            columns |= {name: columns[name].tolist() for name in ("status", "starts")}
+            columns["seconds"] = float(columns["seconds"])
             history._snapshots.append(
                 Snapshot(epoch, history.names, **columns, values_range=history.values_range)
             )
@@ -248,8 +276,10 @@ class History:
     ) -> np.ndarray:
         """Draw the film strip: targets down, epochs across, the untrained network first.
 
-        Pictures below 64 pixels are enlarged. Large pictures are reduced if the strip
-        would have more than twelve million pixels.
+        Below a picture stand its status, if it is not "ok", and its score as a multiple of
+        the best real image's, if there are real images. Pictures below 64 pixels are
+        enlarged. Large pictures are reduced if the strip would have more than twelve million
+        pixels.
 
         Args:
             path: The picture file to write, if any.
@@ -266,20 +296,20 @@ class History:
         self._require_snapshots()
         targets = _spread(len(self.names), rows, "rows")
         snapshots = [self._snapshots[i] for i in _spread(len(self), columns, "columns")]
-        status = [[snapshot.status[i] for snapshot in snapshots] for i in targets]
+        captions = [[_caption(snapshot, i) for snapshot in snapshots] for i in targets]
         shown = [
-            pictures.of_targets(snapshot.images[targets], self.values_range)
+            pictures.of_targets([snapshot.images[i] for i in targets], self.values_range)
             for snapshot in snapshots
         ]
         picture = pictures.grid(
             [list(row) for row in zip(*shown, strict=True)],
             row_labels=[self.names[i] for i in targets],
             column_labels=[_label(snapshot.epoch) for snapshot in snapshots],
-            captions=[["" if one == "ok" else one for one in row] for row in status],
+            captions=captions,
             most_pixels=12_000_000,
         )
         if path is not None:
-            pictures.to_pillow(picture).save(path)
+            pictures.save(picture, path)
         return picture
 
     def gif(self, path: str | os.PathLike | None = None, seconds: float = 0.25) -> bytes:
@@ -310,7 +340,7 @@ class History:
         return encoded
 
     def _frame(self, snapshot, targets):
-        shown = pictures.of_targets(snapshot.images[targets], self.values_range)
+        shown = pictures.of_targets([snapshot.images[i] for i in targets], self.values_range)
         texts = pictures.captions(
             [snapshot.names[i] for i in targets], np.take(snapshot.status, targets)
         )
@@ -327,7 +357,8 @@ class History:
 
 
 _COLUMNS = (
-    "epochs", "images", "scores", "status", "drift", "noise_floor", "score_ratio", "seconds",
+    "epochs", "images", "scores", "status", "drift", "noise_floor", "score_ratio", "starts",
+    "seconds",
 )  # fmt: skip
 _REST = ("names", "values_range", "compile_seconds", "skipped")
 
@@ -346,7 +377,14 @@ def _name_in(archive, name):
 def _read(path):
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[_name_in(archive, name)] for name in (*_COLUMNS, *_REST)}
+            names = {name: _name_in(archive, name) for name in (*_COLUMNS, *_REST)}
+            if "starts" not in archive:
+                # The first archives have none.
+                names["starts"] = "status"
+            arrays = {name: archive[its] for name, its in names.items()}
+            if "starts" not in archive:
+                arrays["starts"] = np.full_like(arrays["status"], "")
+            return arrays
     except _NOT_OURS:
         # NumPy's own advice may be to allow pickles, which run the code in them.
         raise ValueError(
@@ -365,3 +403,10 @@ def _spread(count, most, argument):
 
 def _label(epoch):
     return "untrained" if epoch == UNTRAINED else f"epoch {epoch}"
+
+
+def _caption(snapshot, i):
+    """Return a status other than "ok", and how the score compares with real images."""
+    status, ratio = snapshot.status[i], snapshot.score_ratio[i]
+    parts = ["" if status == "ok" else status, f"{ratio:.2g}x" if np.isfinite(ratio) else ""]
+    return " ".join(filter(None, parts))

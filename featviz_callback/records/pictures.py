@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +26,9 @@ _LINE_COLORS = (
     *((86, 180, 233), (230, 159, 0), (0, 0, 0)),
 )
 _PLOT_SIZE = (240, 120)
+# At 224 pixels, a PNG takes 3.6 ms in place of 9 ms at Pillow's default level, and is 4 %
+# larger.
+_PNG_LEVEL = 1
 # A plot is drawn larger and then reduced, since Pillow's own lines have jagged edges.
 _OVERSAMPLING = 4
 
@@ -54,20 +58,22 @@ def to_uint8(images: np.ndarray, values_range: tuple[float, float]) -> np.ndarra
     return np.round(np.clip(shares, 0, 1) * 255).astype("uint8")
 
 
-def of_targets(images: np.ndarray, values_range: tuple[float, float]) -> np.ndarray:
+def of_targets(
+    images: np.ndarray | Sequence[np.ndarray], values_range: tuple[float, float]
+) -> np.ndarray:
     """Return a picture of each target's image or signal.
 
     Args:
-        images: Array of images `(targets, height, width, channels)`, or of signals
-            `(targets, time, channels)`, which are plotted.
+        images: Images `(targets, height, width, channels)`, or signals
+            `(targets, time, channels)`, which are plotted. An array, or a sequence.
         values_range: Lowest and highest value.
 
     Returns:
         Uint8 array `(targets, height, width, 1 or 3)`.
     """
-    if images.ndim == 4:
-        return to_uint8(images, values_range)
-    return np.stack([plot(signal, values_range) for signal in images])
+    # One at a time, since the float64 values of all of them would take much memory.
+    draw = to_uint8 if images[0].ndim == 3 else plot
+    return np.stack([draw(image, values_range) for image in images])
 
 
 def plot(signal: np.ndarray, values_range: tuple[float, float]) -> np.ndarray:
@@ -119,8 +125,22 @@ def to_pillow(picture: np.ndarray) -> Image.Image:
 def encode_png(picture: np.ndarray) -> bytes:
     """Encode a uint8 array `(height, width, 1 or 3 or 4)`."""
     buffer = io.BytesIO()
-    to_pillow(picture).save(buffer, "png")
+    to_pillow(picture).save(buffer, "png", compress_level=_PNG_LEVEL)
     return buffer.getvalue()
+
+
+def save(picture: np.ndarray, path: str | os.PathLike) -> None:
+    """Write a uint8 array `(height, width, 1 or 3 or 4)` as a picture file.
+
+    Args:
+        picture: The picture.
+        path: A file name. Its ending names the format, of those that Pillow knows.
+
+    Raises:
+        ValueError: If Pillow knows no such ending.
+    """
+    # Other formats than PNG have no such level, and Pillow ignores it.
+    to_pillow(picture).save(path, compress_level=_PNG_LEVEL)
 
 
 def decode_png(encoded: bytes) -> np.ndarray:

@@ -25,14 +25,22 @@ class Result:
             scored as a whole, resampled to that size.
         history: Float32 array `(steps, targets)`: the score of the augmented images at
             each step, before its update.
-        status: For each target `"ok"`; `"dead"`, if no gradient reached the image at
-            any step, not even on a second try with relaxed ReLUs; `"saturated"`, if
-            half of its values are at an end of the range; or `"nan"`, if a score or a
-            gradient was not a finite number.
+        status: One word a target, the first of these that holds. `"nan"`: a score or a
+            gradient was not a finite number. `"dead"`: no real image activates it.
+            `"constant"`: it has one and the same score for every real image.
+            `"no_gradient"`: no gradient reached the image at any step, from any start, not
+            even with relaxed activations. `"weak"`: its image scores below the best real
+            image. `"saturated"`: half of the image's values are at an end of the range,
+            and it scores no better than at half the contrast. Else `"ok"`. Only a
+            snapshot with `probe_data` can tell what is dead, constant or weak.
         values_range: Lowest and highest value of an image.
         frames: Float32 array `(frames, targets, height, width, channels)` of the
             images during the optimisation, if `save_every` was given, else `None`.
         frame_steps: Int array `(frames,)`: steps done at each frame, else `None`.
+        starts: What the optimisation of each target began from, such as `"faint noise"`,
+            `"noise 3 1.5 0"` (its contrast, the exponent of its spectrum, and which of
+            several) or `"plain 7"` (which of several plain colours). With `", relaxed"`,
+            activations were relaxed for most steps.
 
     Example:
     >>> image, score = np.zeros((1, 8, 8, 1)), np.zeros(1)
@@ -49,6 +57,7 @@ class Result:
     values_range: tuple[float, float]
     frames: np.ndarray | None = None
     frame_steps: np.ndarray | None = None
+    starts: list[str] | None = None
 
     def __iter__(self) -> Iterator:
         return iter((self.images, self.names))
@@ -75,7 +84,7 @@ class Result:
             with open(path, "wb") as file:
                 np.savez_compressed(file, **arrays)
         else:
-            pictures.to_pillow(self.sheet()).save(path)
+            pictures.save(self.sheet(), path)
 
     def sheet(self) -> np.ndarray:
         """Draw a contact sheet, uint8 `(height, width, 3)`, with names and status."""

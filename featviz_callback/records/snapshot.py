@@ -25,6 +25,7 @@ class Snapshot:
             real image; NaN if there is none, or if that score is not above 0.
         seconds: How long the snapshot took, without compiling.
         values_range: Lowest and highest value of an image.
+        starts: One a target, as `Result.starts`; empty where it is not known.
     """
 
     epoch: int
@@ -37,3 +38,4 @@ class Snapshot:
     score_ratio: np.ndarray
     seconds: float
     values_range: tuple[float, float]
+    starts: list[str]

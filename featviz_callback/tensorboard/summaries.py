@@ -7,11 +7,11 @@ Each snapshot writes, with the epoch as its step:
   `feature_vis_status/<name>`, the place of the status in `STATUSES`;
 * if it was measured, the scalar `feature_vis_drift_floor/<name>`, the noise floor of
   drift (the tag keeps its first name, so that old logs open);
-* scalars `feature_vis/dead`, the share of dead targets, `feature_vis/seconds`, and
-  `feature_vis/share`, the share of the time since training began that snapshots took;
+* scalars `feature_vis/seconds`, and `feature_vis/share`, the share of the time since
+  training began that snapshots took;
 * if something was compiled, the scalar `feature_vis/compile_seconds`;
-* with real images, scalars `feature_vis_score_ratio/<name>` and images
-  `feature_vis_examples/<name>`.
+* with real images, scalars `feature_vis_score_ratio/<name>`, `feature_vis/dead`, the
+  share of dead targets, and images `feature_vis_examples/<name>`.
 
 The first snapshot of a run also writes `feature_vis/objectives`, a description of the
 targets as JSON. The end of training writes the images `feature_vis/evolution`, the film
@@ -26,6 +26,7 @@ import html
 import itertools
 import json
 import os
+import re
 import struct
 from collections.abc import Iterator, Sequence
 
@@ -57,8 +58,11 @@ RESERVED_NAMES = (
     "animation", "compile_seconds", "dead", "evolution", "objectives", "seconds", "share",
 )  # fmt: skip
 
-STATUSES = ("ok", "dead", "saturated", "nan")
+# The place of each is its number in event files, so the order never changes.
+STATUSES = ("ok", "dead", "saturated", "nan", "weak", "no_gradient", "constant")
 OBJECTIVES_PLUGIN = "feature_vis"
+
+_START = re.compile(r"Begun from (.*?)\. Its status")
 
 
 def write_objectives(
@@ -77,8 +81,14 @@ def write_objectives(
     events.text(OBJECTIVES_TAG, epoch, text, OBJECTIVES_PLUGIN)
 
 
-def write_snapshot(events: EventFile, snapshot: Snapshot) -> None:
+def write_snapshot(events: EventFile, snapshot: Snapshot, with_real_images: bool = False) -> None:
     """Write one snapshot, without its costs.
+
+    Args:
+        events: The file to write to.
+        snapshot: The snapshot.
+        with_real_images: Whether its pictures were compared with real images, which alone
+            tell what is dead.
 
     Raises:
         OSError: If a record cannot be written; all records before it are.
@@ -95,7 +105,9 @@ def write_snapshot(events: EventFile, snapshot: Snapshot) -> None:
         _scalar_if_known(
             events, SCORE_RATIO_TAG.format(name), snapshot.epoch, snapshot.score_ratio[i]
         )
-    events.scalar(DEAD_TAG, snapshot.epoch, snapshot.status.count("dead") / len(snapshot.status))
+    if with_real_images:
+        dead = snapshot.status.count("dead") / len(snapshot.status)
+        events.scalar(DEAD_TAG, snapshot.epoch, dead)
 
 
 def _description(snapshot, i):
@@ -103,8 +115,12 @@ def _description(snapshot, i):
     status = ", ".join(f"{number} {status}" for number, status in enumerate(STATUSES))
     name = html.escape(snapshot.names[i])
     tag = html.escape(STATUS_TAG.format(snapshot.names[i]))
+    ratio, start = snapshot.score_ratio[i], snapshot.starts[i]
+    compared = f", {ratio:.3g} times that of the best real image" if np.isfinite(ratio) else ""
+    begun = f"Begun from {html.escape(start)}. " if start else ""
     return (
-        f"{name}: {snapshot.status[i]}, score {snapshot.scores[i]:.4g} at step {snapshot.epoch}. "
+        f"{name}: {snapshot.status[i]}, score {snapshot.scores[i]:.4g}{compared} at step "
+        f"{snapshot.epoch}. {begun}"
         f"Its status at each step is the scalar {tag}: {status}."
     )
 
@@ -165,9 +181,9 @@ def read_snapshots(
     for path in sorted(gfile.glob(os.path.join(glob.escape(folder_of(log_dir)), "*tfevents*"))):
         by_step = itertools.groupby(_read_values(path), key=lambda pair: pair[0])
         for step, pairs in by_step:
-            values = {value.tag: value.tensor for _, value in pairs}
-            if all(IMAGE_TAG.format(name) in values for name in names):
-                yield _as_snapshot(step, names, values, values_range)
+            summaries = {value.tag: value for _, value in pairs}
+            if all(IMAGE_TAG.format(name) in summaries for name in names):
+                yield _as_snapshot(step, names, summaries, values_range)
 
 
 def _read_values(path):
@@ -181,7 +197,15 @@ def _read_values(path):
                 yield event.step, value
 
 
-def _as_snapshot(step, names, values, values_range):
+def _start_in(value):
+    found = _START.search(value.metadata.summary_description)
+    return html.unescape(found[1]) if found else ""
+
+
+def _as_snapshot(step, names, summaries, values_range):
+    values = {tag: value.tensor for tag, value in summaries.items()}
+    starts = {tag: _start_in(value) for tag, value in summaries.items()}
+
     def scalars(tag):
         tensors = [values.get(tag.format(name)) for name in names]
         return np.array([t.float_val[0] if t else np.nan for t in tensors], "float32")
@@ -201,4 +225,5 @@ def _as_snapshot(step, names, values, values_range):
         score_ratio=scalars(SCORE_RATIO_TAG),
         seconds=seconds.float_val[0] if seconds else np.nan,
         values_range=values_range,
+        starts=[starts.get(IMAGE_TAG.format(name), "") for name in names],
     )

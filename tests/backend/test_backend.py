@@ -18,7 +18,9 @@ def model():
 def compiled(model, score):
     """A step that returns the gradient in place of the parameters."""
     return backend.load().compile_step(
-        score, lambda params, gradient, state, data: (gradient, state, params), lambda: model
+        score,
+        lambda params, gradient, state, data, target: (gradient, state, params),
+        lambda: model,
     )
 
 
@@ -63,7 +65,7 @@ def test_arguments_and_results_keep_their_places_whatever_their_structure(model)
         scores = data["nested"]["rows"] * ops.sum(params, axis=1) + data["terms"][0][1]
         return scores, scores
 
-    def update(params, gradient, state, data):
+    def update(params, gradient, state, data, target):
         return gradient, [state[1], state[0]], data["numbers"]
 
     step = backend.load().compile_step(score, update, lambda: model)
@@ -81,6 +83,23 @@ def test_arguments_and_results_keep_their_places_whatever_their_structure(model)
         np.testing.assert_array_equal(second, [8.0, 8.0])
         np.testing.assert_array_equal(numbers, [1.0, 4.0])
         np.testing.assert_array_equal(scores, [2 * rows[0] + 5])
+
+
+def test_an_update_knows_what_was_maximised_and_not_what_is_reported(model):
+    def score(params, data):
+        total = ops.sum(params, axis=1)
+        return total + data, -9.0 * total
+
+    def update(params, gradient, state, data, target):
+        return params + target[:, None], [state[0] * target[1]], gradient
+
+    step = backend.load().compile_step(score, update, lambda: model)
+    params = np.array([[1.0, 2.0], [0.5, -3.0]])
+    moved, [state], gradient, _ = step(tensor(params), [tensor([7.0])], tensor(4.0))
+    expected = params.sum(1) + 4.0
+    np.testing.assert_allclose(to_numpy(moved), params + expected[:, None], rtol=1e-6)
+    np.testing.assert_allclose(to_numpy(state), [7.0 * expected[1]], rtol=1e-6)
+    np.testing.assert_array_equal(to_numpy(gradient), np.ones((2, 2)))
 
 
 def test_a_score_that_no_parameter_reaches_has_a_gradient_of_zero(model):

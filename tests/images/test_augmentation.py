@@ -58,6 +58,20 @@ def test_with_more_steps_the_first_standard_draws_zoom_in_further_unless_images_
     assert len({transformations.standard((28, 28, 1), n) for n in (16, 64)}) == 1
 
 
+@pytest.mark.parametrize(("steps", "whole"), [(32, (0.12, 0.8, 1.6, 1)), (256, (0.2, 0.9, 1.7, 2))])
+def test_standard_moves_of_photographs_grow_with_the_size_up_to_224_pixels(steps, whole):
+    def numbers(size):
+        jitter, scale, _ = transformations.standard((size, size // 2, 3), steps)
+        return np.array([jitter.share, scale.low, scale.high, scale.early])
+
+    jitter, scale, *_ = transformations.standard((95, 95, 3), steps)
+    small = np.array([jitter.share, scale.low, scale.high, scale.early])
+    # At 96 pixels as for smaller images, at 160 half way, at 224 and more as a whole.
+    for size, share in ((96, 0.0), (160, 0.5), (224, 1.0), (500, 1.0)):
+        expected = (1 - share) * small + share * np.array(whole)
+        np.testing.assert_allclose(numbers(size), expected)
+
+
 def test_standard_noise_is_a_share_of_the_range_and_grows_with_the_steps():
     noises = [transformations.standard((224, 224, 3), n, (-1.0, 1.0))[-1] for n in (32, 64, 128)]
     assert noises == [Noise(0.0, 0.0), Noise(0.0625, 0.0075), Noise(0.25, 0.015)]

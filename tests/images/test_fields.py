@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from featviz_callback.images.parameterizations import FixedMagnitude, Fourier
+from featviz_callback.images.parameterizations import FixedMagnitude, Fourier, Pixel
 from tests.images.conftest import KINDS, render
 
 
@@ -41,3 +41,19 @@ def test_a_grey_image_has_one_mean(kind):
 def test_a_mean_is_of_numbers(kind, mean):
     with pytest.raises(ValueError, match="`mean`"):
         kind(mean=mean)
+
+
+@pytest.mark.parametrize("name", ["window", "contrast", "noise"])
+def test_what_follows_from_the_image_is_called_auto(name):
+    assert getattr(Fourier(**{name: "auto"}), name) == "auto"
+    for other in ("automatic", [1.0]):
+        with pytest.raises(ValueError, match=f"`{name}`"):
+            Fourier(**{name: other})
+
+
+@pytest.mark.parametrize("name", ["contrast", "noise"])
+def test_contrast_and_noise_are_numbers_where_nothing_follows_from_the_image(name):
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        Fourier(**{name: None})
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        Pixel(**{name: "auto"})

@@ -25,7 +25,7 @@ def test_every_frequency_keeps_its_fixed_magnitude(size):
 def test_phases_are_moved_twenty_times_as_far_as_free_coefficients():
     fixed = FixedMagnitude(plain(decay=0.7, contrast=1.0))
     (squares,) = fixed.precondition(1.4, 1.5, 1.0, (8, 6, 1))
-    expected = 20 * fourier_scale(8, 6, 1.4, 1.5) / fourier_scale(8, 6, 0.7)
+    expected = 20 * fourier_scale(8, 6, 0.7 * 1.4, 1.5) / fourier_scale(8, 6, 0.7)
     np.testing.assert_allclose(squares**0.5, expected, rtol=1e-4)
 
 

@@ -37,13 +37,29 @@ def test_the_spectrum_falls_as_documented(shape, settings):
     np.testing.assert_allclose(scale, fourier_scale(*shape[:2], **spectral), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("decay", "lowest"), [(1.4, 1.0), (1.0, 1.0), (0.6, 1.5), (1.0, 0.5)])
-def test_an_optimisation_can_follow_another_spectrum(decay, lowest):
-    (squares,) = plain().precondition(decay, lowest, 1.0, (8, 6, 1))
-    # Only the constant has a frequency below one.
-    lowest = max(lowest, 1e-3)
-    expected = fourier_scale(8, 6, decay, lowest) / fourier_scale(8, 6, 1.0)
+@pytest.mark.parametrize("decay", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize(
+    ("steepness", "lowest"), [(1.4, 1.0), (1.0, 1.0), (0.6, 1.5), (1.0, 0.5), (0.0, 1.0)]
+)
+def test_an_optimisation_can_follow_a_multiple_of_its_own_decay(decay, steepness, lowest):
+    (squares,) = plain(decay=decay).precondition(steepness, lowest, 1.0, (8, 6, 1))
+    expected = fourier_scale(8, 6, decay * steepness, lowest) / fourier_scale(8, 6, decay)
     np.testing.assert_allclose(squares**0.5, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("steepness", [0.0, 1.0, 1.4])
+def test_a_measured_spectrum_is_tilted_by_the_decay(steepness, channels):
+    amplitudes = np.random.default_rng(0).uniform(0.1, 1.0, (channels, 8, 6))
+    amplitudes /= np.sqrt((amplitudes**2).sum((1, 2), keepdims=True))
+    one = plain(decay=0.7, spectrum=Spectrum(amplitudes.astype("float32")))
+    expected = amplitudes * fourier_scale(8, 6, 0.7 * (steepness - 1))
+    expected /= np.sqrt((expected**2).sum((1, 2), keepdims=True))
+    found = one.scale_of(steepness, 1.5, (8, 6, 3))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    (squares,) = one.precondition(steepness, 1.5, 1.0, (8, 6, 3))
+    ratios = np.broadcast_to(expected / amplitudes, (3, 8, 6))
+    np.testing.assert_allclose(np.broadcast_to(squares**0.5, (3, 8, 6)), ratios, rtol=1e-4)
 
 
 def test_spectra_of_signals_fall_half_as_steeply():
@@ -157,7 +173,13 @@ def test_colours_and_spectra_of_other_images_are_refused():
 
 def test_a_signal_has_no_colours_no_window_and_a_spectrum_of_one_dimension():
     signal = parameterizations.standard((1, 64, 3))
-    assert (signal.window, signal.detail, signal.decay) == (None, 1.0, 0.5)
+    assert (signal.detail, signal.decay) == (1.0, 0.5)
+    # Without a window, all parts of a long series of equal waves are equally strong.
+    params = np.zeros((1, 3, 1, 64))
+    params[..., 8] = 4.0
+    waves = render(signal, params, (1, 64, 3)).reshape(8, 8, 3)
+    assert np.ptp(waves) > 0.2
+    np.testing.assert_allclose(waves, waves[:1] * np.ones((8, 1, 1)), atol=1e-5)
     assert signal.color_matrix((1, 64, 3)) is None
     powers = signal.scale((1, 64, 3))[0] ** 2
     frequencies = np.concatenate([np.arange(33), np.arange(1, 32)])

@@ -50,8 +50,21 @@ def test_a_pixel_image_is_the_sigmoid_of_its_parameters(shape):
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (1, 64, 3)])
 def test_content_that_fills_its_frame_has_more_contrast_than_a_photograph(shape):
-    photograph = parameterizations.standard((224, 224, 3))
-    assert parameterizations.standard(shape).contrast > photograph.contrast
+    assert parameterizations.standard(shape).contrasts(shape) == (2, 8)
+    photograph = (224, 224, 3)
+    assert parameterizations.standard(photograph).contrasts(photograph) == (1, 8)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (224, 224, 3)])
+def test_a_given_contrast_is_kept(shape):
+    assert Fourier(contrast=0.7).contrasts(shape) == (0.7, 0.7)
+    assert Fourier().contrasts(shape) == (1, 1)
+
+
+def test_the_start_of_the_default_is_faint():
+    start = parameterizations.standard((8, 6, 3)).init(np.random.default_rng(0), (8, 6, 3))
+    faint = Fourier(detail=1.0, noise=0.05).init(np.random.default_rng(0), (8, 6, 3))
+    np.testing.assert_array_equal(start, faint)
 
 
 def bound_of(one):
@@ -151,8 +164,14 @@ def test_an_unknown_parameterization_is_refused_with_the_known_ones(unknown):
 
 
 def test_photographs_get_a_plain_background_and_small_images_do_not():
-    assert parameterizations.get("fourier", (224, 200, 3)).window is not None
-    assert parameterizations.get("fourier", (28, 28, 1)).window is None
+    for shape, window in (((96, 100, 1), 0.4), ((95, 90, 1), None)):
+        default = parameterizations.get("fourier", shape)
+        params = default.init(np.random.default_rng(0), shape)[None]
+        expected = render(replace(default, window=window), params, shape)
+        np.testing.assert_array_equal(render(default, params, shape), expected)
+        # The background is plain if there is any.
+        corner, middle = expected[0, :5, :5].std(), expected[0, 45:50, 45:50].std()
+        assert (corner < 0.05 * middle) == (window is not None)
 
 
 def test_like_data_takes_over_mean_and_colours():

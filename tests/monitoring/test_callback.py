@@ -13,11 +13,14 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from featviz_callback import FeatureVisCallback, Objective, optimize
+from featviz_callback.images.fourier import Fourier
 from featviz_callback.images.transformations import Jitter
 from featviz_callback.optimization import step
 from featviz_callback.records.drift import drift
+from featviz_callback.tensorboard import summaries
 from tests.conftest import (
     LABELS,
     PIXELS,
@@ -69,7 +72,7 @@ def test_every_tag_of_the_layout_is_there_and_no_other(long_run):
     # On a backend that compiles nothing, the seconds of compiling are not written.
     found = set(scalars) - {"feature_vis/compile_seconds"}
     assert found == {f"feature_vis_{kind}/{name}" for kind in kinds for name in NAMES} | {
-        f"feature_vis/{name}" for name in ("seconds", "share", "dead")
+        f"feature_vis/{name}" for name in ("seconds", "share")
     }
 
 
@@ -311,6 +314,109 @@ def test_a_history_that_cannot_be_read_back_begins_where_training_goes_on(
         assert [step for step, _ in series] == [-1, 0, 1, 2, 3, 4]
 
 
+def channels(model):
+    """Channels of two layers, the units of one layer apart from each other."""
+    return [
+        Objective.channel(model, "conv1", 2),
+        Objective.neuron(model, "logits", [4, 0]),
+        Objective.channel(model, "conv1", [0, 3]),
+        Objective.channel(model, "conv2", [1, 5]),
+    ]
+
+
+def starts_written_in(folder):
+    """What the descriptions in the event files say, `{(step, name): start}`."""
+    found = {}
+    for path in sorted((folder / "feature_vis").iterdir()):
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                text = value.metadata.summary_description
+                if value.tag.partition("/")[2] in NAMES:
+                    [start] = re.findall(r"Begun from (.+?)\. Its", text) or [""]
+                    found.setdefault((event.step, value.tag.partition("/")[2]), start)
+    return found
+
+
+def test_starts_are_written_and_gone_on_from_by_a_new_process(watch, tmp_path):
+    model = compiled(rate=0.5)
+    first, second = watch(channels(model), steps=4), watch(channels(model), steps=4)
+    unaware = watch(channels(model), steps=4, log_dir=tmp_path / "other")
+    train(model, first, epochs=2)
+    weights = model.get_weights()
+    assert len(set(first.history.starts[-1])) > 2
+    train(model, second, epochs=3, initial_epoch=2, shuffle=False)
+    assert second.history.starts[:3].tolist() == first.history.starts.tolist()
+    history = second.history
+    written = {
+        (int(epoch), name): history.starts[i, j]
+        for i, epoch in enumerate(history.epochs)
+        for j, name in enumerate(history.names)
+    }
+    assert written.items() <= starts_written_in(tmp_path).items()
+    # The same weights as an undisturbed training would have, with the starts of its last snapshot.
+    model.set_weights(weights)
+    train(model, first, unaware, epochs=3, initial_epoch=2, shuffle=False)
+    assert history.starts[-1].tolist() == first.history.starts[-1].tolist()
+    assert history.starts[-1].tolist() != unaware.history.starts[-1].tolist()
+    np.testing.assert_allclose(history.images[-1], first.history.images[-1], atol=1e-4)
+
+
+def test_logs_without_starts_are_gone_on_from(model, watch, tmp_path, monkeypatch):
+    """The first version wrote none."""
+    with monkeypatch.context() as older:
+        older.setattr(summaries, "_description", lambda snapshot, i: f"{snapshot.names[i]}: ok")
+        train(model, watch(channels(model)), epochs=2)
+    assert set(starts_written_in(tmp_path).values()) == {""}
+    again = watch(channels(model))
+    train(model, again, epochs=3, initial_epoch=2)
+    assert again.history.epochs.tolist() == [-1, 0, 1, 2]
+    assert again.history.starts[:3].tolist() == [[""] * 7] * 3
+    assert all(again.history.starts[3])
+
+
+def test_starts_are_kept_by_a_second_fit(watch):
+    frozen = compiled(rate=0.0)
+    callback = watch(channels(frozen), steps=4)
+    train(frozen, callback, epochs=2)
+    first = callback.history.starts
+    train(frozen, callback, epochs=4, initial_epoch=2)
+    history = callback.history
+    assert len(set(first[0])) > 2
+    assert (history.starts[2:] == first[-1]).all()
+    for images in history.images[3:]:
+        np.testing.assert_array_equal(images, history.images[2])
+
+
+def test_a_change_of_start_is_visible_in_the_history(watch, tmp_path):
+    model = compiled(
+        sequential(
+            layers.Conv2D(1, 1, activation="relu", name="conv1"),
+            layers.Flatten(),
+            layers.Dense(10, name="logits"),
+        ),
+        rate=0.0,
+    )
+
+    class TurnRound(keras.callbacks.Callback):
+        """On for bright pixels only until the second epoch, then for dark ones only."""
+
+        def on_epoch_begin(self, epoch, logs=None):
+            sign = 1.0 if epoch < 2 else -1.0
+            kernel, bias = np.full((1, 1, 1, 1), 4 * sign), np.array([-2.4 if sign > 0 else 1.6])
+            self.model.get_layer("conv1").set_weights([kernel, bias])
+
+    callback = watch(Objective.channel(model, "conv1", 0), steps=4)
+    train(model, TurnRound(), callback, epochs=4)
+    history = callback.history
+    (first,), (before,), (after,) = history.starts[[0, 2, 3]]
+    assert first == before != after
+    assert (history.images.mean((1, 2, 3, 4)) > 0.5).tolist() == [True, True, True, False, False]
+    assert history.status.tolist() == [["ok"]] * 5
+    written = starts_written_in(tmp_path)
+    expected = history.starts[:, 0].tolist()
+    assert [written[epoch, "Channel#conv1_0"] for epoch in range(-1, 4)] == expected
+
+
 def test_images_of_another_size_are_not_read_back(model, watch):
     train(model, watch(neurons(model), image_shape=(24, 20)), epochs=2)
     again = watch(neurons(model))
@@ -393,8 +499,10 @@ def test_what_snapshots_cost_is_written(model, watch, tmp_path):
 
 
 def test_the_noise_floor_of_drift_is_measured_first_and_last(model, watch):
-    callback = watch(neurons(model), seed=4)
-    other = watch(neurons(model), seed=5)
+    # Without other starts to choose from, another seed is another callback.
+    callback, other = (
+        watch(neurons(model), seed=seed, parameterization=Fourier()) for seed in (4, 5)
+    )
     train(model, callback, other, epochs=3)
     floor = callback.history.noise_floor
     assert np.isnan(floor[[1, 2]]).all()
@@ -711,6 +819,131 @@ def test_scores_are_compared_with_the_best_real_image(model, watch, tmp_path):
             if np.isfinite(r)
         ]
         assert written == pytest.approx(dict(known))
+
+
+class Kill(keras.callbacks.Callback):
+    """Silences a channel for good, and notes what share of channels `predict` finds silent."""
+
+    def __init__(self, images):
+        super().__init__()
+        self.images, self.shares = images, {}
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 0:
+            self.note(-1)
+        if epoch == 1:
+            kernel, bias = self.model.get_layer("conv").get_weights()
+            bias[2] = -100
+            self.model.get_layer("conv").set_weights([kernel, bias])
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.note(epoch)
+
+    def note(self, epoch):
+        inner = keras.Model(self.model.inputs[0], self.model.get_layer("conv").output)
+        found = inner.predict(self.images, verbose=0)
+        self.shares[epoch] = (found == 0).all((0, 1, 2)).mean()
+
+
+def relus():
+    """Four channels with a ReLU, of which the second is silent."""
+    model = sequential(
+        layers.Conv2D(4, 3, activation="relu", name="conv"),
+        layers.Flatten(),
+        layers.Dense(10, name="logits"),
+    )
+    kernel, bias = model.get_layer("conv").get_weights()
+    bias[1] = -100
+    model.get_layer("conv").set_weights([kernel, bias])
+    return compiled(model)
+
+
+def test_the_share_of_the_dead_is_that_of_channels_that_real_images_leave_silent(watch, tmp_path):
+    model, kill = relus(), Kill(PIXELS)
+    callback = watch(Objective.channel(model, "conv", range(4)), probe_data=PIXELS)
+    train(model, kill, callback, epochs=3)
+    assert kill.shares == {-1: 0.25, 0: 0.25, 1: 0.5, 2: 0.5}
+    _, scalars = read_events(tmp_path / "feature_vis")
+    assert dict(scalars["feature_vis/dead"]) == kill.shares
+
+
+def test_without_real_images_nobody_says_what_is_dead(watch, tmp_path):
+    model = relus()
+    callback = watch(Objective.channel(model, "conv", range(4)))
+    train(model, callback, epochs=1)
+    assert callback.history.status.tolist() == [["ok", "no_gradient", "ok", "ok"]] * 2
+    _, scalars = read_events(tmp_path / "feature_vis")
+    assert "feature_vis/dead" not in scalars
+
+
+def test_the_share_of_the_dead_is_zero_where_no_score_is_above_zero(watch, tmp_path):
+    model = compiled(rate=0.0)
+    kernel, _ = model.get_layer("logits").get_weights()
+    model.get_layer("logits").set_weights([kernel, np.full(10, -50.0)])
+    callback = watch(neurons(model), probe_data=PIXELS, steps=16)
+    train(model, callback, epochs=1)
+    assert (layer_output(model, "logits", PIXELS) < 0).all()
+    assert callback.history.status.tolist() == [["ok"] * 3] * 2
+    _, scalars = read_events(tmp_path / "feature_vis")
+    assert scalars["feature_vis/dead"] == [(-1, 0.0), (0, 0.0)]
+
+
+def test_the_status_is_a_number_in_the_log(watch, tmp_path):
+    model = sequential(
+        layers.Conv2D(4, 3, activation="relu", name="conv"),
+        layers.Flatten(),
+        layers.Dense(10, name="logits"),
+    )
+    kernel, bias = model.get_layer("conv").get_weights()
+    bias[1], kernel[..., 2], bias[2] = -100, 0, 1
+    model.get_layer("conv").set_weights([kernel, bias])
+    compiled(model, rate=0.0)
+
+    def floor(images):
+        return keras.ops.floor(8.0 * keras.ops.mean(images, (1, 2, 3)))
+
+    objectives = [
+        Objective.channel(model, "conv", range(4)),
+        Objective.custom(model, "conv", floor, names="steps"),
+        Objective.custom(
+            model,
+            "conv",
+            lambda x: keras.ops.sqrt(-1.0 - keras.ops.mean(x, (1, 2, 3))),
+            names="root",
+        ),
+    ]
+    callback = watch(
+        objectives, probe_data=PIXELS, steps=1, parameterization=Fourier(contrast=0.01)
+    )
+    train(model, callback, epochs=1)
+    [status, again] = callback.history.status.tolist()
+    assert status == again
+    assert {*status} == {"weak", "dead", "constant", "no_gradient", "nan"}
+    numbers = {
+        "ok": 0,
+        "dead": 1,
+        "saturated": 2,
+        "nan": 3,
+        "weak": 4,
+        "no_gradient": 5,
+        "constant": 6,
+    }
+    _, scalars = read_events(tmp_path / "feature_vis")
+    for name, word in zip(callback.history.names, status, strict=True):
+        assert [v for _, v in scalars[f"feature_vis_status/{name}"]] == [numbers[word]] * 2
+
+
+def test_top_images_are_shown_of_no_target_that_is_dead_or_constant(watch, tmp_path):
+    model = relus()
+    kernel, bias = model.get_layer("conv").get_weights()
+    kernel[..., 3], bias[3] = 0, 1
+    model.get_layer("conv").set_weights([kernel, bias])
+    callback = watch(Objective.channel(model, "conv", range(4)), probe_data=PIXELS)
+    train(compiled(model, rate=0.0), callback, epochs=1)
+    images, _ = read_events(tmp_path / "feature_vis")
+    widths = [images[f"feature_vis_examples/Channel#conv_{i}"][0][1].shape[1] for i in range(4)]
+    assert widths[1] == widths[3]
+    assert min(widths[0], widths[2]) > 6 * widths[1]
 
 
 def test_a_ratio_to_a_score_that_is_not_above_zero_is_left_out(model, watch, tmp_path):

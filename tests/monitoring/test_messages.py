@@ -9,13 +9,15 @@ import pytest
 from featviz_callback.monitoring import messages
 from featviz_callback.monitoring.messages import Reporter
 from featviz_callback.records.snapshot import Snapshot
+from featviz_callback.tensorboard.summaries import STATUSES
 
 
-def snapshot(status=("ok", "ok"), names=("a", "b"), epoch=3, seconds=0.5):
-    unknown = np.zeros(len(names), "float32")
+def snapshot(status=("ok", "ok"), names=("a", "b"), epoch=3, seconds=0.5, ratio=None):
+    unknown = np.full(len(names), np.nan, "float32")
+    ratio = unknown if ratio is None else np.array(ratio, "float32")
     images = np.zeros((len(names), 2, 2, 1), "float32")
     status, names = list(status), list(names)
-    values = (unknown, status, unknown, unknown, unknown, seconds, (0.0, 1.0))
+    values = (unknown, status, unknown, unknown, ratio, seconds, (0.0, 1.0), [""] * len(names))
     return Snapshot(epoch, names, images, *values)
 
 
@@ -31,26 +33,67 @@ def report(reporter, *snapshots, epoch_seconds=10.0):
         reporter.snapshot_taken(one, share=0.1, compiling=0.0, epoch_seconds=epoch_seconds)
 
 
-def test_targets_are_named_when_their_status_gets_worse(logged):
+SAID = {
+    "dead": "no image of `probe_data` activates these (dead)",
+    "constant": "these have the same score for every image of `probe_data` (constant)",
+    "no_gradient": "no gradient was found for these, from any start (no_gradient)",
+    "weak": "the pictures of these score below the best real image (weak)",
+    "saturated": "the pictures of these are at the ends of the range, to no avail (saturated)",
+    "nan": "these have a score or a gradient that is not a finite number (nan)",
+}
+
+
+@pytest.mark.parametrize("status", SAID)
+def test_a_status_other_than_ok_is_explained_with_the_names(status, logged):
+    report(Reporter(0), snapshot([status, "ok", status], ["a", "b", "c"], epoch=7))
+    assert logged() == [f"Epoch 7: {SAID[status]}: a, c"]
+
+
+def test_every_status_but_ok_is_explained(logged):
+    assert set(SAID) == set(STATUSES) - {"ok"}
+    names = [f"target {status}" for status in STATUSES]
+    report(Reporter(0), snapshot(STATUSES, names))
+    expected = [f"Epoch 3: {said}: target {status}" for status, said in SAID.items()]
+    assert sorted(logged()) == sorted(expected)
+
+
+def test_a_target_is_named_once_for_each_status(logged):
     report(
         Reporter(0),
-        snapshot(),
-        snapshot(["dead", "ok"]),
-        snapshot(["dead", "nan"]),
-        snapshot(["dead", "nan"]),
+        snapshot(epoch=-1),
+        snapshot(["dead", "ok"], epoch=0),
+        snapshot(["dead", "nan"], epoch=1),
+        snapshot(["dead", "dead"], epoch=2),
+        snapshot(["nan", "dead"], epoch=3),
+        snapshot(["dead", "nan"], epoch=4),
     )
-    assert logged() == ["Epoch 3: dead: a", "Epoch 3: nan: b"]
+    assert logged() == [
+        f"Epoch 0: {SAID['dead']}: a",
+        f"Epoch 1: {SAID['nan']}: b",
+        f"Epoch 2: {SAID['dead']}: b",
+        f"Epoch 3: {SAID['nan']}: a",
+    ]
 
 
-def test_a_target_that_recovers_and_fails_again_is_named_again(logged):
-    report(Reporter(0), snapshot(["dead", "ok"]), snapshot(), snapshot(["saturated", "ok"]))
-    assert logged() == ["Epoch 3: dead: a", "Epoch 3: saturated: a"]
+def test_a_target_that_recovers_and_fails_again_is_named_only_for_another_status(logged):
+    reporter = Reporter(0)
+    report(reporter, snapshot(["weak", "ok"]), snapshot(), snapshot(["weak", "ok"]))
+    report(reporter, snapshot(), snapshot(["saturated", "ok"]))
+    assert logged() == [f"Epoch 3: {SAID['weak']}: a", f"Epoch 3: {SAID['saturated']}: a"]
 
 
-def test_some_of_many_names_are_listed(logged):
-    names = [f"n{i}" for i in range(1000)]
-    report(Reporter(0), snapshot(["dead"] * 1000, names))
-    assert logged() == [f"Epoch 3: dead: {', '.join(names[:10])} and 990 more"]
+def test_another_training_names_its_targets_anew(logged):
+    for _ in range(2):
+        report(Reporter(0), snapshot(["weak", "ok"]))
+    assert logged() == [f"Epoch 3: {SAID['weak']}: a"] * 2
+
+
+@pytest.mark.parametrize("count", [10, 11, 1000])
+def test_some_of_many_names_are_listed(count, logged):
+    names = [f"n{i}" for i in range(count)]
+    report(Reporter(0), snapshot(["dead"] * count, names))
+    more = f" and {count - 10} more" if count > 10 else ""
+    assert logged() == [f"Epoch 3: {SAID['dead']}: {', '.join(names[:10])}{more}"]
 
 
 def test_a_snapshot_that_outlasts_its_epoch_is_logged_once_with_the_remedies(logged):
@@ -101,3 +144,23 @@ def test_one_line_a_snapshot_is_printed_on_request(capsys):
         "compile"
     )
     assert second == "feature_vis: epoch 4, 2 images in 0.50 s, 10.0% of the time so far"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "median", "least"),
+    [
+        ([1.5, 0.75, 2.5], "1.50", "0.75 (b)"),
+        ([0.25, np.nan, 2.0], "1.12", "0.25 (a)"),
+        ([np.nan, np.nan, 3.0], "3.00", "3.00 (c)"),
+        ([-np.inf, 2.0, 1.0], "1.50", "1.00 (c)"),
+        ([2.0, -4.0, 8.0], "2.00", "-4.00 (b)"),
+    ],
+    ids=str,
+)
+def test_the_line_compares_scores_with_those_of_the_best_real_images(ratio, median, least, capsys):
+    report(Reporter(1), snapshot(["ok"] * 3, ["a", "b", "c"], ratio=ratio))
+    line = capsys.readouterr().out
+    assert line == (
+        "feature_vis: epoch 3, 3 images in 0.50 s, 10.0% of the time so far; scores are "
+        f"{median} times those of the best real images (median), at least {least}\n"
+    )

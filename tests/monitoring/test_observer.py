@@ -1,6 +1,9 @@
 """One snapshot: its targets, its noise floor, the memory it takes, and real images."""
 
 import logging
+import math
+from dataclasses import replace
+from itertools import islice
 
 import keras
 import numpy as np
@@ -8,11 +11,16 @@ import pytest
 from keras import layers
 
 from featviz_callback import Objective
+from featviz_callback.images.fourier import Fourier
+from featviz_callback.images.parameterizations import Pixel
 from featviz_callback.monitoring.observer import Observer
 from featviz_callback.objectives import join_alike
+from featviz_callback.optimization import run
+from featviz_callback.records import History
 from featviz_callback.records.drift import drift
 from tests.conftest import (
     ascend,
+    fill,
     layer_output,
     mixed,
     prepare,
@@ -43,13 +51,22 @@ def test_each_target_is_the_same_as_alone_in_the_given_order(small_model):
     np.testing.assert_allclose(found.result.scores, scores, rtol=1e-3, atol=1e-4)
 
 
-def test_the_noise_floor_is_the_drift_to_another_seed(small_model):
-    [objective, *_] = mixed(small_model)
-    observer = observe([objective])
+def test_the_noise_floor_is_the_drift_to_another_seed_from_the_same_starts(small_model):
+    objectives = mixed(small_model)
+    observer = observe(objectives)
     assert observer.take_snapshot(with_floor=False).noise_floor is None
     found = observer.take_snapshot(with_floor=True)
-    expected = drift(ascend(objective)[0].images, ascend(objective, seed=1)[0].images)
-    np.testing.assert_allclose(found.noise_floor, expected, atol=1e-5)
+    starts = iter(found.result.starts)
+    others = [
+        run(
+            prepare(one, seed=1),
+            starts=list(islice(starts, len(one))),
+            may_change=np.zeros(len(one), bool),
+        )[0].images
+        for one in objectives
+    ]
+    expected = drift(found.result.images, np.concatenate(others))
+    np.testing.assert_allclose(found.noise_floor, expected, atol=1e-4)
     assert (found.noise_floor > 0).all()
 
 
@@ -107,6 +124,124 @@ def test_a_layer_that_grew_without_moving_its_units_is_visualised(small_model):
     assert observer.take_snapshot(with_floor=False).result.status == ["ok"]
 
 
+# --- starts ---------------------------------------------------------------------------
+
+
+def of_each(objectives, *columns):
+    """Yield each objective with what the columns say of its targets."""
+    remaining = [iter(column) for column in columns]
+    for one in objectives:
+        yield one, [list(islice(column, len(one))) for column in remaining]
+
+
+def many_starts(model):
+    """Targets in such an order that those of one task are far apart."""
+    return [
+        Objective.channel(model, "conv1", [2, 0]),
+        Objective.neuron(model, "logits", 3),
+        Objective.channel(model, "conv2", [5, 1, 3]),
+        Objective.neuron(model, "logits", [1, 9]),
+        Objective.channel(model, "conv1", 3),
+        Objective.channel(model, "conv2", 0),
+    ]
+
+
+@pytest.mark.parametrize("with_real", [False, True], ids=["alone", "beside real images"])
+def test_each_target_keeps_its_own_start_whatever_the_order(with_real, small_model):
+    """Beside real images, one may take another start if it scores below the best of them."""
+    objectives = many_starts(small_model)
+    real = random_images(20, 12, 10, 1) if with_real else None
+    observer = observe(objectives, real, steps=4)
+    first = observer.take_snapshot(with_floor=False).result
+    assert len(set(first.starts)) > 3
+    fill(small_model, seed=1)
+    second = observer.take_snapshot(with_floor=False).result
+    chosen, images = [], []
+    for one, (starts, status) in of_each(objectives, first.starts, first.status):
+        settings = {"may_change": np.array(status) == "ok"} if with_real else {}
+        if with_real:
+            units = [name.partition("#")[2].rsplit("_", 1) for name in one.names]
+            scores = [predicted(small_model, layer, real)[:, int(i)] for layer, i in units]
+            settings["best_known"] = np.max(scores, axis=1)
+        alone, _ = run(prepare(one, steps=4), starts=starts, **settings)
+        chosen += alone.starts
+        images.append(alone.images)
+    assert second.starts == chosen
+    assert (second.starts == first.starts) == (not with_real)
+    np.testing.assert_allclose(second.images, np.concatenate(images), atol=1e-4)
+
+
+def test_an_observer_goes_on_from_the_starts_of_an_earlier_one(small_model):
+    objectives = many_starts(small_model)
+    earlier, later, unaware = (observe(objectives, steps=4) for _ in range(3))
+    kept = earlier.take_snapshot(with_floor=False).result
+    fill(small_model, seed=1)
+    later.go_on_from(History().add(0, kept))
+    expected, found, anew = (
+        one.take_snapshot(with_floor=False).result for one in (earlier, later, unaware)
+    )
+    assert found.starts == expected.starts
+    np.testing.assert_array_equal(found.images, expected.images)
+    assert anew.starts != expected.starts
+
+
+@pytest.mark.parametrize("change", [{"starts": None}, {"names": list("abcdefghij")}], ids=str)
+def test_an_earlier_snapshot_without_starts_or_of_other_targets_is_not_gone_on_from(
+    change, small_model
+):
+    objectives = many_starts(small_model)
+    observer, fresh = observe(objectives), observe(objectives)
+    kept = replace(observer.take_snapshot(with_floor=False).result, starts=["plain 0"] * 10)
+    observer = observe(objectives)
+    observer.go_on_from(History().add(0, replace(kept, **change)))
+    found, expected = (one.take_snapshot(with_floor=False).result for one in (observer, fresh))
+    assert found.starts == expected.starts
+    np.testing.assert_array_equal(found.images, expected.images)
+
+
+def only_bright_or_dark(model, is_bright):
+    """Make one channel that is on for bright pixels only, or for dark ones only."""
+    sign = 1.0 if is_bright else -1.0
+    model.set_weights([np.full((1, 1, 1, 1), 4 * sign), np.array([-2.4 if is_bright else 1.6])])
+
+
+def test_a_target_changes_its_start_once_it_has_no_gradient_there():
+    model = sequential(layers.Conv2D(1, 1, activation="relu", name="conv"), shape=(6, 6, 1))
+    observer = observe([Objective.channel(model, "conv", 0)], steps=4)
+    starts, scores = [], []
+    for is_bright in (True, True, False, False, False):
+        only_bright_or_dark(model, is_bright)
+        result = observer.take_snapshot(with_floor=False).result
+        assert result.status == ["ok"]
+        # Bright pixels are above 0.6, and dark ones below 0.4.
+        assert (result.images.mean() > 0.5) == is_bright
+        starts += result.starts
+        scores += result.scores.tolist()
+    assert starts[0] == starts[1] != starts[2]
+    # It may change again for a picture that scores more.
+    assert scores[2] <= scores[3] == scores[4]
+    assert starts[3] == starts[4]
+
+
+@pytest.mark.parametrize("status", ["weak", "dead", "constant", "nan"])
+def test_a_target_of_a_lasting_trouble_does_not_try_other_starts_again(status):
+    """Real images of a hundred times the range score more than any picture can."""
+    model = sequential(layers.Conv2D(4, 3, name="conv"))
+    real = 100 * (random_images(8, 12, 10, 1) - 0.5)
+    objective = Objective.channel(model, "conv", [0, 1])
+    best = layer_output(model, "conv", real).mean((1, 2))[:, :2].max(0)
+    starts = []
+    for before in ("ok", status):
+        observer = observe([objective], real, steps=4, transformations=None)
+        kept = replace(ascend(objective)[0], starts=["faint noise"] * 2, status=[before] * 2)
+        observer.go_on_from(History().add(0, kept))
+        result = observer.take_snapshot(with_floor=False).result
+        assert (result.scores < best).all()
+        assert result.status == ["weak"] * 2
+        starts.append(result.starts)
+    assert starts[0] != starts[1] == ["faint noise"] * 2
+
+
 # --- memory ---------------------------------------------------------------------------
 
 
@@ -161,6 +296,232 @@ def test_scores_are_compared_with_the_top_activating_real_image(small_model):
     expected = np.where(best > 0, found.result.scores / best, np.nan)
     np.testing.assert_allclose(found.score_ratio, expected, rtol=1e-3)
     assert len(found.examples) == 3
+
+
+def predicted(model, layer, images):
+    """Return the score of each image for each unit of a layer, by Keras' own `predict`."""
+    outputs = keras.Model(model.inputs[0], model.get_layer(layer).output).predict(images, verbose=0)
+    return outputs.mean((1, 2)) if outputs.ndim == 4 else outputs
+
+
+def verdicts(model, layer, result, real):
+    """Tell dead, constant and weak units from others, by `predict` alone."""
+    own = np.diag(predicted(model, layer, result.images))
+    scores = predicted(model, layer, real)
+    conditions = [
+        (scores == 0).all(0),
+        np.ptp(scores, axis=0) <= 1e-6 * np.abs(scores).max(0),
+        own < scores.max(0) - 1e-3 * np.abs(scores.max(0)),
+    ]
+    return np.select(conditions, ["dead", "constant", "weak"], "ok").tolist()
+
+
+def planted():
+    """Five channels: as drawn, silent, silent for real images, constant, and as drawn."""
+    model = sequential(layers.Conv2D(5, 3, activation="relu", name="conv"))
+    kernel, bias = model.get_weights()
+    bias[1] = -100
+    kernel[..., 2], bias[2] = 1, -8  # so nine values of 0.9 or less leave it silent
+    kernel[..., 3], bias[3] = 0, 1
+    model.set_weights([kernel, bias])
+    return model, Objective.channel(model, "conv", range(5)), 0.85 * random_images(20, 12, 10, 1)
+
+
+def test_units_of_a_map_are_dead_or_constant_if_real_images_say_so():
+    model, objective, real = planted()
+    observer = observe([objective], real, steps=16)
+    found = observer.take_snapshot(with_floor=False)
+    assert found.result.status == verdicts(model, "conv", found.result, real)
+    assert found.result.status == ["ok", "dead", "dead", "constant", "ok"]
+    # An optimised image activates what no real image does, and that has no ratio.
+    own = np.diag(predicted(model, "conv", found.result.images))
+    assert own[2] > 0
+    assert np.isfinite(found.score_ratio).tolist() == [True, False, False, True, True]
+    assert found.score_ratio[3] == pytest.approx(1)
+
+
+def test_without_real_images_nothing_is_dead_or_constant():
+    _, objective, _ = planted()
+    result = observe([objective], steps=16).take_snapshot(with_floor=False).result
+    assert result.status == ["ok", "no_gradient", "ok", "no_gradient", "ok"]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (3, 0, 4, 2, 1)])
+def test_a_verdict_does_not_depend_on_order_or_company(order):
+    model, objective, real = planted()
+    together = observe([objective], real, steps=16).take_snapshot(with_floor=False)
+    singles = [Objective.channel(model, "conv", i) for i in order]
+    # Another layer between them makes two tasks.
+    singles.insert(2, Objective.neuron(model, "conv", (0, 0, 1)))
+    apart = observe(singles, real, steps=16).take_snapshot(with_floor=False)
+    status, ratio = apart.result.status, apart.score_ratio.tolist()
+    assert status.pop(2) == "dead"
+    assert np.isnan(ratio.pop(2))
+    assert status == [together.result.status[i] for i in order]
+    np.testing.assert_allclose(ratio, together.score_ratio[list(order)], rtol=1e-3)
+
+
+def test_no_top_images_are_shown_of_what_is_dead_or_constant():
+    _, objective, real = planted()
+    found = observe([objective], real).take_snapshot(with_floor=False)
+    widths = [picture.shape[1] for picture in found.examples]
+    assert widths[1] == widths[2] == widths[3]
+    assert min(widths[0], widths[4]) > 6 * widths[1]
+
+
+@pytest.mark.parametrize("activation", ["linear", "swish"])
+def test_units_whose_best_scores_are_negative_are_alive_and_have_no_ratio(activation):
+    model = sequential(
+        layers.Flatten(), layers.Dense(4, activation=activation, name="units"), seed=1
+    )
+    weights, _ = model.get_weights()
+    model.set_weights([0.3 * weights, np.full(4, -3.0)])
+    real = random_images(20, 12, 10, 1)
+    best = predicted(model, "units", real).max(0)
+    assert (best < 0).all()
+    objective = Objective.neuron(model, "units", range(4))
+    found = observe([objective], real, steps=16).take_snapshot(with_floor=False)
+    assert found.result.status == verdicts(model, "units", found.result, real) == ["ok"] * 4
+    assert np.isnan(found.score_ratio).all()
+    assert (np.diag(predicted(model, "units", found.result.images)) > best).all()
+    assert len({picture.shape for picture in found.examples}) == 1
+
+
+# Begins and remains next to plain grey.
+GREY = {"parameterization": Fourier(contrast=0.01), "steps": 1}
+
+
+@pytest.mark.parametrize("bias", [0.0, -5.0, 5.0])
+def test_an_image_that_scores_below_the_best_real_one_is_weak(bias, small_model):
+    kernel, _ = small_model.get_layer("logits").get_weights()
+    small_model.get_layer("logits").set_weights([kernel, np.full(10, bias)])
+    real = random_images(20, 12, 10, 1)
+    # A real image of plain grey is the best one for some units, and their pictures are not weak.
+    objective = Objective.neuron(small_model, "logits", range(10))
+    result = observe([objective], real, **GREY).take_snapshot(with_floor=False).result
+    expected = verdicts(small_model, "logits", result, real)
+    assert result.status == expected
+    assert expected.count("weak") > 4
+    longer = observe([objective], real, steps=32).take_snapshot(with_floor=False).result
+    assert longer.status == verdicts(small_model, "logits", longer, real)
+    assert longer.status.count("weak") == 0
+
+
+@pytest.mark.parametrize("bias", [0.0, -3.0], ids=["positive", "negative"])
+def test_a_score_below_the_best_real_one_by_rounding_alone_is_not_weak(bias):
+    model = sequential(
+        layers.GlobalAveragePooling2D(), layers.Dense(1, name="unit"), shape=(8, 8, 1)
+    )
+    model.set_weights([np.ones((1, 1)), np.full(1, bias)])
+    [own] = ascend(Objective.neuron(model, "unit", 0), **GREY)[0].scores
+    found = []
+    for more in (-5e-5, 5e-5, 5e-4):
+        levels = np.array([0.2, own + more * abs(own) - bias], "float32").reshape(2, 1, 1, 1)
+        real = levels * np.ones((1, 8, 8, 1), "float32")
+        observer = observe([Objective.neuron(model, "unit", 0)], real, **GREY)
+        result = observer.take_snapshot(with_floor=False).result
+        score, best = (predicted(model, "unit", some).max() for some in (result.images, real))
+        assert (score < best) == (more > 0)
+        found += result.status
+    assert found == ["ok", "ok", "weak"]
+
+
+# --- the order of verdicts ------------------------------------------------------------
+
+
+def custom(function, shape=(6, 6, 1)):
+    """Return a model that passes images on, and an objective of their mean value."""
+    model = sequential(layers.Activation("linear", name="pixels"), shape=shape)
+    mean = lambda images: function(keras.ops.mean(images, axis=(1, 2, 3)))  # noqa: E731
+    return model, Objective.custom(model, "pixels", mean)
+
+
+def with_and_without(objective, real, **settings):
+    """The status of one target without real images, and with them."""
+    return [
+        observe([objective], given, **settings).take_snapshot(with_floor=False).result.status[0]
+        for given in (None, real)
+    ]
+
+
+BRIGHTER = np.linspace(0.1, 1.0, 9, dtype="float32").reshape(9, 1, 1, 1) * np.ones((1, 6, 6, 1))
+
+
+def test_what_is_not_a_number_is_nan_even_if_real_images_do_not_activate_it():
+    # The slope of a root is infinite at 0, and 0 times that is no number.
+    _, objective = custom(lambda mean: keras.ops.sqrt(keras.ops.relu(mean - 100.0)))
+    assert with_and_without(objective, BRIGHTER) == ["nan", "nan"]
+
+
+def test_weights_that_are_nan_make_the_units_of_their_layer_nan():
+    """No gradient of the other layer's units passes through them."""
+    inputs = keras.Input((12, 10, 1))
+    broken, whole = layers.Conv2D(2, 3, name="broken"), layers.Conv2D(3, 3, name="whole")
+    model = fill(keras.Model(inputs, [broken(inputs), whole(inputs)]))
+    kernel, bias = broken.get_weights()
+    kernel[..., 0] = np.nan
+    broken.set_weights([kernel, bias])
+    kernel, bias = whole.get_weights()
+    kernel[..., :2], bias[:2] = 0, [0, 1]
+    whole.set_weights([kernel, bias])
+    real = random_images(20, 12, 10, 1)
+    objectives = [Objective.channel(model, "whole", i) for i in range(3)]
+    objectives.insert(1, Objective.channel(model, "broken", 0))
+    found = observe(objectives, real, steps=4).take_snapshot(with_floor=False)
+    assert np.isnan(predicted(model, "broken", real)[:, 0]).all()
+    assert np.isfinite(predicted(model, "whole", real)).all()
+    assert found.result.status == ["dead", "nan", "constant", "ok"]
+    assert np.isnan(found.score_ratio).tolist() == [True, True, False, False]
+    assert np.isfinite(found.result.images).all()
+
+
+def test_what_real_images_do_not_activate_is_dead_although_it_has_no_gradient_either():
+    _, objective = custom(lambda mean: keras.ops.relu(mean - 100.0))
+    assert with_and_without(objective, BRIGHTER) == ["no_gradient", "dead"]
+
+
+def test_a_unit_that_is_at_its_limit_everywhere_is_constant():
+    model = sequential(layers.Conv2D(1, 3, activation="relu6", name="conv"))
+    kernel, _ = model.get_weights()
+    model.set_weights([kernel, np.array([100.0])])
+    real = random_images(20, 12, 10, 1)
+    np.testing.assert_array_equal(predicted(model, "conv", real), 6)
+    objective = Objective.channel(model, "conv", 0)
+    assert with_and_without(objective, real) == ["no_gradient", "constant"]
+
+
+def test_what_no_gradient_reaches_is_not_called_weak():
+    """A step function tells real images apart, and has no slope anywhere."""
+    model, objective = custom(lambda mean: keras.ops.floor(8.0 * mean))
+    assert with_and_without(objective, BRIGHTER, **GREY) == ["no_gradient"] * 2
+    result = ascend(objective, **GREY)[0]
+    assert np.floor(8 * predicted(model, "pixels", result.images)).max() < 8
+    assert np.floor(8 * predicted(model, "pixels", BRIGHTER)).max() == 8
+
+
+THROWN = {
+    "parameterization": Pixel(contrast=math.inf),
+    "optimizer": keras.optimizers.SGD(1e6),
+    "transformations": None,
+    "steps": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("best", "expected"), [(0.5, "weak"), (0.05, "saturated")], ids=["below", "above"]
+)
+def test_a_saturated_image_is_called_weak_if_it_scores_below_a_real_one(best, expected):
+    """A huge step leads past grey, which scores most, to an end of the range."""
+    model = sequential(layers.Activation("linear", name="pixels"), shape=(6, 6, 1))
+    tent = lambda images: 0.5 - keras.ops.mean(keras.ops.abs(images - 0.6), (1, 2, 3))  # noqa: E731
+    objective = Objective.custom(model, "pixels", tent)
+    distance = np.array([0.5 - best, 0.55]).reshape(2, 1, 1, 1)
+    real = ((0.6 - distance) * np.ones((1, 6, 6, 1))).astype("float32")
+    result = ascend(objective, **THROWN)[0]
+    score = 0.5 - np.abs(model.predict(result.images, verbose=0) - 0.6).mean()
+    scores = 0.5 - np.abs(model.predict(real, verbose=0) - 0.6).mean((1, 2, 3))
+    assert (score < scores.max()) == (expected == "weak")
+    assert with_and_without(objective, real, **THROWN) == ["saturated", expected]
 
 
 def test_a_unit_that_no_real_image_activates_has_no_ratio(small_model):

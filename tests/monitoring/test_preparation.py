@@ -5,8 +5,18 @@ import numpy as np
 import pytest
 from keras import layers
 
-from featviz_callback import Objective, optimize, parameterizations
-from tests.conftest import PIXELS, compiled, make_small_model, sequential, train
+from featviz_callback import Objective, parameterizations
+from featviz_callback.objectives import score_all
+from featviz_callback.optimization import run
+from tests.conftest import (
+    PIXELS,
+    compiled,
+    layer_output,
+    make_small_model,
+    prepare,
+    sequential,
+    train,
+)
 from tests.monitoring.conftest import neurons
 
 LOGITS = [f"Neuron#logits_{i}" for i in range(10)]
@@ -136,26 +146,31 @@ def test_the_plain_background_is_the_mean_of_real_images(model, watch):
 
 @pytest.mark.parametrize("kind", ["fourier", "fixed_magnitude"])
 @pytest.mark.parametrize("scale", [lambda x: x, lambda x: 2 * x - 1])
-def test_images_beside_real_ones_are_those_that_optimize_finds(kind, scale, model, watch):
+def test_images_beside_real_ones_are_those_of_a_parameterization_like_them(kind, scale, watch):
+    model = compiled(rate=0.0)
     real = scale(PIXELS)
     callback = watch(neurons(model), probe_data=real, parameterization=kind)
     train(model, callback, epochs=1)
     values_range = callback.history.values_range
     like = parameterizations.like_data(real, values_range, (12, 10, 1), kind)
-    settings = {"steps": 2, "values_range": values_range, "parameterization": like}
-    expected = optimize(neurons(model), **settings).images
-    np.testing.assert_array_equal(callback.history.images[-1], expected)
+    task = prepare(neurons(model), values_range=values_range, parameterization=like)
+    # The contrast that an image may have follows from the score that it should reach.
+    [scores] = score_all([neurons(model)], real)
+    expected, _ = run(task, best_known=scores.max(1))
+    np.testing.assert_array_equal(callback.history.images[0], expected.images)
 
 
-def test_real_images_that_lack_frequencies_can_be_taken_over(model, watch):
-    coarse = np.random.default_rng(0).random((20, 6, 5, 1))
-    callback = watch(
-        neurons(model),
-        probe_data=np.kron(coarse, np.ones((1, 2, 2, 1))),
-        parameterization="fixed_magnitude",
-    )
+def test_real_images_that_lack_frequencies_can_be_taken_over(watch):
+    model = compiled(rate=0.0)
+    coarse = np.random.default_rng(0).random((20, 6, 5, 1), "float32")
+    real = np.kron(coarse, np.ones((1, 2, 2, 1), "float32"))
+    callback = watch(neurons(model), probe_data=real, parameterization="fixed_magnitude")
     train(model, callback, epochs=1)
-    assert callback.history.status.tolist() == [["ok"] * 3] * 2
+    best = layer_output(model, "logits", real)[:, :3].max(0)
+    for images, status in zip(callback.history.images, callback.history.status, strict=True):
+        scores = np.diag(layer_output(model, "logits", images)[:, :3])
+        assert status.tolist() == np.where(scores < best, "weak", "ok").tolist()
+        assert (images.std((1, 2, 3)) > 0.01).all()
 
 
 def test_any_parameterization_can_be_compared_with_real_images(model, watch):

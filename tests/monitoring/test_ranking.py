@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from featviz_callback import Objective
-from featviz_callback.monitoring.ranking import rank, score_all
+from featviz_callback.monitoring.ranking import rank
 from tests.conftest import layer_output, make_small_model, random_images, sequential
 
 IMAGES = random_images(70, 12, 10, 1)
@@ -15,59 +15,6 @@ IMAGES = random_images(70, 12, 10, 1)
 @pytest.fixture(scope="module")
 def model():
     return make_small_model()
-
-
-def test_every_image_is_scored_for_every_target(model):
-    logits = layer_output(model, "logits", IMAGES)
-    channels = layer_output(model, "conv2", IMAGES).mean((1, 2))
-    neurons = Objective.neuron(model, "logits", [3, 7])
-    np.testing.assert_allclose(score_all([neurons], IMAGES)[0], logits[:, [3, 7]].T, atol=1e-5)
-    both = 2 * neurons - Objective.channel(model, "conv2", [0, 5])
-    expected = [2 * logits[:, i] - channels[:, j] for i in (3, 7) for j in (0, 5)]
-    np.testing.assert_allclose(score_all([both], IMAGES)[0], expected, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda m: Objective.layer(m, "conv1"),
-        lambda m: Objective.direction(m, "conv2", np.eye(6)[1]),
-        lambda m: Objective.custom(m, ["conv1", "logits"], lambda x: x[0][:, 0, 0, 0] + x[1][:, 2]),
-        lambda m: Objective.neuron(m, "conv1", (2, 3, 1), pre_activation=True),
-    ],
-    ids=["layer", "direction", "custom", "pre-activation"],
-)
-def test_scores_are_those_that_the_objective_gives_itself(make, model):
-    objective = make(model)
-    np.testing.assert_allclose(
-        score_all([objective], IMAGES)[0][0], objective.score(IMAGES), rtol=1e-4, atol=1e-5
-    )
-
-
-def test_images_go_through_the_model_once_for_all_objectives(model):
-    """A layer before the model's first one counts the calls."""
-    calls = []
-
-    class Counting(layers.Layer):
-        def call(self, images):
-            calls.append(images.shape[0])
-            return images
-
-    counting = sequential(Counting(), *model.layers)
-    counting.set_weights(model.get_weights())
-    objectives = [
-        Objective.channel(counting, "conv1", [1, 2]),
-        Objective.neuron(counting, "logits", 3) + Objective.layer(counting, "conv2"),
-        Objective.channel(counting, "conv1", 0, multiplier=-2.0),
-    ]
-    calls.clear()
-    scores = score_all(objectives, IMAGES)
-    assert calls == [70]
-    for objective, found in zip(objectives, scores, strict=True):
-        [alone] = score_all([objective], IMAGES)
-        np.testing.assert_allclose(found, alone, atol=1e-6)
-    conv1 = layer_output(model, "conv1", IMAGES).mean((1, 2))
-    np.testing.assert_allclose(scores[2], -2 * conv1[:, [0]].T, atol=1e-5)
 
 
 def test_the_top_activating_images_come_first(model):
@@ -89,3 +36,75 @@ def test_an_image_whose_score_is_not_a_number_is_last():
     [ranking] = rank([Objective.neuron(model, "flat", 0)], images, most=3)
     assert ranking.indices.tolist() == [[2, 0, 1]]
     assert np.isnan(ranking.scores[0, 2])
+
+
+# --- what never changes -----------------------------------------------------------------
+
+
+def of_scores(scores, most=2):
+    """Rank images whose values are the scores: `scores` are `(targets, images)`."""
+    scores = np.array(scores, "float32")
+    count, images = scores.shape
+    model = sequential(layers.Flatten(name="flat"), shape=(count, 1, 1))
+    objective = Objective.neuron(model, "flat", range(count))
+    return rank([objective], scores.T.reshape(images, count, 1, 1), most)[0]
+
+
+@pytest.mark.parametrize(
+    ("scores", "is_silent", "is_constant"),
+    [
+        ([0.0, 0.0, 0.0], True, False),
+        ([0.0, 0.0, 0.001], False, False),
+        ([0.0, 0.0, -0.001], False, False),
+        # Zero but for rounding, beside scores of about one.
+        ([3e-8, 0.0, -3e-8], True, False),
+        ([0.5, 0.5, 0.5], False, True),
+        ([-0.5, -0.5, -0.5], False, True),
+        ([0.5, 0.5 + 1e-7, 0.5], False, True),
+        ([0.5, 0.5001, 0.5], False, False),
+        ([-0.5, 0.5, 0.5], False, False),
+        ([np.nan, np.nan, np.nan], False, False),
+        ([0.0, np.nan, 0.0], False, False),
+    ],
+    ids=str,
+)
+def test_all_scores_are_zero_or_equal_or_neither(scores, is_silent, is_constant):
+    ranking = of_scores([scores, [0.1, 1.0, 0.2]])
+    assert ranking.is_silent.tolist() == [is_silent, False]
+    assert ranking.is_constant.tolist() == [is_constant, False]
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_what_never_changes_does_not_depend_on_the_scale_of_scores(scale):
+    scores = np.array([[0.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.1, 0.2, 0.3]])
+    ranking = of_scores(scale * scores)
+    assert ranking.is_silent.tolist() == [True, False, False]
+    assert ranking.is_constant.tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_a_broken_unit_says_nothing_about_the_others(broken):
+    ranking = of_scores([[0.0, 0.0], [broken, broken], [0.2, 0.3], [0.2, 0.2]])
+    assert ranking.is_silent.tolist() == [True, False, False, False]
+    assert ranking.is_constant.tolist() == [False, False, False, True]
+
+
+def test_one_image_tells_what_is_zero_and_not_what_is_constant():
+    ranking = of_scores([[0.0], [0.5]])
+    assert ranking.is_silent.tolist() == [True, False]
+    assert ranking.is_constant.tolist() == [False, False]
+
+
+def test_units_that_are_planted_are_found_in_a_real_network():
+    model = sequential(layers.Conv2D(4, 3, activation="relu", name="conv"), shape=(12, 10, 1))
+    kernel, bias = model.get_weights()
+    bias[1], kernel[..., 2], bias[2] = -100.0, 0.0, 1.0
+    model.set_weights([kernel, bias])
+    [ranking] = rank([Objective.channel(model, "conv", range(4))], IMAGES, most=6)
+    scores = model.predict(IMAGES, verbose=0).mean((1, 2)).T
+    assert (
+        ranking.is_silent.tolist() == (scores == 0).all(1).tolist() == [False, True] + [False] * 2
+    )
+    spread = np.ptp(scores, axis=1) < 1e-6
+    assert ranking.is_constant.tolist() == (spread & (scores > 0).any(1)).tolist()
+    assert ranking.is_constant.tolist() == [False, False, True, False]

@@ -73,6 +73,58 @@ def test_default_objectives_have_their_channels_last():
     assert [o.names for o in default_objectives(model)] == [["Channel#conv_0", "Channel#conv_1"]]
 
 
+def named(objectives):
+    """The layers whose units are watched."""
+    return sorted({o.names[0].split("#")[1].rsplit("_", 1)[0] for o in objectives})
+
+
+@pytest.mark.parametrize("operation", [keras.ops.softmax, keras.ops.sigmoid, keras.ops.exp])
+def test_default_objectives_are_of_each_head_whatever_it_ends_in(operation):
+    inputs = keras.Input((4, 4, 1))
+    flat = layers.Flatten()(inputs)
+    classes, box = layers.Dense(3, name="classes")(flat), layers.Dense(2, name="box")(flat)
+    assert named(default_objectives(keras.Model(inputs, [operation(classes), box]))) == [
+        "box",
+        "classes",
+    ]
+
+
+def test_default_objectives_are_of_the_heads_of_a_nested_model():
+    flat = keras.Input((16,))
+    heads = [layers.Dense(2, name="a")(flat), keras.ops.sigmoid(layers.Dense(2, name="b")(flat))]
+    inputs = keras.Input((4, 4, 1))
+    outputs = keras.Model(flat, heads, name="heads")(layers.Flatten()(inputs))
+    assert named(default_objectives(keras.Model(inputs, outputs))) == ["heads/a", "heads/b"]
+
+
+def two_branches(*, image=True):
+    shape = (8, 8, 1) if image else (9, 1)
+    convolution = layers.Conv2D if image else layers.Conv1D
+    first, sensor = keras.Input(shape, name="first"), keras.Input((8, 2), name="sensor")
+    sees = layers.Flatten()(convolution(2, 3, name="see")(first))
+    hears = layers.Flatten()(layers.Conv1D(2, 3, name="hear")(sensor))
+    heads = [
+        layers.Dense(2, name="of_image")(sees),
+        layers.Dense(2, name="of_sensor")(hears),
+        layers.Dense(2, name="of_both")(layers.Concatenate()([sees, hears])),
+    ]
+    return keras.Model([first, sensor], heads)
+
+
+def test_default_objectives_receive_the_image():
+    assert named(default_objectives(two_branches())) == ["of_both", "of_image", "see"]
+
+
+def test_default_objectives_receive_the_input_that_is_not_fixed():
+    chosen = default_objectives(two_branches(), {"first": 0.5})
+    assert named(chosen) == ["hear", "of_both", "of_sensor"]
+
+
+def test_default_objectives_receive_any_of_several_signals():
+    chosen = default_objectives(two_branches(image=False))
+    assert named(chosen) == ["hear", "of_both", "of_image", "of_sensor", "see"]
+
+
 def test_default_objectives_need_something_to_watch():
     with pytest.raises(ValueError, match="Nothing to watch"):
         default_objectives(sequential(layers.MaxPooling2D(2), shape=(4, 4, 1)))

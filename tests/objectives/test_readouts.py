@@ -197,3 +197,45 @@ def test_a_layer_of_several_outputs_an_image_is_refused():
 )
 def test_what_is_read_is_still_there(read, shape, rows, expected):
     assert [read.fits(shape, np.array(row)) for row in rows] == expected
+
+
+# --- whether outputs have positions ----------------------------------------------------
+
+
+def pair(o):
+    return o[0][:, 0, 0, 0] + o[1][:, 0]
+
+
+MAPS = {
+    "neuron of a map": (lambda m: Objective.neuron(m, "conv1", (2, 5, 1)), True),
+    "channel of a map": (lambda m: Objective.channel(m, "conv1", 1), True),
+    "layer of a map": (lambda m: Objective.layer(m, "conv1"), True),
+    "direction of a map": (lambda m: Objective.direction(m, "conv1", VECTOR), True),
+    "sum of maps": (
+        lambda m: Objective.channel(m, "conv1", 1) - 2 * Objective.layer(m, "conv2"),
+        True,
+    ),
+    "logit": (lambda m: Objective.neuron(m, "logits", 3), False),
+    "channel of a vector": (lambda m: Objective.channel(m, "logits", 3), False),
+    "layer of a vector": (lambda m: Objective.layer(m, "logits"), False),
+    "direction of a vector": (lambda m: Objective.direction(m, "logits", np.ones(10)), False),
+    "custom": (lambda m: Objective.custom(m, ["conv1", "logits"], pair), False),
+    "sum with a logit": (
+        lambda m: Objective.channel(m, "conv1", 1) + Objective.neuron(m, "logits", 3),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("target", MAPS)
+def test_targets_read_maps_if_all_that_they_read_has_positions(target, small_model):
+    make, expected = MAPS[target]
+    assert make(small_model).reads_maps is expected
+
+
+def test_a_sequence_has_positions():
+    model = sequential(
+        layers.Conv1D(3, 3, name="conv"), layers.GlobalAveragePooling1D(name="mean"), shape=(9, 2)
+    )
+    assert Objective.channel(model, "conv", 1).reads_maps
+    assert not Objective.channel(model, "mean", 1).reads_maps

@@ -311,9 +311,9 @@ def test_two_layers_of_one_name_are_refused(find):
 
 
 @pytest.fixture
-def softmax_logs(caplog):
+def removal_logs(caplog):
     caplog.set_level(logging.WARNING, logger="featviz_callback")
-    return lambda: [r for r in caplog.records if "softmax" in r.getMessage()]
+    return lambda: [r.getMessage() for r in caplog.records if "is removed" in r.getMessage()]
 
 
 @pytest.mark.parametrize(
@@ -324,14 +324,14 @@ def softmax_logs(caplog):
         lambda: [layers.Dense(4), layers.Activation("softmax", name="probabilities")],
     ],
 )
-def test_a_softmax_is_taken_off_and_said_once(top, softmax_logs):
+def test_a_softmax_is_taken_off_and_said_once(top, removal_logs):
     model = sequential(layers.Flatten(), *top(), shape=(4, 4, 1))
     fours = random_images(3, 4, 4, 1)
     kernel, bias = model.get_weights()
     logits = fours.reshape(3, -1) @ kernel + bias
     objective = Objective.neuron(model, "probabilities", 2)
     Objective.neuron(model, "probabilities", 1)
-    assert len(softmax_logs()) == 1
+    assert len(removal_logs()) == 1
     np.testing.assert_allclose(objective.score(fours), logits[:, 2], rtol=1e-4, atol=1e-6)
 
     kept = Objective.neuron(model, "probabilities", 2, pre_activation=False)
@@ -358,7 +358,7 @@ def test_a_softmax_is_seen_in_whatever_form(head):
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_pre_activation_reads_what_a_relu_receives(softmax_logs):
+def test_pre_activation_reads_what_a_relu_receives(removal_logs):
     model = sequential(layers.Conv2D(2, 1, activation="relu", name="conv"), shape=(4, 4, 1))
     kernel, bias = model.get_weights()
     model.set_weights([kernel, bias - 5])
@@ -367,7 +367,7 @@ def test_pre_activation_reads_what_a_relu_receives(softmax_logs):
     before = Objective.channel(model, "conv", 1, pre_activation=True)
     np.testing.assert_allclose(before.score(fours), linear[:, 1], rtol=1e-4)
     assert not Objective.channel(model, "conv", 1).score(fours).any()
-    assert not softmax_logs()
+    assert not removal_logs()
 
 
 class OwnSoftmax(layers.Softmax):
@@ -378,7 +378,7 @@ class OwnReLU(layers.ReLU):
     """A user's ReLU, of another name."""
 
 
-def test_a_layer_derived_from_softmax_is_taken_off_too(softmax_logs):
+def test_a_layer_derived_from_softmax_is_taken_off_too(removal_logs):
     model = sequential(
         layers.Flatten(), layers.Dense(4), OwnSoftmax(name="probabilities"), shape=(4, 4, 1)
     )
@@ -387,7 +387,7 @@ def test_a_layer_derived_from_softmax_is_taken_off_too(softmax_logs):
     logits = fours.reshape(3, -1) @ kernel + bias
     scores = Objective.neuron(model, "probabilities", 2).score(fours)
     np.testing.assert_allclose(scores, logits[:, 2], rtol=1e-4, atol=1e-6)
-    assert len(softmax_logs()) == 1
+    assert len(removal_logs()) == 1
 
 
 def test_pre_activation_reads_what_a_layer_derived_from_relu_receives():
@@ -400,3 +400,241 @@ def test_pre_activation_reads_what_a_layer_derived_from_relu_receives():
 def test_pre_activation_needs_an_activation(small_model):
     with pytest.raises(ValueError, match="without one"):
         Objective.layer(small_model, "flatten", pre_activation=True)
+
+
+# --- a sigmoid at the target -----------------------------------------------------------
+
+
+def classifier(*head, shape=(4, 4, 1)):
+    return sequential(layers.Flatten(name="flat"), *head, shape=shape)
+
+
+def functional(*heads):
+    """A model of images of 4 x 4 pixels, with functions of the flat pixels for its outputs."""
+    inputs = keras.Input((4, 4, 1))
+    flat = layers.Flatten()(inputs)
+    return fill(keras.Model(inputs, [head(flat) for head in heads]))
+
+
+def nested(head):
+    """A model of flat pixels, which ends in a function of them."""
+    flat = keras.Input((16,))
+    return keras.Model(flat, head(flat), name="out")
+
+
+def logits_of(model, images, output=None):
+    """The logits that the probabilities predicted by Keras imply."""
+    shares = model.predict(images, verbose=0)
+    shares = np.asarray(shares if output is None else shares[output], "float64")
+    return np.log(shares / (1 - shares))
+
+
+class Head(layers.Layer):
+    """A user's own layer, which ends in a sigmoid."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.dense = layers.Dense(16)
+        self.activation = keras.activations.sigmoid
+
+    def build(self, shape):
+        self.dense.build(shape)
+        self.built = True
+
+    def call(self, inputs):
+        return self.activation(self.dense(inputs))
+
+
+class Gate(Head):
+    """A user's own layer, which multiplies by a sigmoid."""
+
+    def call(self, inputs):
+        return inputs * super().call(inputs)
+
+
+class Around(layers.Layer):
+    """A user's own layer, which returns what a layer inside returns."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.inner = Head(name="inner")
+
+    def build(self, shape):
+        self.inner.build(shape)
+        self.built = True
+
+    def call(self, inputs):
+        return self.inner(inputs)
+
+
+def own_sigmoid(x):
+    return 1 / (1 + keras.ops.exp(-x))
+
+
+own_sigmoid.__name__ = "sigmoid"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        lambda: [layers.Dense(3, activation="sigmoid", name="out")],
+        lambda: [layers.Dense(3), layers.Activation("sigmoid", name="out")],
+        lambda: [layers.Dense(3), layers.Activation(keras.activations.sigmoid, name="out")],
+        lambda: [layers.Dense(3, activation=keras.ops.sigmoid, name="out")],
+        lambda: [layers.Dense(3, activation=own_sigmoid, name="out")],
+        lambda: [layers.Dense(3, activation=layers.Activation("sigmoid"), name="out")],
+        lambda: [keras.Sequential([layers.Dense(3, activation="sigmoid")], name="out")],
+        lambda: [nested(lambda x: layers.Dense(3, activation="sigmoid")(x))],
+        lambda: [nested(lambda x: keras.ops.sigmoid(layers.Dense(3)(x)))],
+        lambda: [nested(lambda x: layers.Dropout(0.5)(layers.Dense(3, activation="sigmoid")(x)))],
+        lambda: [Head(name="out")],
+        lambda: [Around(name="out")],
+    ],
+    ids=[
+        *("activation", "layer", "layer of a function", "operation", "named function"),
+        *("layer as activation", "nested", "nested graph", "nested operation", "dropped out"),
+        *("own layer", "inside an own layer"),
+    ],
+)
+def test_a_sigmoid_is_removed_in_whatever_form(head, removal_logs):
+    model = classifier(*head())
+    images = random_images(5, 4, 4, 1)
+    logits = logits_of(model, images)
+    for unit in (0, 2):
+        scores = Objective.neuron(model, "out", unit).score(images)
+        np.testing.assert_allclose(scores, logits[:, unit], rtol=1e-3, atol=1e-4)
+    assert removal_logs() == ["The sigmoid of layer 'out' is removed: the score is the logit."]
+
+
+def test_a_sigmoid_can_be_kept(removal_logs):
+    model = classifier(layers.Dense(3, activation="sigmoid", name="out"))
+    images = random_images(5, 4, 4, 1)
+    kept = Objective.neuron(model, "out", 2, pre_activation=False)
+    expected = model.predict(images, verbose=0)[:, 2]
+    np.testing.assert_allclose(kept.score(images), expected, rtol=1e-4)
+    assert not removal_logs()
+
+
+def test_each_of_several_heads_loses_its_own_activation(removal_logs):
+    model = functional(
+        layers.Dense(2, activation="sigmoid", name="tags"),
+        lambda x: layers.Activation("softmax", name="kind")(layers.Dense(3)(x)),
+    )
+    images = random_images(5, 4, 4, 1)
+    tags = Objective.neuron(model, "tags", 1).score(images)
+    np.testing.assert_allclose(tags, logits_of(model, images, 0)[:, 1], rtol=1e-3, atol=1e-4)
+    shares = np.log(model.predict(images, verbose=0)[1])
+    first, second = (Objective.neuron(model, "kind", i).score(images) for i in range(2))
+    np.testing.assert_allclose(first - second, shares[:, 0] - shares[:, 1], rtol=1e-3, atol=1e-4)
+    assert [line.split("is removed")[0] for line in removal_logs()] == [
+        "The sigmoid of layer 'tags' ",
+        "The softmax of layer 'kind' ",
+    ]
+
+
+@pytest.mark.parametrize("operation", [keras.ops.sigmoid, keras.activations.sigmoid])
+def test_the_last_layer_before_a_sigmoid_that_is_no_layer_is_the_logit(operation):
+    model = functional(lambda x: operation(layers.Dense(2)(x)))
+    images = random_images(5, 4, 4, 1)
+    scores = Objective.neuron(model, -1, 1).score(images)
+    np.testing.assert_allclose(scores, logits_of(model, images)[:, 1], rtol=1e-3, atol=1e-4)
+
+
+def test_a_sigmoid_between_layers_is_removed_at_the_target_alone():
+    model = sequential(
+        layers.Conv2D(3, 3, activation="sigmoid", name="gate"),
+        layers.Flatten(),
+        layers.Dense(2, name="logits"),
+        shape=(6, 6, 1),
+    )
+    images = random_images(5, 6, 6, 1)
+    shares = layer_output(model, "gate", images)
+    expected = np.log(shares / (1 - shares)).mean((1, 2))[:, 2]
+    scores = Objective.channel(model, "gate", 2).score(images)
+    np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-4)
+    behind = Objective.neuron(model, "logits", 1).score(images)
+    expected = model.predict(images, verbose=0)[:, 1]
+    np.testing.assert_allclose(behind, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: Gate(name="out"),
+        lambda: layers.Dense(3, activation="hard_sigmoid", name="out"),
+        lambda: layers.Dense(3, activation="silu", name="out"),
+    ],
+    ids=["own gate", "hard sigmoid", "silu"],
+)
+def test_what_does_not_end_in_a_sigmoid_is_read_as_it_is(layer, removal_logs):
+    model = classifier(layer())
+    images = random_images(5, 4, 4, 1)
+    expected = model.predict(images, verbose=0)[:, 2]
+    scores = Objective.neuron(model, "out", 2).score(images)
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-6)
+    assert not removal_logs()
+
+
+@pytest.mark.parametrize("kind", [layers.LSTM, layers.SimpleRNN])
+def test_a_recurrent_layer_of_sigmoids_is_read_as_it_is(kind, removal_logs):
+    model = sequential(kind(3, activation="sigmoid", name="out"), shape=(6, 4))
+    signals = random_images(5, 6, 4)
+    scores = Objective.neuron(model, "out", 2).score(signals)
+    expected = model.predict(signals, verbose=0)[:, 2]
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-6)
+    assert not removal_logs()
+
+
+def test_a_sigmoid_of_half_precision_is_removed():
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = classifier(
+            layers.Dense(3), layers.Activation("sigmoid", dtype="float32", name="out")
+        )
+    finally:
+        keras.config.set_dtype_policy(policy)
+    images = random_images(5, 4, 4, 1)
+    scores = Objective.neuron(model, "out", 1).score(images)
+    np.testing.assert_allclose(scores, logits_of(model, images)[:, 1], rtol=1e-2, atol=1e-2)
+    assert scores.min() < 0
+
+
+def test_the_call_of_a_shared_layer_that_returns_the_output_loses_its_sigmoid():
+    shared = layers.Dense(16, activation="sigmoid", name="shared")
+    model = classifier(nested(lambda x: shared(shared(x))))
+    objective = Objective.neuron(model, "out", 3)
+    assert objective.names == ["Neuron#out/shared:1_3"]
+    images = random_images(5, 4, 4, 1)
+    expected = logits_of(model, images)[:, 3]
+    np.testing.assert_allclose(objective.score(images), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_layer_shared_in_a_nested_model_keeps_an_operation_behind_it():
+    shared = layers.Dense(16, name="shared")
+    model = classifier(nested(lambda x: keras.ops.sigmoid(shared(shared(x)))))
+    images = random_images(5, 4, 4, 1)
+    scores = Objective.neuron(model, "out", 3).score(images)
+    expected = model.predict(images, verbose=0)[:, 3]
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-6)
+
+
+class OwnCall(keras.Model):
+    """A model with a `call` of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.flat = layers.Flatten()
+        self.out = layers.Dense(2, activation="sigmoid", name="out")
+
+    def call(self, inputs):
+        return self.out(self.flat(inputs))
+
+
+@pytest.mark.parametrize("layer", ["out", -1])
+def test_a_sigmoid_of_a_subclassed_model_is_removed(layer):
+    model = OwnCall()
+    images = random_images(5, 4, 4, 1)
+    logits = logits_of(model, images)
+    scores = Objective.neuron(model, layer, 1).score(images)
+    np.testing.assert_allclose(scores, logits[:, 1], rtol=1e-3, atol=1e-4)

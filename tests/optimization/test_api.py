@@ -7,7 +7,7 @@ from keras import layers
 
 from featviz_callback import Objective, optimize
 from featviz_callback.images.parameterizations import Pixel
-from featviz_callback.optimization import step
+from featviz_callback.optimization import Settings, prepare, step
 from tests.conftest import make_small_model, sequential
 
 # --- what the documentation shows -----------------------------------------------------
@@ -101,6 +101,27 @@ def test_any_number_of_channels_can_be_optimised(channels):
     model = sequential(layers.Conv2D(2, 3, name="conv"), shape=(7, 6, channels))
     images, _ = optimize(Objective.channel(model, "conv", [0, 1]), steps=2)
     assert images.shape == (2, 7, 6, channels)
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "input_shape", "batch_size", "expected"),
+    [
+        ((28, 28), (28, 28, 1), None, 50),
+        ((90, 90), (90, 90, 1), None, 50),
+        ((224, 224), (224, 224, 1), None, 10),
+        ((512, 512), (None, None, 1), None, 2),
+        ((2048, 512), (None, None, 1), None, 1),
+        # The augmented image counts, if it is larger.
+        ((28, 28), (512, 512, 1), None, 2),
+        ((512, 512), (28, 28, 1), None, 2),
+        ((512, 512), (None, None, 1), 25, 25),
+    ],
+)
+def test_few_large_images_are_optimised_at_once(image_shape, input_shape, batch_size, expected):
+    model = sequential(layers.Conv2D(100, 3, name="conv"), shape=input_shape)
+    settings = Settings(image_shape=image_shape, values_range=(0, 1), batch_size=batch_size)
+    task = prepare(Objective.channel(model, "conv", range(100)), settings)
+    assert task.plan.batch == expected
 
 
 # --- refusals -------------------------------------------------------------------------

@@ -9,12 +9,15 @@ from keras import layers
 
 from featviz_callback import Objective, optimize
 from featviz_callback.images.parameterizations import Pixel
+from featviz_callback.images.regularizers import L2
 from featviz_callback.images.transformations import Blur, Flip, Jitter, Noise, Rotate, Scale
+from featviz_callback.optimization import run, starts
 from tests.conftest import (
     IMAGE_SHAPE,
     ascend,
     fill,
     make_small_model,
+    prepare,
     random_images,
     sequential,
     to_numpy,
@@ -167,13 +170,13 @@ def rarely_active(bias):
     return model
 
 
-def test_a_unit_that_no_gradient_reaches_is_dead():
+def test_a_unit_that_no_gradient_reaches_from_any_start_has_none():
     result = optimize(Objective.channel(rarely_active(-100.0), "conv", 0), steps=3)
-    assert result.status == ["dead"]
+    assert result.status == ["no_gradient"]
     assert result.scores.tolist() == [0.0]
 
 
-def test_the_same_unit_is_not_dead_before_its_activation():
+def test_the_same_unit_has_a_gradient_before_its_activation():
     objective = Objective.channel(rarely_active(-100.0), "conv", 0, pre_activation=True)
     result = optimize(objective, steps=3)
     assert result.status == ["ok"]
@@ -190,8 +193,9 @@ def test_a_unit_that_is_off_at_the_start_is_activated(warmup_steps):
         parameterization=Pixel(noise=0.0, contrast=math.inf, mean=0.5),
         warmup_steps=warmup_steps,
     )
-    assert result.status[0] != "dead"
+    assert result.status == ["ok"]
     assert result.scores[0] > 0.1
+    assert result.starts == ["faint noise, relaxed" if warmup_steps == 0 else "faint noise"]
 
 
 def test_the_second_try_of_a_unit_does_not_depend_on_the_other_units():
@@ -209,7 +213,7 @@ def test_the_second_try_of_a_unit_does_not_depend_on_the_other_units():
     np.testing.assert_allclose(together.images[1], alone.images[0], atol=1e-5)
 
 
-def test_a_unit_that_is_off_at_the_start_is_not_called_dead():
+def test_a_unit_that_is_off_at_the_start_has_a_gradient_in_the_end():
     # The unit is off on plain grey, and on if a bright pixel has a dark one beside it.
     model = sequential(layers.Conv2D(1, (1, 2), activation="relu", name="edge"))
     model.get_layer("edge").set_weights(
@@ -220,11 +224,11 @@ def test_a_unit_that_is_off_at_the_start_is_not_called_dead():
     assert result.scores[0] > 0.01
 
 
-def test_an_objective_times_zero_is_dead(small_model):
+def test_an_objective_times_zero_has_no_gradient(small_model):
     result = optimize(0 * Objective.neuron(small_model, "logits", 0), steps=2)
     assert np.isfinite(result.images).all()
     assert result.scores.tolist() == [0]
-    assert result.status == ["dead"]
+    assert result.status == ["no_gradient"]
 
 
 def test_weights_that_are_nan_show_in_the_status(neurons, small_model):
@@ -237,12 +241,276 @@ def test_weights_that_are_nan_show_in_the_status(neurons, small_model):
     assert np.isfinite(result.images).all()
 
 
-def test_an_image_at_the_ends_of_its_range_is_saturated(neurons):
+# --- saturated ------------------------------------------------------------------------
+
+
+class Clipped(layers.Layer):
+    """Three channels: a pixel, a pixel that is clipped early, and one that is late."""
+
+    def call(self, images):
+        clipped = [keras.ops.clip(images, 0.5 - d, 0.5 + d) for d in (1.0, 0.2, 0.4)]
+        return keras.ops.concatenate(clipped, axis=-1)
+
+
+def thrown(model, steps=2, **settings):
+    """Images that one huge step has thrown to an end of the range."""
+    return optimize(
+        Objective.channel(model, "clipped", range(3)),
+        steps=steps,
+        parameterization=Pixel(contrast=math.inf),
+        optimizer=keras.optimizers.SGD(1e6),
+        transformations=None,
+        **settings,
+    )
+
+
+@pytest.mark.parametrize("image_shape", [(8, 6), (4, 3)])
+def test_an_image_at_the_ends_is_saturated_if_half_the_contrast_scores_as_much(image_shape):
+    result = thrown(sequential(Clipped(name="clipped"), shape=(8, 6, 1)), image_shape=image_shape)
+    images = result.images
+    at_an_end = ((images < 0.01) | (images > 0.99)).mean((1, 2, 3))
+    assert (at_an_end == 1).all()
+    limits = np.array([1.0, 0.2, 0.4]).reshape(3, 1, 1, 1)
+    half = 0.5 + (images - 0.5) / 2
+    whole, halved = (
+        np.clip(some, 0.5 - limits, 0.5 + limits).mean((1, 2, 3)) for some in (images, half)
+    )
+    is_saturated = whole <= halved + 1e-6
+    assert is_saturated.tolist() == [False, True, False]
+    assert result.status == ["ok", "saturated", "ok"]
+
+
+@pytest.mark.parametrize("values_range", [(-1.0, 1.0), (0.0, 255.0), (-3.0, -2.0)])
+def test_half_the_contrast_is_half_way_to_the_middle_of_the_range(values_range):
+    low, high = values_range
+    to_shares = layers.Rescaling(1 / (high - low), offset=-low / (high - low))
+    model = sequential(to_shares, Clipped(name="clipped"), shape=(8, 6, 1))
+    result = thrown(model, values_range=values_range)
+    assert result.status == ["ok", "saturated", "ok"]
+
+
+class Half(layers.Layer):
+    """The clipped values of a share of the columns."""
+
+    def __init__(self, columns, **settings):
+        super().__init__(**settings)
+        self.columns = columns
+
+    def call(self, images):
+        return keras.ops.clip(images[:, :, : self.columns], 0.3, 0.7)
+
+
+@pytest.mark.parametrize(("columns", "expected"), [(4, "ok"), (5, "saturated"), (10, "saturated")])
+def test_half_of_the_values_of_a_saturated_image_are_at_the_ends(columns, expected):
+    model = sequential(Half(columns, name="half"), shape=(8, 10, 1))
     result = optimize(
-        neurons,
-        steps=3,
+        Objective.channel(model, "half", 0),
+        steps=2,
         parameterization=Pixel(contrast=math.inf),
         optimizer=keras.optimizers.SGD(1e6),
         transformations=None,
     )
-    assert result.status == ["saturated"] * 4
+    at_an_end = ((result.images < 0.01) | (result.images > 0.99)).mean()
+    assert at_an_end == columns / 10
+    assert result.status == [expected]
+
+
+# --- starts ---------------------------------------------------------------------------
+
+
+def starts_of(task):
+    [found] = starts.find_starts([task])
+    return found
+
+
+def needs_bright(bias):
+    """A logit that no gradient reaches unless some pixels are bright."""
+    model = sequential(
+        layers.Conv2D(1, 1, activation="relu", name="conv"),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(1, use_bias=False, name="logits"),
+        shape=(6, 6, 1),
+    )
+    model.set_weights([np.full((1, 1, 1, 1), 4.0), np.array([bias]), np.ones((1, 1))])
+    return model
+
+
+def test_a_unit_without_a_gradient_finds_one_from_another_start():
+    task = prepare(Objective.neuron(needs_bright(-3.2), "logits", 0), steps=8, transformations=None)
+    # The unit is on from 0.8, far above faint noise around 0.5.
+    result, _ = run(task)
+    # White has the most of what it likes.
+    assert result.starts == ["plain 1"]
+    assert result.status == ["ok"]
+    assert result.scores[0] > 4 * 0.98 - 3.2
+
+
+def ascend_from(task, start, **settings):
+    """The result of one target from one start, whatever its image is like."""
+    return run(task, starts=[start], may_change=np.zeros(1, bool), **settings)[0]
+
+
+def test_a_start_that_is_kept_is_kept_although_another_is_better(small_model):
+    task = prepare(Objective.channel(small_model, "conv1", [0, 1]), steps=4, transformations=None)
+    result, _ = run(task)
+    other = ["plain 0", "noise 1 0 2"]
+    kept, _ = run(task, starts=other)
+    assert kept.starts == other
+    assert result.starts != other
+    again, _ = run(task, starts=result.starts)
+    assert again.starts == result.starts
+    np.testing.assert_array_equal(again.images, result.images)
+
+
+def test_a_start_whose_gradient_is_gone_is_not_kept():
+    model = needs_bright(-3.2)
+    task = prepare(Objective.neuron(model, "logits", 0), steps=4, transformations=None)
+    result, _ = run(task, starts=["plain 0"], may_change=np.zeros(1, bool))
+    assert result.starts[0].startswith("noise")
+    assert result.status == ["ok"]
+    model.set_weights([np.full((1, 1, 1, 1), 4.0), np.zeros(1), np.ones((1, 1))])
+    assert ascend_from(task, "plain 0").starts == ["plain 0"]
+
+
+def test_only_targets_that_may_change_and_are_weak_change_their_start(small_model):
+    task = prepare(Objective.channel(small_model, "conv1", range(4)), steps=4, transformations=None)
+    kept = ["noise 1 1.5 0"] * 4
+    first, _ = run(task, starts=kept)
+    best_known = first.scores + [1.0, 1.0, -0.1, -0.1]
+    may_change = np.array([True, False, True, False])
+    result, _ = run(task, starts=kept, may_change=may_change, best_known=best_known)
+    plain = starts_of(task).scores[:, 0]
+    assert (first.scores > plain).all()
+    assert result.starts[0] != kept[0]
+    assert result.scores[0] > first.scores[0]
+    assert result.starts[1:] == kept[1:]
+    # Contrast follows another aim now.
+    told, _ = run(task, starts=kept, best_known=best_known)
+    np.testing.assert_array_equal(result.images[1:], told.images[1:])
+
+
+@pytest.mark.parametrize("unit", range(4))
+@pytest.mark.parametrize("start", ["faint noise", "noise 3 1 0", "plain 1"])
+def test_the_best_of_all_tries_is_the_result(unit, start, small_model):
+    task = prepare(Objective.channel(small_model, "conv1", unit), steps=4, transformations=None)
+    best_known = np.full(1, 1e9, "float32")
+    settings = {"may_change": np.ones(1, bool), "best_known": best_known}
+    result, params = run(task, starts=[start], with_params=True, **settings)
+
+    found = starts_of(task)
+    gains = dict(zip(found.names, found.scores[0] - found.scores[0, 0], strict=True))
+    kind = start.split()[0]
+    other = max((n for n in gains if n.split()[0] not in (kind, "faint")), key=gains.get)
+    tries = [ascend_from(task, name, best_known=best_known) for name in (start, other)]
+    best = max(tries, key=lambda one: one.scores[0])
+    relaxed = ascend_from(task, best.starts[0] + ", relaxed", best_known=best_known)
+    tries.append(relaxed)
+    best = max(tries, key=lambda one: one.scores[0])
+    np.testing.assert_allclose(result.scores, best.scores, rtol=1e-5)
+    assert result.starts == best.starts
+    np.testing.assert_allclose(result.images, best.images, atol=1e-5)
+    np.testing.assert_allclose(result.history, best.history, rtol=1e-4, atol=1e-5)
+    settings["may_change"] = np.zeros(1, bool)
+    _, expected = run(task, starts=result.starts, with_params=True, **settings)
+    np.testing.assert_allclose(params, expected, rtol=1e-4, atol=1e-5)
+
+
+def demanding(share):
+    """A ReLU of all pixels that is on only near its favourite image, which is its weights."""
+    model = sequential(layers.Flatten(), layers.Dense(1, activation="relu", name="unit"))
+    weights, _ = model.get_weights()
+    # The most that it can receive, less what a grey image gives it.
+    most = 0.5 * np.abs(weights).sum()
+    model.set_weights([weights, np.array([-share * most - 0.5 * weights.sum()])])
+    return model, weights
+
+
+def test_a_unit_that_is_off_at_all_starts_is_found_with_relaxed_activations():
+    model, weights = demanding(0.6)
+    task = prepare(Objective.neuron(model, "unit", 0), steps=32, transformations=None)
+    assert not starts_of(task).scores.any()
+    result, _ = run(task)
+    assert result.starts[0].endswith(", relaxed")
+    assert result.scores[0] > 0
+    assert result.status == ["ok"]
+    cosine = np.corrcoef(result.images.ravel(), weights.ravel())[0, 1]
+    assert cosine > 0.8
+    # The next run goes on so at once.
+    again, _ = run(task, starts=result.starts)
+    assert again.starts == result.starts
+    np.testing.assert_array_equal(again.images, result.images)
+
+
+@pytest.mark.parametrize("settings", [{"steps": 1}, {"steps": 32, "warmup_steps": 1}], ids=str)
+def test_activations_are_not_relaxed_again_if_it_is_asked_for_or_there_are_no_steps(settings):
+    model, _ = demanding(0.6)
+    result = optimize(Objective.neuron(model, "unit", 0), transformations=None, **settings)
+    assert not result.starts[0].endswith("relaxed")
+    assert result.scores.tolist() == [0]
+
+
+def test_a_gradient_that_only_relaxed_activations_let_through_is_none():
+    model, _ = demanding(1.5)
+    result = optimize(Objective.neuron(model, "unit", 0), steps=8, transformations=None)
+    assert result.scores.tolist() == [0]
+    assert result.status == ["no_gradient"]
+
+
+def test_other_tries_of_a_unit_do_not_depend_on_the_other_units():
+    model = sequential(
+        layers.Conv2D(5, 1, activation="relu", name="conv"),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(5, use_bias=False, name="logits"),
+        shape=(6, 6, 1),
+    )
+    bias = np.array([0.0, -3.2, 3.3, -100.0, -3.5])
+    weights = [np.array([4.0, 4.0, -4.0, 4.0, 4.0]).reshape(1, 1, 1, 5), bias - [0, 0, 3, 0, 0]]
+    model.set_weights([*weights, np.eye(5)])
+    objective = Objective.neuron(model, "logits", range(5))
+    together = optimize(objective, steps=8)
+    assert len(set(together.starts)) > 1
+    assert together.status[3] == "no_gradient"
+    parts = optimize(objective, steps=8, batch_size=2)
+    assert parts.starts == together.starts
+    np.testing.assert_allclose(parts.images, together.images, atol=1e-5)
+    for i in range(5):
+        alone = optimize(Objective.neuron(model, "logits", i), steps=8)
+        assert alone.starts == [together.starts[i]]
+        np.testing.assert_allclose(alone.images[0], together.images[i], atol=1e-5)
+        np.testing.assert_allclose(alone.history[:, 0], together.history[:, i], atol=1e-4)
+
+
+@pytest.mark.parametrize("weight", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("layer", ["conv1", "logits"])
+def test_an_image_with_a_penalty_is_no_worse_than_one_that_was_made_without(
+    layer, weight, small_model
+):
+    objective = Objective.channel(small_model, layer, range(3))
+    settings = {"steps": 8, "transformations": None}
+    free = optimize(objective, **settings)
+    bound = optimize(objective, regularizers=[L2(weight)], **settings)
+    free_value, value = (
+        one.scores - weight * np.sqrt((one.images**2).mean((1, 2, 3))) for one in (free, bound)
+    )
+    assert (value >= free_value - 1e-5).all()
+    # The scores are without the penalty.
+    expected = [
+        Objective.channel(small_model, layer, i).score(bound.images[i : i + 1])[0] for i in range(3)
+    ]
+    np.testing.assert_allclose(bound.scores, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_an_optimisation_that_goes_on_keeps_the_names_of_its_starts(small_model):
+    objective = Objective.channel(small_model, "conv1", range(4))
+    task = prepare(objective, steps=4, transformations=None)
+    first, params = run(task, with_params=True)
+    assert len(set(first.starts)) > 1
+    second, _ = run(task, params=params, starts=first.starts)
+    assert second.starts == first.starts
+    assert (second.scores > first.scores).all()
+
+
+def test_only_the_parameters_that_are_asked_for_are_returned(neurons):
+    task = prepare(neurons)
+    assert run(task)[1] is None
+    assert run(task, with_params=True)[1].shape == (4, 1, 12, 10)

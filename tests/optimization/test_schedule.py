@@ -16,15 +16,15 @@ PHOTOGRAPH, SMALL = (224, 224, 3), (28, 28, 1)
 @pytest.mark.parametrize("steps", [1, 16, 64, 256])
 def test_an_optimisation_works_from_coarse_and_grey_to_fine_and_coloured(steps, shape):
     first, *others = [asdict(settings_at(number, steps, shape)) for number in range(steps)]
-    assert first["decay"] == 1.4
+    assert first["steepness"] == 1.4
     assert first["chroma"] < 1
     for before, after in itertools.pairwise((first, *others)):
-        assert before["decay"] >= after["decay"]
+        assert before["steepness"] >= after["steepness"]
         assert before["chroma"] <= after["chroma"]
         assert before["lowest"] >= after["lowest"]
         assert before["rate"] >= after["rate"] > 0
     if steps > 1:
-        later = [settings | {"rate": 0} for settings in others[steps // 3 :]]
+        later = [settings | {"rate": 0, "due": 0} for settings in others[steps // 3 :]]
         assert all(settings == later[-1] for settings in later)
 
 
@@ -44,7 +44,7 @@ def test_a_long_optimisation_of_a_photograph_comes_to_rest(steps):
 
 
 @pytest.mark.parametrize(
-    ("steps", "number", "shape", "rate", "decay", "lowest", "chroma"),
+    ("steps", "number", "shape", "rate", "steepness", "lowest", "chroma"),
     [
         (4, 0, PHOTOGRAPH, 0.06 * 2**0.5, 1.4, 1.5, 0.5),
         (16, 0, PHOTOGRAPH, 0.06, 1.4, 1.5, 0.5),
@@ -64,10 +64,25 @@ def test_a_long_optimisation_of_a_photograph_comes_to_rest(steps):
     ],
 )
 def test_the_schedule_is_the_one_that_was_measured(
-    steps, number, shape, rate, decay, lowest, chroma
+    steps, number, shape, rate, steepness, lowest, chroma
 ):
-    expected = {"rate": rate, "decay": decay, "lowest": lowest, "chroma": chroma}
+    expected = {"rate": rate, "steepness": steepness, "lowest": lowest, "chroma": chroma}
+    expected |= {"due": min(1, 2 * number / steps), "growth": 5 / steps}
     assert asdict(settings_at(number, steps, shape)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 16, 33, 256])
+def test_a_score_is_due_after_half_of_the_steps(steps):
+    dues = [settings_at(number, steps, SMALL).due for number in range(steps)]
+    first = math.ceil(steps / 2)
+    np.testing.assert_allclose(dues[:first], 2 * np.arange(first) / steps)
+    assert dues[first:] == [1.0] * (steps - first)
+
+
+@pytest.mark.parametrize("steps", [16, 256])
+def test_contrast_can_go_from_the_lowest_to_the_highest_in_a_part_of_the_steps(steps):
+    growth = sum(settings_at(number, steps, SMALL).growth for number in range(steps))
+    assert math.exp(growth) > 8 * 1.5
 
 
 def test_longer_optimisations_take_shorter_steps_and_begin_with_smaller_shapes():

@@ -14,8 +14,17 @@ from featviz_callback.images.parameterizations import Fourier, Pixel
 from featviz_callback.images.regularizers import L2
 from featviz_callback.images.transformations import Noise, Rotate
 from featviz_callback.optimization import step
+from featviz_callback.optimization.chunk import Chunk
 from tests import reference
-from tests.conftest import ascend, fill, make_small_model, sequential
+from tests.conftest import (
+    IMAGE_SHAPE,
+    ascend,
+    fill,
+    make_small_model,
+    prepare,
+    sequential,
+    to_numpy,
+)
 
 # --- the gradient ---------------------------------------------------------------------
 
@@ -71,9 +80,10 @@ def smooth():
 def step_gradient(objective, start, **settings):
     """Return what one step of plain gradient ascent at rate 1 adds to the parameters."""
     sgd = keras.optimizers.SGD(1.0)
-    settings = {"steps": 1, "optimizer": sgd, "transformations": None, **settings}
-    _, final = ascend(objective, start=start, **settings)
-    return final - start
+    task = prepare(objective, **{"steps": 1, "optimizer": sgd, "transformations": None, **settings})
+    chunk = Chunk(task, np.arange(1), start)
+    chunk.step()
+    return to_numpy(chunk.params) - start
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.7])
@@ -145,33 +155,34 @@ def test_the_default_update_is_nesterovs_on_normalised_gradients(steps):
 
 
 @pytest.mark.parametrize("values_range", [(0.0, 1.0), (-1.0, 1.0), (-3.0, 3.0), (0.0, 255.0)])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_the_default_step_is_that_of_another_spectrum(channels, values_range):
+@pytest.mark.parametrize(("channels", "decay"), [(1, 1.0), (3, 1.0), (1, 0.5)])
+def test_the_default_step_is_that_of_another_spectrum(channels, decay, values_range):
     shape = (6, 5, channels)
     model = sequential(layers.Flatten(), layers.Dense(2, name="logits"), shape=shape)
     objective = Objective.neuron(model, "logits", 1)
-    one = Fourier(**FOURIER | {"detail": 1.0}, contrast=math.inf, noise=1.0)
+    one = Fourier(**FOURIER | {"detail": 1.0, "decay": decay}, contrast=math.inf, noise=1.0)
     plain = {"parameterization": one, "transformations": None, "values_range": values_range}
     start = one.init(np.random.default_rng(0), shape)[None]
     gradient = step_gradient(objective, start, **plain)
     # By default the parameters are the coefficients, halved if the range is around zero.
     share = 0.5 if values_range[0] < 0 else 1.0
-    coefficients = share * reference.fourier_coefficients(start[0], shape)[None]
+    coefficients = share * reference.fourier_coefficients(start[0], shape, decay)[None]
     result, final = ascend(objective, start=coefficients.astype("float32"), steps=1, **plain)
 
     # The same step in the coefficients of the steeper spectrum, with weak chroma.
-    factors = reference.fourier_scale(6, 5, 1.4, 1.5) / reference.fourier_scale(6, 5, 1.0)
+    factors = reference.fourier_scale(6, 5, 1.4 * decay, 1.5)
+    factors = factors / reference.fourier_scale(6, 5, decay)
     factors = factors * np.array([1.0, 0.5, 0.5])[:channels, None, None]
     steep = factors * gradient
     steep = steep / np.sqrt((steep**2).mean())
     rate = 0.06 * 2**0.5
     expected = (start + 1.8 * rate * factors * steep) * (1 - 0.3 * rate)
-    coefficients = share * reference.fourier_coefficients(expected[0], shape)[None]
+    coefficients = share * reference.fourier_coefficients(expected[0], shape, decay)[None]
     np.testing.assert_allclose(final, coefficients, rtol=1e-3, atol=1e-4)
 
     # With unbounded contrast, the finished image is three times as far from its plain
     # background.
-    shares = reference.fourier_image(3 * expected[0], shape, window=0.5, mean=0.3)
+    shares = reference.fourier_image(3 * expected[0], shape, decay, window=0.5, mean=0.3)
     low, high = values_range
     image = low + (high - low) * shares
     np.testing.assert_allclose(result.images[0], image, atol=2e-3 * (high - low))
@@ -195,6 +206,16 @@ def test_a_multiplier_changes_the_score_and_not_the_picture(factor, small_model)
     assert scaled.status == ["ok", "ok"]
     np.testing.assert_allclose(scaled.images, plain.images, atol=1e-4)
     np.testing.assert_allclose(scaled.scores / factor, plain.scores, rtol=1e-3)
+    assert scaled.starts == plain.starts
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e6])
+@pytest.mark.parametrize("layer", ["conv1", "logits"])
+def test_a_multiplier_changes_no_picture_that_goes_on_from_another(factor, layer, small_model):
+    objective = Objective.channel(small_model, layer, [0, 1])
+    _, start = ascend(objective, steps=4)
+    plain, scaled = (ascend(o, start, steps=4)[0] for o in (objective, factor * objective))
+    np.testing.assert_allclose(scaled.images, plain.images, atol=1e-4)
 
 
 def model_of(policy):
@@ -225,6 +246,178 @@ def test_the_largest_multiplier_of_a_sum_fits_into_half_precision(factor):
     assert np.corrcoef(result.images.ravel(), larger.images.ravel())[0, 1] > 0.9
 
 
+# --- contrast that follows from the score ---------------------------------------------
+
+AHEAD, BEHIND, NEITHER = (-2e9, -1e9, 0.0), (1e9, 2e9, 0.0), (math.nan, math.nan, 0.0)
+
+
+def chunk_of(model, aims, start=None, **settings):
+    """A chunk of one default optimisation for each row of aims, of a feature map."""
+    objective = Objective.channel(model, "conv1", range(len(aims)))
+    task = prepare(objective, **{"steps": 8, "transformations": None, **settings})
+    return Chunk(task, np.arange(len(aims)), start, np.array(aims, "float32"))
+
+
+def contrasts_of(chunk):
+    """The contrast of each image, by the state of its optimisation."""
+    return to_numpy(chunk.state[1]).ravel()
+
+
+def fields_of(params):
+    """The fields of some coefficients."""
+    return np.array([reference.coefficient_field(one, IMAGE_SHAPE) for one in to_numpy(params)])
+
+
+def strengths(params):
+    """The root mean square of the field of each image."""
+    return np.sqrt((fields_of(params) ** 2).mean((1, 2, 3)))
+
+
+def noise(count, contrast=3.0):
+    """Coefficients of images of that contrast."""
+    drawn = np.random.default_rng(0).normal(size=(count, 1, 12, 10))
+    strong = drawn * contrast / strengths(drawn).reshape(-1, 1, 1, 1)
+    return strong.astype("float32")
+
+
+def test_contrast_rises_while_a_score_is_behind_and_falls_while_it_is_ahead(small_model):
+    start = noise(4)
+    chunk = chunk_of(small_model, [BEHIND, AHEAD, NEITHER, BEHIND[:2] + (1.0,)], start)
+    np.testing.assert_allclose(contrasts_of(chunk), 3.0, rtol=1e-4)
+    for number in range(8):
+        chunk.step()
+        # By a factor of exp(5 / 8) in each step, from 2 up to 8.
+        change = np.exp(5 / 8) ** (number + 1)
+        expected = [min(3 * change, 8), max(3 / change, 2), 3, min(3 * change, 8)]
+        np.testing.assert_allclose(contrasts_of(chunk), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("multiplier", "penalty"), [(1.0, 0.0), (3.0, 0.0), (3.0, 0.5)])
+def test_contrast_follows_the_share_of_the_way_that_a_score_has_gone(
+    multiplier, penalty, small_model
+):
+    aims = np.array([(-0.2, 0.2, 0), (-0.2, 0.2, 1), (-1, 0.1, 0), (0, 1, 1)])
+    aims = aims * [multiplier, multiplier, 1] - [penalty / 2, penalty / 2, 0]
+    objective = multiplier * Objective.channel(small_model, "conv1", range(4))
+    regularizers = [L2(penalty)] if penalty else ()
+    task = prepare(objective, steps=8, transformations=None, regularizers=regularizers)
+    chunk = Chunk(task, np.arange(4), noise(4), aims.astype("float32"))
+    contrast, shares = contrasts_of(chunk), []
+    for number in range(8):
+        images = reference.sigmoid(fields_of(chunk.params))
+        scores, _ = chunk.step()
+        values = to_numpy(scores) - penalty * np.sqrt((images**2).mean((1, 2, 3)))
+        floor, goal, is_faint = aims.T
+        due = np.where(is_faint, min(1, number / 4), 1)
+        behind = due - (values - floor) / (goal - floor)
+        contrast = np.clip(contrast * np.exp(5 / 8 * np.clip(4 * behind, -1, 1)), 2, 8)
+        np.testing.assert_allclose(contrasts_of(chunk), contrast, rtol=1e-3)
+        shares.append(behind)
+    # Some scores are ahead, some are behind, and some are nearly where they should be.
+    assert np.min(shares) < -0.25
+    assert np.max(shares) > 0.25
+    assert (np.abs(shares) < 0.25).any()
+
+
+def test_a_start_that_is_faint_begins_with_the_lowest_contrast(small_model):
+    chunk = chunk_of(small_model, [NEITHER] * 2)
+    np.testing.assert_array_equal(contrasts_of(chunk), [2, 2])
+    photograph = chunk_of(small_model, [NEITHER] * 2, image_shape=(96, 96))
+    np.testing.assert_array_equal(contrasts_of(photograph), [1, 1])
+
+
+def test_the_images_keep_within_their_contrast_and_end_at_it(small_model):
+    chunk = chunk_of(small_model, [BEHIND, AHEAD, NEITHER], noise(3))
+    for _ in range(8):
+        chunk.step()
+        assert (strengths(chunk.params) <= 1.2 * contrasts_of(chunk) * 1.001).all()
+    finished = chunk.compiled.finished(chunk.params, chunk.state)
+    np.testing.assert_allclose(strengths(finished), contrasts_of(chunk), rtol=1e-3)
+    expected = reference.sigmoid(fields_of(finished))
+    np.testing.assert_allclose(chunk.images(), expected, atol=1e-4)
+
+
+def test_steps_are_longer_by_the_root_of_the_contrast(small_model):
+    low, high = (chunk_of(small_model, [NEITHER] * 2, 0 * noise(2)) for _ in range(2))
+    high.state[1] = 4 * high.state[1]
+    low.step()
+    high.step()
+    np.testing.assert_array_equal(contrasts_of(high), 4 * contrasts_of(low))
+    np.testing.assert_allclose(to_numpy(high.params), 2 * to_numpy(low.params), rtol=1e-4)
+
+
+@pytest.mark.parametrize("aim", [(0.0, math.nan, 0.0), (math.inf, math.inf, 0.0)])
+def test_aims_that_are_no_numbers_change_no_contrast(aim, small_model):
+    chunk = chunk_of(small_model, [aim, BEHIND], noise(2))
+    for _ in range(3):
+        chunk.step()
+    np.testing.assert_allclose(contrasts_of(chunk), [3, 8], rtol=1e-4)
+    assert np.isfinite(chunk.images()).all()
+
+
+def test_an_aim_that_is_no_way_off_keeps_contrast_within_its_bounds(small_model):
+    chunk = chunk_of(small_model, [(0.0, 0.0, 0.0), (9.0, 9.0, 1.0)], noise(2))
+    for _ in range(8):
+        chunk.step()
+    assert (contrasts_of(chunk) >= 2).all()
+    assert (contrasts_of(chunk) <= 8).all()
+    assert np.isfinite(chunk.images()).all()
+
+
+def test_scores_that_are_no_numbers_change_no_contrast(small_model):
+    kernel, bias = small_model.get_layer("conv1").get_weights()
+    small_model.get_layer("conv1").set_weights([kernel, bias * [math.nan, 1, 1, 1]])
+    chunk = chunk_of(small_model, [BEHIND, BEHIND], noise(2))
+    chunk.step()
+    np.testing.assert_allclose(contrasts_of(chunk), [3, 3 * np.exp(5 / 8)], rtol=1e-4)
+    assert np.isfinite(chunk.images()).all()
+
+
+def test_contrast_stays_while_activations_are_relaxed(small_model):
+    chunk = chunk_of(small_model, [BEHIND], noise(1), warmup_steps=2)
+    found = []
+    for _ in range(4):
+        chunk.step()
+        found.append(contrasts_of(chunk)[0])
+    np.testing.assert_allclose(found, 3 * np.exp([0, 0, 5 / 8, 8]).clip(0, 8 / 3), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"parameterization": Fourier()},
+        {"parameterization": Fourier(contrast=3.0, noise="auto")},
+        {"parameterization": "pixel"},
+        {"parameterization": "fixed_magnitude"},
+        {"optimizer": "adam"},
+    ],
+    ids=str,
+)
+def test_a_contrast_that_is_given_or_not_free_does_not_follow(settings, small_model):
+    chunk = chunk_of(small_model, [BEHIND, BEHIND], **settings)
+    assert chunk.compiled.contrasts is None
+    before = [tuple(part.shape) for part in chunk.state]
+    chunk.step()
+    assert [tuple(part.shape) for part in chunk.state] == before
+    assert (2, 1, 1, 1) not in before
+
+
+@pytest.mark.parametrize("contrast", [0.7, 3.0])
+def test_a_given_contrast_is_that_of_the_images(contrast, small_model):
+    fourier = Fourier(contrast=contrast, window=None, noise="auto")
+    result = optimize(
+        Objective.channel(small_model, "conv1", range(4)),
+        steps=32,
+        parameterization=fourier,
+        transformations=None,
+    )
+    fields = reference.logit(result.images.astype("float64"))
+    found = np.sqrt((fields**2).mean((1, 2, 3)))
+    # It may be 1.2 times as high, where the score is higher then.
+    assert (found > 0.99 * contrast).all()
+    assert (found < 1.21 * contrast).all()
+
+
 # --- regularizers ---------------------------------------------------------------------
 
 
@@ -245,7 +438,8 @@ def test_a_regularizer_gets_the_whole_image_and_not_an_augmented_one(neurons):
         return keras.ops.mean(images, axis=(1, 2, 3))
 
     optimize(neurons, steps=1, image_shape=(20, 18), regularizers=penalty)
-    assert set(shapes) == {(4, 20, 18, 1)}
+    assert (4, 20, 18, 1) in shapes
+    assert {shape[1:] for shape in shapes} == {(20, 18, 1)}
 
 
 def test_a_regularizer_of_another_shape_is_refused(small_model):

@@ -1,5 +1,7 @@
 """Drift, compared with NumPy's correlation and with closed forms."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -85,3 +87,15 @@ def test_drift_of_faint_contrast_on_a_bright_background_is_exact():
         for a, b in zip(before.astype("float64"), after.astype("float64"), strict=True)
     ]
     np.testing.assert_allclose(drift(before, after), expected, atol=1e-6)
+
+
+def test_the_drift_of_many_pictures_takes_less_memory_than_they_do():
+    before, after = np.random.default_rng(0).random((2, 40, 32, 32, 3), "float32")
+    tracemalloc.start()
+    found = drift(before, after)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # The float64 values of all pictures alone would take twice as much as they do.
+    assert peak < before.nbytes
+    alone = [drift(before[i : i + 1], after[i : i + 1])[0] for i in range(40)]
+    np.testing.assert_array_equal(found, alone)

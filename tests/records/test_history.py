@@ -3,11 +3,13 @@
 import io
 import pickle
 import traceback
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from featviz_callback.records import pictures
 from featviz_callback.records.drift import drift
 from featviz_callback.records.history import History
 from featviz_callback.records.result import Result
@@ -101,6 +103,17 @@ def test_noise_floor_and_score_ratio_are_kept_and_nan_if_not_given():
     assert history.skipped.tolist() == [1, 2]
 
 
+def test_starts_are_kept_and_empty_if_not_given():
+    history = History()
+    starts = [["faint noise", "plain 3", "noise 3 1.5 0"], ["plain 11", "plain 3", "noise 1 0 2"]]
+    for epoch, some in enumerate(starts):
+        history.add(epoch, replace(make_result(epoch), starts=some))
+    assert history.starts.tolist() == starts
+    assert history.last.starts == starts[-1]
+    history.add(2, make_result(2))
+    assert history.starts.tolist() == [*starts, ["", "", ""]]
+
+
 def test_the_seconds_of_the_last_snapshot_can_be_set_later(history):
     history.set_seconds(9.0)
     assert history.seconds.tolist() == [0.0, 0.5, 1.0, 9.0]
@@ -124,6 +137,33 @@ def test_two_snapshots_are_kept_however_large():
     for epoch in range(5):
         history.add(epoch, make_result(epoch))
     assert history.epochs.tolist() == [0, 4]
+
+
+def test_the_first_snapshot_that_is_removed_is_logged_once(caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    history = History(most_bytes=3 * make_result(0).images.nbytes)
+    for epoch in range(3):
+        history.add(epoch, make_result(epoch))
+    assert caplog.messages == []
+    history.add(3, make_result(3))
+    [message] = caplog.messages
+    assert f"limit of {history.most_bytes / 2**20:.4g} MiB" in message
+    assert "`callback.history.most_bytes`" in message
+    history.most_bytes *= 2
+    for epoch in range(4, 12):
+        history.add(epoch, make_result(epoch))
+    assert len(history) == 6
+    assert caplog.messages == [message]
+
+
+def test_a_history_keeps_256_mebibytes_of_images(history):
+    # 64 MiB a snapshot, which take no memory since they repeat one number.
+    large = np.broadcast_to(np.float32(0), (4, 2048, 2048, 1))
+    names = ["a", "b", "c", "d"]
+    found = History()
+    for epoch in range(6):
+        found.restore(replace(history.last, epoch=epoch, names=names, images=large))
+    assert len(found) == 4
 
 
 def test_a_restored_snapshot_replaces_those_of_its_epoch_and_later(history):
@@ -167,17 +207,40 @@ def test_a_strip_shows_evenly_spread_snapshots_with_the_first_and_the_last():
     assert solid == [40, 45, 50, 55, 60]
 
 
-def test_a_dead_target_is_marked(history):
-    dead = History()
-    dead.add(-1, make_result(status="dead"), 0.0)
-    fine = History()
-    fine.add(-1, make_result(), 0.0)
-    assert dead.strip().shape[0] > fine.strip().shape[0]
+STATUSES = ("ok", "dead", "saturated", "nan", "weak", "no_gradient", "constant")
+
+
+@pytest.mark.parametrize(
+    ("status", "ratio", "caption"),
+    [
+        ("ok", np.nan, ""),
+        ("ok", 1.4, "1.4x"),
+        ("weak", 0.8, "weak 0.8x"),
+        ("weak", 0.0123, "weak 0.012x"),
+        ("constant", 1.0, "constant 1x"),
+        ("saturated", 12.3, "saturated 12x"),
+        ("ok", -0.5, "-0.5x"),
+        *((status, np.nan, status) for status in STATUSES[1:]),
+    ],
+)
+def test_below_a_picture_are_its_status_and_its_ratio(status, ratio, caption):
+    result = make_result(names=["one", "two"], shape=(128, 128, 1))
+    result = replace(result, status=["ok", status])
+    history = History()
+    history.add(0, result, score_ratio=np.array([np.nan, ratio], "float32"))
+    expected = pictures.grid(
+        [[picture] for picture in pictures.of_targets(result.images, (0.0, 1.0))],
+        row_labels=["one", "two"],
+        column_labels=["epoch 0"],
+        captions=[[""], [caption]],
+    )
+    np.testing.assert_array_equal(history.strip(), expected)
 
 
 def test_a_strip_is_written_as_a_picture(history, tmp_path):
     strip = history.strip(tmp_path / "strip.png")
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "strip.png")), strip)
+    assert (tmp_path / "strip.png").read_bytes() == pictures.encode_png(strip)
 
 
 def test_an_animation_has_one_frame_per_snapshot(history, tmp_path):
@@ -222,13 +285,14 @@ def test_a_strip_has_a_bounded_size_and_the_width_of_its_pictures(size):
 
 
 COLUMNS = (
-    "epochs", "images", "scores", "status", "drift", "noise_floor", "score_ratio", "seconds",
-    "skipped",
+    "epochs", "images", "scores", "status", "drift", "noise_floor", "score_ratio", "starts",
+    "seconds", "skipped",
 )  # fmt: skip
 
 
 def test_an_archive_is_loaded_as_it_was_saved(history, tmp_path):
-    history.skip(3)
+    history.add(3, replace(make_result(4), starts=["faint noise", "plain 3, relaxed", "plain 7"]))
+    history.skip(4)
     history.compile_seconds = 1.5
     history.save(tmp_path / "history.npz")
     loaded = History.load(tmp_path / "history.npz")
@@ -248,6 +312,33 @@ def test_an_archive_that_has_the_first_name_of_the_noise_floor_is_loaded(history
     np.savez(tmp_path / "first.npz", **arrays)
     loaded = History.load(tmp_path / "first.npz")
     np.testing.assert_array_equal(loaded.noise_floor, history.noise_floor)
+
+
+def test_an_archive_of_the_time_before_starts_is_loaded(history, tmp_path):
+    history.save(tmp_path / "history.npz")
+    with np.load(tmp_path / "history.npz") as archive:
+        arrays = {name: archive[name] for name in archive if name != "starts"}
+    assert len(arrays) == len(COLUMNS) + 2
+    np.savez(tmp_path / "first.npz", **arrays)
+    loaded = History.load(tmp_path / "first.npz")
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(history, name))
+    assert loaded.starts.tolist() == [[""] * 3] * 4
+    np.testing.assert_array_equal(loaded.strip(), history.strip())
+    loaded.add(3, replace(make_result(9), starts=["plain 0"] * 3))
+    assert loaded.starts[-1].tolist() == ["plain 0"] * 3
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_every_status_is_drawn_and_archived(status, tmp_path):
+    history = History()
+    history.add(0, make_result(status=status))
+    history.save(tmp_path / "history.npz")
+    assert History.load(tmp_path / "history.npz").status.tolist() == [[status] * 3]
+    fine = History()
+    fine.add(0, make_result())
+    frames = [np.asarray(Image.open(io.BytesIO(one.gif()))) for one in (history, fine)]
+    assert np.array_equal(*frames) == (status == "ok")
 
 
 def test_snapshots_can_be_added_to_a_loaded_history(history, tmp_path):

@@ -1,6 +1,7 @@
 """Pictures of arrays: colours, files, grids, and plots of signals."""
 
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from featviz_callback.records.pictures import (
     grid,
     of_targets,
     plot,
+    save,
     to_pillow,
     to_uint8,
 )
@@ -62,6 +64,31 @@ def test_a_png_holds_the_picture(channels):
     picture = np.random.default_rng(0).integers(0, 256, (5, 7, channels), "uint8")
     decoded = np.asarray(Image.open(io.BytesIO(encode_png(picture))))
     np.testing.assert_array_equal(decoded.reshape(picture.shape), picture)
+
+
+def test_a_png_is_compressed_at_the_fastest_level(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), "uint8")
+    encoded = encode_png(picture)
+    # Two bits of a zlib stream's second byte name the level: 0 the fastest, 2 the default
+    # (RFC 1950, section 2.2).
+    second = encoded[encoded.index(b"IDAT") + len(b"IDAT") + 1]
+    assert second >> 6 == 0
+    save(picture, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes() == encoded
+
+
+@pytest.mark.parametrize("ending", ["bmp", "tiff", "gif", "jpg", "webp"])
+def test_a_picture_is_saved_in_the_format_of_its_ending(ending, tmp_path):
+    save(solid((200, 30, 60)), tmp_path / f"picture.{ending}")
+    saved = np.asarray(Image.open(tmp_path / f"picture.{ending}").convert("RGB"), int)
+    assert saved.shape == (70, 80, 3)
+    # JPEG and WebP change colours a little.
+    assert np.abs(saved - (200, 30, 60)).max() < 8
+
+
+def test_an_unknown_ending_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="unknown file extension"):
+        save(solid((0,)), tmp_path / "picture.abc")
 
 
 def test_a_pillow_image_is_as_wide_as_the_array():
@@ -226,5 +253,16 @@ def test_targets_are_shown_as_images_or_as_plots_of_signals():
     images = np.random.default_rng(0).random((3, 6, 5, 2))
     np.testing.assert_array_equal(of_targets(images, (0, 1)), to_uint8(images, (0, 1)))
     signals = images[:, :, 0]
+    np.testing.assert_array_equal(of_targets(list(images), (0, 1)), of_targets(images, (0, 1)))
     assert of_targets(signals, (0, 1)).shape == (3, 120, 240, 3)
     np.testing.assert_array_equal(of_targets(signals, (0, 1))[1], plot(signals[1], (0, 1)))
+
+
+def test_pictures_of_many_images_take_little_more_memory_than_the_pictures():
+    images = np.zeros((40, 64, 64, 3), "float32")
+    tracemalloc.start()
+    shown = of_targets(images, (0, 1))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # The float64 values of all images alone would take eight times as much as the pictures.
+    assert peak < 4 * shown.nbytes

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from featviz_callback.records.pictures import encode_png
 from featviz_callback.records.result import Result
 from tests.conftest import random_images
 
@@ -21,6 +22,7 @@ def make_result(count=5, channels=3, status=None, frames=False):
         values_range=(0.0, 1.0),
         frames=np.stack([images * 0, images]) if frames else None,
         frame_steps=np.array([2, 4]) if frames else None,
+        starts=["faint noise"] * (count - 1) + ["noise 3 1.5 0"] if frames else None,
     )
 
 
@@ -48,7 +50,7 @@ def test_the_archive_holds_every_array_without_pickle(tmp_path):
 def test_the_archive_omits_attributes_that_are_none(tmp_path):
     make_result().save(str(tmp_path / "all.npz"))
     with np.load(tmp_path / "all.npz", allow_pickle=False) as archive:
-        assert not {"frames", "frame_steps"} & set(archive)
+        assert not {"frames", "frame_steps", "starts"} & set(archive)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 9])
@@ -61,6 +63,7 @@ def test_the_sheet_shows_every_image(count, channels, tmp_path):
     result.save(tmp_path / "sheet.png")
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     np.testing.assert_array_equal(sheet, result.sheet())
+    assert (tmp_path / "sheet.png").read_bytes() == encode_png(result.sheet())
     # Eight by six pixels are enlarged sixteen times, to at least 96.
     areas = [(sheet == value).all(-1).sum() for value in range(60, 60 + count)]
     # Some more pixels of the letters may have the same grey.

@@ -26,6 +26,7 @@ from PIL import Image
 from tensorboard import program
 
 from featviz_callback import FeatureVisCallback, Objective
+from featviz_callback.images.fourier import Fourier
 from featviz_callback.records import pictures
 from featviz_callback.tensorboard import summaries
 from featviz_callback.tensorboard.event_file import EventFile
@@ -531,6 +532,102 @@ def test_of_a_dead_unit_it_is_said_since_when_and_that_no_image_activates_it(ope
     tab.page.keyboard.press("j")
     tab.page.keyboard.press("j")
     playwright.expect(caption).to_contain_text("activate this unit most, epoch 3")
+
+
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory):
+    """The logs and the status of a real run, with a unit of each kind but saturated ones."""
+    folder = tmp_path_factory.mktemp("troubled")
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((12, 12, 1)),
+            layers.Conv2D(5, 3, activation="relu", name="conv"),
+            layers.Flatten(),
+            layers.Dense(4, name="logits"),
+        ]
+    )
+    kernel, bias, *others = model.get_weights()
+    bias[1], kernel[..., 2], bias[2] = -100, 0, 1
+    # The image begins at plain grey, which is what the last channel likes most.
+    kernel[..., 3], kernel[..., 4], bias[4] = 1, 0, 0
+    kernel[0, 0, :, 4], kernel[1, 1, :, 4], bias[4] = 1, -1, 0.5
+    model.set_weights([kernel, bias, *others])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    steps = Objective.custom(
+        model, "conv", lambda x: keras.ops.floor(keras.ops.mean(x, (1, 2, 3))), names="steps"
+    )
+    root = Objective.custom(
+        model, "conv", lambda x: keras.ops.sqrt(-1 - keras.ops.mean(x, (1, 2, 3))), names="root"
+    )
+    rng = np.random.default_rng(0)
+    images = rng.random((16, 12, 12, 1), "float32")
+    images[0] = 1
+    callback = FeatureVisCallback(
+        [Objective.channel(model, "conv", range(5)), steps, root],
+        log_dir=folder / "run",
+        steps=1,
+        parameterization=Fourier(contrast=0.01),
+        probe_data=images,
+        on_error="raise",
+    )
+    model.fit(images, np.zeros((16, 4)), epochs=1, verbose=0, callbacks=[callback])
+    return folder, dict(zip(callback.history.names, callback.history.status[-1], strict=True))
+
+
+LABELS = {"no_gradient": "no gradient", "nan": "not a number"}
+
+
+def test_every_status_has_a_badge_and_a_filter(open_tab, troubled):
+    folder, status = troubled
+    found = {*status.values()}
+    assert found >= {"dead", "constant", "weak", "no_gradient", "nan"}
+    tab = open_tab(address=serve(folder))
+    tab.keep("status")
+    for name, word in status.items():
+        badge = tab.card(name).locator(".badge")
+        assert badge.inner_text() == ("" if word == "ok" else LABELS.get(word, word))
+        assert word in tab.card(name).locator(".column").evaluate_all(
+            "all => all.map((column) => column.dataset.status)"
+        )
+    for word in found:
+        chip = tab.find(f".chip[data-status={word}]")
+        expected = [name for name in status if status[name] == word]
+        assert chip.inner_text() == f"{LABELS.get(word, word)} {len(expected)}"
+        chip.click()
+        playwright.expect(tab.find(".card")).to_have_count(len(expected))
+        assert sorted(tab.names()) == sorted(expected)
+        assert tab.saved_view()["statuses"] == word
+        chip.click()
+    for word in {"ok", "saturated"} - found:
+        assert tab.find(f".chip[data-status={word}]").is_hidden()
+
+
+def test_a_filter_for_a_status_is_part_of_the_address(open_tab, troubled):
+    folder, status = troubled
+    tab = open_tab("&p.feature_vis.statuses=no_gradient,constant", address=serve(folder))
+    expected = [name for name, word in status.items() if word in ("no_gradient", "constant")]
+    assert len(expected) == 2
+    assert sorted(tab.names()) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("constant", "; all real images score the same, epoch 0"),
+        ("dead", "; of the real images none activates this unit, epoch 0"),
+        ("weak", ", beside the real images that activate this unit most, epoch 0"),
+    ],
+)
+def test_beside_a_large_picture_is_said_what_real_images_tell(word, said, open_tab, troubled):
+    folder, status = troubled
+    name = next(name for name in status if status[name] == word)
+    tab = open_tab("&p.feature_vis.open=" + quote(name), address=serve(folder))
+    viewer = tab.find(".viewer")
+    playwright.expect(viewer.locator("figcaption")).to_have_text("The optimised picture" + said)
+    facts = viewer.locator("dl").inner_text().split("\n")
+    assert facts[facts.index("Status") + 1] == f"{word} since untrained"
+    assert viewer.locator(f".still[data-status={word}]").count() == 2
 
 
 def test_a_card_that_went_on_and_came_back_is_not_faded(open_tab):

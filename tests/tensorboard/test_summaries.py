@@ -35,6 +35,7 @@ def make_result(epoch, channels=1):
         history=np.zeros((2, 3), "float32"),
         status=["ok", "dead", "saturated"],
         values_range=(0.0, 1.0),
+        starts=["faint noise", "noise 3 1.5 0", f"plain {epoch + 1}, relaxed"],
     )
 
 
@@ -49,7 +50,7 @@ def write(folder, epochs, channels=1):
     for epoch in epochs:
         noise_floor = None if snapshots else NOISE_FLOOR
         snapshots.append(history.add(epoch, make_result(epoch, channels), 0.25, noise_floor, RATIO))
-        write_snapshot(events, snapshots[-1])
+        write_snapshot(events, snapshots[-1], with_real_images=True)
         write_costs(events, epoch, 0.25, 0.125, 0.0 if len(snapshots) > 1 else 1.5)
     return snapshots
 
@@ -88,6 +89,32 @@ def test_finite_numbers_are_written_as_scalars_and_others_are_left_out(tmp_path)
     assert scalars == expected
 
 
+@pytest.mark.parametrize("with_real_images", [False, True])
+@pytest.mark.parametrize("ratio", [None, RATIO], ids=["unknown", "known"])
+def test_only_real_images_tell_the_share_of_the_dead(ratio, with_real_images, tmp_path):
+    snapshot = History().add(0, make_result(0), score_ratio=ratio)
+    write_snapshot(EventFile(tmp_path), snapshot, with_real_images)
+    _, scalars = read_events(tmp_path / "feature_vis")
+    expected = [(0, pytest.approx(1 / 3))] if with_real_images else None
+    assert scalars.get("feature_vis/dead") == expected
+
+
+def test_numbers_of_a_status_are_those_of_earlier_logs(tmp_path):
+    """New ones come after the old ones, or old logs would change their meaning."""
+    numbers = {
+        "ok": 0, "dead": 1, "saturated": 2, "nan": 3, "weak": 4, "no_gradient": 5, "constant": 6,
+    }  # fmt: skip
+    assert list(STATUSES) == list(numbers)
+    for epoch, word in enumerate(numbers):
+        result = dataclasses.replace(make_result(epoch), status=[word, "ok", word])
+        write_snapshot(EventFile(tmp_path), History().add(epoch, result))
+    _, scalars = read_events(tmp_path / "feature_vis")
+    for name, expected in zip(NAMES, (numbers.values(), [0] * 7, numbers.values()), strict=True):
+        assert scalars[f"feature_vis_status/{name}"] == list(enumerate(expected))
+    found = [one.status for one in read_snapshots(tmp_path, NAMES, (0.0, 1.0))]
+    assert found == [[word, "ok", word] for word in numbers]
+
+
 def test_all_of_many_steps_are_read(tmp_path):
     write(tmp_path, range(60))
     images, _ = read_events(tmp_path / "feature_vis")
@@ -103,7 +130,24 @@ def test_descriptions_tell_score_and_status_and_escape_names(tmp_path):
     assert "dead" in texts[NAMES[1]]
     assert "&lt;script&gt;&amp;" in texts[NAMES[1]]
     assert "<" not in texts[NAMES[1]]
-    assert "feature_vis_status/&lt;script&gt;&amp;: 0 ok, 1 dead, 2 saturated" in texts[NAMES[1]]
+    assert texts[NAMES[1]].endswith(
+        "feature_vis_status/&lt;script&gt;&amp;: 0 ok, 1 dead, 2 saturated, 3 nan, 4 weak, "
+        "5 no_gradient, 6 constant."
+    )
+
+
+def test_descriptions_tell_the_ratio_and_the_start(tmp_path):
+    write(tmp_path, [-1])
+    reader = accumulator(tmp_path / "feature_vis")
+    texts = [reader.SummaryMetadata(f"feature_vis/{n}").summary_description for n in NAMES]
+    said = [
+        "ok, score 0.5, 0.5 times that of the best real image at step -1. Begun from faint noise.",
+        "dead, score -2 at step -1. Begun from noise 3 1.5 0.",
+        "saturated, score -1, 2 times that of the best real image at step -1. Begun from plain 0, "
+        "relaxed.",
+    ]
+    for text, part in zip(texts, said, strict=True):
+        assert f": {part} Its status" in text
 
 
 def test_the_evolution_is_one_picture(tmp_path):
@@ -156,9 +200,46 @@ def test_snapshots_are_read_back_as_they_were_written(tmp_path, channels):
     assert [one.epoch for one in found] == [-1, 0, 1]
     for one, other in zip(found, written, strict=True):
         np.testing.assert_allclose(one.images, other.images, atol=0.5 / 255 + 1e-6)
-        assert (one.names, one.status, one.seconds) == (other.names, other.status, other.seconds)
+        for name in ("names", "status", "seconds", "starts"):
+            assert getattr(one, name) == getattr(other, name)
         for name in ("scores", "drift", "noise_floor", "score_ratio"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+START = "noise 3 1.5 0"
+
+
+@pytest.mark.parametrize("start", ["", START, f"{START}, relaxed", "<b>&amp;. Its"])
+def test_a_start_is_read_back_at_each_step(start, tmp_path):
+    starts = [[START, start, ""], [start, "plain 3", start]]
+    events, history = EventFile(tmp_path), History()
+    for epoch, some in enumerate(starts):
+        result = dataclasses.replace(make_result(epoch), starts=some)
+        write_snapshot(events, history.add(epoch, result))
+    found = list(read_snapshots(tmp_path, NAMES, (0.0, 1.0)))
+    assert [one.starts for one in found] == starts
+
+
+def test_logs_of_the_time_before_starts_are_read(tmp_path):
+    """Written record by record, as the first version wrote them."""
+    snapshot = History().add(2, make_result(2), noise_floor=NOISE_FLOOR, score_ratio=RATIO)
+    events = EventFile(tmp_path)
+    for i, name in enumerate(NAMES):
+        text = (
+            f"name: {snapshot.status[i]}, score {snapshot.scores[i]:.4g} at step 2. Its status at "
+            f"each step is the scalar feature_vis_status/name: 0 ok, 1 dead, 2 saturated, 3 nan."
+        )
+        picture = pictures.to_uint8(snapshot.images[i], (0.0, 1.0))
+        events.image(f"feature_vis/{name}", 2, picture, text)
+        events.scalar(f"feature_vis_status/{name}", 2, i)
+        events.scalar(f"feature_vis_score/{name}", 2, snapshot.scores[i])
+        events.scalar(f"feature_vis_drift_floor/{name}", 2, NOISE_FLOOR[i])
+    events.scalar("feature_vis/dead", 2, 1 / 3)
+    [found] = read_snapshots(tmp_path, NAMES, (0.0, 1.0))
+    assert (found.epoch, found.status, found.starts) == (2, ["ok", "dead", "saturated"], [""] * 3)
+    np.testing.assert_array_equal(found.scores, snapshot.scores)
+    np.testing.assert_array_equal(found.noise_floor, NOISE_FLOOR)
+    np.testing.assert_allclose(found.images, snapshot.images, atol=0.5 / 255 + 1e-6)
 
 
 def test_incomplete_snapshots_and_those_of_other_targets_are_left_out(tmp_path):

@@ -2,7 +2,7 @@
 
 import { pictureUrl } from './api.js';
 import { h, setText } from './dom.js';
-import { stepLabel } from './model.js';
+import { stepLabel, STATUSES } from './model.js';
 
 export class Examples {
   #shown = null; // the key of an image
@@ -52,9 +52,12 @@ export class Examples {
 }
 
 function describe(target, index, step) {
+  const status = STATUSES[target.status?.[index]];
   // The ratio divides by the best score of a real image, and is null where that score is 0 or less.
   const activates = (target.ratio?.[index] ?? null) !== null;
-  return activates
-    ? `The optimised picture, beside the real images that activate this unit most, ${stepLabel(step)}`
-    : `The optimised picture, beside real images: none activates this unit, ${stepLabel(step)}`;
+  let text = ', beside real images: none activates this unit';
+  if (status === 'constant') text = '; all real images score the same';
+  else if (activates) text = ', beside the real images that activate this unit most';
+  else if (status === 'dead') text = '; of the real images none activates this unit';
+  return `The optimised picture${text}, ${stepLabel(step)}`;
 }

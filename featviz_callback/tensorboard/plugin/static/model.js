@@ -1,7 +1,11 @@
 // The model: runs, targets, steps, filters and orders as plain values, without elements.
 
-export const STATUSES = ['ok', 'dead', 'saturated', 'nan'];
-export const STATUS_LABELS = { ok: 'ok', dead: 'dead', saturated: 'saturated', nan: 'not a number' };
+// In the order of their numbers in the log.
+export const STATUSES = ['ok', 'dead', 'saturated', 'nan', 'weak', 'no_gradient', 'constant'];
+export const STATUS_LABELS = {
+  ok: 'ok', dead: 'dead', saturated: 'saturated', nan: 'not a number', weak: 'weak',
+  no_gradient: 'no gradient', constant: 'constant',
+};
 
 export const SORTS = [
   ['network', 'Network order'],

@@ -1,0 +1,108 @@
+"""Score many images for many targets, each image in one call of the model.
+
+Images are scored as they are. Scoring never changes the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import keras
+import numpy as np
+from keras import ops
+
+from featviz_callback import backend
+from featviz_callback.objectives import inputs
+from featviz_callback.objectives.inputs import ImageInput
+from featviz_callback.objectives.preserve import preserved
+from featviz_callback.objectives.recording import record
+from featviz_callback.objectives.terms import Targets
+
+# One call of the model takes 4 images of 512 pixels, 20 of 224, or a thousand of 32.
+_PIXELS_AT_ONCE = 4 * 512 * 512
+
+
+def score_all(
+    targets: Sequence[Targets],
+    images: np.ndarray,
+    image_input: ImageInput | None = None,
+    fixed_inputs: tuple[np.ndarray, ...] = (),
+) -> list[np.ndarray]:
+    """Score every image for every target, without random transformation.
+
+    Each image goes through the model once, however many targets there are.
+
+    Args:
+        targets: What to score, all of one model.
+        images: Float32 array `(images, height, width, channels)` in the units and
+            the size of the model's input.
+        image_input: The model's input that takes the images, as `inputs.resolve`
+            returns it. Default: its only input.
+        fixed_inputs: One example of each other input.
+
+    Returns:
+        One float32 array `(targets, images)` for each element of `targets`.
+
+    Example:
+    >>> import keras
+    >>> from featviz_callback.objectives import Objective
+    >>> model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten(name="flat")])
+    >>> images = np.arange(3.0).reshape(3, 1, 1, 1) * np.ones((3, 2, 2, 1))
+    >>> score_all([Objective.neuron(model, "flat", 0)], images)
+    [array([[0., 1., 2.]], dtype=float32)]
+    """
+    model = targets[0].model
+    if image_input is None:
+        image_input, fixed_inputs = inputs.resolve(model)
+    most = max(1, _PIXELS_AT_ONCE // (images.shape[1] * images.shape[2]))
+    batch = image_input.batch or min(most, len(images))
+    chunks = (np.arange(first, first + batch) for first in range(0, len(images), batch))
+    with preserved(model):
+        # The last chunk is as long as the others, since a model may take no other number.
+        scores = [
+            _score_chunk(targets, images[chunk % len(images)], image_input, fixed_inputs)
+            for chunk in chunks
+        ]
+    joined = (np.concatenate(parts, axis=1) for parts in zip(*scores, strict=True))
+    return [one[:, : len(images)] for one in joined]
+
+
+def _score_chunk(targets, images, image_input, fixed_inputs):
+    """Return scores `(targets, images)` of each element, from one call of the model."""
+    model = targets[0].model
+    taps = {tap: None for one in targets for term in one.terms for tap in term.taps}
+    fixed_inputs = inputs.repeat(fixed_inputs, len(images))
+    with backend.load().without_gradients(), keras.StatelessScope():
+        arguments = image_input.call_arguments(model, ops.convert_to_tensor(images), fixed_inputs)
+        recorded = record(model, arguments, list(taps))
+        outputs = {
+            tap: ops.cast(output, "float32") for tap, output in zip(taps, recorded, strict=True)
+        }
+        # All units of a layer at once, since a thousand of them may be read.
+        values = cache(lambda readout, tap: ops.convert_to_numpy(readout.units(outputs[tap])).T)
+        return [
+            sum(
+                multipliers[:, None] * _readings(readout, taps, rows, outputs, values)
+                for (readout, taps, _), (rows, multipliers) in zip(
+                    one.readouts, one.data(), strict=True
+                )
+            )
+            for one in targets
+        ]
+
+
+def _readings(readout, taps, rows, outputs, values):
+    """Return `(rows, images)`; each distinct row is read once."""
+    if hasattr(readout, "units"):
+        return values(readout, taps[0])[rows]
+    distinct, places = np.unique(rows, axis=0, return_inverse=True)
+    read = [outputs[tap] for tap in taps]
+    count = read[0].shape[0]
+    scores = [
+        ops.convert_to_numpy(
+            readout(read, ops.convert_to_tensor(np.repeat(row[None], count, axis=0)))
+        )
+        for row in distinct
+    ]
+    return np.stack(scores)[places.reshape(-1)]

@@ -1,0 +1,227 @@
+"""Choose where each optimisation starts, and which score it should reach.
+
+Gradient ascent ends near its start. A unit that is silent on faint noise gets no gradient
+there, and one that likes a plain colour seldom finds it. So plain colours and strong noise
+of several spectra are scored in one forward pass, for all targets at once.
+
+A real image is never a start, since a copy of it would beat it by definition.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from keras import ops
+
+from featviz_callback import backend
+from featviz_callback.images import sampling
+from featviz_callback.objectives import score_all
+from featviz_callback.optimization.step import penalty, render
+from featviz_callback.optimization.task import Task
+
+# The start of a target that has no better one: faint noise, drawn for its name.
+FAINT = "faint noise"
+
+# An image should score so much above the best image that is known, as a share.
+_MARGIN = 0.4
+
+# A goal is at least so much above the floor, as a share of the largest score.
+_LEAST = 1e-6
+
+# The least distance of all, far below any score, and a normal number in float32.
+_SMALLEST = 1e-30
+
+# A plain colour is preferred to noise if it gains this many times as much score.
+_LEAD = 1.5
+
+# So many pixels are rendered at once.
+_MOST_PIXELS = 8 * 224 * 224
+
+
+# How many starts at once have fitted in memory, where all of them have not.
+_allowed_by_memory: dict = {}
+
+
+@dataclass(frozen=True)
+class Starts:
+    """The starts that a task has, and what each target scores on them.
+
+    Attributes:
+        names: One name a start. The first is `FAINT`.
+        params: The parameters of each start but the first.
+        scores: Float32 array `(targets, starts)`, less penalties. The first column is of a
+            plain background, since the faint noise is another one for each target.
+    """
+
+    names: list[str]
+    params: list[np.ndarray]
+    scores: np.ndarray
+
+    def first_choice(self) -> np.ndarray:
+        """Return the index of each target's start, 0 if none is better than faint noise.
+
+        Noise becomes a picture with more to see than a plain colour does. So a plain colour
+        has to be better by far.
+        """
+        noise, plain = self._best("noise"), self._best("plain")
+        gains = self._gains()
+        rows = np.arange(len(gains))
+        is_plain = gains[rows, plain] > _LEAD * gains[rows, noise]
+        chosen = np.where(is_plain, plain, noise)
+        return np.where(gains[rows, chosen] > 0, chosen, 0)
+
+    def second_choice(self, first: np.ndarray) -> np.ndarray:
+        """Return the index of the best start of another kind than the first one."""
+        is_noise = np.array([self.names[i].startswith("noise") for i in first])
+        best = self._gains().argmax(1)
+        other = np.where(is_noise, self._best("plain"), self._best("noise"))
+        return np.where(first == 0, best, other)
+
+    def _gains(self):
+        scores = np.nan_to_num(self.scores, nan=-np.inf)
+        return scores - np.nan_to_num(scores[:, :1], neginf=0.0)
+
+    def _best(self, kind):
+        is_kind = np.array([name.startswith(kind) for name in self.names])
+        return np.where(is_kind, self._gains(), -np.inf).argmax(1)
+
+    def of(self, chosen: np.ndarray) -> np.ndarray | None:
+        """Return the parameters of these starts, NaN for `FAINT`; `None` without any other."""
+        if not chosen.any():
+            return None
+        faint = np.full_like(self.params[0], np.nan)
+        return np.stack([self.params[i - 1] if i else faint for i in chosen])
+
+    def aims(self, best_known: np.ndarray | None) -> np.ndarray:
+        """Return the score of a plain background, and the one to reach, `(targets, 2)`.
+
+        Args:
+            best_known: The score of the best real image for each target. Default: that of
+                the best start.
+        """
+        floor = np.nan_to_num(self.scores[:, 0])
+        # In proportion to the target's own scores, whose unit may be anything. A target that
+        # all starts leave silent is behind for as long as it is.
+        largest = np.nan_to_num(np.fmax.reduce(np.abs(self.scores), axis=1))
+        tiny = np.maximum(_LEAST * largest, _SMALLEST)
+        best = np.fmax.reduce(self.scores, axis=1) if best_known is None else best_known
+        best = np.nan_to_num(best)
+        goal = best + _MARGIN * np.abs(best)
+        least = floor + _MARGIN * np.abs(floor) + tiny
+        return np.stack([floor, np.fmax(goal, least)], axis=1).astype("float32")
+
+
+def find_starts(tasks: Sequence[Task]) -> list[Starts | None]:
+    """Return the starts of each task with their scores; `None` where the start is fixed.
+
+    The model is called without a gradient, once on the starts that several of its tasks have
+    in common.
+    """
+    alike: dict[tuple, list[int]] = {}
+    for i, task in enumerate(tasks):
+        if hasattr(task.plan.parameterization, "starts"):
+            key = (id(task.targets.model), _as_drawn(task.plan), task.seed)
+            alike.setdefault(key, []).append(i)
+    found: list[Starts | None] = [None] * len(tasks)
+    for (_, plan, seed), members in alike.items():
+        names, params = _draw(plan, seed)
+        if names:
+            some = [tasks[i] for i in members]
+            for i, scores in zip(members, _score(plan, seed, params, some), strict=True):
+                found[i] = Starts([FAINT, *names], params, scores)
+    return found
+
+
+def _as_drawn(plan):
+    """Return a plan with only what starts depend on."""
+    return replace(
+        plan, readouts=(), fixed_specs=(), batch=1, changes=(), regularizers=(), relaxed=False
+    )
+
+
+@lru_cache(maxsize=4)
+def _draw(plan, seed):
+    """Return the names of the starts but the first, and their parameters."""
+    rng = np.random.default_rng((seed, zlib.crc32(b"starts")))
+    named = plan.parameterization.starts(rng, plan.image_shape)
+    return list(named), list(named.values())
+
+
+def _score(plan, seed, params, tasks):
+    """Return the scores of a plain background and of the starts, less penalties, for each task."""
+    everything = [np.zeros_like(params[0]), *params]
+    count = max(1, _MOST_PIXELS // math.prod(plan.input_shape[:2]))
+    count = min(count, _allowed_by_memory.get(plan, count))
+    is_kept, first, parts = count >= len(everything), 0, []
+    while first < len(everything):
+        some = range(first, min(first + count, len(everything)))
+        images = _cached(plan, seed, some) if is_kept else _render(plan, everything, some)
+        scores = _score_if_memory_suffices(tasks, images, plan.image_input)
+        if scores is None:
+            count = _allowed_by_memory[plan] = math.ceil(len(some) / 8)
+        else:
+            parts.append(scores)
+            first += len(some)
+    joined = [np.concatenate(own, axis=1) for own in zip(*parts, strict=True)]
+    return [
+        # Of whole images, in the size at which they are penalised.
+        own - _penalties(task.plan, everything) if task.plan.regularizers else own
+        for task, own in zip(tasks, joined, strict=True)
+    ]
+
+
+def _score_if_memory_suffices(tasks, images, image_input):
+    targets = [task.targets for task in tasks]
+    try:
+        return score_all(targets, images, image_input, tasks[0].fixed_inputs)
+    except Exception as error:
+        if len(images) == 1 or not backend.is_out_of_memory(error):
+            raise
+    return None
+
+
+@lru_cache(maxsize=4)
+def _cached(plan, seed, some):
+    """Render the starts of small images, which are the same at each snapshot."""
+    params = _draw(plan, seed)[1]
+    return _render(plan, [np.zeros_like(params[0]), *params], some)
+
+
+def _render(plan, params, some):
+    """Return whole images of some of the parameters, at the model's input size."""
+    axes = [
+        sampling.to_tensor(np.tile(sampling.whole_grid(*sizes), (len(some), 1)))
+        for sizes in zip(plan.image_shape[:2], plan.input_shape[:2], strict=True)
+    ]
+    chosen = ops.convert_to_tensor(np.stack([params[i] for i in some]))
+    return ops.convert_to_numpy(render(plan, chosen, *axes))
+
+
+def score_images(task: Task, images: np.ndarray) -> np.ndarray:
+    """Return the score of each image for each target, `(targets, images)`.
+
+    Args:
+        task: The targets, and the model's other inputs.
+        images: Float32 array `(images, height, width, channels)`, resized to the model's
+            input.
+    """
+    size = task.plan.input_shape[:2]
+    if images.shape[1:3] != size:
+        images = ops.image.resize(images, size, data_format="channels_last")
+        images = ops.convert_to_numpy(images)
+    # As many at once as the optimisation takes, which fit in memory.
+    parts = [
+        score_all([task.targets], some, task.plan.image_input, task.fixed_inputs)[0]
+        for some in np.split(images, range(task.plan.batch, len(images), task.plan.batch))
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def _penalties(plan, params):
+    images = (render(plan, ops.convert_to_tensor(one[None])) for one in params)
+    return np.concatenate([ops.convert_to_numpy(penalty(plan, image)) for image in images])
