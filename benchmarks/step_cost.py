@@ -17,6 +17,7 @@ from keras import ops
 from featviz_callback import Objective, backend
 from featviz_callback.optimization import Settings, prepare
 from featviz_callback.optimization.chunk import Chunk
+from featviz_callback.optimization.starts import find_starts
 
 
 def bare_step(model, ids):
@@ -45,7 +46,11 @@ def bare_step(model, ids):
 def optimization_step(model, layer, ids, steps, kind=Objective.neuron, **settings):
     """Return one step of an optimisation of `steps` steps, its work on the host included."""
     settings = Settings(steps=steps, values_range=(-1.0, 1.0), **settings)
-    chunk = Chunk(prepare(kind(model, layer, ids), settings), np.arange(len(ids)))
+    task = prepare(kind(model, layer, ids), settings)
+    (known,) = find_starts([task])
+    # From faint noise, towards the score of the best start.
+    aims = np.column_stack([known.aims(None), np.ones(len(ids))]).astype("float32")
+    chunk = Chunk(task, np.arange(len(ids)), aims=aims)
     return lambda: ops.convert_to_numpy(chunk.step()[0])
 
 

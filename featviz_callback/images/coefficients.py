@@ -26,7 +26,6 @@ from featviz_callback.images.fields import (
     to_image,
 )
 from featviz_callback.images.fourier import HEADROOM, LARGEST_GAIN, Fourier, color_strengths
-from featviz_callback.images.shapes import is_small
 
 # Starts: the share of the range of a dark plain colour, the most channels of which all
 # corners of the cube are tried, root mean squares of noise, how steeply its spectrum falls,
@@ -193,7 +192,8 @@ def for_default_optimization(
     """
     if type(parameterization) is not Fourier:
         return parameterization
-    if parameterization.window == AUTO and (is_everywhere or is_small(shape)):
+    is_auto = parameterization.window == AUTO
+    if is_auto and (is_everywhere or parameterization.window_of(shape) is None):
         parameterization = replace(parameterization, window=None)
     return Coefficients(parameterization, signed=values_range[0] == -values_range[1])
 

@@ -76,11 +76,15 @@ def limit_contrast(mean_square, contrast):
     return contrast * ops.rsqrt(ops.maximum(mean_square, 1e-12))
 
 
-def check_field(parameterization) -> None:
+def check_field(parameterization, may_be_auto: bool = False) -> None:
     """Check `mean`, `contrast` and `noise` of a parameterization.
 
     Convert lists and arrays of `mean` to tuples, since parameterizations are compared by
     value.
+
+    Args:
+        parameterization: The object with these attributes.
+        may_be_auto: Whether `contrast` and `noise` may be `AUTO`.
 
     Raises:
         ValueError: If one of the three is out of its range.
@@ -91,14 +95,11 @@ def check_field(parameterization) -> None:
     require(parameterization, "mean", are_shares and given.ndim < 2, expected)
     mean = tuple(map(float, given)) if given.ndim else float(given)
     object.__setattr__(parameterization, "mean", mean)
-    contrast, noise = parameterization.contrast, parameterization.noise
-    can_be_auto = hasattr(parameterization, "window")
-    for name, value, lowest in (("contrast", contrast, "above 0"), ("noise", noise, "0 or more")):
-        if not (can_be_auto and value == AUTO):
-            is_number = isinstance(value, Real) and (
-                float(value) > 0 or (value == 0 and name == "noise")
-            )
-            require(parameterization, name, is_number, lowest)
+    for name, expected in (("contrast", "above 0"), ("noise", "0 or more")):
+        value = getattr(parameterization, name)
+        number = float(value) if isinstance(value, Real) else np.nan
+        holds = number > 0 or (name == "noise" and number == 0)
+        require(parameterization, name, holds or (may_be_auto and value == AUTO), expected)
 
 
 def require(parameterization, name: str, holds: bool, expected: str) -> None:

@@ -110,7 +110,7 @@ class Fourier:
     spectrum: Spectrum | None = None
 
     def __post_init__(self):
-        check_field(self)
+        check_field(self, may_be_auto=True)
         require(self, "detail", 0 < self.detail <= 1, "above 0, up to 1")
         is_share = isinstance(self.window, Real) and self.window > 0
         known = is_share or self.window in (None, AUTO)
@@ -122,6 +122,12 @@ class Fourier:
             object.__setattr__(self, "colors", tuple(map(tuple, matrix.tolist())))
         else:
             require(self, "colors", self.colors in (None, "natural"), "'natural' or a matrix")
+
+    def window_of(self, shape: tuple) -> float | None:
+        """Return the window of images of this shape."""
+        if isinstance(self.window, str):
+            return None if is_small(shape) else _WINDOW
+        return self.window
 
     def init(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
         """Draw the parameters of one image, float32 `(channels, row and column functions)`."""
@@ -258,9 +264,7 @@ class Fourier:
         return limit_contrast(mean_square, self.contrasts(shape)[0])
 
     def _bases(self, rows, columns, shape):
-        window = self.window
-        if window == AUTO:
-            window = None if is_small(shape) else _WINDOW
+        window = self.window_of(shape)
         if rows.shape != columns.shape or shape[0] != shape[1]:
             return self._basis(rows, shape[0], window), self._basis(columns, shape[1], window)
         # Both axes at once: the cost of small images is the number of operations.

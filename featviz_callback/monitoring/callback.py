@@ -35,8 +35,10 @@ class FeatureVisCallback(keras.callbacks.Callback):
     A snapshot finds the images that maximise the objectives, on the weights of that
     moment, and writes these images to TensorBoard. The callback takes snapshots before
     the first epoch, after epochs 0, `freq`, `2 * freq` and so on, and after the last
-    epoch. The start image and the random transformations are the same each time, so only
-    the model differs between two snapshots. Training is the same with the callback as
+    epoch. The random transformations are the same each time. So is the start, which the
+    first snapshot chooses, as long as a target has a gradient there and, with `probe_data`,
+    does not become weak (`history.starts` shows a change). So only the model differs
+    between two snapshots. Training is the same with the callback as
     without it.
 
     Run `tensorboard --logdir logs` and open the tab Features to see every epoch.

@@ -180,13 +180,11 @@ class Observer:
         return [values[j] for j in places[first : first + len(self._tasks[i].targets)]]
 
     def _floor(self, result, best_known):
+        tasks = [replace(task, seed=task.seed + 1) for task in self._tasks]
+        given = zip(tasks, best_known, find_starts(tasks), strict=True)
         runs = [
-            run(
-                replace(task, seed=task.seed + 1),
-                starts=self._of_task(i, result.starts),
-                best_known=best,
-            )[0]
-            for i, (task, best) in enumerate(zip(self._tasks, best_known, strict=True))
+            run(task, starts=self._of_task(i, result.starts), best_known=best, known=known)[0]
+            for i, (task, best, known) in enumerate(given)
         ]
         return drift(result.images, _join(runs, self._order).images)
 

@@ -50,7 +50,11 @@ def optimize(
     """Find the images that maximise an objective, by gradient ascent.
 
     Solves `argmax_x f(x) - R(x)` over the parameters of each image. Each step sees new
-    random transformations of the image. The result depends on the weights, the arguments
+    random transformations of the image. By default, targets of feature maps begin from the
+    best of several starts, noise and plain colours, and others from faint noise. An image
+    that scores below one of these starts, or gets no gradient, is made again from another
+    one, with relaxed activations at last. The contrast of an image rises while its score is
+    low. `result.starts` names the starts. The result depends on the weights, the arguments
     and the seed, and on nothing else. Start and random transformations are drawn for the
     name of each target, so an image is the same whatever other targets there are. Threads
     that call `optimize` take turns.
@@ -71,7 +75,8 @@ def optimize(
             from 32 to 128 steps they zoom in further at first, and add more noise.
         regularizers: Functions of the images, before any transformation,
             `(images, height, width, channels) -> (images,)`, subtracted from the
-            score. See `featviz_callback.regularizers`.
+            score. They double the cost: images are also made without, and the better one
+            by score minus penalty is kept. See `featviz_callback.regularizers`.
         values_range: Lowest and highest value of an image, in the units of the
             model's input.
         image_shape: `(height, width)` or `(height, width, channels)`, whatever the

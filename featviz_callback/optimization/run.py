@@ -42,7 +42,8 @@ def run(
     Args:
         task: A task that `prepare` returned.
         verbose: 1 shows a progress bar.
-        params: Parameters to start from, which an earlier run returned.
+        params: Parameters to start from, which an earlier run returned. Then no other
+            start is tried, and only activations may be relaxed.
         starts: The starts that an earlier run chose, and that targets keep for as long as
             they have a gradient there. Chosen anew if `None`.
         may_change: Bool array `(targets,)`: which targets may also change their start if
@@ -140,11 +141,11 @@ class _Found:
             return self.chosen
         return self.known.second_choice(self.chosen)
 
-    def optimise(self, targets, chosen):
+    def optimise(self, targets, chosen, task=None):
         """Run all steps for some targets from these starts, and keep what is better."""
         for is_relaxed in (False, True):
             some = targets[self.is_relaxed[targets] == is_relaxed]
-            self._optimise(some, chosen, is_relaxed)
+            self._optimise(some, chosen, is_relaxed, task)
 
     def optimise_without_penalties(self):
         """Optimise all targets without penalties, and keep images that are better even so.
@@ -162,9 +163,7 @@ class _Found:
         everything = np.arange(len(self.chosen))
         self._optimise(everything, chosen, False, task)
         is_other = self.is_relaxed | (chosen != self.chosen)
-        for is_relaxed in (False, True):
-            some = everything[is_other & (self.is_relaxed == is_relaxed)]
-            self._optimise(some, self.chosen, is_relaxed, task)
+        self.optimise(everything[is_other], self.chosen, task)
 
     def _optimise(self, targets, chosen, is_relaxed, task=None):
         task, batch = task or self.task, self.task.plan.batch
