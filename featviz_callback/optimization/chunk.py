@@ -42,6 +42,8 @@ class Chunk:
             start is drawn. All are drawn if `None`.
         aims: Float32 array `(targets, 3)`: for each of these targets a score without any
             merit, the score to reach, and 1 if its start is faint, else 0.
+        fading: Coefficients that are faded out from each image, of the shape of `start`:
+            noise, which a picture should not show. None are if `None`.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Chunk:
         targets: np.ndarray,
         start: np.ndarray | None = None,
         aims: np.ndarray | None = None,
+        fading: np.ndarray | None = None,
     ):
         model, plan = task.targets.model, task.plan
         self.task = task
@@ -70,7 +73,11 @@ class Chunk:
             augmentation.sample_values(task.changes, g, self._shape) for g in self.generators
         )
         self.scale = task.targets.scale or 1.0
-        self.aims = () if self.compiled.contrasts is None else ops.convert_to_tensor(aims)
+        self.aims = self.fading = ()
+        if self.compiled.contrasts is not None:
+            self.aims = ops.convert_to_tensor(aims)
+            fading = np.zeros_like(drawn) if fading is None else fading
+            self.fading = ops.convert_to_tensor(fading)
         self.steps = self._prepare_steps()
 
     def step(self) -> tuple:
@@ -197,13 +204,14 @@ class Chunk:
         shrinkage = 1 - _SHRINKAGE * rate
         # A unit that is still off says nothing about contrast.
         growth = settings.growth * (number >= self.task.schedule.warmup_steps)
-        numbers = (self.scale, pace, shrinkage, first, settings.due, growth)
+        numbers = (self.scale, pace, shrinkage, first, settings.due, growth, settings.fade)
         return np.array(numbers), preconditioner
 
     def _data(self, values, draws, rows, columns, numbers, *preconditioner):
         return {
             "terms": self.terms,
             "aims": self.aims,
+            "fading": self.fading,
             "fixed_inputs": self.fixed_inputs,
             "rows": rows,
             "columns": columns,

@@ -66,7 +66,7 @@ def run(
             found.retry(found.is_weak, found.chosen, is_relaxed=True)
         else:
             may_change = np.zeros(count, bool) if may_change is None else may_change
-            found.retry(found.is_weak & may_change, found.second_choice())
+            found.retry(found.is_weak & may_change, found.other_choice())
             found.retry(found.is_weak & may_change, found.chosen, is_relaxed=True)
         if task.plan.regularizers:
             found.optimise_without_penalties()
@@ -135,6 +135,16 @@ class _Found:
             return np.zeros_like(self.chosen)
         return _first_choice(self.task, self.known)
 
+    def other_choice(self):
+        """Return the index of the best start on the weights of now, or the second choice.
+
+        The network may have changed since a start was chosen.
+        """
+        if self.known is None or self.params is not None:
+            return self.chosen
+        first = _first_choice(self.task, self.known)
+        return np.where(first == self.chosen, self.second_choice(), first)
+
     def second_choice(self):
         """Return the index of a start of another kind for each target."""
         if self.known is None or self.params is not None:
@@ -177,7 +187,9 @@ class _Found:
             is_faint = (chosen == 0) & (self.params is None)
             aims = np.column_stack([self.aims, is_faint]).astype("float32")[rows]
             start = self._start(rows, chosen)
-            part = _run_chunk(task, rows, start, aims, self._progress_bar, self.task.plan)
+            fading = self._noise(rows, chosen)
+            chunk = Chunk(task, rows, start, aims, fading)
+            part = _run_chunk(chunk, self._progress_bar, self.task.plan)
             # A gradient that only relaxed activations let through is not the unit's own, unless
             # it has led to a higher score.
             is_in_vain = part["scores"][0] <= part["history"][0]
@@ -190,6 +202,12 @@ class _Found:
         if self.params is not None:
             return self.params[rows]
         return None if self.known is None else self.known.of(chosen[rows])
+
+    def _noise(self, rows, chosen):
+        """Return the noise of the starts, which plain colours have not; `None` without any."""
+        if self.params is not None or self.known is None:
+            return None
+        return self.known.noise_of(chosen[rows])
 
     def _keep(self, part, some, chosen, is_relaxed):
         """Keep what a part has found, where it is not worse than what was found before."""
@@ -238,16 +256,16 @@ class _Found:
         )
 
 
-def _run_chunk(task, targets, start, aims, progress_bar, penalized):
-    """Run all steps for some targets; axis 1 of every returned array is the targets."""
-    chunk = Chunk(task, targets, start, aims)
-    frame_steps = set(task.schedule.frame_steps)
+def _run_chunk(chunk, progress_bar, penalized):
+    """Run all steps of a chunk; axis 1 of every returned array is the targets."""
+    schedule = chunk.task.schedule
+    frame_steps = set(schedule.frame_steps)
     frames, recorded = [], []
     # A suspended generator and its chunk would keep each other, and their tensors, in memory.
     with closing(chunk.steps):
-        for number in range(task.schedule.steps):
+        for number in range(schedule.steps):
             recorded.append(chunk.step())
-            if number + 1 in frame_steps and number + 1 < task.schedule.steps:
+            if number + 1 in frame_steps and number + 1 < schedule.steps:
                 frames.append(chunk.images())
             if progress_bar is not None:
                 progress_bar.add(1)

@@ -47,6 +47,7 @@ class StepSettings:
         due: The share of the way to its aim that a score should have gone. The contrast of
             an image rises while its score is behind, and falls while it is ahead.
         growth: The most by which the logarithm of a contrast changes.
+        fade: The share of the noise of the start that is taken out of an image.
     """
 
     rate: float
@@ -55,6 +56,7 @@ class StepSettings:
     chroma: float
     due: float
     growth: float
+    fade: float
 
 
 def settings_at(number: int, steps: int, shape: tuple) -> StepSettings:
@@ -85,6 +87,7 @@ def settings_at(number: int, steps: int, shape: tuple) -> StepSettings:
         chroma=0.5 + 0.75 * fine,
         due=min(1.0, 2 * number / steps),
         growth=5.0 / steps,
+        fade=1 - math.exp(-4 / steps),
     )
 
 

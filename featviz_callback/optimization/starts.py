@@ -27,8 +27,9 @@ from featviz_callback.optimization.task import Task
 # The start of a target that has no better one: faint noise, drawn for its name.
 FAINT = "faint noise"
 
-# An image should score so much above the best image that is known, as a share.
-_MARGIN = 0.4
+# A picture of a feature map's unit should score so much above the best image that is known,
+# as a share. A logit's should only beat it, since its greys tell more than its score does.
+_MARGIN, _LOGIT_MARGIN = 0.4, 0.1
 
 # A goal is at least so much above the floor, as a share of the largest score.
 _LEAST = 1e-6
@@ -56,11 +57,13 @@ class Starts:
         params: The parameters of each start but the first.
         scores: Float32 array `(targets, starts)`, less penalties. The first column is of a
             plain background, since the faint noise is another one for each target.
+        margin: How far above the best known image a picture should score, as a share.
     """
 
     names: list[str]
     params: list[np.ndarray]
     scores: np.ndarray
+    margin: float
 
     def first_choice(self) -> np.ndarray:
         """Return the index of each target's start, 0 if none is better than faint noise.
@@ -97,6 +100,15 @@ class Starts:
         faint = np.full_like(self.params[0], np.nan)
         return np.stack([self.params[i - 1] if i else faint for i in chosen])
 
+    def noise_of(self, chosen: np.ndarray) -> np.ndarray | None:
+        """Return what these starts have beside a plain colour, 0 for `FAINT`."""
+        start = self.of(chosen)
+        if start is None:
+            return None
+        start = np.nan_to_num(start)
+        start[..., 0, 0] = 0
+        return start
+
     def aims(self, best_known: np.ndarray | None) -> np.ndarray:
         """Return the score of a plain background, and the one to reach, `(targets, 2)`.
 
@@ -111,13 +123,13 @@ class Starts:
         tiny = np.maximum(_LEAST * largest, _SMALLEST)
         best = np.fmax.reduce(self.scores, axis=1) if best_known is None else best_known
         best = np.nan_to_num(best)
-        goal = best + _MARGIN * np.abs(best)
-        least = floor + _MARGIN * np.abs(floor) + tiny
+        goal = best + self.margin * np.abs(best)
+        least = floor + self.margin * np.abs(floor) + tiny
         return np.stack([floor, np.fmax(goal, least)], axis=1).astype("float32")
 
 
 def find_starts(tasks: Sequence[Task]) -> list[Starts | None]:
-    """Return the starts of each task with their scores; `None` where the start is fixed.
+    """Return the starts of each task with their scores; `None` if nothing follows from them.
 
     The model is called without a gradient, once on the starts that several of its tasks have
     in common.
@@ -129,11 +141,14 @@ def find_starts(tasks: Sequence[Task]) -> list[Starts | None]:
             alike.setdefault(key, []).append(i)
     found: list[Starts | None] = [None] * len(tasks)
     for (_, plan, seed), members in alike.items():
-        names, params = _draw(plan, seed)
-        if names:
-            some = [tasks[i] for i in members]
-            for i, scores in zip(members, _score(plan, seed, params, some), strict=True):
-                found[i] = Starts([FAINT, *names], params, scores)
+        names, (_, *params) = _draw(plan, seed)
+        lowest, highest = plan.parameterization.contrasts(plan.image_shape)
+        if len(names) == 1 and lowest == highest:
+            continue
+        some = [tasks[i] for i in members]
+        for i, scores in zip(members, _score(plan, seed, some), strict=True):
+            margin = _MARGIN if tasks[i].targets.reads_maps else _LOGIT_MARGIN
+            found[i] = Starts(names, params, scores, margin)
     return found
 
 
@@ -146,15 +161,16 @@ def _as_drawn(plan):
 
 @lru_cache(maxsize=4)
 def _draw(plan, seed):
-    """Return the names of the starts but the first, and their parameters."""
+    """Return the names of the starts and their parameters, of which the first are plain."""
     rng = np.random.default_rng((seed, zlib.crc32(b"starts")))
     named = plan.parameterization.starts(rng, plan.image_shape)
-    return list(named), list(named.values())
+    plain = np.zeros_like(plan.parameterization.init(rng, plan.image_shape))
+    return [FAINT, *named], [plain, *named.values()]
 
 
-def _score(plan, seed, params, tasks):
+def _score(plan, seed, tasks):
     """Return the scores of a plain background and of the starts, less penalties, for each task."""
-    everything = [np.zeros_like(params[0]), *params]
+    everything = _draw(plan, seed)[1]
     count = max(1, _MOST_PIXELS // math.prod(plan.input_shape[:2]))
     count = min(count, _allowed_by_memory.get(plan, count))
     is_kept, first, parts = count >= len(everything), 0, []
@@ -188,8 +204,7 @@ def _score_if_memory_suffices(tasks, images, image_input):
 @lru_cache(maxsize=4)
 def _cached(plan, seed, some):
     """Render the starts of small images, which are the same at each snapshot."""
-    params = _draw(plan, seed)[1]
-    return _render(plan, [np.zeros_like(params[0]), *params], some)
+    return _render(plan, _draw(plan, seed)[1], some)
 
 
 def _render(plan, params, some):

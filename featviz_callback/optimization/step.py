@@ -179,13 +179,14 @@ class CompiledStep:
 
     def _update(self, params, gradient, state, data, target):
         """Return new parameters and state, and each image's root mean square gradient."""
-        scale, pace, shrinkage, _, due, growth = ops.unstack(data["numbers"])
+        scale, pace, shrinkage, _, due, growth, fade = ops.unstack(data["numbers"])
         contrast = ()
         if self.contrasts is not None:
             # Steps as long as the contrast is high would make pictures hard to compare.
             pace = pace * ops.sqrt(state[1] / self.contrasts[0])
             contrast = (self._raised(state[1], target * scale, data["aims"], due, growth),)
             state = state[:1]
+            params = params - fade * _component(params, data["fading"])
         direction = apply_preconditioner(gradient, data["preconditioner"])
         sizes = _root_mean_squares(gradient, direction)
         if self._optimizer is None:
@@ -211,6 +212,13 @@ class CompiledStep:
         change = ops.where(ops.isfinite(change), change, 0.0)
         factors = ops.reshape(ops.exp(change), (-1, 1, 1, 1))
         return ops.clip(contrast * factors, *self.contrasts)
+
+
+def _component(params, direction):
+    """Return the component of each image's parameters along a direction, which may be zero."""
+    along = ops.sum(params * direction, axis=(1, 2, 3), keepdims=True)
+    squares = ops.sum(direction * direction, axis=(1, 2, 3), keepdims=True)
+    return along / ops.maximum(squares, keras.config.epsilon()) * direction
 
 
 def _contrasts(plan):
