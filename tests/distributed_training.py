@@ -230,7 +230,11 @@ def main():
         arrays |= {f"watched/{k}": array for k, array in left_behind(model, losses).items()}
         history = callback.history
         arrays |= {"epochs": history.epochs, "images": history.images, "scores": history.scores}
-        arrays |= {"model": model.to_json(), "optimizer": OPTIMIZERS.get(kind, "")}
+        arrays |= {
+            "starts": np.array(history.starts[-1], str),
+            "model": model.to_json(),
+            "optimizer": OPTIMIZERS.get(kind, ""),
+        }
         np.savez(os.path.join(FOLDER, f"{kind}-{RANK}.npz"), **arrays)
 
 

@@ -60,14 +60,19 @@ def run(
         if known is None:
             (known,) = find_starts([task])
         found = _Found(task, known, best_known, params, with_params, verbose)
-        found.optimise(np.arange(count), found.first_choice(starts))
+        chosen = found.first_choice() if starts is None else found.kept_choice(starts)
+        found.optimise(np.arange(count), chosen)
         if starts is None:
-            found.retry(found.is_weak | found.is_below_a_start, found.second_choice())
-            found.retry(found.is_weak, found.chosen, is_relaxed=True)
+            may_change = np.ones(count, bool)
+            wanted = found.is_weak | found.is_below_a_start
         else:
             may_change = np.zeros(count, bool) if may_change is None else may_change
-            found.retry(found.is_weak & may_change, found.other_choice())
-            found.retry(found.is_weak & may_change, found.chosen, is_relaxed=True)
+            # The network may have changed since a start was chosen.
+            found.retry(found.is_weak & may_change, found.first_choice())
+            wanted = found.is_weak & may_change
+        found.retry(wanted | found.is_without_gradient, found.second_choice())
+        wanted = found.is_weak & may_change | found.is_without_gradient
+        found.retry(wanted, found.chosen, is_relaxed=True)
         if task.plan.regularizers:
             found.optimise_without_penalties()
     return found.result(), found.arrays["params"][0] if with_params else None
@@ -125,25 +130,17 @@ class _Found:
             weak |= self.scores < self.best_known
         return weak
 
-    def first_choice(self, starts):
-        """Return the index of each target's start: that of an earlier run, or the best."""
-        if starts is not None:
-            self.is_relaxed = np.array([one.endswith(_RELAXED_NAME) for one in starts])
-            known = {name: i for i, name in enumerate(self.names)}
-            return np.array([known.get(one.removesuffix(_RELAXED_NAME), 0) for one in starts])
+    def kept_choice(self, starts):
+        """Return the index of the start of each target in an earlier run."""
+        self.is_relaxed = np.array([one.endswith(_RELAXED_NAME) for one in starts])
+        known = {name: i for i, name in enumerate(self.names)}
+        return np.array([known.get(one.removesuffix(_RELAXED_NAME), 0) for one in starts])
+
+    def first_choice(self):
+        """Return the index of the best start for each target."""
         if self.params is not None:
-            return np.zeros_like(self.chosen)
-        return _first_choice(self.task, self.known)
-
-    def other_choice(self):
-        """Return the index of the best start on the weights of now, or the second choice.
-
-        The network may have changed since a start was chosen.
-        """
-        if self.known is None or self.params is not None:
             return self.chosen
-        first = _first_choice(self.task, self.known)
-        return np.where(first == self.chosen, self.second_choice(), first)
+        return _first_choice(self.task, self.known)
 
     def second_choice(self):
         """Return the index of a start of another kind for each target."""
@@ -187,7 +184,8 @@ class _Found:
             is_faint = (chosen == 0) & (self.params is None)
             aims = np.column_stack([self.aims, is_faint]).astype("float32")[rows]
             start = self._start(rows, chosen)
-            fading = self._noise(rows, chosen)
+            # A unit that hardly anything activates may need even the noise of its start.
+            fading = None if is_relaxed else self._noise(rows, chosen)
             chunk = Chunk(task, rows, start, aims, fading)
             part = _run_chunk(chunk, self._progress_bar, self.task.plan)
             # A gradient that only relaxed activations let through is not the unit's own, unless
@@ -227,10 +225,9 @@ class _Found:
         self.is_relaxed[some[is_better]] = is_relaxed
 
     def retry(self, is_wanted, chosen, is_relaxed=False):
-        """Optimise these targets, and those without gradient, again if it is from other starts."""
+        """Optimise these targets again, if it is from other starts."""
         if is_relaxed and (self.task.schedule.warmup_steps or self.task.schedule.steps < 2):
             return
-        is_wanted = is_wanted | self.is_without_gradient
         is_new = (chosen != self.chosen) | (self.is_relaxed != is_relaxed)
         self._progress_bar = None
         self._optimise(np.flatnonzero(is_wanted & is_new), chosen, is_relaxed)

@@ -87,7 +87,7 @@ def settings_at(number: int, steps: int, shape: tuple) -> StepSettings:
         chroma=0.5 + 0.75 * fine,
         due=min(1.0, 2 * number / steps),
         growth=5.0 / steps,
-        fade=1 - math.exp(-4 / steps),
+        fade=1 - math.exp(-3 / steps),
     )
 
 

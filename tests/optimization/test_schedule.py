@@ -68,6 +68,7 @@ def test_the_schedule_is_the_one_that_was_measured(
 ):
     expected = {"rate": rate, "steepness": steepness, "lowest": lowest, "chroma": chroma}
     expected |= {"due": min(1, 2 * number / steps), "growth": 5 / steps}
+    expected |= {"fade": 1 - np.exp(-3 / steps)}
     assert asdict(settings_at(number, steps, shape)) == pytest.approx(expected)
 
 

@@ -226,7 +226,6 @@ def test_nobodys_random_state_is_read_or_changed():
     "settings",
     [
         {"parameterization": Fourier()},
-        {"parameterization": Fourier(noise=0.0, contrast="auto")},
         {"parameterization": "pixel"},
         {"parameterization": "fixed_magnitude"},
         {"optimizer": "adam"},
@@ -237,6 +236,26 @@ def test_a_start_that_is_given_is_the_only_one(settings):
     assert starts_of(colours(), **settings) is None
     objective = Objective.channel(colours(), "map", [0, 1])
     assert optimize(objective, steps=1, **settings).starts == ["faint noise"] * 2
+
+
+def test_contrast_follows_from_the_score_of_a_start_that_is_given():
+    """Goals are those of real images, and without any, a goal is reached at once."""
+    fourier = Fourier(noise=0.2, contrast="auto", window=None)
+    task = prepare(Objective.channel(colours(), "map", range(4)), parameterization=fourier, steps=8)
+    found = find_starts(task)
+    assert found.names == ["faint noise"]
+    plain = likes_colours(np.full((1, *SHAPE), 0.5))
+    np.testing.assert_allclose(found.scores, plain, atol=1e-5)
+    np.testing.assert_allclose(found.aims(np.full(4, 3.0))[:, 1], 3 * 1.4, rtol=1e-5)
+    alone, _ = run(task)
+    pressed, _ = run(task, best_known=np.full(4, 3.0, "float32"))
+    assert alone.starts == pressed.starts == ["faint noise"] * 4
+    lowest, risen = (
+        np.sqrt((np.log(r.images / (1 - r.images)) ** 2).mean((1, 2, 3))) for r in (alone, pressed)
+    )
+    # At its lowest, 2, but for the bound of 1.2 times while it is optimised.
+    assert ((lowest > 1.99) & (lowest < 2.41)).all()
+    assert (risen > 1.5 * lowest).all()
 
 
 def slope(params, shape):
@@ -363,6 +382,13 @@ def test_the_aim_is_two_fifths_above_the_best_that_is_known(planted):
         top = best if known is None else known
         least = scores[:, 0] + 0.4 * np.abs(scores[:, 0])
         np.testing.assert_allclose(goal, np.maximum(top + 0.4 * np.abs(top), least), atol=1e-3)
+
+
+def test_the_aim_of_logits_is_a_tenth_above_the_best_that_is_known():
+    model = sequential(layers.GlobalAveragePooling2D(), layers.Dense(4, name="logits"), shape=SHAPE)
+    model.set_weights([pixel_units().T, np.zeros(4)])
+    found = find_starts(prepare(Objective.neuron(model, "logits", range(4))))
+    np.testing.assert_allclose(found.aims(np.full(4, 10.0))[:, 1], 11.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize("factor", [1e-12, 1e12])
