@@ -4,11 +4,12 @@ For channels of early, middle and last layers and for logits, compares the callb
 pictures with the best of 1,000 real images. Keras' own `predict` gives both scores. A
 picture that claims to maximise a unit should win.
 
-    python benchmarks/hidden_units.py [--model A.keras] [--seeds 0 1] [--only pool gap]
+    python benchmarks/hidden_units.py [--model A.keras] [--seeds 0 1] [--only pool gap] [--moved]
 
 Small networks are trained on the clothes that ship with this repository, and on crops of
 the photographs that scikit-image and scikit-learn ship (`pip install scikit-image
-scikit-learn`). `A.keras` is an EfficientNet for images in [-1, 1].
+scikit-learn`). `A.keras` is an EfficientNet for images in [-1, 1]. With `--moved`, measures
+instead how far pictures move if all weights of a small network move by 1 %.
 """
 
 import argparse
@@ -139,6 +140,39 @@ def train(model, images, labels, epochs):
     model.fit(images, labels, epochs=epochs, batch_size=32, verbose=0)
 
 
+def objectives_of(model, names):
+    """Return one objective a layer: its first channels or logits."""
+    objectives = []
+    for name in names:
+        shape = model.get_layer(name).output.shape
+        make = Objective.channel if len(shape) == 4 else Objective.neuron
+        objectives.append(make(model, name, range(min(CHANNELS, shape[-1]))))
+    return objectives
+
+
+def watch(model, objectives, **settings):
+    """Return a callback that has taken its first snapshot."""
+    callback = FeatureVisCallback(
+        objectives, log_dir=tempfile.mkdtemp(), on_error="raise", **settings
+    )
+    callback.set_model(model)
+    callback.on_train_begin()
+    callback.on_epoch_begin(0)
+    return callback
+
+
+def movements(model, names, **settings):
+    """Move all weights by a normal 1 %; return how far the pictures of each layer move."""
+    objectives = objectives_of(model, names)
+    callback = watch(model, objectives, **settings)
+    weights, rng = model.get_weights(), np.random.default_rng(0)
+    model.set_weights([w * (1 + 0.01 * rng.standard_normal(w.shape)) for w in weights])
+    callback.on_epoch_end(0)
+    model.set_weights(weights)
+    drift = callback.history.drift[-1]
+    return dict(zip(names, np.split(drift, np.cumsum(list(map(len, objectives)))), strict=False))
+
+
 def survey(model, names, real_images, **settings):
     """Take one snapshot of channels and logits.
 
@@ -146,20 +180,8 @@ def survey(model, names, real_images, **settings):
         The history, and for each layer the scores of its pictures and of the best real
         images, both by Keras' own `predict`.
     """
-    outputs = [model.get_layer(name).output for name in names]
-    reader = keras.Model(model.inputs, outputs)
-    objectives = [
-        Objective.channel(model, name, range(min(CHANNELS, output.shape[-1])))
-        if len(output.shape) == 4
-        else Objective.neuron(model, name, range(min(CHANNELS, output.shape[-1])))
-        for name, output in zip(names, outputs, strict=True)
-    ]
-    callback = FeatureVisCallback(
-        objectives, log_dir=tempfile.mkdtemp(), on_error="raise", **settings
-    )
-    callback.set_model(model)
-    callback.on_train_begin()
-    callback.on_epoch_begin(0)
+    reader = keras.Model(model.inputs, [model.get_layer(name).output for name in names])
+    callback = watch(model, objectives_of(model, names), **settings)
     pictures = callback.history.images[-1]
 
     def scores(images):
@@ -210,13 +232,35 @@ def small_surveys(only, seeds, epochs=4):
             yield f"{name}, trained, seed {seed}", model, watched, real, {}
 
 
+def measure_movements(arguments):
+    """Write how far the pictures of each small network move with its weights."""
+    rows, everything = [], []
+
+    def add(network, layer, moved):
+        numbers = (np.median(moved), np.quantile(moved, 0.95))
+        rows.append((network, layer, len(moved), *(f"{number:.4f}" for number in numbers)))
+        print(rows[-1], flush=True)
+
+    for network, model, watched, real, settings in small_surveys(arguments.only, arguments.seeds):
+        for layer, moved in movements(model, watched, probe_data=real, **settings).items():
+            add(network, layer, moved)
+            everything += moved.tolist()
+    add("all", "", np.array(everything))
+    columns = ("network", "layer", "units", "median drift", "95th percentile")
+    write_table("moved_weights", "Drift of pictures if all weights move by 1 %", columns, rows)
+
+
 def main():
     """Survey every network, with and without `probe_data`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--only", nargs="*", default=list(NETWORKS))
+    parser.add_argument("--moved", action="store_true")
     arguments = parser.parse_args()
+    if arguments.moved:
+        measure_movements(arguments)
+        return
     rows, total = [], {True: [], False: []}
 
     def add(network, model, watched, real, settings):

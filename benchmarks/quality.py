@@ -5,10 +5,11 @@ classifier, which never saw the optimisation, names the class of each picture. A
 arguments of `optimize` are defaults, but `steps` and `values_range`.
 
     python benchmarks/quality.py --model A.keras --classifier B.keras [--steps 16 32 64]
-        [--seeds 3]
+        [--seeds 3] [--held-out]
 
 Both models take images in [-1, 1] and have 1,000 logits. Writes the table and one
-contact sheet for each number of steps to `results/`.
+contact sheet for each number of steps to `results/`. With `--held-out`, the classes are
+one hundred that no setting was chosen by, and there are no sheets.
 """
 
 import argparse
@@ -44,6 +45,9 @@ CLASSES = {
     980: "volcano",
 }
 
+# Every tenth class. None of them is above, nor a multiple of 20, by which settings were chosen.
+HELD_OUT = {number: f"class {number}" for number in range(6, 1000, 10)}
+
 
 # In the order of what `measure` returns.
 COLUMNS = (
@@ -59,13 +63,12 @@ COLUMNS = (
 )
 
 
-def classify_pictures(classifier, images):
+def classify_pictures(classifier, images, classes):
     """Return whether the classifier names each picture's class, and with what probability."""
     size = classifier.input_shape[1:3]
     resized = keras.ops.image.resize(images, size, "bicubic", data_format="channels_last")
-    logits = classifier.predict(keras.ops.convert_to_numpy(resized), verbose=0)
+    logits = classifier.predict(keras.ops.convert_to_numpy(resized), batch_size=10, verbose=0)
     probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
-    classes = np.array(list(CLASSES))
     return logits.argmax(1) == classes, probabilities[np.arange(len(classes)), classes]
 
 
@@ -87,7 +90,7 @@ def spectrum_slope(image):
     return np.polyfit(np.log(fitted), np.log(means[fitted]), 1)[0]
 
 
-def measure(objective, classifier, steps, seeds, **settings):
+def measure(objective, classifier, steps, seeds, classes=CLASSES, **settings):
     """Return one row of the table, and the result of the first seed."""
     rows, first = [], None
     for seed in range(seeds):
@@ -95,7 +98,7 @@ def measure(objective, classifier, steps, seeds, **settings):
         result = optimize(objective, steps=steps, seed=seed, values_range=(-1, 1), **settings)
         seconds = time.perf_counter() - began
         shares = (result.images + 1) / 2
-        right, probabilities = classify_pictures(classifier, result.images)
+        right, probabilities = classify_pictures(classifier, result.images, np.array(list(classes)))
         rows.append(
             (
                 right.mean(),
@@ -132,12 +135,12 @@ def parser_of(description):
     return parser
 
 
-def load(arguments):
-    """Return the logits of all classes, and the independent classifier."""
+def load(arguments, classes=CLASSES):
+    """Return the logits of some classes, and the independent classifier."""
     model = keras.saving.load_model(arguments.model, compile=False)
     classifier = keras.saving.load_model(arguments.classifier, compile=False)
-    names = list(CLASSES.values())
-    return Objective.neuron(model, arguments.layer, list(CLASSES), names=names), classifier
+    names = list(classes.values())
+    return Objective.neuron(model, arguments.layer, list(classes), names=names), classifier
 
 
 def save_sheet(picture, name):
@@ -152,16 +155,20 @@ def main():
     parser = parser_of(__doc__)
     parser.add_argument("--steps", type=int, nargs="+", default=[16, 32, 64, 128, 256])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--held-out", action="store_true")
     arguments = parser.parse_args()
-    objective, classifier = load(arguments)
+    classes = HELD_OUT if arguments.held_out else CLASSES
+    objective, classifier = load(arguments, classes)
     rows = []
     for steps in arguments.steps:
-        row, result = measure(objective, classifier, steps, arguments.seeds)
+        row, result = measure(objective, classifier, steps, arguments.seeds, classes)
         rows.append(row)
         print(row, flush=True)
-        save_sheet(result.sheet(), f"quality_{steps}.png")
-    title = f"Pictures of {objective.model.name}'s classes, named by {classifier.name}"
-    write_table("quality", title, COLUMNS, rows)
+        if not arguments.held_out:
+            save_sheet(result.sheet(), f"quality_{steps}.png")
+    which = f"{len(classes)} held-out" if arguments.held_out else f"{len(classes)}"
+    title = f"Pictures of {which} classes of {objective.model.name}, named by {classifier.name}"
+    write_table("quality_held_out" if arguments.held_out else "quality", title, COLUMNS, rows)
 
 
 if __name__ == "__main__":

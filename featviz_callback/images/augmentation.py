@@ -63,11 +63,13 @@ def check(transformations: str | object | None) -> None:
         return
     for one in _as_tuple(transformations):
         is_kind = hasattr(one, "move") or (hasattr(one, "apply") and hasattr(one, "sample"))
-        if isinstance(one, type) or not (is_kind or callable(one)):
+        is_class = isinstance(one, type)
+        if is_class or not (is_kind or callable(one)):
+            hint = f", a class. Call it: `{one.__name__}()`" if is_class else ""
             raise ValueError(
                 "Invalid value for argument `transformations`. Expected 'standard', "
                 "None, or a sequence of transformations or functions of a batch of "
-                f"images. Received: {one!r}"
+                f"images. Received: {one!r}{hint}"
             )
 
 
@@ -189,14 +191,16 @@ def apply(changes: tuple, images, draws: tuple, values: tuple = (), first=0):
         first: Start of the stretch of `values` to use, see `first_value`.
 
     Returns:
-        Tensor `(images, height, width, channels)`, with other sizes if a transformation
-        changes them.
+        Tensor of the shape of `images`. A transformation may change the size of images if
+        a later one changes it back.
 
     Raises:
-        ValueError: If a transformation returns another number of images, or makes images
-            larger before one that needs a random number for every value.
+        ValueError: If a transformation returns another number of images, changes their
+            size for good, or makes images larger before one that needs a random number
+            for every value.
     """
     draws_left, values_left = iter(draws), iter(values)
+    rendered, changed = tuple(images.shape), ""
     for one in changes:
         before = images.shape
         arguments = [next(draws_left)] if hasattr(one, "sample") else []
@@ -208,6 +212,15 @@ def apply(changes: tuple, images, draws: tuple, values: tuple = (), first=0):
                 "A transformation must return as many images as it gets. Expected shape "
                 f"{tuple(before)}. Received: {tuple(images.shape)} from {one!r}"
             )
+        if tuple(images.shape) != tuple(before):
+            name = getattr(one, "__name__", repr(one))
+            changed = f"{name}, from {tuple(before[1:])} to {tuple(images.shape[1:])}"
+    if tuple(images.shape) != rendered:
+        raise ValueError(
+            "Invalid value for argument `transformations`. Expected images of the size that the "
+            f"model gets, {rendered[1:]}. Received a size changed by {changed}. Resize to the "
+            "shape that the function gets."
+        )
     return images
 
 

@@ -98,7 +98,13 @@ class Coefficients:
                     # Colours that differ as in real images, and colours that are independent.
                     params = params if i % 2 else self._mixed(params, shape)
                     named[f"noise {strength:g} {steepness:g} {i}"] = params.astype("float32")
-        return named
+        return {name: self._bounded(params, shape) for name, params in named.items()}
+
+    def _bounded(self, params, shape):
+        """Return parameters of no more contrast than an optimisation allows."""
+        squares = np.sum((params / self._units(shape)) ** 2) / shape[2]
+        largest = HEADROOM * self.contrasts(shape)[1]
+        return params * np.float32(min(1.0, largest / max(math.sqrt(squares), 1e-12)))
 
     def _plain(self, shares, shape):
         field = logit(np.asarray(shares)) - background(self.fourier.mean, shape)

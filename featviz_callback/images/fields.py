@@ -77,7 +77,7 @@ def limit_contrast(mean_square, contrast):
 
 
 def check_field(parameterization, may_be_auto: bool = False) -> None:
-    """Check `mean`, `contrast` and `noise` of a parameterization.
+    """Check `mean`, `contrast` and `noise` of a parameterization, and that others are numbers.
 
     Convert lists and arrays of `mean` to tuples, since parameterizations are compared by
     value.
@@ -87,8 +87,13 @@ def check_field(parameterization, may_be_auto: bool = False) -> None:
         may_be_auto: Whether `contrast` and `noise` may be `AUTO`.
 
     Raises:
-        ValueError: If one of the three is out of its range.
+        ValueError: If one of the three is out of its range, or if `decay` or `detail` is no
+            finite number.
     """
+    for name in ("decay", "detail"):
+        value = getattr(parameterization, name, 0.0)
+        is_finite = isinstance(value, Real) and bool(np.isfinite(float(value)))
+        require(parameterization, name, is_finite, "a finite number")
     given = np.asarray(parameterization.mean)
     are_shares = given.dtype.kind in "fiu" and bool(np.all((given > 0) & (given < 1)))
     expected = "one or more numbers between 0 and 1"

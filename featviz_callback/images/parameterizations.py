@@ -172,10 +172,13 @@ def check(parameterization: str | object) -> None:
     """Refuse anything but a parameterization or the name of one.
 
     Raises:
-        ValueError: If the name is unknown or the object lacks a method.
+        ValueError: If the name is unknown, the object lacks a method, or it is a class.
     """
+    hint = ""
     if isinstance(parameterization, str):
         is_known = parameterization in ("fourier", "fixed_magnitude", "pixel")
+    elif isinstance(parameterization, type):
+        is_known, hint = False, f", a class. Call it: `{parameterization.__name__}()`"
     else:
         methods = ("init", "image", "project")
         is_known = all(hasattr(parameterization, method) for method in methods)
@@ -183,5 +186,5 @@ def check(parameterization: str | object) -> None:
         raise ValueError(
             "Invalid value for argument `parameterization`. Expected 'fourier', "
             "'fixed_magnitude', 'pixel' or an object with the methods init, image and project. "
-            f"Received: parameterization={parameterization!r}"
+            f"Received: parameterization={parameterization!r}{hint}"
         )

@@ -4,6 +4,8 @@ A regularizer is a function of the parameterised images, before any random trans
 `(images, height, width, channels) -> (images,)`. The weight of a regularizer must not
 depend on the image's size, and its gradient must be finite everywhere.
 
+A `weight` is in units of the score: a penalty of 1 costs as much as 1 of the score gains.
+
 Example:
 >>> from featviz_callback import regularizers
 >>> penalties = (regularizers.TotalVariation(0.1), regularizers.L2(0.01))
@@ -26,7 +28,7 @@ class L1:
     """Mean absolute value.
 
     Args:
-        weight: Factor of the penalty, finite. Below 0 it is a reward.
+        weight: Factor of the penalty, finite, in units of the score. Below 0 it is a reward.
 
     Raises:
         ValueError: If the weight is not a finite number.
@@ -48,10 +50,10 @@ class L1:
 
 @dataclass(frozen=True)
 class L2:
-    """Root mean square.
+    """Root mean square, which draws values towards 0: images in `(0, 1)` become darker.
 
     Args:
-        weight: Factor of the penalty, finite. Below 0 it is a reward.
+        weight: Factor of the penalty, finite, in units of the score. Below 0 it is a reward.
 
     Raises:
         ValueError: If the weight is not a finite number.
@@ -76,7 +78,7 @@ class LInfinity:
     """Largest absolute value of each channel, as a mean over the channels.
 
     Args:
-        weight: Factor of the penalty, finite. Below 0 it is a reward.
+        weight: Factor of the penalty, finite, in units of the score. Below 0 it is a reward.
 
     Raises:
         ValueError: If the weight is not a finite number.
@@ -102,7 +104,7 @@ class TotalVariation:
     """Mean absolute difference of neighbours, down plus across.
 
     Args:
-        weight: Factor of the penalty, finite. Below 0 it is a reward.
+        weight: Factor of the penalty, finite, in units of the score. Below 0 it is a reward.
 
     Raises:
         ValueError: If the weight is not a finite number.

@@ -272,8 +272,9 @@ class Noise:
     Each image has one sequence of random numbers, drawn once. Each step uses another part
     of that sequence.
 
-    Noise hides faint and fine features, so that only strong and large features form. It
-    also keeps the background plain, which would otherwise fill with textures.
+    Noise hides faint and fine features, so that only strong and large features form. For
+    photographs of 128 steps or more it was also seen to keep the background plain, which
+    otherwise fills with textures.
 
     Args:
         deviation: Standard deviation, in the units of the model's input. 0 or more.

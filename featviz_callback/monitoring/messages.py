@@ -25,7 +25,10 @@ _MEANINGS = {
     "constant": "these have the same score for every image of `probe_data`",
     "no_gradient": "no gradient was found for these, from any start",
     "weak": "the pictures of these score below the best real image",
-    "saturated": "the pictures of these are at the ends of the range, to no avail",
+    "saturated": (
+        "the pictures of these are at the ends of the range, and no better than at half the "
+        "contrast"
+    ),
     "nan": "these have a score or a gradient that is not a finite number",
 }
 

@@ -19,18 +19,16 @@ import numpy as np
 from featviz_callback import backend
 from featviz_callback.monitoring import ranking
 from featviz_callback.objectives import JoinedTargets, Objective, require_units, walk
-from featviz_callback.optimization import Task, find_starts, run
+from featviz_callback.optimization import Task, compile_seconds, find_starts, run
 from featviz_callback.records import Result, Snapshot, drift, pictures
 
 logger = logging.getLogger("featviz_callback")
 
 _REAL_IMAGES_SHOWN = 6
 
-# Scores that differ by no more than this share are equal but for rounding.
+# Scores that differ by no more than this share of how much real images differ are equal but
+# for rounding.
 _EQUAL = 1e-4
-
-# Targets of such a status keep their start for as long as the status lasts.
-_SETTLED = ("weak", "dead", "constant", "nan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +82,7 @@ class Observer:
         self._params: list[np.ndarray | None] = [None] * len(self._tasks)
         self._starts: list[str] = []
         self._status: list[str] = []
-        self._compiled = self._checked = False
+        self._checked = False
 
     @property
     def names(self) -> list[str]:
@@ -125,17 +123,18 @@ class Observer:
         self._check()
         rankings = self._rank()
         best_known = [self._best_of(task, rankings) for task in self._tasks]
-        began = time.perf_counter()
+        compiled_before = self._compile_seconds()
         result = self._run(best_known)
         ran = time.perf_counter()
         floor = self._floor(result, best_known) if with_floor else None
         floored = time.perf_counter()
-        # The second run of the same compiled steps compiles nothing.
-        compiling = 0.0 if self._compiled or not with_floor else (ran - began) - (floored - ran)
-        self._compiled = True
-        result, ratio, examples = self._compare_with_real(result, rankings)
+        compiling = max(0.0, self._compile_seconds() - compiled_before)
+        result, ratio, examples = self._compare_with_real(result, rankings, best_known)
         self._starts, self._status = result.starts, result.status
-        return Observation(result, floor, ratio, examples, floored - ran, max(0.0, compiling))
+        return Observation(result, floor, ratio, examples, floored - ran, compiling)
+
+    def _compile_seconds(self):
+        return sum(compile_seconds(objectives[0].model) for objectives in self._by_model())
 
     def _check(self):
         if not self._checked:
@@ -156,14 +155,11 @@ class Observer:
         results = []
         known = find_starts(self._tasks)
         for i, best in enumerate(best_known):
-            starts, status = self._of_task(i, self._starts), self._of_task(i, self._status)
-            # A target that was weak before has tried other starts already.
-            newly_weak = None if starts is None or best is None else ~np.isin(status, _SETTLED)
             result, self._params[i] = self._run_one(
                 i,
                 params=self._params[i],
-                starts=starts,
-                may_change=newly_weak,
+                starts=self._of_task(i, self._starts),
+                status=self._of_task(i, self._status),
                 best_known=best,
                 with_params=self._warm_start,
                 known=known[i],
@@ -207,13 +203,16 @@ class Observer:
         return run(self._tasks[i], **settings)
 
     def _best_of(self, task, rankings):
-        """Return the score of the best real image for each target of a task."""
+        """Return the score of the best real image for each target of a task, but for rounding."""
         if not rankings:
             return None
-        parts = cast(JoinedTargets, task.targets).parts
-        return np.concatenate([rankings[id(part)].scores[:, 0] for part in parts])
+        ranked = [rankings[id(part)] for part in cast(JoinedTargets, task.targets).parts]
+        best = np.concatenate([one.scores[:, 0] for one in ranked])
+        spread = np.concatenate([one.spread for one in ranked])
+        with np.errstate(invalid="ignore"):
+            return best - _EQUAL * np.minimum(np.abs(best), spread)
 
-    def _compare_with_real(self, result, rankings):
+    def _compare_with_real(self, result, rankings, best_known):
         if not rankings:
             return result, None, []
         ordered = [rankings[id(one)] for one in self._objectives]
@@ -222,7 +221,7 @@ class Observer:
             for name in ("indices", "scores", "is_silent", "is_constant")
         )
         best = scores[:, 0]
-        is_weak = result.scores < best - _EQUAL * np.abs(best)
+        is_weak = result.scores < np.concatenate(best_known)[self._order]
         status = [
             _verdict(status, *conditions)
             for status, *conditions in zip(
@@ -235,7 +234,8 @@ class Observer:
             self._example(result, i, indices[i, :count], scores[i, :count])
             for i, count in enumerate(shown)
         ]
-        ratio = result.scores / np.where((best > 0) & ~is_silent, best, np.nan)
+        with np.errstate(invalid="ignore"):
+            ratio = result.scores / np.where((best > 0) & ~is_silent, best, np.nan)
         return replace(result, status=status), ratio.astype("float32"), examples
 
     def _rank(self):
@@ -274,7 +274,10 @@ def _verdict(status, is_silent, is_constant, is_weak):
         return "dead"
     if is_constant:
         return "constant"
-    return "weak" if is_weak and status != "no_gradient" else status
+    if status == "no_gradient":
+        # At the highest value of a bounded unit, a gradient is zero too.
+        return status if is_weak else "ok"
+    return "weak" if is_weak else status
 
 
 def _order(objectives, placed):

@@ -15,7 +15,7 @@ import keras
 
 from featviz_callback.monitoring.observer import Observer
 from featviz_callback.monitoring.probe_data import ProbeImages
-from featviz_callback.objectives import Objective, default_objectives, join_alike
+from featviz_callback.objectives import Objective, default_objectives, join_alike, walk
 from featviz_callback.optimization import Settings, prepare, with_parameterization
 from featviz_callback.tensorboard import summaries
 
@@ -114,8 +114,11 @@ def _require_names(objectives):
 
 def _require_model(objectives, model):
     trained = {id(variable) for variable in model.variables}
+    # A model without variables is known by itself.
+    parts = {id(model), *(id(layer) for _, layer in walk(model))}
     for objective in objectives:
-        if trained.isdisjoint(id(variable) for variable in objective.model.variables):
+        shared = not trained.isdisjoint(id(variable) for variable in objective.model.variables)
+        if not shared and id(objective.model) not in parts:
             raise ValueError(
                 "Invalid value for argument `objectives`. Expected objectives of the model that "
                 f"is trained, '{model.name}', or of a part of it. Received: {objective!r}"

@@ -126,15 +126,27 @@ def to_images(given: np.ndarray, axes: str, shape: tuple) -> np.ndarray:
     """
     expected = tuple(shape["hwc".index(axis)] for axis in axes)
     sizes = given.shape[1:]
-    fits = len(sizes) == len(axes)
-    if not fits or any(n not in (size, None) for n, size in zip(expected, sizes, strict=True)):
+    if not _fits(sizes, expected):
         raise ValueError(
             "Invalid value for argument `probe_data`. Expected inputs as the model takes them, "
-            f"of shape {expected}. Received: {sizes}"
+            f"of shape {expected}. Received: {sizes}{_hint(given.shape, expected)}"
         )
     images = given.transpose(0, *(1 + axes.index(axis) for axis in "hwc" if axis in axes))
     missing = [1 + "hwc".index(axis) for axis in "hwc" if axis not in axes]
     return np.expand_dims(images, missing)
+
+
+def _fits(sizes, expected):
+    return len(sizes) == len(expected) and all(
+        n in (size, None) for n, size in zip(expected, sizes, strict=True)
+    )
+
+
+def _hint(shape, expected):
+    """What to do if one image was given, without the axis of the images."""
+    if not _fits(shape, expected):
+        return ""
+    return f", from {shape} without the axis of the images. Pass `x[:1]` in place of `x[0]`"
 
 
 def find_values_range(images: np.ndarray) -> tuple[float, float]:

@@ -12,11 +12,9 @@ import numpy as np
 
 from featviz_callback.objectives import ImageInput, Objective, score_all
 
-# A score below this share of the largest of all targets is zero but for rounding.
-_ROUNDING = 1e-7
-
-# Scores that differ by no more than this share are equal but for rounding.
-_EQUAL = 1e-6
+# Scores that differ by no more than this share are equal but for rounding. The terms of a
+# sum may be larger than the sum.
+_EQUAL = 1e-5
 
 
 @dataclass(frozen=True)
@@ -26,6 +24,8 @@ class Ranking:
     Attributes:
         indices: Int array `(targets, best)`: their positions among all images.
         scores: Float32 array `(targets, best)`. NaN is ranked last.
+        spread: Float32 array `(targets,)`: the difference of the highest and the lowest
+            score, or the score's size if there is but one image.
         is_silent: Bool array `(targets,)`: whether no image activates the target, so that
             all scores are zero.
         is_constant: Bool array `(targets,)`: whether all scores are equal, and not zero.
@@ -34,6 +34,7 @@ class Ranking:
 
     indices: np.ndarray
     scores: np.ndarray
+    spread: np.ndarray
     is_silent: np.ndarray
     is_constant: np.ndarray
 
@@ -78,11 +79,10 @@ def _rank(scores, most):
     order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), axis=1, kind="stable")[:, :most]
     best = np.take_along_axis(scores, order, axis=1)
     strongest = np.abs(scores).max(1)
-    # One broken unit says nothing about the others.
-    largest = strongest.max(initial=0.0, where=np.isfinite(strongest))
-    is_silent = strongest <= _ROUNDING * largest
+    # What other units score says nothing about this one.
+    is_silent = strongest == 0
     # The mean over a map adds up in another order in a batch of another size.
     with np.errstate(invalid="ignore"):
-        is_constant = np.ptp(scores, axis=1) <= _EQUAL * strongest
-    is_constant &= ~is_silent & (scores.shape[1] > 1)
-    return Ranking(order, best, is_silent, is_constant)
+        spread = np.ptp(scores, axis=1) if scores.shape[1] > 1 else strongest
+        is_constant = ~is_silent & (spread <= _EQUAL * strongest)
+    return Ranking(order, best, spread, is_silent, is_constant)

@@ -15,6 +15,13 @@ from numbers import Integral
 
 import keras
 
+# Layers that return what they receive, in the same flat order, when nothing is trained.
+_PASSING = (
+    *(keras.layers.Activation, keras.layers.Dropout, keras.layers.GaussianDropout),
+    *(keras.layers.GaussianNoise, keras.layers.ActivityRegularization),
+    *(keras.layers.Identity, keras.layers.Flatten, keras.layers.Reshape),
+)
+
 
 def sublayers(layer: keras.Layer) -> list[keras.Layer]:
     """Return the layers directly inside a model or layer, in lists and dicts too."""
@@ -155,30 +162,62 @@ def graph_nodes(found: keras.Operation) -> Iterator:
         yield from (node for node in found._nodes_by_depth[depth] if not node.is_input)
 
 
-def squashing_at_end(path: str, layer: keras.Layer) -> tuple[str, str] | None:
-    """Find a softmax or sigmoid that is no layer, at the end of a nested model.
+def passes_on(layer: keras.Operation) -> bool:
+    """Whether a layer returns, at inference, the values that it receives in their flat order."""
+    if not isinstance(layer, _PASSING) or has_own_call(layer):
+        return False
+    if isinstance(layer, keras.layers.Flatten):
+        return layer.data_format == "channels_last"
+    is_activation = isinstance(layer, keras.layers.Activation)
+    return not is_activation or getattr(layer.activation, "__name__", None) == "linear"
+
+
+def origin_of(model: keras.Model, path: str) -> tuple[str, str | None]:
+    """Find where the values come from that a layer passes on.
+
+    The search follows the graphs of functional and sequential models: from a nested model
+    to its last layer, and from a layer such as `Dropout` to the one before it.
 
     Args:
-        path: The path of a nested model.
-        layer: The model, or any layer.
+        model: Any built Keras model.
+        path: The path of a layer.
 
     Returns:
-        The path of the layer whose output it receives, and its name. `None` if there is
-        none, or if the model calls that layer several times.
+        The path of the first layer that computes the values, and `None`. If the values are
+        those of a softmax or sigmoid that is no layer: the path of the layer whose output
+        it receives, and its name. A layer that a graph calls several times is not followed.
     """
-    while (found := graph(layer)) is not None and len(found.outputs) == 1:
-        last, call, _ = found.outputs[0]._keras_history
-        if last in sublayers(layer):
-            path, layer = f"{path}/{last.name}", last
-            continue
-        name = squashing(last)
-        if name is None:
-            return None
-        before = last._inbound_nodes[call].input_tensors[0]._keras_history.operation
-        calls = [node for node in graph_nodes(found) if node.operation is before]
-        is_found = len(calls) == 1 and before in sublayers(layer)
-        return (f"{path}/{before.name}", name) if is_found else None
-    return None
+    while (made := _made_from(model, path)) is not None:
+        holder, prefix, tensor = made
+        last = tensor._keras_history.operation
+        name = None if last in sublayers(holder) else squashing(last)
+        if name is not None:
+            last = last._inbound_nodes[tensor._keras_history.node_index].input_tensors[0]
+            last = last._keras_history.operation
+        if last not in sublayers(holder) or len(_calls(holder, last)) != 1:
+            return path, None
+        path = prefix + last.name
+        if name is not None:
+            return path, name
+    return path, None
+
+
+def _made_from(model, path):
+    """The model whose graph has the values of a layer, its prefix, and their tensor, or `None`."""
+    *_, holder, layer = lineage(model, path)
+    found = graph(layer)
+    if found is not None:
+        return (layer, f"{path}/", found.outputs[0]) if len(found.outputs) == 1 else None
+    if not passes_on(layer) or graph(holder) is None:
+        return None
+    calls = _calls(holder, layer)
+    if len(calls) != 1:
+        return None
+    return holder, path[: len(path) - len(layer.name)], calls[0].input_tensors[0]
+
+
+def _calls(holder, layer):
+    return [node for node in graph_nodes(graph(holder)) if node.operation is layer]
 
 
 def has_channels_first(model: keras.Model) -> bool:

@@ -96,6 +96,8 @@ class Objective(WeightedSum):
             pre_activation: Whether to read what the layer's activation receives, in
                 place of what it returns. By default a softmax or a sigmoid is removed
                 in this way, so that the score is the logit, and no other activation.
+                That holds too for one before layers that only pass on values, such as
+                `Dropout` or `Flatten`.
 
         Returns:
             An objective with one target an id.

@@ -40,12 +40,14 @@ class Tap:
             own activation function receives.
         call: Which of the layer's calls, from 0.
         channels_first: Whether the tensor must be turned to have channels last.
+        sizes: The shape that the values of one image get, or `None` for their own.
     """
 
     path: str
     point: str = "output"
     call: int = 0
     channels_first: bool = False
+    sizes: tuple | None = None
 
     @property
     def name(self) -> str:
@@ -157,6 +159,8 @@ def _not_reached(tap, calls):
 
 
 def _channels_last(tensor, tap):
+    if tap.sizes is not None:
+        return ops.reshape(tensor, (-1, *tap.sizes))
     if tap.channels_first and len(tensor.shape) > 2:
         return ops.moveaxis(tensor, 1, -1)
     return tensor

@@ -23,8 +23,8 @@ from featviz_callback.objectives.layers import (
     find_call,
     has_channels_first,
     lineage,
+    origin_of,
     squashing,
-    squashing_at_end,
 )
 from featviz_callback.objectives.recording import Tap, tap_before_activation
 from featviz_callback.objectives.shapes import layer_calls, output_shapes, tap_before_squashing
@@ -60,24 +60,49 @@ def find_tap(
         tap = _without_squashing(model, arguments, tap, found)
     elif pre_activation:
         tap = replace(tap_before_activation(path, found), call=call)
-    tap = replace(tap, channels_first=_has_channels_first(model, arguments, tap.path))
+    # With sizes of its own, a tensor has the axes of a layer behind it.
+    is_own = tap.sizes is None
+    channels_first = is_own and _has_channels_first(model, arguments, tap.path)
+    tap = replace(tap, channels_first=channels_first)
     return tap, output_shapes(model, arguments, [tap])[0]
 
 
 def _without_squashing(model, arguments, tap, layer):
-    """The tap of what a softmax or sigmoid at the end of a layer receives, else the same tap."""
-    at_end = squashing_at_end(tap.path, layer)
-    if at_end is not None:
-        before, name = replace(tap, path=at_end[0]), at_end[1]
-    else:
-        before = tap_before_squashing(model, arguments, tap)
-        if before is None:
+    """The tap of what a softmax or sigmoid at the end of a layer receives, else the same tap.
+
+    It may belong to an earlier layer, whose values the layer only passes on.
+    """
+    name, before = None, tap_before_squashing(model, arguments, tap)
+    if before is None:
+        path, name = origin_of(model, tap.path)
+        if path == tap.path:
             return tap
-        name = squashing(lineage(model, before.path)[-1])
+        before = replace(tap, path=path)
+        before = before if name else tap_before_squashing(model, arguments, before)
+    if before is None:
+        return tap
+    name = name or squashing(lineage(model, before.path)[-1])
+    where, end, kept = "of", "is removed: the score is the logit", before
+    if not f"{before.path}/".startswith(f"{tap.path}/"):
+        where, kept = "before", _in_shape_of(tap, model, arguments, before)
+        if kept is None:
+            end, kept = f"stays: name layer '{before.path}' to maximise the logit", tap
     if layer not in _logged:
         _logged.add(layer)
-        logger.warning("The %s of layer '%s' is removed: the score is the logit.", name, tap.path)
-    return before
+        logger.warning("The %s %s layer '%s' %s.", name, where, tap.path, end)
+    return kept
+
+
+def _in_shape_of(tap, model, arguments, before):
+    """The tap of an earlier layer, in the shape of a later one, or `None` if that may vary."""
+    paths = [call.path for call in layer_calls(model, arguments)]
+    if paths.count(tap.path) != paths.count(before.path):
+        # Another call than that of the later layer may be meant.
+        return None
+    given, received = output_shapes(model, arguments, [tap, before])
+    if given == received:
+        return before
+    return None if None in (*given, *received) else replace(before, sizes=given)
 
 
 def _has_channels_first(model, arguments, path):

@@ -9,13 +9,14 @@ from featviz_callback.optimization.api import optimize, prepare, with_parameteri
 from featviz_callback.optimization.run import run
 from featviz_callback.optimization.settings import Settings
 from featviz_callback.optimization.starts import find_starts
-from featviz_callback.optimization.step import Plan
+from featviz_callback.optimization.step import Plan, compile_seconds
 from featviz_callback.optimization.task import Task
 
 __all__ = [
     "Plan",
     "Settings",
     "Task",
+    "compile_seconds",
     "find_starts",
     "optimize",
     "prepare",

@@ -53,11 +53,11 @@ def optimize(
     random transformations of the image. By default, targets of feature maps begin from the
     best of several starts, noise and plain colours, and others from faint noise. An image
     that scores below one of these starts, or gets no gradient, is made again from another
-    one, with relaxed activations at last. The contrast of an image rises while its score is
-    low. `result.starts` names the starts. The result depends on the weights, the arguments
-    and the seed, and on nothing else. Start and random transformations are drawn for the
-    name of each target, so an image is the same whatever other targets there are. Threads
-    that call `optimize` take turns.
+    one, with relaxed activations, and at last without the standard transformations. The
+    contrast of an image rises while its score is low. `result.starts` names the starts. The
+    result depends on the weights, the arguments and the seed, and on nothing else. Start and
+    random transformations are drawn for the name of each target, so an image is the same
+    whatever other targets there are. Threads that call `optimize` take turns.
 
     Args:
         objective: What to maximise. One image is made for each of its targets.
@@ -187,7 +187,10 @@ def prepare(objective: Targets, settings: Settings) -> Task:
     )
     _require_hashable(plan)
     schedule = Schedule(settings.steps, settings.warmup_steps, settings.save_every)
-    return Task(objective, plan, moves, changes, schedule, settings.seed, fixed_inputs)
+    may_be_still = isinstance(settings.transformations, str)
+    return Task(
+        objective, plan, moves, changes, schedule, settings.seed, may_be_still, fixed_inputs
+    )
 
 
 def _largest_batch(image_shape, input_shape):

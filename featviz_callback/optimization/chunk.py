@@ -7,6 +7,7 @@ step, and that step is the same for every chunk. No global random generator is e
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
@@ -16,10 +17,10 @@ import numpy as np
 from keras import ops
 
 from featviz_callback import backend
-from featviz_callback.images import augmentation, sampling
+from featviz_callback.images import Coefficients, augmentation, parameterizations, sampling
 from featviz_callback.objectives import inputs
 from featviz_callback.optimization.schedule import settings_at
-from featviz_callback.optimization.step import MOMENTUM, Plan, get_compiled, penalty
+from featviz_callback.optimization.step import MOMENTUM, get_compiled, penalty
 from featviz_callback.optimization.task import Task
 
 # The positions of this many steps are drawn at once, and sent in one transfer.
@@ -27,6 +28,9 @@ _STEPS_AT_ONCE = 64
 
 # With penalties, images of these shares of their contrast are compared in the end.
 _SHARES = (0.8, 0.6, 0.45, 0.3, 0.2, 0.1, 0.0)
+
+# Parameterizations whose contrast is in proportion to the parameters.
+_LINEAR = (Coefficients, parameterizations.Fourier, parameterizations.Pixel)
 
 # Parameters shrink by this share of the rate at each step, towards the plain background.
 _SHRINKAGE = 0.3
@@ -73,9 +77,9 @@ class Chunk:
             augmentation.sample_values(task.changes, g, self._shape) for g in self.generators
         )
         self.scale = task.targets.scale or 1.0
-        self.aims = self.fading = ()
-        if self.compiled.contrasts is not None:
-            self.aims = ops.convert_to_tensor(aims)
+        self.aims = () if self.compiled.contrasts is None else ops.convert_to_tensor(aims)
+        self.fading = ()
+        if isinstance(plan.parameterization, Coefficients):
             fading = np.zeros_like(drawn) if fading is None else fading
             self.fading = ops.convert_to_tensor(fading)
         self.steps = self._prepare_steps()
@@ -83,7 +87,9 @@ class Chunk:
     def step(self) -> tuple:
         """Take the next step; return the scores before it, and the gradients' sizes."""
         compiled, data = next(self.steps)
+        began = time.perf_counter()
         self.params, self.state, sizes, scores = compiled.step(self.params, self.state, data)
+        compiled.note_call(time.perf_counter() - began)
         self._last_scores = scores
         return scores, sizes
 
@@ -92,33 +98,41 @@ class Chunk:
         finished = self.compiled.finished(self.params, self.state)
         return ops.convert_to_numpy(self.compiled.images(finished))
 
-    def end(self, penalized: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def end(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the final images, their scores, and their scores less their penalties.
 
-        Args:
-            penalized: The plan with the penalties, which this chunk's own may not have.
-
         Scores are without random transformation. An image gets its full contrast, unless
-        another one is better. With penalties, less contrast may be.
+        it scores higher as it is, with less. With penalties, even less contrast may be
+        better.
         """
         params = self.compiled.finished(self.params, self.state)
-        found = self._compared(None, params, penalized)
-        # Without random transformation, full contrast seldom scores below the last step.
-        is_behind = found[1] < ops.convert_to_numpy(self._last_scores)
-        if is_behind.any() and params is not self.params:
-            found = self._compared(found, self.params, penalized)
-        if penalized.regularizers:
-            # Steps of a fixed length end beside a maximum, and a weaker image may be nearer.
-            for share in _SHARES:
-                found = self._compared(found, params * share, penalized)
+        found = self._compared(None, params)
+        if type(self.task.plan.parameterization) in _LINEAR:
+            # Without random transformation, full contrast seldom scores below the last step.
+            is_behind = found[1] < ops.convert_to_numpy(self._last_scores)
+            if is_behind.any() and params is not self.params:
+                found = self._compared(found, self._fainter(params))
+            if self.task.plan.regularizers:
+                # Steps of a fixed length end beside a maximum, and a weaker image may be nearer.
+                for share in _SHARES:
+                    found = self._compared(found, params * share)
         params, scores, values = found
         return ops.convert_to_numpy(self.compiled.images(params)), scores, values
 
-    def _compared(self, found, params, penalized):
+    def _fainter(self, params):
+        """Return the parameters as they are where their contrast is less, else these."""
+        axes = tuple(range(1, len(params.shape)))
+        before, after = (
+            ops.sum(ops.square(one), axes, keepdims=True) for one in (self.params, params)
+        )
+        return ops.where(before <= after, self.params, params)
+
+    def _compared(self, found, params):
         """Return the better of what was found and of these parameters, for each image."""
+        plan = self.task.plan
         values = scores = self._clean_scores(params)
-        if penalized.regularizers:
-            penalties = penalty(penalized, self.compiled.images(params))
+        if plan.regularizers:
+            penalties = penalty(plan, self.compiled.images(params))
             values = scores - ops.convert_to_numpy(penalties)
         if found is None:
             return params, scores, values

@@ -105,16 +105,18 @@ def as_regularizers(regularizers: object) -> tuple[Callable, ...]:
     """Return regularizers as a tuple; `None` is none, and a function is one.
 
     Raises:
-        ValueError: If one of them is not callable.
+        ValueError: If one of them is not callable, or a class.
     """
     if regularizers is None:
         regularizers = ()
     if not isinstance(regularizers, (list, tuple)):
         regularizers = (regularizers,)
     for one in regularizers:
-        if not callable(one):
+        is_class = isinstance(one, type)
+        if is_class or not callable(one):
+            hint = f", a class. Call it: `{one.__name__}()`" if is_class else ""
             raise ValueError(
                 "Invalid value for argument `regularizers`. Expected functions of images "
-                f"(images, height, width, channels) -> (images,). Received: {one!r}"
+                f"(images, height, width, channels) -> (images,). Received: {one!r}{hint}"
             )
     return tuple(regularizers)

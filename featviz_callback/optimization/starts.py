@@ -19,8 +19,8 @@ import numpy as np
 from keras import ops
 
 from featviz_callback import backend
-from featviz_callback.images import sampling
-from featviz_callback.objectives import score_all
+from featviz_callback.images import Coefficients, sampling
+from featviz_callback.objectives import preserved, score_all
 from featviz_callback.optimization.step import penalty, render
 from featviz_callback.optimization.task import Task
 
@@ -36,6 +36,8 @@ _LEAST = 1e-6
 
 # The least distance of all, far below any score, and a normal number in float32.
 _SMALLEST = 1e-30
+
+_FLOAT32 = np.finfo("float32").min, np.finfo("float32").max
 
 # A plain colour is preferred to noise if it gains this many times as much score.
 _LEAD = 1.5
@@ -78,16 +80,20 @@ class Starts:
         chosen = np.where(is_plain, plain, noise)
         return np.where(gains[rows, chosen] > 0, chosen, 0)
 
+    def best(self) -> np.ndarray:
+        """Return the index of the start that scores the most for each target."""
+        return self._gains().argmax(1)
+
     def second_choice(self, first: np.ndarray) -> np.ndarray:
         """Return the index of the best start of another kind than the first one."""
         is_noise = np.array([self.names[i].startswith("noise") for i in first])
-        best = self._gains().argmax(1)
         other = np.where(is_noise, self._best("plain"), self._best("noise"))
-        return np.where(first == 0, best, other)
+        return np.where(first == 0, self.best(), other)
 
     def _gains(self):
         scores = np.nan_to_num(self.scores, nan=-np.inf)
-        return scores - np.nan_to_num(scores[:, :1], neginf=0.0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return scores - np.nan_to_num(scores[:, :1], neginf=0.0)
 
     def _best(self, kind):
         is_kind = np.array([name.startswith(kind) for name in self.names])
@@ -116,16 +122,17 @@ class Starts:
             best_known: The score of the best real image for each target. Default: that of
                 the best start.
         """
-        floor = np.nan_to_num(self.scores[:, 0])
+        floor = np.nan_to_num(self.scores[:, 0]).astype("float64")
         # In proportion to the target's own scores, whose unit may be anything. A target that
         # all starts leave silent is behind for as long as it is.
-        largest = np.nan_to_num(np.fmax.reduce(np.abs(self.scores), axis=1))
+        largest = np.nan_to_num(np.fmax.reduce(np.abs(self.scores), axis=1)).astype("float64")
         tiny = np.maximum(_LEAST * largest, _SMALLEST)
         best = np.fmax.reduce(self.scores, axis=1) if best_known is None else best_known
-        best = np.nan_to_num(best)
+        best = np.nan_to_num(best).astype("float64")
         goal = best + self.margin * np.abs(best)
         least = floor + self.margin * np.abs(floor) + tiny
-        return np.stack([floor, np.fmax(goal, least)], axis=1).astype("float32")
+        aims = np.stack([floor, np.fmax(goal, least)], axis=1)
+        return np.clip(aims, *_FLOAT32).astype("float32")
 
 
 def find_starts(tasks: Sequence[Task]) -> list[Starts | None]:
@@ -136,7 +143,7 @@ def find_starts(tasks: Sequence[Task]) -> list[Starts | None]:
     """
     alike: dict[tuple, list[int]] = {}
     for i, task in enumerate(tasks):
-        if hasattr(task.plan.parameterization, "starts"):
+        if isinstance(task.plan.parameterization, Coefficients):
             key = (id(task.targets.model), _as_drawn(task.plan), task.seed)
             alike.setdefault(key, []).append(i)
     found: list[Starts | None] = [None] * len(tasks)
@@ -146,7 +153,10 @@ def find_starts(tasks: Sequence[Task]) -> list[Starts | None]:
         if len(names) == 1 and lowest == highest:
             continue
         some = [tasks[i] for i in members]
-        for i, scores in zip(members, _score(plan, seed, some), strict=True):
+        # Penalties are functions of the user's, which may draw random numbers.
+        with preserved(some[0].targets.model):
+            found_scores = _score(plan, seed, some)
+        for i, scores in zip(members, found_scores, strict=True):
             margin = _MARGIN if tasks[i].targets.reads_maps else _LOGIT_MARGIN
             found[i] = Starts(names, params, scores, margin)
     return found

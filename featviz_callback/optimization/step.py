@@ -114,12 +114,23 @@ class CompiledStep:
         self.model = weakref.ref(model)
         self.plan = plan
         self.traces = 0
+        self._seconds: list[float] = []
         self._backend = backend.load()
         self._optimizer = self._variable = None
         self.contrasts = _contrasts(plan)
         if plan.optimizer is not None:
             self._optimizer, self._variable = self._build(plan.optimizer)
         self.step = self._backend.compile_step(self._score, self._update, self.model)
+
+    def note_call(self, seconds: float) -> None:
+        """Note how long a call took; the first one compiles."""
+        if len(self._seconds) < 2:
+            self._seconds.append(seconds)
+
+    @property
+    def compile_seconds(self) -> float:
+        """About how long compiling took: by how much the first call took longer than the second."""
+        return max(0.0, self._seconds[0] - self._seconds[1]) if len(self._seconds) == 2 else 0.0
 
     def initial_state(self, params, optimizer: Optimizer | None) -> list:
         """Return the state of an update before the first step."""
@@ -180,13 +191,14 @@ class CompiledStep:
     def _update(self, params, gradient, state, data, target):
         """Return new parameters and state, and each image's root mean square gradient."""
         scale, pace, shrinkage, _, due, growth, fade = ops.unstack(data["numbers"])
+        if isinstance(self.plan.parameterization, Coefficients):
+            params = params - fade * _component(params, data["fading"])
         contrast = ()
         if self.contrasts is not None:
             # Steps as long as the contrast is high would make pictures hard to compare.
             pace = pace * ops.sqrt(state[1] / self.contrasts[0])
             contrast = (self._raised(state[1], target * scale, data["aims"], due, growth),)
             state = state[:1]
-            params = params - fade * _component(params, data["fading"])
         direction = apply_preconditioner(gradient, data["preconditioner"])
         sizes = _root_mean_squares(gradient, direction)
         if self._optimizer is None:
@@ -283,6 +295,11 @@ def get_compiled(model: keras.Model, plan: Plan) -> CompiledStep:
             of_model.popitem(last=False)
     of_model.move_to_end(key)
     return of_model[key]
+
+
+def compile_seconds(model: keras.Model) -> float:
+    """Return about how long compiling all steps of a model has taken that are kept."""
+    return sum(one.compile_seconds for one in compiled_steps.get(model, {}).values())
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ class Task:
         changes: The other transformations with their numbers. The plan has their kinds only.
         schedule: How many steps there are.
         seed: Seed of all random draws.
+        may_be_still: Whether a target may be optimised without the moves at last, since
+            the user asked for the standard transformations.
         fixed_inputs: One example of each other input of the model.
     """
 
@@ -38,6 +40,7 @@ class Task:
     changes: tuple
     schedule: Schedule
     seed: int
+    may_be_still: bool = False
     fixed_inputs: tuple[np.ndarray, ...] = ()
 
     @cached_property

@@ -61,8 +61,8 @@ class History:
             its start for as long as it has a gradient there and is not weak, so that
             pictures can be compared.
         seconds: Float array `(snapshots,)`: how long each snapshot took, without compiling.
-        compile_seconds: About how long compiling took, which is how much longer the
-            first optimisation took than the second one.
+        compile_seconds: About how long compiling took: by how much the first call of each
+            compiled step took longer than the second one.
         skipped: Int array: epochs whose snapshot was skipped to keep within
             `max_overhead`.
         values_range: Lowest and highest value of an image.

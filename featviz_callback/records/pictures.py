@@ -137,8 +137,15 @@ def save(picture: np.ndarray, path: str | os.PathLike) -> None:
         path: A file name. Its ending names the format, of those that Pillow knows.
 
     Raises:
-        ValueError: If Pillow knows no such ending.
+        ValueError: If Pillow writes no format of that ending.
     """
+    ending = os.path.splitext(path)[1].lower()
+    if Image.registered_extensions().get(ending) not in Image.SAVE:
+        raise ValueError(
+            "Invalid value for argument `path`. Expected a file name that ends in .png, .jpg, "
+            ".webp, .gif, .tiff, .pdf or another format that Pillow writes; a result also in .npz. "
+            f"Received: path={os.fspath(path)!r}"
+        )
     # Other formats than PNG have no such level, and Pillow ignores it.
     to_pillow(picture).save(path, compress_level=_PNG_LEVEL)
 

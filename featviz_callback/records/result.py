@@ -40,7 +40,8 @@ class Result:
         starts: What the optimisation of each target began from, such as `"faint noise"`,
             `"noise 3 1.5 0"` (its contrast, the exponent of its spectrum, and which of
             several) or `"plain 7"` (which of several plain colours). With `", relaxed"`,
-            activations were relaxed for most steps.
+            activations were relaxed for most steps. With `", still"`, no transformation
+            moved the image.
 
     Example:
     >>> image, score = np.zeros((1, 8, 8, 1)), np.zeros(1)
@@ -77,7 +78,7 @@ class Result:
                 ending is a picture in the format that Pillow knows by it.
 
         Raises:
-            ValueError: If Pillow knows no such ending.
+            ValueError: If Pillow writes no format of that ending.
         """
         if os.fspath(path).lower().endswith(".npz"):
             arrays = {k: v for k, v in vars(self).items() if v is not None}

@@ -158,6 +158,25 @@ def test_what_is_no_transformation_is_refused(wrong):
         augmentation.get(wrong, SHAPE, 32)
 
 
+@pytest.mark.parametrize("wrong", [Noise, [Noise(), Flip]])
+def test_a_class_of_transformations_has_to_be_called(wrong):
+    with pytest.raises(ValueError, match=r"`transformations`.*Call it: `\w+\(\)`"):
+        augmentation.get(wrong, SHAPE, 32)
+
+
+def framed(images):
+    return keras.ops.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])
+
+
+def test_a_size_that_is_changed_has_to_be_changed_back(neurons):
+    received = r"changed by framed, from \(12, 10, 1\) to \(14, 12, 1\)"
+    with pytest.raises(ValueError, match=f"`transformations`.*{received}"):
+        optimize(neurons, steps=1, transformations=framed)
+    images = random_images(2, 4, 4, 1)
+    back = augmentation.apply((framed, lambda x: x[:, 1:-1, 1:-1]), tensor(images), ())
+    np.testing.assert_array_equal(to_numpy(back), images)
+
+
 def test_a_function_may_not_change_the_number_of_images():
     doubled = (lambda images: keras.ops.concatenate([images, images]),)
     with pytest.raises(ValueError, match="as many images"):

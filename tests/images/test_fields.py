@@ -51,6 +51,13 @@ def test_what_follows_from_the_image_is_called_auto(name):
             Fourier(**{name: other})
 
 
+@pytest.mark.parametrize("name", ["decay", "detail"])
+@pytest.mark.parametrize("value", ["x", None, np.nan, [1.0]], ids=str)
+def test_decay_and_detail_are_numbers(name, value):
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        Fourier(**{name: value})
+
+
 @pytest.mark.parametrize("name", ["contrast", "noise"])
 def test_contrast_and_noise_are_numbers_where_nothing_follows_from_the_image(name):
     with pytest.raises(ValueError, match=f"`{name}`"):

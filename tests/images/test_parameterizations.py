@@ -163,6 +163,12 @@ def test_an_unknown_parameterization_is_refused_with_the_known_ones(unknown):
         parameterizations.get(unknown, (8, 8, 3))
 
 
+@pytest.mark.parametrize("kind", [*KINDS, parameterizations.FixedMagnitude])
+def test_a_class_of_parameterizations_has_to_be_called(kind):
+    with pytest.raises(ValueError, match=rf"`parameterization`.*Call it: `{kind.__name__}\(\)`"):
+        parameterizations.get(kind, (8, 8, 3))
+
+
 def test_photographs_get_a_plain_background_and_small_images_do_not():
     for shape, window in (((96, 100, 1), 0.4), ((95, 90, 1), None)):
         default = parameterizations.get("fourier", shape)

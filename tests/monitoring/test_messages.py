@@ -38,7 +38,10 @@ SAID = {
     "constant": "these have the same score for every image of `probe_data` (constant)",
     "no_gradient": "no gradient was found for these, from any start (no_gradient)",
     "weak": "the pictures of these score below the best real image (weak)",
-    "saturated": "the pictures of these are at the ends of the range, to no avail (saturated)",
+    "saturated": (
+        "the pictures of these are at the ends of the range, and no better than at half the "
+        "contrast (saturated)"
+    ),
     "nan": "these have a score or a gradient that is not a finite number (nan)",
 }
 

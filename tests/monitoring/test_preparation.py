@@ -76,6 +76,24 @@ def test_a_wrong_argument_stops_training_before_it_begins(
     assert not list(tmp_path.rglob("*tfevents*"))
 
 
+@pytest.mark.parametrize("part", [lambda m: m, lambda m: m.layers[-1]], ids=["model", "part"])
+def test_a_model_without_variables_is_watched(part, watch):
+    inner = sequential(layers.AveragePooling2D(2), layers.GlobalAveragePooling2D(), shape=(8, 8, 1))
+    model = sequential(layers.MaxPooling2D(2), inner, shape=(16, 16, 1))
+    callback = watch(Objective.neuron(part(model), -1, 0))
+    callback.set_model(model)
+    callback.on_train_begin()
+    # `fit` would set this, but has no loss to differentiate here.
+    model.stop_training = False
+    callback.on_epoch_end(0)
+    assert callback.history.status[-1] == ["ok"]
+
+    callback = watch(Objective.neuron(sequential(layers.Flatten()), -1, 0))
+    callback.set_model(model)
+    with pytest.raises(ValueError, match="`objectives`.*model that is trained"):
+        callback.on_train_begin()
+
+
 @pytest.mark.parametrize("objectives", [5, ["logits"], [], make_small_model()])
 def test_what_is_no_objective_is_refused(objectives, model, watch):
     with pytest.raises(ValueError, match="`objectives`"):

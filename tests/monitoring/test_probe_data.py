@@ -164,6 +164,14 @@ def test_inputs_that_the_model_does_not_take_are_refused(axes, given):
         to_images(np.zeros(given), axes, (6, 5, 3))
 
 
+@pytest.mark.parametrize(
+    ("axes", "given"), [("hwc", (6, 5, 3)), ("chw", (3, 6, 5)), ("hwc", (6, 6, 3))]
+)
+def test_one_image_without_the_axis_of_images_is_recognised(axes, given):
+    with pytest.raises(ValueError, match=r"without the axis of the images. Pass `x\[:1\]`"):
+        to_images(np.zeros(given), axes, (6, None, 3))
+
+
 # --- what is refused ------------------------------------------------------------------
 
 

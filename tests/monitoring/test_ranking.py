@@ -56,8 +56,9 @@ def of_scores(scores, most=2):
         ([0.0, 0.0, 0.0], True, False),
         ([0.0, 0.0, 0.001], False, False),
         ([0.0, 0.0, -0.001], False, False),
-        # Zero but for rounding, beside scores of about one.
-        ([3e-8, 0.0, -3e-8], True, False),
+        # Whatever other units score.
+        ([3e-8, 0.0, -3e-8], False, False),
+        ([0.0, 0.0, 1e-30], False, False),
         ([0.5, 0.5, 0.5], False, True),
         ([-0.5, -0.5, -0.5], False, True),
         ([0.5, 0.5 + 1e-7, 0.5], False, True),

@@ -619,6 +619,92 @@ def test_a_layer_shared_in_a_nested_model_keeps_an_operation_behind_it():
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "behind",
+    [
+        lambda: [layers.Activation("linear", dtype="float32")],
+        lambda: [layers.Dropout(0.5)],
+        lambda: [layers.Flatten()],
+        lambda: [layers.Identity()],
+        lambda: [layers.GaussianNoise(0.5), layers.Dropout(0.5), layers.Activation(None)],
+        lambda: [layers.Reshape((3, 1)), layers.Identity()],
+    ],
+    ids=["linear", "dropout", "flatten", "identity", "several", "reshape"],
+)
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_a_sigmoid_before_layers_that_pass_on_values_is_removed(behind, policy, removal_logs):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = classifier(layers.Dense(3, activation="sigmoid", name="shares"), *behind())
+    finally:
+        keras.config.set_dtype_policy(before)
+    images = random_images(5, 4, 4, 1)
+    logits = logits_of(model, images).reshape(5, 3)
+    for unit in (0, 2):
+        scores = Objective.neuron(model, -1, unit).score(images)
+        near = 1e-3 if policy == "float32" else 3e-2
+        np.testing.assert_allclose(scores, logits[:, unit], rtol=near, atol=near)
+    [log] = removal_logs()
+    assert log.startswith(f"The sigmoid before layer '{model.layers[-1].name}' is removed")
+
+
+@pytest.mark.parametrize("ids", [7, (1, 1, 1)], ids=str)
+def test_a_softmax_before_another_shape_is_removed_for_the_same_unit(ids):
+    model = classifier(
+        layers.Reshape((4, 4, 1)),
+        layers.Conv2D(2, 3, activation="softmax"),
+        layers.Flatten(),
+        layers.Reshape((2, 2, 2), name="out"),
+    )
+    images = random_images(5, 4, 4, 1)
+    kernel, bias = model.layers[2].get_weights()
+    expected = np.einsum("nhw,hw->n", images[:, 1:, 1:, 0], kernel[..., 0, 1]) + bias[1]
+    scores = Objective.neuron(model, "out", ids).score(images)
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
+    flat = Objective.neuron(model, 3, 7).score(images)
+    np.testing.assert_allclose(flat, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_sigmoid_that_is_no_layer_is_removed_before_a_layer_that_passes_it_on():
+    model = functional(lambda x: layers.Dropout(0.5)(keras.ops.sigmoid(layers.Dense(2)(x))))
+    images = random_images(5, 4, 4, 1)
+    scores = Objective.neuron(model, -1, 1).score(images)
+    np.testing.assert_allclose(scores, logits_of(model, images)[:, 1], rtol=1e-3, atol=1e-4)
+
+
+def test_a_sigmoid_inside_a_nested_model_is_removed_before_a_layer_that_passes_it_on():
+    inner = nested(lambda x: layers.Dropout(0.5)(layers.Dense(3, activation="sigmoid")(x)))
+    model = classifier(inner, layers.Activation("linear", dtype="float32"))
+    images = random_images(5, 4, 4, 1)
+    scores = Objective.neuron(model, -1, 1).score(images)
+    np.testing.assert_allclose(scores, logits_of(model, images)[:, 1], rtol=1e-3, atol=1e-4)
+
+
+def test_a_sigmoid_of_a_layer_that_is_shared_stays_before_another_layer(caplog):
+    caplog.set_level(logging.WARNING, logger="featviz_callback")
+    shared = layers.Dense(16, activation="sigmoid", name="shared")
+    inner = nested(lambda x: layers.Dropout(0.5, name="last")(shared(x)))
+    model = functional(lambda x: inner(shared(x)))
+    images = random_images(5, 4, 4, 1)
+    scores = Objective.neuron(model, "out/last", 3).score(images)
+    expected = model.predict(images, verbose=0)[:, 3]
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-6)
+    assert "The sigmoid before layer 'out/last' stays: name layer 'out/shared'" in caplog.text
+
+
+def test_a_sigmoid_before_a_shape_that_varies_stays_and_is_named(caplog):
+    caplog.set_level(logging.WARNING, logger="featviz_callback")
+    inputs = keras.Input((None, None, 1))
+    shares = layers.Conv2D(2, 1, activation="sigmoid", name="shares")(inputs)
+    model = fill(keras.Model(inputs, layers.Reshape((-1, 2), name="out")(shares)))
+    images = random_images(5, 4, 4, 1)
+    scores = Objective.channel(model, "out", 1).score(images)
+    expected = model.predict(images, verbose=0).mean(1)[:, 1]
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-6)
+    assert "The sigmoid before layer 'out' stays: name layer 'shares'" in caplog.text
+
+
 class OwnCall(keras.Model):
     """A model with a `call` of its own."""
 

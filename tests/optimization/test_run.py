@@ -9,9 +9,10 @@ from keras import layers
 
 from featviz_callback import Objective, optimize
 from featviz_callback.images.parameterizations import Pixel
-from featviz_callback.images.regularizers import L2
+from featviz_callback.images.regularizers import L2, TotalVariation
 from featviz_callback.images.transformations import Blur, Flip, Jitter, Noise, Rotate, Scale
 from featviz_callback.optimization import run, starts
+from tests import reference
 from tests.conftest import (
     IMAGE_SHAPE,
     ascend,
@@ -347,7 +348,7 @@ def test_a_unit_without_a_gradient_finds_one_from_another_start():
 
 def ascend_from(task, start, **settings):
     """The result of one target from one start, whatever its image is like."""
-    return run(task, starts=[start], may_change=np.zeros(1, bool), **settings)[0]
+    return run(task, starts=[start], **settings)[0]
 
 
 def test_a_start_that_is_kept_is_kept_although_another_is_better(small_model):
@@ -365,20 +366,20 @@ def test_a_start_that_is_kept_is_kept_although_another_is_better(small_model):
 def test_a_start_whose_gradient_is_gone_is_not_kept():
     model = needs_bright(-3.2)
     task = prepare(Objective.neuron(model, "logits", 0), steps=4, transformations=None)
-    result, _ = run(task, starts=["plain 0"], may_change=np.zeros(1, bool))
+    result, _ = run(task, starts=["plain 0"], status=["ok"])
     assert result.starts[0].startswith("noise")
     assert result.status == ["ok"]
     model.set_weights([np.full((1, 1, 1, 1), 4.0), np.zeros(1), np.ones((1, 1))])
     assert ascend_from(task, "plain 0").starts == ["plain 0"]
 
 
-def test_only_targets_that_may_change_and_are_weak_change_their_start(small_model):
+def test_only_targets_that_are_newly_weak_change_their_start(small_model):
     task = prepare(Objective.channel(small_model, "conv1", range(4)), steps=4, transformations=None)
     kept = ["noise 1 1.5 0"] * 4
     first, _ = run(task, starts=kept)
     best_known = first.scores + [1.0, 1.0, -0.1, -0.1]
-    may_change = np.array([True, False, True, False])
-    result, _ = run(task, starts=kept, may_change=may_change, best_known=best_known)
+    status = ["ok", "weak", "ok", "weak"]
+    result, _ = run(task, starts=kept, status=status, best_known=best_known)
     plain = starts_of(task).scores[:, 0]
     assert (first.scores > plain).all()
     assert result.starts[0] != kept[0]
@@ -394,7 +395,7 @@ def test_only_targets_that_may_change_and_are_weak_change_their_start(small_mode
 def test_the_best_of_all_tries_is_the_result(unit, start, small_model):
     task = prepare(Objective.channel(small_model, "conv1", unit), steps=4, transformations=None)
     best_known = np.full(1, 1e9, "float32")
-    settings = {"may_change": np.ones(1, bool), "best_known": best_known}
+    settings = {"status": ["ok"], "best_known": best_known}
     result, params = run(task, starts=[start], with_params=True, **settings)
 
     found = starts_of(task)
@@ -418,7 +419,7 @@ def test_the_best_of_all_tries_is_the_result(unit, start, small_model):
     assert result.starts == best.starts
     np.testing.assert_allclose(result.images, best.images, atol=1e-5)
     np.testing.assert_allclose(result.history, best.history, rtol=1e-4, atol=1e-5)
-    settings["may_change"] = np.zeros(1, bool)
+    del settings["status"]
     _, expected = run(task, starts=result.starts, with_params=True, **settings)
     np.testing.assert_allclose(params, expected, rtol=1e-4, atol=1e-5)
 
@@ -438,6 +439,37 @@ def test_pictures_lose_the_noise_that_they_began_with(start, small_model):
     # Parameters that an earlier run returned are a picture, not noise.
     _, [went_on] = run(task, params=ended[None], starts=[start], with_params=True)
     assert np.sum(went_on * ended) > 0.8 * np.sum(ended**2)
+
+
+def likes_stripes():
+    """A ReLU that is on at the right positions of stripes of one pixel, so never if moved."""
+    model = sequential(layers.Flatten(), layers.Dense(1, activation="relu", name="unit"))
+    stripes = np.broadcast_to(np.where(np.arange(10) % 2, 1.0, -1.0), (12, 10)).reshape(120, 1)
+    model.set_weights([stripes, np.full(1, -30.0)])
+    return model
+
+
+def test_what_is_finer_than_the_transformations_is_made_without_them_at_last():
+    """They are off wherever an image is moved, so even a relaxed try needs this."""
+    objective = Objective.neuron(likes_stripes(), "unit", 0)
+    best_known = np.array([29.0], "float32")  # of 30 that the stripes have
+    moved = ascend_from(prepare(objective, steps=32, transformations="standard"), "faint noise")
+    task = prepare(objective, steps=32, transformations="standard")
+    result, _ = run(task, best_known=best_known)
+    assert result.starts[0].endswith(", still")
+    assert result.scores[0] > moved.scores[0]
+    again, _ = run(task, best_known=best_known, starts=result.starts)
+    np.testing.assert_allclose(again.images, result.images, atol=1e-5)
+    # Transformations that the user has chosen are never left out.
+    given = prepare(objective, steps=32, transformations=[Jitter(1)])
+    assert not run(given, best_known=best_known)[0].starts[0].endswith(", still")
+
+
+def test_a_start_that_is_not_known_is_faint_noise(small_model):
+    task = prepare(Objective.channel(small_model, "conv1", [0, 1]), steps=2)
+    unknown, _ = run(task, starts=["plain 0, of another version", "spiral"])
+    expected, _ = run(task, starts=["faint noise"] * 2)
+    np.testing.assert_array_equal(unknown.images, expected.images)
 
 
 def demanding(share):
@@ -523,6 +555,51 @@ def test_an_image_with_a_penalty_is_no_worse_than_one_that_was_made_without(
         Objective.channel(small_model, layer, i).score(bound.images[i : i + 1])[0] for i in range(3)
     ]
     np.testing.assert_allclose(bound.scores, expected, rtol=1e-3, atol=1e-5)
+
+
+def hardly_active():
+    """A network many of whose last channels only other starts and relaxed ReLUs activate."""
+    keras.utils.set_random_seed(1)
+    settings = {"activation": "relu", "bias_initializer": keras.initializers.Constant(-0.1)}
+    return sequential(
+        layers.Conv2D(8, 3, activation="relu"),
+        layers.MaxPooling2D(),
+        layers.Conv2D(8, 3, **settings),
+        layers.MaxPooling2D(),
+        layers.Conv2D(16, 3, **settings, name="last"),
+        shape=(28, 28, 1),
+    )
+
+
+@pytest.mark.parametrize("weight", [0.03, 0.3])
+def test_a_penalty_takes_no_try_and_no_verdict_from_a_unit(weight):
+    """A penalty has a gradient of its own, which is not the unit's."""
+    model = hardly_active()
+    objective = Objective.channel(model, "last", range(16))
+    free = optimize(objective, steps=16)
+    bound = optimize(objective, steps=16, regularizers=[TotalVariation(weight)])
+    reader = keras.Model(model.inputs, model.get_layer("last").output)
+    free_value, value = (
+        np.diag(reader.predict(images, verbose=0).mean((1, 2)))
+        - weight * np.array([reference.total_variation(image) for image in images])
+        for images in (free.images, bound.images)
+    )
+    assert (value >= free_value - 1e-5).all()
+    assert free.status.count("no_gradient") > 4
+    assert [s == "no_gradient" for s in bound.status] == [s == "no_gradient" for s in free.status]
+
+
+class Bright(Pixel):
+    """Pixels whose field is one or more, so that no image is darker than 0.73."""
+
+    def project(self, params, shape):
+        return keras.ops.maximum(params, 1.0)
+
+
+def test_an_image_that_is_kept_is_one_that_the_parameterization_allows(small_model):
+    objective = Objective.channel(small_model, "conv1", range(4))
+    result = optimize(objective, steps=4, parameterization=Bright(), regularizers=[L2(10.0)])
+    assert result.images.min() > 0.73
 
 
 def test_an_optimisation_that_goes_on_keeps_the_names_of_its_starts(small_model):

@@ -6,7 +6,13 @@ from dataclasses import fields
 
 import pytest
 
-from featviz_callback import FeatureVisCallback, optimize
+from featviz_callback import (
+    FeatureVisCallback,
+    optimize,
+    parameterizations,
+    regularizers,
+    transformations,
+)
 from featviz_callback.optimization import Settings, step
 
 # --- defaults -------------------------------------------------------------------------
@@ -65,11 +71,17 @@ def test_every_setting_is_an_argument_of_optimize():
         {"regularizers": 3},
         {"parameterization": "wavelet"},
         {"parameterization": None},
+        {"transformations": [transformations.Jitter]},
+        {"regularizers": [regularizers.L1]},
+        {"regularizers": regularizers.L1},
+        {"parameterization": parameterizations.Fourier},
     ],
     ids=str,
 )
 def test_an_invalid_setting_is_named(settings, neurons, small_model):
-    [name] = settings
-    with pytest.raises(ValueError, match=f"`{name}`"):
+    [(name, value)] = settings.items()
+    [one] = value if isinstance(value, list) else [value]
+    called = rf".*Call it: `{one.__name__}\(\)`" if isinstance(one, type) else ""
+    with pytest.raises(ValueError, match=f"`{name}`{called}"):
         optimize(neurons, **settings)
     assert small_model not in step.compiled_steps

@@ -129,7 +129,7 @@ def test_units_of_a_map_begin_from_what_they_like_best(planted):
     if kind == "plain":
         # Dark, bright, red and blue: the corners of the cube of colours, black first.
         assert chosen == ["plain 0", "plain 7", "plain 4", "plain 1"]
-    result, _ = run(task, may_change=np.zeros(len(chosen), bool), starts=None)
+    result, _ = run(task)
     assert result.starts == chosen
 
 
@@ -249,12 +249,11 @@ def test_contrast_follows_from_the_score_of_a_start_that_is_given():
     np.testing.assert_allclose(found.aims(np.full(4, 3.0))[:, 1], 3 * 1.4, rtol=1e-5)
     alone, _ = run(task)
     pressed, _ = run(task, best_known=np.full(4, 3.0, "float32"))
-    assert alone.starts == pressed.starts == ["faint noise"] * 4
+    assert all(one.startswith("faint noise") for one in alone.starts + pressed.starts)
     lowest, risen = (
         np.sqrt((np.log(r.images / (1 - r.images)) ** 2).mean((1, 2, 3))) for r in (alone, pressed)
     )
-    # At its lowest, 2, but for the bound of 1.2 times while it is optimised.
-    assert ((lowest > 1.99) & (lowest < 2.41)).all()
+    np.testing.assert_allclose(lowest, 2.0, rtol=0.01)
     assert (risen > 1.5 * lowest).all()
 
 
@@ -287,7 +286,7 @@ def test_real_images_are_never_starts():
     names = find_starts(task).names
     assert all(name.split()[0] in ("faint", "plain", "noise") for name in names)
     told, _ = run(task, best_known=np.full(4, 1e9, "float32"))
-    assert {name.removesuffix(", relaxed") for name in told.starts} <= set(names)
+    assert {name.partition(",")[0] for name in told.starts} <= set(names)
 
 
 def test_tasks_of_other_models_seeds_and_ranges_have_their_own_starts():
@@ -322,6 +321,17 @@ def test_penalties_are_subtracted_from_the_scores_of_starts():
     np.testing.assert_allclose(found.scores, likes_colours(images) - penalties, atol=1e-4)
     # Bright images cost more than they gain.
     assert found.names[found.first_choice()[1]] != "plain 7"
+
+
+def test_a_penalty_that_draws_random_numbers_leaves_them_as_they_were():
+    def of_a_crop(images):
+        first = np.random.randint(8)
+        return keras.ops.mean(images[:, first:], axis=(1, 2, 3)) + 0 * keras.random.uniform(())
+
+    np.random.seed(3)
+    before = np.random.get_state()[1].copy()
+    starts_of(colours(), regularizers=[of_a_crop])
+    np.testing.assert_array_equal(np.random.get_state()[1], before)
 
 
 @pytest.mark.parametrize("values_range", [(-1.0, 1.0), (0.0, 255.0), (-3.0, -2.0)])

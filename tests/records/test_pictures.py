@@ -86,9 +86,11 @@ def test_a_picture_is_saved_in_the_format_of_its_ending(ending, tmp_path):
     assert np.abs(saved - (200, 30, 60)).max() < 8
 
 
-def test_an_unknown_ending_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="unknown file extension"):
-        save(solid((0,)), tmp_path / "picture.abc")
+@pytest.mark.parametrize("name", ["picture.abc", "picture", "picture.fits"])
+def test_an_ending_that_pillow_does_not_write_is_refused(name, tmp_path):
+    with pytest.raises(ValueError, match=f"`path`.*ends in .png, .*path='.*{name}'"):
+        save(solid((0,)), tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_pillow_image_is_as_wide_as_the_array():
