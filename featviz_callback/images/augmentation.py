@@ -180,7 +180,9 @@ def first_value(number: int) -> int:
     return number * _STRIDE % _STRETCHES
 
 
-def apply(changes: tuple, images, draws: tuple, values: tuple = (), first=0):
+def apply(
+    changes: tuple, images, draws: tuple, values: tuple = (), first=0, size: tuple = (None, None)
+):
     """Apply the transformations that change values to a rendered batch.
 
     Args:
@@ -189,10 +191,11 @@ def apply(changes: tuple, images, draws: tuple, values: tuple = (), first=0):
         draws: A batch of draws of `sample` for each transformation that has it.
         values: A batch of draws of `sample_values` for each transformation that has it.
         first: Start of the stretch of `values` to use, see `first_value`.
+        size: `(height, width)` that the model takes, `None` for any.
 
     Returns:
-        Tensor of the shape of `images`. A transformation may change the size of images if
-        a later one changes it back.
+        Tensor `(images, height, width, channels)`, with other sizes if a transformation
+        changes them, and the model takes them.
 
     Raises:
         ValueError: If a transformation returns another number of images, changes their
@@ -200,7 +203,7 @@ def apply(changes: tuple, images, draws: tuple, values: tuple = (), first=0):
             for every value.
     """
     draws_left, values_left = iter(draws), iter(values)
-    rendered, changed = tuple(images.shape), ""
+    changed = ""
     for one in changes:
         before = images.shape
         arguments = [next(draws_left)] if hasattr(one, "sample") else []
@@ -215,10 +218,11 @@ def apply(changes: tuple, images, draws: tuple, values: tuple = (), first=0):
         if tuple(images.shape) != tuple(before):
             name = getattr(one, "__name__", repr(one))
             changed = f"{name}, from {tuple(before[1:])} to {tuple(images.shape[1:])}"
-    if tuple(images.shape) != rendered:
+    is_taken = all(n in (None, m) for n, m in zip(size, images.shape[1:3], strict=True))
+    if changed and not is_taken:
         raise ValueError(
             "Invalid value for argument `transformations`. Expected images of the size that the "
-            f"model gets, {rendered[1:]}. Received a size changed by {changed}. Resize to the "
+            f"model takes, {tuple(size)}. Received a size changed by {changed}. Resize to the "
             "shape that the function gets."
         )
     return images

@@ -167,7 +167,8 @@ class CompiledStep:
         draws = data["draws"]
         images = self.images(params, data["rows"], data["columns"])
         first = data["numbers"][3]
-        images = augmentation.apply(self.plan.changes, images, draws, data["values"], first)
+        size = self.plan.image_input.shape[:2]
+        images = augmentation.apply(self.plan.changes, images, draws, data["values"], first, size)
         relax = relaxed_activations if self.plan.relaxed else nullcontext
         model = self.model()
         arguments = self.plan.image_input.call_arguments(model, images, data["fixed_inputs"])

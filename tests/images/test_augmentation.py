@@ -3,11 +3,12 @@
 import keras
 import numpy as np
 import pytest
+from keras import layers
 
 from featviz_callback import Objective, optimize, transformations
 from featviz_callback.images import augmentation
 from featviz_callback.images.transformations import Blur, Flip, Jitter, Noise, Rotate, Scale
-from tests.conftest import random_images, tensor, to_numpy
+from tests.conftest import random_images, sequential, tensor, to_numpy
 from tests.images.conftest import augment, plain_grid, square
 
 SHAPE = (20, 10, 3)
@@ -175,6 +176,13 @@ def test_a_size_that_is_changed_has_to_be_changed_back(neurons):
     images = random_images(2, 4, 4, 1)
     back = augmentation.apply((framed, lambda x: x[:, 1:-1, 1:-1]), tensor(images), ())
     np.testing.assert_array_equal(to_numpy(back), images)
+
+
+def test_a_model_of_any_size_takes_images_of_another_size():
+    model = sequential(layers.Conv2D(2, 3, name="conv"), shape=(None, None, 1))
+    settings = {"steps": 2, "image_shape": (12, 10, 1)}
+    result = optimize(Objective.channel(model, "conv", 0), transformations=framed, **settings)
+    assert result.images.shape == (1, 12, 10, 1)
 
 
 def test_a_function_may_not_change_the_number_of_images():
