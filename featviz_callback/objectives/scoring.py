@@ -5,6 +5,7 @@ Images are scored as they are. Scoring never changes the model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 
@@ -21,6 +22,10 @@ from featviz_callback.objectives.terms import Targets
 
 # One call of the model takes 4 images of 512 pixels, 20 of 224, or a thousand of 32.
 _PIXELS_AT_ONCE = 4 * 512 * 512
+
+
+# So many values of layers' outputs are read in one call of a readout.
+_VALUES_AT_ONCE = 2**20
 
 
 def score_all(
@@ -98,11 +103,12 @@ def _readings(readout, taps, rows, outputs, values):
         return values(readout, taps[0])[rows]
     distinct, places = np.unique(rows, axis=0, return_inverse=True)
     read = [outputs[tap] for tap in taps]
-    count = read[0].shape[0]
-    scores = [
-        ops.convert_to_numpy(
-            readout(read, ops.convert_to_tensor(np.repeat(row[None], count, axis=0)))
-        )
-        for row in distinct
-    ]
-    return np.stack(scores)[places.reshape(-1)]
+    count, values = read[0].shape[0], sum(math.prod(one.shape) for one in read)
+    at_once = max(1, _VALUES_AT_ONCE // values)
+    scores = []
+    for first in range(0, len(distinct), at_once):
+        some = distinct[first : first + at_once]
+        repeated = [ops.concatenate([one] * len(some)) for one in read]
+        ids = ops.convert_to_tensor(np.repeat(some, count, axis=0))
+        scores.append(ops.convert_to_numpy(readout(repeated, ids)).reshape(len(some), count))
+    return np.concatenate(scores)[places.reshape(-1)]
