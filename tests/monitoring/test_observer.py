@@ -457,7 +457,8 @@ def test_a_large_offset_does_not_hide_that_a_picture_is_weak():
     real = random_images(6, 12, 10, 1)
 
     def scores(images):
-        distances = keras.ops.sum(keras.ops.square(images - real[:1]), axis=(1, 2, 3))
+        nearest = keras.ops.convert_to_tensor(real[:1])
+        distances = keras.ops.sum(keras.ops.square(images - nearest), axis=(1, 2, 3))
         return 2e5 - 100 * keras.ops.reshape(distances, (-1, 1))
 
     model = sequential(layers.Lambda(scores, output_shape=(1,), name="units"))
