@@ -19,12 +19,14 @@ from featviz_callback.images.coefficients import (
     for_default_optimization,
     lowest_value,
 )
+from featviz_callback.images.fields import hint_to_call
 
 __all__ = [
     "Coefficients",
     "apply_preconditioner",
     "augmentation",
     "for_default_optimization",
+    "hint_to_call",
     "lowest_value",
     "parameterizations",
     "regularizers",

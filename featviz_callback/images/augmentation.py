@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from featviz_callback.images import sampling
+from featviz_callback.images.fields import hint_to_call
 from featviz_callback.images.transformations import Blur, Noise, Rotate, standard
 
 # Values are drawn and sent once, and each step reads one of so many stretches of them. Drawing
@@ -63,13 +64,11 @@ def check(transformations: str | object | None) -> None:
         return
     for one in _as_tuple(transformations):
         is_kind = hasattr(one, "move") or (hasattr(one, "apply") and hasattr(one, "sample"))
-        is_class = isinstance(one, type)
-        if is_class or not (is_kind or callable(one)):
-            hint = f", a class. Call it: `{one.__name__}()`" if is_class else ""
+        if isinstance(one, type) or not (is_kind or callable(one)):
             raise ValueError(
                 "Invalid value for argument `transformations`. Expected 'standard', "
                 "None, or a sequence of transformations or functions of a batch of "
-                f"images. Received: {one!r}{hint}"
+                f"images. Received: {one!r}{hint_to_call(one)}"
             )
 
 

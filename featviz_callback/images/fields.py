@@ -76,6 +76,11 @@ def limit_contrast(mean_square, contrast):
     return contrast * ops.rsqrt(ops.maximum(mean_square, 1e-12))
 
 
+def hint_to_call(value: object) -> str:
+    """Return how an error about `value` goes on if it is a class in place of an instance."""
+    return f", a class. Call it: `{value.__name__}()`" if isinstance(value, type) else ""
+
+
 def check_field(parameterization, may_be_auto: bool = False) -> None:
     """Check `mean`, `contrast` and `noise` of a parameterization, and that others are numbers.
 

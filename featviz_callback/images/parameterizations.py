@@ -30,7 +30,7 @@ import numpy as np
 from keras import ops
 
 from featviz_callback.images import sampling, statistics
-from featviz_callback.images.fields import AUTO, check_field, logit, to_image
+from featviz_callback.images.fields import AUTO, check_field, hint_to_call, logit, to_image
 from featviz_callback.images.fixed_magnitude import FixedMagnitude
 from featviz_callback.images.fourier import SIGNAL_DECAY, Fourier
 from featviz_callback.images.shapes import is_signal, is_small
@@ -174,17 +174,16 @@ def check(parameterization: str | object) -> None:
     Raises:
         ValueError: If the name is unknown, the object lacks a method, or it is a class.
     """
-    hint = ""
     if isinstance(parameterization, str):
         is_known = parameterization in ("fourier", "fixed_magnitude", "pixel")
-    elif isinstance(parameterization, type):
-        is_known, hint = False, f", a class. Call it: `{parameterization.__name__}()`"
     else:
         methods = ("init", "image", "project")
         is_known = all(hasattr(parameterization, method) for method in methods)
+        is_known &= not isinstance(parameterization, type)
     if not is_known:
         raise ValueError(
             "Invalid value for argument `parameterization`. Expected 'fourier', "
             "'fixed_magnitude', 'pixel' or an object with the methods init, image and project. "
-            f"Received: parameterization={parameterization!r}{hint}"
+            f"Received: parameterization={parameterization!r}"
+            f"{hint_to_call(parameterization)}"
         )

@@ -23,7 +23,6 @@ from featviz_callback.objectives.terms import Targets
 # One call of the model takes 4 images of 512 pixels, 20 of 224, or a thousand of 32.
 _PIXELS_AT_ONCE = 4 * 512 * 512
 
-
 # So many values of layers' outputs are read in one call of a readout.
 _VALUES_AT_ONCE = 2**20
 

@@ -110,8 +110,9 @@ class Chunk:
         if type(self.task.plan.parameterization) in _LINEAR:
             # Without random transformation, full contrast seldom scores below the last step.
             is_behind = found[1] < ops.convert_to_numpy(self._last_scores)
-            if is_behind.any() and params is not self.params:
-                found = self._compared(found, self._fainter(params))
+            is_fainter = self._is_fainter_than(params)
+            if (is_behind & ops.convert_to_numpy(is_fainter).reshape(-1)).any():
+                found = self._compared(found, ops.where(is_fainter, self.params, params))
             if self.task.plan.regularizers:
                 # Steps of a fixed length end beside a maximum, and a weaker image may be nearer.
                 for share in _SHARES:
@@ -119,13 +120,13 @@ class Chunk:
         params, scores, values = found
         return ops.convert_to_numpy(self.compiled.images(params)), scores, values
 
-    def _fainter(self, params):
-        """Return the parameters as they are where their contrast is less, else these."""
+    def _is_fainter_than(self, params):
+        """Return whether each image has less contrast as it is, `(images, 1, ...)`."""
         axes = tuple(range(1, len(params.shape)))
-        before, after = (
+        own, other = (
             ops.sum(ops.square(one), axes, keepdims=True) for one in (self.params, params)
         )
-        return ops.where(before <= after, self.params, params)
+        return own < other
 
     def _compared(self, found, params):
         """Return the better of what was found and of these parameters, for each image."""

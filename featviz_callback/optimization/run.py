@@ -38,8 +38,8 @@ def run(
         starts: The starts that an earlier run chose, and that targets keep for as long as
             they have a gradient there. Chosen anew if `None`.
         status: The status of each target in that earlier run. A target that is newly weak
-            or newly without a gradient tries other starts, and so does one that a start
-            activates more than its image. None does if `None`.
+            or newly without a gradient tries other starts. One that still is tries a
+            start that activates it more than its image does. None does if `None`.
         best_known: Float32 array `(targets,)`: the score of the best real image.
         with_params: Whether to return the final parameters.
         known: The starts of the task, if `find_starts` has found them already.

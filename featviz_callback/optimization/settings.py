@@ -15,7 +15,7 @@ from numbers import Integral, Real
 
 import keras
 
-from featviz_callback.images import augmentation, parameterizations
+from featviz_callback.images import augmentation, hint_to_call, parameterizations
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,11 +112,10 @@ def as_regularizers(regularizers: object) -> tuple[Callable, ...]:
     if not isinstance(regularizers, (list, tuple)):
         regularizers = (regularizers,)
     for one in regularizers:
-        is_class = isinstance(one, type)
-        if is_class or not callable(one):
-            hint = f", a class. Call it: `{one.__name__}()`" if is_class else ""
+        if isinstance(one, type) or not callable(one):
             raise ValueError(
                 "Invalid value for argument `regularizers`. Expected functions of images "
-                f"(images, height, width, channels) -> (images,). Received: {one!r}{hint}"
+                f"(images, height, width, channels) -> (images,). Received: {one!r}"
+                f"{hint_to_call(one)}"
             )
     return tuple(regularizers)

@@ -38,10 +38,10 @@ class Result:
             images during the optimisation, if `save_every` was given, else `None`.
         frame_steps: Int array `(frames,)`: steps done at each frame, else `None`.
         starts: What the optimisation of each target began from, such as `"faint noise"`,
-            `"noise 3 1.5 0"` (its contrast, the exponent of its spectrum, and which of
-            several) or `"plain 7"` (which of several plain colours). With `", relaxed"`,
-            activations were relaxed for most steps. With `", still"`, no transformation
-            moved the image.
+            `"noise 3 1.5 0"` (its contrast, the steepness of its spectrum as a multiple of
+            `decay`, and which of several) or `"plain 7"` (which of several plain colours).
+            With `", relaxed"`, activations were relaxed for most steps. With `", still"`, no
+            transformation moved the image.
 
     Example:
     >>> image, score = np.zeros((1, 8, 8, 1)), np.zeros(1)
