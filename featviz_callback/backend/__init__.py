@@ -25,6 +25,8 @@ the array is infinite or NaN there;
 `to_tensors(array)` returns one tensor for each row of an array, in the cheapest way that
 the framework has;
 
+`to_numpy(tensor)` returns an array of a whole tensor, which may be spread over processes;
+
 `current_trace()` identifies the function that is being traced, and whether it keeps
 gradients, since a tensor of one trace cannot be used in another;
 

@@ -59,6 +59,13 @@ def to_tensors(array):
     return [keras.ops.convert_to_tensor(row) for row in array]
 
 
+def to_numpy(tensor):
+    """See `featviz_callback.backend`."""
+    if isinstance(tensor, jax.Array) and not tensor.is_fully_addressable:
+        return np.asarray(multihost_utils.process_allgather(tensor, tiled=True))
+    return keras.ops.convert_to_numpy(tensor)
+
+
 def current_trace():
     """See `featviz_callback.backend`."""
     return get_opaque_trace_state(convention="flax")

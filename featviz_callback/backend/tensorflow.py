@@ -15,6 +15,7 @@ from featviz_callback.backend import variables
 apply_optimizer = variables.apply_to_variables
 product_or_zero = tf.math.multiply_no_nan
 without_gradients = nullcontext
+to_numpy = keras.ops.convert_to_numpy
 
 # Operations that are long enough to be worth running side by side.
 _LONG = ("Conv", "MatMul", "Einsum")

@@ -14,6 +14,7 @@ from featviz_callback.backend import variables
 build_optimizer = variables.build_optimizer
 apply_optimizer = variables.apply_to_variables
 without_gradients = torch.no_grad
+to_numpy = keras.ops.convert_to_numpy
 
 
 def compile_step(score, update, model):

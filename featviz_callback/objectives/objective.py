@@ -408,4 +408,4 @@ class Objective(WeightedSum):
         with preserved(self.model), keras.StatelessScope():
             arguments = image_input.call_arguments(self.model, tensor, fixed)
             scores = read_scores(self.model, self.readouts, arguments, data)
-        return ops.convert_to_numpy(scores)
+        return backend.load().to_numpy(scores)

@@ -84,7 +84,8 @@ def _score_chunk(targets, images, image_input, fixed_inputs):
             tap: ops.cast(output, "float32") for tap, output in zip(taps, recorded, strict=True)
         }
         # All units of a layer at once, since a thousand of them may be read.
-        values = cache(lambda readout, tap: ops.convert_to_numpy(readout.units(outputs[tap])).T)
+        to_numpy = backend.load().to_numpy
+        values = cache(lambda readout, tap: to_numpy(readout.units(outputs[tap])).T)
         return [
             sum(
                 multipliers[:, None] * _readings(readout, taps, rows, outputs, values)
@@ -100,6 +101,7 @@ def _readings(readout, taps, rows, outputs, values):
     """Return `(rows, images)`; each distinct row is read once."""
     if hasattr(readout, "units"):
         return values(readout, taps[0])[rows]
+    to_numpy = backend.load().to_numpy
     distinct, places = np.unique(rows, axis=0, return_inverse=True)
     read = [outputs[tap] for tap in taps]
     count, values = read[0].shape[0], sum(math.prod(one.shape) for one in read)
@@ -109,5 +111,5 @@ def _readings(readout, taps, rows, outputs, values):
         some = distinct[first : first + at_once]
         repeated = [ops.concatenate([one] * len(some)) for one in read]
         ids = ops.convert_to_tensor(np.repeat(some, count, axis=0))
-        scores.append(ops.convert_to_numpy(readout(repeated, ids)).reshape(len(some), count))
+        scores.append(to_numpy(readout(repeated, ids)).reshape(len(some), count))
     return np.concatenate(scores)[places.reshape(-1)]
