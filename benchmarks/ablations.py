@@ -79,7 +79,7 @@ SCHEDULES = {
     "spectrum flattens a quarter further": {"flatten": 0.8 / 0.65},
     "rate halved": {"rate": 0.5},
     "rate doubled": {"rate": 2.0},
-    "constant rate": {"constant": True},
+    "the last image, not an average": {"newest": 1.0},
     "flat below 3 cycles": {"lowest": 3.0},
     "flat below 1.5 cycles": {"lowest": 1.5},
     "chroma as in real images": {"chroma": 1.0},
@@ -88,12 +88,10 @@ SCHEDULES = {
 
 
 def changed_schedule(default, change):
-    """Return the default schedule with one number replaced or scaled, or a constant rate."""
+    """Return the default schedule with one number replaced or scaled."""
 
     def settings_at(number, steps, shape):
         settings = default(number, steps, shape)
-        if "constant" in change:
-            return replace(settings, rate=default(0, steps, shape).rate)
         if "flatten" in change:
             first = default(0, steps, shape).steepness
             steepness = first + (settings.steepness - first) * change["flatten"]

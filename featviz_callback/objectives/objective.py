@@ -27,6 +27,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
+from featviz_callback import backend
 from featviz_callback.objectives import inputs, units
 from featviz_callback.objectives.preserve import preserved
 from featviz_callback.objectives.readouts import (

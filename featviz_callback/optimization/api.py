@@ -67,7 +67,8 @@ def optimize(
             be used again. An optimizer that combines all parameters, as `clipnorm`
             does, makes images depend on each other. Default: the gradient of each
             image divided by its root mean square, with momentum, at a rate that
-            follows from `steps`.
+            follows from `steps`. The picture of `"fourier"` is then a running average,
+            in which the marks of single random transformations cancel out.
         parameterization: `"fourier"`, `"fixed_magnitude"`, `"pixel"`, or an object
             with the methods described in `featviz_callback.parameterizations`.
         transformations: `"standard"`, `None`, or a sequence as described in

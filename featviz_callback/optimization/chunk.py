@@ -93,9 +93,14 @@ class Chunk:
         self._last_scores = scores
         return scores, sizes
 
+    @property
+    def average(self):
+        """The parameters of the images so far: a running average, if the step has one."""
+        return self.state[-1] if self.compiled.averages else self.params
+
     def images(self) -> np.ndarray:
         """Return the images as they are now, at their full contrast."""
-        finished = self.compiled.finished(self.params, self.state)
+        finished = self.compiled.finished(self.average, self.state)
         return ops.convert_to_numpy(self.compiled.images(finished))
 
     def end(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -105,14 +110,14 @@ class Chunk:
         it scores higher as it is, with less. With penalties, even less contrast may be
         better.
         """
-        params = self.compiled.finished(self.params, self.state)
+        params = self.compiled.finished(self.average, self.state)
         found = self._compared(None, params)
         if type(self.task.plan.parameterization) in _LINEAR:
             # Without random transformation, full contrast seldom scores below the last step.
             is_behind = found[1] < ops.convert_to_numpy(self._last_scores)
             is_fainter = self._is_fainter_than(params)
             if (is_behind & ops.convert_to_numpy(is_fainter).reshape(-1)).any():
-                found = self._compared(found, ops.where(is_fainter, self.params, params))
+                found = self._compared(found, ops.where(is_fainter, self.average, params))
             if self.task.plan.regularizers:
                 # Steps of a fixed length end beside a maximum, and a weaker image may be nearer.
                 for share in _SHARES:
@@ -124,7 +129,7 @@ class Chunk:
         """Return whether each image has less contrast as it is, `(images, 1, ...)`."""
         axes = tuple(range(1, len(params.shape)))
         own, other = (
-            ops.sum(ops.square(one), axes, keepdims=True) for one in (self.params, params)
+            ops.sum(ops.square(one), axes, keepdims=True) for one in (self.average, params)
         )
         return own < other
 
@@ -219,8 +224,8 @@ class Chunk:
         shrinkage = 1 - _SHRINKAGE * rate
         # A unit that is still off says nothing about contrast.
         growth = settings.growth * (number >= self.task.schedule.warmup_steps)
-        numbers = (self.scale, pace, shrinkage, first, settings.due, growth, settings.fade)
-        return np.array(numbers), preconditioner
+        numbers = (self.scale, pace, shrinkage, first, settings.due, growth)
+        return np.array([*numbers, settings.fade, settings.newest]), preconditioner
 
     def _data(self, values, draws, rows, columns, numbers, *preconditioner):
         return {

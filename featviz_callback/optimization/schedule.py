@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from featviz_callback.images import transformations
 
 
+# After n steps, the image of an earlier step i has a weight of about (i / n) to this power.
+_RECENCY = 3
+
+
 @dataclass(frozen=True)
 class Schedule:
     """How many steps there are, which ones relax ReLUs, and after which ones images are kept.
@@ -48,6 +52,7 @@ class StepSettings:
             an image rises while its score is behind, and falls while it is ahead.
         growth: The most by which the logarithm of a contrast changes.
         fade: The share of the noise of the start that is taken out of an image.
+        newest: The weight of the newest image in the running average, which is the result.
     """
 
     rate: float
@@ -57,6 +62,7 @@ class StepSettings:
     due: float
     growth: float
     fade: float
+    newest: float
 
 
 def settings_at(number: int, steps: int, shape: tuple) -> StepSettings:
@@ -66,32 +72,33 @@ def settings_at(number: int, steps: int, shape: tuple) -> StepSettings:
     chroma, which finds shapes. After a quarter of the steps it has a flatter one of strong
     chroma, which adds detail and colour. Longer optimisations take shorter steps.
 
+    The result is a running average of the images, in which the marks of single random
+    transformations cancel out. So steps can be long, and need not become shorter.
+
     Optimisations of photographs differ if they have more than 32 steps, in full from 128
     steps on. They begin with smaller shapes, for up to a third of the steps. Their random
     transformations then zoom in and add noise (`transformations.standard`), and against the
-    noise they take longer steps. They end on a steeper spectrum and with ever shorter
-    steps, so that the marks of single random transformations average out.
+    noise they take longer steps. They end on a steeper spectrum.
 
     Args:
         number: The step, from 0.
         steps: Steps of the whole optimisation.
         shape: `(height, width, channels)` of the image.
+
+    References:
+        The average: Polyak and Juditsky, "Acceleration of stochastic approximation by
+        averaging", 1992; with weights that grow, Shamir and Zhang, ICML 2013, section 4.
     """
     patience = transformations.patience(shape, steps)
     fine = min(1.0, (4 - patience) * number / steps)
-    rate = 0.06 * (1 + 2.5 * patience) * math.sqrt(16 / max(steps, 8))
+    rate = 0.045 if transformations.is_small(shape) else 0.12 * (1 + 1.25 * patience)
     return StepSettings(
-        rate=rate * _easing(number / steps, 0.5 * patience),
+        rate=rate * math.sqrt(16 / max(steps, 8)),
         steepness=1.4 - (0.8 - 0.15 * patience) * fine,
         lowest=1.5 + 6.5 * patience * (1 - fine),
         chroma=0.5 + 0.75 * fine,
         due=min(1.0, 2 * number / steps),
         growth=5.0 / steps,
         fade=1 - math.exp(-3 / steps),
+        newest=(_RECENCY + 1) / (_RECENCY + 1 + number),
     )
-
-
-def _easing(progress, last):
-    """Return 1, or less during the last share of the steps: half a cosine down to 0."""
-    over = max(0.0, progress - (1 - last))
-    return 0.5 + 0.5 * math.cos(math.pi * over / last) if over else 1.0

@@ -106,6 +106,7 @@ class CompiledStep:
         traces: How often the step was traced. Torch traces nothing, so its calls count.
         contrasts: The lowest and the highest contrast of an image, if it follows from the
             score; `None` if it is fixed.
+        averages: Whether the last of the state is a running average of the parameters.
     """
 
     def __init__(self, model, plan):
@@ -118,6 +119,7 @@ class CompiledStep:
         self._backend = backend.load()
         self._optimizer = self._variable = None
         self.contrasts = _contrasts(plan)
+        self.averages = plan.optimizer is None and isinstance(plan.parameterization, Coefficients)
         if plan.optimizer is not None:
             self._optimizer, self._variable = self._build(plan.optimizer)
         self.step = self._backend.compile_step(self._score, self._update, self.model)
@@ -140,7 +142,7 @@ class CompiledStep:
                 plan = self.plan
                 own = plan.parameterization.contrast_of(params, plan.image_shape)
                 state.append(ops.clip(own, *self.contrasts))
-            return state
+            return [*state, params] if self.averages else state
         # A new copy, since its learning rate is data and may differ.
         fresh, _ = self._build(optimizer)
         return [ops.convert_to_tensor(ops.convert_to_numpy(v.value)) for v in fresh.variables]
@@ -191,7 +193,9 @@ class CompiledStep:
 
     def _update(self, params, gradient, state, data, target):
         """Return new parameters and state, and each image's root mean square gradient."""
-        scale, pace, shrinkage, _, due, growth, fade = ops.unstack(data["numbers"])
+        scale, pace, shrinkage, _, due, growth, fade, newest = ops.unstack(data["numbers"])
+        if self.averages:
+            *state, average = state
         if isinstance(self.plan.parameterization, Coefficients):
             params = params - fade * _component(params, data["fading"])
         contrast = ()
@@ -214,7 +218,10 @@ class CompiledStep:
                 self._optimizer, self._variable, params, -gradient * scale, state
             )
         params = self.plan.parameterization.project(params, self.plan.image_shape, *contrast)
-        return params, [*state, *contrast], ops.reshape(sizes, (-1,))
+        state = [*state, *contrast]
+        if self.averages:
+            state.append(average + newest * (params - average))
+        return params, state, ops.reshape(sizes, (-1,))
 
     def _raised(self, contrast, scores, aims, due, growth):
         """Return each image's contrast: higher if its score is behind, lower if it is ahead."""

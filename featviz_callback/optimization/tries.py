@@ -275,5 +275,5 @@ def _run_chunk(chunk, progress_bar):
         "gradients": gradients,
         "scores": scores[None],
         "values": values[None],
-        "params": ops.convert_to_numpy(chunk.params)[None],
+        "params": ops.convert_to_numpy(chunk.average)[None],
     }

@@ -484,7 +484,7 @@ def demanding(share):
 
 def test_a_unit_that_is_off_at_all_starts_is_found_with_relaxed_activations():
     model, weights = demanding(0.6)
-    task = prepare(Objective.neuron(model, "unit", 0), steps=32, transformations=None)
+    task = prepare(Objective.neuron(model, "unit", 0), steps=64, transformations=None)
     assert not starts_of(task).scores.any()
     result, _ = run(task)
     assert result.starts[0].endswith(", relaxed")

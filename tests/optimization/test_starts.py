@@ -182,7 +182,7 @@ def test_logits_begin_from_faint_noise(neurons):
 def test_a_logit_whose_image_scores_below_a_start_begins_there():
     model = sequential(layers.GlobalAveragePooling2D(), layers.Dense(4, name="logits"), shape=SHAPE)
     model.set_weights([pixel_units().T, np.zeros(4)])
-    task = prepare(Objective.neuron(model, "logits", range(4)), steps=2, transformations=None)
+    task = prepare(Objective.neuron(model, "logits", range(4)), steps=4, transformations=None)
     faint, _ = run(task, starts=["faint noise"] * 4)
     found = find_starts(task)
     scores = likes_colours(images_of(found))
@@ -241,7 +241,7 @@ def test_a_start_that_is_given_is_the_only_one(settings):
 def test_contrast_follows_from_the_score_of_a_start_that_is_given():
     """Goals are those of real images, and without any, a goal is reached at once."""
     fourier = Fourier(noise=0.2, contrast="auto", window=None)
-    task = prepare(Objective.channel(colours(), "map", range(4)), parameterization=fourier, steps=8)
+    task = prepare(Objective.channel(colours(), "map", range(4)), parameterization=fourier, steps=32)
     found = find_starts(task)
     assert found.names == ["faint noise"]
     plain = likes_colours(np.full((1, *SHAPE), 0.5))

@@ -140,7 +140,7 @@ def test_the_default_update_is_nesterovs_on_normalised_gradients(steps):
     _, final = ascend(objective, start=start.astype("float32"), steps=steps, **plain)
 
     weights = model.get_weights()[0].reshape(1, 1, 6, 5)
-    rate = 0.06 * (16 / max(steps, 8)) ** 0.5
+    rate = 0.045 * (16 / max(steps, 8)) ** 0.5
     expected, velocity = start, 0.0
     for number in range(steps):
         shares = reference.sigmoid(expected)
@@ -175,7 +175,7 @@ def test_the_default_step_is_that_of_another_spectrum(channels, decay, values_ra
     factors = factors * np.array([1.0, 0.5, 0.5])[:channels, None, None]
     steep = factors * gradient
     steep = steep / np.sqrt((steep**2).mean())
-    rate = 0.06 * 2**0.5
+    rate = 0.045 * 2**0.5
     expected = (start + 1.8 * rate * factors * steep) * (1 - 0.3 * rate)
     coefficients = share * reference.fourier_coefficients(expected[0], shape, decay)[None]
     np.testing.assert_allclose(final, coefficients, rtol=1e-3, atol=1e-4)
@@ -331,10 +331,27 @@ def test_the_images_keep_within_their_contrast_and_end_at_it(small_model):
     for _ in range(8):
         chunk.step()
         assert (strengths(chunk.params) <= 1.2 * contrasts_of(chunk) * 1.001).all()
-    finished = chunk.compiled.finished(chunk.params, chunk.state)
+    finished = chunk.compiled.finished(chunk.average, chunk.state)
     np.testing.assert_allclose(strengths(finished), contrasts_of(chunk), rtol=1e-3)
     expected = reference.sigmoid(fields_of(finished))
     np.testing.assert_allclose(chunk.images(), expected, atol=1e-4)
+
+
+def test_the_result_is_a_weighted_average_of_the_parameters_after_each_step(small_model):
+    chunk, after = chunk_of(small_model, [NEITHER] * 2, noise(2)), []
+    for n in range(1, 9):
+        chunk.step()
+        after.append(n * (n + 1) * (n + 2) * to_numpy(chunk.params).astype("float64"))
+        weights = [k * (k + 1) * (k + 2) for k in range(1, n + 1)]
+        np.testing.assert_allclose(to_numpy(chunk.average), sum(after) / sum(weights), atol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{"optimizer": "adam"}, {"parameterization": "pixel"}])
+def test_a_given_optimizer_or_pixels_are_not_averaged(settings, small_model):
+    chunk = chunk_of(small_model, [NEITHER] * 2, **settings)
+    chunk.step()
+    chunk.step()
+    np.testing.assert_array_equal(to_numpy(chunk.average), to_numpy(chunk.params))
 
 
 def test_steps_are_longer_by_the_root_of_the_contrast(small_model):
