@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from featviz_callback.images import transformations
 
-
 # After n steps, the image of an earlier step i has a weight of about (i / n) to this power.
 _RECENCY = 3
 

@@ -241,7 +241,8 @@ def test_a_start_that_is_given_is_the_only_one(settings):
 def test_contrast_follows_from_the_score_of_a_start_that_is_given():
     """Goals are those of real images, and without any, a goal is reached at once."""
     fourier = Fourier(noise=0.2, contrast="auto", window=None)
-    task = prepare(Objective.channel(colours(), "map", range(4)), parameterization=fourier, steps=32)
+    objective = Objective.channel(colours(), "map", range(4))
+    task = prepare(objective, parameterization=fourier, steps=32)
     found = find_starts(task)
     assert found.names == ["faint noise"]
     plain = likes_colours(np.full((1, *SHAPE), 0.5))
