@@ -479,7 +479,7 @@ def test_a_signal_matches_its_filter():
     model = stack(layers.Conv1D(1, 8, use_bias=False, name="conv"), shape=(64, 2))
     model.set_weights([filters])
     objective = Objective.layer(model, "conv")
-    result = optimize(objective, steps=128, values_range=(-1.0, 1.0))
+    result = optimize(objective, steps=256, values_range=(-1.0, 1.0))
     wave = np.sin(np.arange(64) * np.pi / 4)
     assert result.scores > 0.8 * objective.score(np.stack([wave, -wave], 1)[None])
     assert np.corrcoef(result.images[0].T)[0, 1] < -0.9

@@ -301,7 +301,8 @@ def test_a_history_that_cannot_be_read_back_begins_where_training_goes_on(
 ):
     model = compiled(sequential(*inner, layers.Dense(10, name="logits"), shape=shape))
     inputs = np.random.default_rng(0).random((16, *shape), "float32")
-    first, second = watch(neurons(model)), watch(neurons(model))
+    # After so many steps, no picture needs another start, which a new history would choose.
+    first, second = (watch(neurons(model), steps=16) for _ in range(2))
     model.fit(inputs, LABELS, epochs=3, verbose=0, callbacks=[first])
     with caplog.at_level("WARNING", "featviz_callback"):
         model.fit(inputs, LABELS, epochs=5, initial_epoch=3, verbose=0, callbacks=[second])
@@ -617,13 +618,13 @@ def test_the_last_snapshot_is_of_the_last_epoch_whatever_weights_are_restored(fr
     stop = keras.callbacks.EarlyStopping(
         "quality", mode="max", patience=2, restore_best_weights=True
     )
-    callback = watch(neurons(model), freq=freq)
+    callback = watch(neurons(model), freq=freq, steps=16)
     train(model, Rate(), *[stop, callback][::order], epochs=9)
     assert sorted(kept) == [0, 1, 2, 3]
     np.testing.assert_array_equal(model.get_weights()[0], kept[1][0])
     assert callback.history.epochs[-1] == 3
     model.set_weights(kept[3])
-    expected = optimize(neurons(model), steps=2).images
+    expected = optimize(neurons(model), steps=16).images
     np.testing.assert_allclose(callback.history.images[-1], expected, atol=1e-5)
 
 

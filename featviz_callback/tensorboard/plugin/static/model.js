@@ -38,7 +38,7 @@ export function formatNumber(value) {
   if (value === null || value === undefined) return '–';
   if (value === 0) return '0';
   const size = Math.abs(value);
-  if (size >= 1e5 || size < 1e-3) return value.toExponential(1).replaceAll('-', '−').replace('+', '');
+  if (size >= 1e5 || size < 1e-3) return value.toExponential(2).replaceAll('-', '−').replace('+', '');
   return value.toPrecision(3).replace('-', '−');
 }
 
