@@ -259,7 +259,15 @@ COMPILING = {
 }
 
 
-@pytest.mark.parametrize("way", [way for way, where in COMPILING.items() if BACKEND in where])
+# XLA compiles each step for half a minute.
+WAYS = [
+    pytest.param(way, marks=pytest.mark.acceptance if way == "jit_compile" else ())
+    for way, where in COMPILING.items()
+    if BACKEND in where
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_training_leaves_the_same_behind_however_it_is_compiled(way, tmp_path):
     compiling = {way: 2 if way == "steps_per_execution" else True, "fits": 1}
     assert_same(train([watch(tmp_path)], **compiling), train(**compiling))

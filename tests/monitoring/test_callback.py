@@ -197,7 +197,7 @@ def test_objectives_whose_order_is_mixed_keep_it_beside_real_images(model, watch
 
 @pytest.mark.slow
 def test_many_layers_are_compiled_for_the_first_snapshot_only(watch, traces):
-    names = [f"dense{i}" for i in range(20)]
+    names = [f"dense{i}" for i in range(12)]
     inner = [layers.Dense(3, activation="tanh", name=name) for name in names]
     model = compiled(sequential(layers.Flatten(), *inner, layers.Dense(10, name="logits")))
     callback = watch([Objective.neuron(model, name, 0) for name in names], steps=1)
