@@ -259,7 +259,7 @@ COMPILING = {
 }
 
 
-# XLA compiles each step for half a minute.
+# XLA takes long to compile each step.
 WAYS = [
     pytest.param(way, marks=pytest.mark.acceptance if way == "jit_compile" else ())
     for way, where in COMPILING.items()

@@ -73,6 +73,8 @@ def settings_at(number: int, steps: int, shape: tuple) -> StepSettings:
 
     The result is a running average of the images, in which the marks of single random
     transformations cancel out. So steps can be long, and need not become shorter.
+    Steps of small images are shorter, since pictures after longer ones change more with
+    the weights.
 
     Optimisations of photographs differ if they have more than 32 steps, in full from 128
     steps on. They begin with smaller shapes, for up to a third of the steps. Their random
