@@ -331,6 +331,18 @@ def test_a_custom_loop_leaves_the_same_behind(tmp_path):
     assert callback.history.epochs.tolist() == [-1, 0, 1]
 
 
+def test_a_custom_loop_needs_no_compiled_model(tmp_path):
+    model = sequential(layers.Flatten(), layers.Dense(2, name="logits"), shape=SHAPE)
+    callback = FeatureVisCallback(log_dir=tmp_path, steps=2, on_error="raise")
+    callbacks = keras.callbacks.CallbackList([callback], model=model)
+    callbacks.on_train_begin()
+    for epoch in range(2):
+        callbacks.on_epoch_begin(epoch)
+        callbacks.on_epoch_end(epoch)
+    callbacks.on_train_end()
+    assert callback.history.epochs.tolist() == [-1, 0, 1]
+
+
 # --- nothing is changed by one call ------------------------------------------------------
 
 

@@ -249,7 +249,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._guarded(self._write_film)
 
     def _is_last(self, epoch):
-        return self.model.stop_training or epoch + 1 == (self.params or {}).get("epochs")
+        # A model that was never compiled, in a loop of its own, has no such attribute.
+        is_stopped = getattr(self.model, "stop_training", False)
+        return is_stopped or epoch + 1 == (self.params or {}).get("epochs")
 
     def _affords_snapshot(self):
         if self._max_overhead is None:
