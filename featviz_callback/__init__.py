@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from featviz_callback.images import parameterizations, regularizers, transformations
     from featviz_callback.monitoring import FeatureVisCallback
-    from featviz_callback.objectives import Objective
+    from featviz_callback.objectives import Objective, default_objectives
     from featviz_callback.optimization import optimize
     from featviz_callback.records import History, Result
 
@@ -15,6 +15,7 @@ __all__ = [
     "History",
     "Objective",
     "Result",
+    "default_objectives",
     "optimize",
     "parameterizations",
     "regularizers",
@@ -28,6 +29,7 @@ _SUBPACKAGES = {
     "History": "records",
     "Objective": "objectives",
     "Result": "records",
+    "default_objectives": "objectives",
     "optimize": "optimization",
     "parameterizations": "images",
     "regularizers": "images",

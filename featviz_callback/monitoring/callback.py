@@ -22,8 +22,8 @@ from featviz_callback import backend
 from featviz_callback.monitoring.costs import Costs
 from featviz_callback.monitoring.messages import Reporter
 from featviz_callback.monitoring.preparation import choose_objectives, prepare_observer
-from featviz_callback.monitoring.probe_data import ProbeImages, read_images
-from featviz_callback.objectives import Objective
+from featviz_callback.monitoring.probe_data import ProbeImages
+from featviz_callback.objectives import NothingToShow, Objective, is_known
 from featviz_callback.optimization import Settings
 from featviz_callback.records import History
 from featviz_callback.tensorboard import EventFile, summaries
@@ -178,7 +178,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._observer = self._events = None
         self._reporter = Reporter(self._verbose)
         self._costs = Costs(self._max_overhead)
-        self._introduced = False
+        self._introduced = self._has_given_up = False
         self._last_epoch = self._last_snapshot = None
         self._epoch_began = time.perf_counter()
 
@@ -198,17 +198,30 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._begin_run()
         if self._probe_data is not None and self._real_images is None:
             with backend.random_states_preserved():
-                self._real_images = ProbeImages(read_images(self._probe_data))
+                self._real_images = ProbeImages(self._probe_data)
         # TensorFlow builds a model at its first batch, later than this.
-        if self.model.built or isinstance(self._objectives, (Objective, list, tuple)):
-            self._prepare()
+        if is_known(self.model) or isinstance(self._objectives, (Objective, list, tuple)):
+            self._prepare_or_give_up()
         # Each of several processes takes snapshots, and one writes them.
         writes = backend.load().writes(self.model)
         self._events = EventFile(self.log_dir if writes else None)
         self._reporter = Reporter(self._verbose if writes else 0)
 
+    def _prepare_or_give_up(self):
+        """Prepare the observer; without any picture to make, warn and let training go on."""
+        try:
+            self._prepare()
+        except NothingToShow as error:
+            if self._on_error == "raise":
+                raise
+            self._has_given_up = True
+            self._reporter.nothing_to_show(error)
+
     def _prepare(self):
-        objectives = choose_objectives(self._objectives, self.model, self._settings.fixed_inputs)
+        shape = None if self._real_images is None else self._real_images.shape
+        objectives = choose_objectives(
+            self._objectives, self.model, self._settings.fixed_inputs, shape
+        )
         if self._watched_model is None or self._watched_model() is not self.model:
             self._watched_model = weakref.ref(self.model)
             # A user may already hold an empty history, in order to show it later.
@@ -224,6 +237,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
         """Take a snapshot of the network before it is trained."""
         if self._last_epoch is None:
             self._last_epoch = self._last_snapshot = epoch - 1
+            if self._observer is not None:
+                self._guarded(self._observer.check)
             if epoch > 0:
                 self._guarded(self._resume, epoch)
             is_new = backend.load().agreed(epoch - 1 not in self.history.epochs)
@@ -285,8 +300,10 @@ class FeatureVisCallback(keras.callbacks.Callback):
     def _take_snapshot(self, epoch):
         began = time.perf_counter()
         epoch_seconds, self._last_snapshot = began - self._epoch_began, epoch
+        if self._observer is None and not self._has_given_up:
+            self._prepare_or_give_up()
         if self._observer is None:
-            self._prepare()
+            return
         # Reading `self.model` brings the weights back to it on JAX.
         _ = self.model
         is_first = not self._costs.spent

@@ -55,6 +55,10 @@ class Reporter:
                 stacklevel=3,
             )
 
+    def nothing_to_show(self, error: Exception) -> None:
+        """Log that training goes on without pictures."""
+        logger.warning("FeatureVisCallback makes no pictures, and training goes on. %s", error)
+
     def snapshot_taken(
         self, snapshot: Snapshot, share: float, compiling: float, epoch_seconds: float
     ) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from featviz_callback import backend
 from featviz_callback.monitoring import ranking
-from featviz_callback.objectives import JoinedTargets, Objective, require_units, walk
+from featviz_callback.objectives import JoinedTargets, Objective, require_units, score_all, walk
 from featviz_callback.optimization import Task, compile_seconds, find_starts, run
 from featviz_callback.records import Result, Snapshot, drift, pictures
 
@@ -61,8 +61,8 @@ class Observer:
     Args:
         objectives: What to maximise, in the order of the targets in a result.
         tasks: One task for each of `join_alike(objectives)`.
-        real_images: Float32 array `(images, height, width, channels)` as the model
-            takes them, or `None`.
+        real_images: Array `(images, height, width, channels)` as the model takes them, or
+            `None`.
         warm_start: Whether each snapshot starts where the last one ended.
     """
 
@@ -104,10 +104,10 @@ class Observer:
         """Name, first layer and position of that layer in the model, for each target."""
         rows = []
         for objective in self._objectives:
-            layer = objective.terms[0].taps[0].path
+            tap = objective.terms[0].taps[0]
             paths = [path for path, _ in walk(objective.model)]
-            order = paths.index(layer) if layer in paths else None
-            rows += [(name, layer, order) for name in objective.names]
+            order = paths.index(tap.path) if tap.path in paths else None
+            rows += [(name, tap.prefix + tap.path, order) for name in objective.names]
         return rows
 
     def take_snapshot(self, with_floor: bool) -> Observation:
@@ -120,7 +120,7 @@ class Observer:
         Raises:
             ValueError: If the model no longer has a unit that an objective reads.
         """
-        self._check()
+        self.check()
         rankings = self._rank()
         best_known = [self._best_of(task, rankings) for task in self._tasks]
         compiled_before = self._compile_seconds()
@@ -136,11 +136,31 @@ class Observer:
     def _compile_seconds(self):
         return sum(compile_seconds(objectives[0].model) for objectives in self._by_model())
 
-    def _check(self):
-        if not self._checked:
-            for objectives in self._by_model():
-                require_units(objectives)
-            self._checked = True
+    def check(self) -> None:
+        """Leave out targets that cannot be read, with a warning, and require all others.
+
+        Raises:
+            ValueError: If no target is left, or the model no longer has a unit that an
+                objective reads.
+        """
+        if self._checked:
+            return
+        refused = {id(task): error for task in self._tasks if (error := _refusal(task))}
+        if len(refused) == len(self._tasks):
+            raise ValueError(" ".join(dict.fromkeys(refused.values())))
+        for task in self._tasks:
+            if id(task) in refused:
+                names = ", ".join(task.targets.names)
+                logger.warning(
+                    "Left out, since it cannot be read: %s. %s", names, refused[id(task)]
+                )
+        self._tasks = [task for task in self._tasks if id(task) not in refused]
+        parts = [part for task in self._tasks for part in cast(JoinedTargets, task.targets).parts]
+        kept = set(map(id, parts))
+        self._objectives = [one for one in self._objectives if id(one) in kept]
+        self._order = _order(self._objectives, parts)
+        self._params = [None] * len(self._tasks)
+        self._checked = True
 
     def _by_model(self):
         models = {id(one.model): one.model for one in self._objectives}.values()
@@ -256,7 +276,8 @@ class Observer:
 
     def _example(self, result, i, indices, scores):
         to_given = self._tasks[0].plan.image_input.to_given
-        images = [result.images[i], *(to_given(self._real_images[j : j + 1])[0] for j in indices)]
+        real = self._real_images[indices].astype("float32", copy=False)
+        images = [result.images[i], *to_given(real)]
         return pictures.grid(
             [list(pictures.of_targets(images, result.values_range))],
             column_labels=["optimised"],
@@ -264,6 +285,22 @@ class Observer:
             smallest=96,
             most_pixels=200_000,
         )
+
+
+def _refusal(task):
+    """Return why the targets of a task cannot be scored, as text, or `None`."""
+    plan, targets = task.plan, task.targets
+    try:
+        require_units(targets.parts)
+    except ValueError as error:
+        return str(error)
+    blank = np.full((2, *plan.input_shape), np.mean(plan.values_range), "float32")
+    try:
+        score_all([targets], blank, plan.image_input, task.fixed_inputs)
+    except Exception as error:
+        # Memory may suffice for fewer images, which the optimisation finds out.
+        return None if backend.is_out_of_memory(error) else f"{type(error).__name__}: {error}"
+    return None
 
 
 def _verdict(status, is_silent, is_constant, is_weak):

@@ -15,17 +15,25 @@ import keras
 
 from featviz_callback.monitoring.observer import Observer
 from featviz_callback.monitoring.probe_data import ProbeImages
-from featviz_callback.objectives import Objective, default_objectives, join_alike, walk
-from featviz_callback.optimization import Settings, prepare, with_parameterization
+from featviz_callback.monitoring.values_range import choose_values_range
+from featviz_callback.objectives import (
+    NothingToShow,
+    Objective,
+    as_taken,
+    default_objectives,
+    inputs,
+    join_alike,
+    walk,
+)
+from featviz_callback.optimization import Settings, prepare, unknown_size, with_parameterization
 from featviz_callback.tensorboard import summaries
-
-_USUAL_RANGE = (0.0, 1.0)
 
 
 def choose_objectives(
     objectives: Objective | Sequence[Objective] | Callable | None,
     model: keras.Model,
     fixed_inputs: Mapping | None = None,
+    shape: tuple | None = None,
 ) -> list[Objective]:
     """Return the objectives for a model, checked.
 
@@ -33,11 +41,13 @@ def choose_objectives(
         objectives: The argument of the callback.
         model: The model that is trained.
         fixed_inputs: Values of inputs that are not optimised, by their names.
+        shape: Shape of one real image or signal, if it is known.
 
     Raises:
+        NothingToShow: If none are given, and nothing is found in the model.
         ValueError: If they are no objectives, have equal names or are of another model.
     """
-    chosen = _as_list(objectives, model, fixed_inputs)
+    chosen = _as_list(objectives, model, fixed_inputs, shape)
     _require_names(chosen)
     _require_model(chosen, model)
     return chosen
@@ -58,34 +68,56 @@ def prepare_observer(
         warm_start: Whether each snapshot starts where the last one ended.
 
     Raises:
+        NothingToShow: If the model takes images of any size, and none is known.
         ValueError: If an argument is invalid.
     """
-    settings = _with_values_range(settings, real_images)
-    tasks = [prepare(joined, settings) for joined in join_alike(objectives)]
+    known = {id(one.model): one.model for one in objectives}
+    inputs_of = {
+        key: real_images.of_inputs(model) if real_images else {} for key, model in known.items()
+    }
+    model = objectives[0].model
+    settings, images = _completed(settings, model, real_images, inputs_of[id(model)])
+    tasks = [
+        prepare(joined, settings, inputs_of[id(joined.model)]) for joined in join_alike(objectives)
+    ]
     _require_one_shape(tasks)
-    if real_images is None:
+    if real_images is None or images is None:
         return Observer(objectives, tasks, None, warm_start)
     # The model of each task has to take the real images.
-    images, *_ = (real_images.as_images(task.plan.image_input) for task in tasks)
+    for task in tasks:
+        real_images.as_images(task.targets.model, task.plan.image_input)
     if settings.parameterization in ("fourier", "fixed_magnitude"):
         name = str(settings.parameterization)
         tasks = [
-            with_parameterization(task, real_images.parameterization(name, task.plan))
+            with_parameterization(task, real_images.parameterization(name, task.plan, images))
             for task in tasks
         ]
-    return Observer(objectives, tasks, images, warm_start)
+    first = tasks[0]
+    taken = as_taken(first.targets, images, first.plan.image_input, first.fixed_inputs)
+    return Observer(objectives, tasks, taken, warm_start)
 
 
-def _with_values_range(settings, real_images):
-    if settings.values_range is not None:
-        return settings
-    found = _USUAL_RANGE if real_images is None else real_images.find_values_range()
-    return replace(settings, values_range=found)
+def _completed(settings, model, real_images, found):
+    """Return the settings with the shape and the range of the images, and the real images."""
+    given = settings.image_shape or ()
+    taken, fixed = inputs.resolve(model, settings.fixed_inputs, len(given), found, announce=False)
+    images = None if real_images is None else real_images.as_images(model, taken)
+    if not given and None in taken.shape and images is not None:
+        given = images.shape[1 + taken.is_signal :]
+        settings = replace(settings, image_shape=given)
+    if settings.values_range is None:
+        sizes = taken.complete(given) if given else taken.shape
+        if None in sizes:
+            raise NothingToShow(unknown_size(model, taken))
+        shape = tuple(own or size for own, size in zip(taken.shape, sizes, strict=False))
+        chosen = choose_values_range(model, taken, fixed, shape, images)
+        settings = replace(settings, values_range=chosen)
+    return settings, images
 
 
-def _as_list(objectives, model, fixed_inputs):
+def _as_list(objectives, model, fixed_inputs, shape):
     if objectives is None:
-        return default_objectives(model, fixed_inputs)
+        return default_objectives(model, fixed_inputs, shape)
     is_function = callable(objectives) and not isinstance(objectives, keras.Layer)
     if not isinstance(objectives, (Objective, list, tuple)) and is_function:
         objectives = objectives(model)

@@ -1,107 +1,120 @@
-"""Read real images from whatever a model can be trained on.
+"""What real examples tell of a model's images: which are images, and in which range.
 
-A data set is recognised by its methods, not by its class, so that neither TensorFlow nor
-torch is imported for a data set of the other. Images are read once, and never changed.
+`reading` reads the examples. This module finds those of the optimised input among them.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 
+import keras
 import numpy as np
 
 from featviz_callback.images import parameterizations
-from featviz_callback.objectives import ImageInput
+from featviz_callback.monitoring import reading
+from featviz_callback.objectives import ImageInput, inputs
 from featviz_callback.optimization import Plan
-from featviz_callback.records import spread
 
-MOST_BYTES = 2**28
-
-# Enough images of ten classes to find those that activate a unit most.
-MOST_IMAGES = 1000
+# Images that span no more than this share of a usual range have a range of their own.
+_HALF = 0.5
 
 
 class ProbeImages:
-    """Real images as the user gave them, and the statistics measured on them.
+    """Real examples as the user gave them, and the statistics measured on them.
 
     Args:
-        given: Float32 array: first the axis of the images, then the model's own axes.
+        data: As `fit` takes it, see `reading.read`. Data sets are read at once. Whatever is
+            in memory is read for each model, since only the model tells a list of inputs
+            from a list of batches.
+
+    Raises:
+        ValueError: If there is nothing to read.
     """
 
-    def __init__(self, given: np.ndarray):
-        self.given = given
+    def __init__(self, data: object):
+        self._data = data if reading.is_in_memory(data) else None
+        self._read = reading.read(data)
         self._measured: dict[tuple, object] = {}
 
-    def as_images(self, image_input: ImageInput) -> np.ndarray:
-        """Return the images as an array `(images, height, width, channels)`."""
-        return to_images(self.given, image_input.axes, image_input.shape)
+    @property
+    def shape(self) -> tuple | None:
+        """Shape of one example, if there is but one array of them."""
+        return None if keras.tree.is_nested(self._read) else self._read.shape[1:]
 
-    def find_values_range(self) -> tuple[float, float]:
-        """Return the range of the images, see the function `find_values_range`."""
-        return find_values_range(self.given)
+    def of_inputs(self, model: keras.Model) -> dict[int, np.ndarray]:
+        """Return examples of a model's inputs, by their places; not all have some.
 
-    def parameterization(self, name: str, plan: Plan) -> object:
+        Raises:
+            ValueError: If no input of the model has any.
+        """
+        names, shapes = inputs.names(model), inputs.shapes(model)
+        found = self._read if self._data is None else reading.read(self._data, shapes)
+        return _by_input(_prepared(model, found), names, shapes)
+
+    def as_images(self, model: keras.Model, image_input: ImageInput) -> np.ndarray:
+        """Return the images as an array `(images, height, width, channels)`, in their dtype.
+
+        Raises:
+            ValueError: If they are not finite numbers, or not what the model takes.
+        """
+        given = self.of_inputs(model).get(image_input.position or 0)
+        if given is None:
+            name = inputs.names(model)[image_input.position or 0]
+            raise reading.refusal(f"nothing for the input {name!r}, which is optimised")
+        _require_finite(given)
+        return to_images(given, image_input.axes, image_input.shape)
+
+    def parameterization(self, name: str, plan: Plan, images: np.ndarray) -> object:
         """Return the parameterization of that name, with the statistics of these images.
 
         The statistics are measured once for each name, range, and shape of the image to be
         made.
         """
-        key = name, plan.values_range, plan.image_shape
+        key = name, plan.values_range, plan.image_shape, images.shape
         if key not in self._measured:
-            images = self.as_images(plan.image_input)
             self._measured[key] = parameterizations.like_data(
-                images, plan.values_range, plan.image_shape, name
+                images.astype("float32", copy=False), plan.values_range, plan.image_shape, name
             )
         return self._measured[key]
 
 
-def read_images(data, most: int = MOST_IMAGES) -> np.ndarray:
-    """Read some images, once.
+def _prepared(model, found):
+    """Return examples as a model gets them, which has a `preprocessor` for what `fit` takes."""
+    preprocessor = getattr(model, "preprocessor", None)
+    if not callable(preprocessor):
+        return found
+    prepared = preprocessor(found)
+    prepared = prepared[0] if isinstance(prepared, tuple) else prepared
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, prepared)
 
-    Images of an array, or of anything else that can be indexed, are spread evenly over
-    the whole of it, since data are often sorted by class. Data that can only be iterated
-    give their first images. No batch is read once there are enough images.
 
-    The `generator` of a torch `DataLoader` is restored. Global generators are restored
-    by `backend.random_states_preserved` around the call. A `tf.data.Dataset` that
-    shuffles counts its iterations, and nobody can reset that count. If `fit` trains on
-    the same data set, reading uses up the first epoch's order, and training gets the
-    second's. Give another data set, or one that does not shuffle.
+def _by_input(found, names, shapes):
+    if isinstance(found, Mapping):
+        flat = {".".join(map(str, path)): one for path, one in keras.tree.flatten_with_path(found)}
+        own = {names.index(key): one for key, one in flat.items() if key in names}
+        fitting = [one for one in flat.values() if inputs.fits(one.shape[1:], shapes[0])]
+        if not own and len(names) == len(fitting) == 1:
+            own = {0: fitting[0]}
+        if not own:
+            raise reading.refusal(f"a dict of {list(flat)}, where the model's inputs are {names}")
+        return own
+    flat = keras.tree.flatten(found)
+    if len(flat) == len(names):
+        return dict(enumerate(flat))
+    if len(flat) == 1:
+        # Images alone, for the input that takes such images.
+        places = [i for i, shape in enumerate(shapes) if inputs.fits(flat[0].shape[1:], shape)]
+        return dict.fromkeys(places[:1] or [0], flat[0])
+    raise reading.refusal(f"{len(flat)} arrays, where the model's inputs are {names}")
 
-    Args:
-        data: An array `(images, height, width, channels)` of any framework, or with the
-            axes that the model takes; a tuple `(x, y)` or `(x, y, weights)` of arrays; a
-            `tf.data.Dataset`, a `keras.utils.PyDataset`, a torch `DataLoader` or any
-            other iterable of batches, each of them such an array or tuple.
-        most: Most images to read, 1 or more. They never take more than 256 MiB.
 
-    Returns:
-        Float32 array of one to `most` images, with their axes as given: first the axis
-        of the images, then three, or two as signals have them.
-
-    Raises:
-        ValueError: If there is no image, or if the images are not finite numbers of one
-            shape.
-
-    Example:
-    >>> batches = [(np.zeros((4, 8, 8, 3)), np.zeros(4))] * 100
-    >>> read_images(batches, most=10).shape
-    (10, 8, 8, 3)
-    """
-    with _generator_preserved(data):
-        try:
-            images = _read(data, most)
-        except (AttributeError, TypeError, ValueError) as error:
-            raise _refusal(f"{type(data).__name__} ({error})") from error
-    received = f"a {type(data).__name__}, read as an array of shape {images.shape}"
-    if images.ndim not in (3, 4) or not len(images):
-        raise _refusal(received)
-    wrong = images.size - np.count_nonzero(np.isfinite(images))
+def _require_finite(given):
+    received = f"an array of shape {given.shape}, of dtype {given.dtype}"
+    if given.dtype.kind not in "fiu" or not len(given):
+        raise reading.refusal(received)
+    wrong = given.size - np.count_nonzero(np.isfinite(given))
     if wrong:
-        raise _refusal(f"{received}, in which {wrong} values are NaN or infinite")
-    return images
+        raise reading.refusal(f"{received}, in which {wrong} values are NaN or infinite")
 
 
 def to_images(given: np.ndarray, axes: str, shape: tuple) -> np.ndarray:
@@ -126,7 +139,7 @@ def to_images(given: np.ndarray, axes: str, shape: tuple) -> np.ndarray:
     """
     expected = tuple(shape["hwc".index(axis)] for axis in axes)
     sizes = given.shape[1:]
-    if not _fits(sizes, expected):
+    if not inputs.fits(sizes, expected):
         raise ValueError(
             "Invalid value for argument `probe_data`. Expected inputs as the model takes them, "
             f"of shape {expected}. Received: {sizes}{_hint(given.shape, expected)}"
@@ -136,24 +149,21 @@ def to_images(given: np.ndarray, axes: str, shape: tuple) -> np.ndarray:
     return np.expand_dims(images, missing)
 
 
-def _fits(sizes, expected):
-    return len(sizes) == len(expected) and all(
-        n in (size, None) for n, size in zip(expected, sizes, strict=True)
-    )
-
-
 def _hint(shape, expected):
-    """What to do if one image was given, without the axis of the images."""
-    if not _fits(shape, expected):
-        return ""
-    return f", from {shape} without the axis of the images. Pass `x[:1]` in place of `x[0]`"
+    """What to do if the axis of the images is missing."""
+    if inputs.fits(shape, expected):
+        return f", from {shape} without the axis of the images. Pass `x[:1]` in place of `x[0]`"
+    if len(shape) == len(expected):
+        return ". A data set has to be batched: pass `data.batch(32)`"
+    return ""
 
 
 def find_values_range(images: np.ndarray) -> tuple[float, float]:
     """Return the range of real images: a usual one, or else their lowest and highest value.
 
     Usual ranges are (0, 1); (-1, 1), if a value is negative; and (0, 255), if a value
-    is above 127. So dark photographs do not get a narrower range than bright ones.
+    is above 127. So dark photographs do not get a narrower range than bright ones. Images
+    that span at most half of the usual range have their own.
 
     Args:
         images: Finite array of any shape, not empty.
@@ -171,7 +181,8 @@ def find_values_range(images: np.ndarray) -> tuple[float, float]:
     (-2.0, 2.5)
     """
     low, high = float(images.min()), float(images.max())
-    if low >= -1 and high <= 1:
+    is_usual = low == high or high - low > _HALF * (1 if low >= 0 else 2)
+    if low >= -1 and high <= 1 and is_usual:
         return (0.0, 1.0) if low >= 0 else (-1.0, 1.0)
     if low >= 0 and 127 < high <= 255:
         return 0.0, 255.0
@@ -181,62 +192,3 @@ def find_values_range(images: np.ndarray) -> tuple[float, float]:
             f"or `values_range` beside them. Received: images of nothing but {low:g}"
         )
     return low, high
-
-
-def _refusal(received):
-    return ValueError(
-        "Invalid value for argument `probe_data`. Expected a finite array (images, height, "
-        "width, channels), or an iterable of batches of that shape or of (images, labels). "
-        f"Received: {received}"
-    )
-
-
-def _read(data, most):
-    if isinstance(data, tuple) or hasattr(data, "shape"):
-        images = _inputs(data)
-        return _array(images[spread(len(images), _bounded(most, images))])
-    batches = []
-    for images in map(_inputs, _batches(data, most)):
-        missing = _bounded(most, images) - sum(map(len, batches))
-        batches.append(_array(images[:missing]))
-        if len(batches[-1]) >= missing:
-            break
-    return np.concatenate(batches)
-
-
-def _bounded(most, images):
-    return max(1, min(most, MOST_BYTES // (4 * max(1, math.prod(images.shape[1:])))))
-
-
-def _batches(data, most) -> Iterator:
-    """Return batches spread evenly over a sequence, or in order from other data."""
-    count = getattr(data, "num_batches", None) if hasattr(data, "__getitem__") else None
-    count = len(data) if isinstance(data, list) else count
-    if not isinstance(count, int) or not count:
-        return iter(data)
-    each = max(1, len(_inputs(data[0])))
-    return (data[int(i)] for i in spread(count, -(-most // each)))
-
-
-def _inputs(batch):
-    images = batch[0] if isinstance(batch, (tuple, list)) else batch
-    # Torch's tensors may be on a device, or carry gradients.
-    images = images.detach().cpu() if hasattr(images, "detach") else images
-    # TensorFlow's tensors cannot be indexed by an array. Arrays on disk have no method
-    # `numpy`, so that only the chosen images are read from the disk.
-    return images.numpy() if hasattr(images, "numpy") else images
-
-
-def _array(images):
-    return np.asarray(images).astype("float32")
-
-
-@contextmanager
-def _generator_preserved(data):
-    generator = getattr(data, "generator", None)
-    state = generator.get_state() if hasattr(generator, "get_state") else None
-    try:
-        yield
-    finally:
-        if state is not None:
-            generator.set_state(state)

@@ -10,24 +10,32 @@ from featviz_callback.objectives.defaults import default_objectives
 from featviz_callback.objectives.inputs import ImageInput
 from featviz_callback.objectives.joined import JoinedTargets, join_alike, require_units
 from featviz_callback.objectives.layers import walk
+from featviz_callback.objectives.notices import NothingToShow, warn_once
 from featviz_callback.objectives.objective import Objective
+from featviz_callback.objectives.parts import is_known
 from featviz_callback.objectives.preserve import preserved
 from featviz_callback.objectives.reachability import require_path
 from featviz_callback.objectives.readouts import read_scores
 from featviz_callback.objectives.recording import record
 from featviz_callback.objectives.relaxation import relaxed_activations
-from featviz_callback.objectives.scoring import score_all
+from featviz_callback.objectives.scaling import Scaling, measure_scaling, warn_if_flat
+from featviz_callback.objectives.scoring import as_taken, score_all
 from featviz_callback.objectives.shapes import output_shapes
 from featviz_callback.objectives.terms import Targets
 
 __all__ = [
     "ImageInput",
     "JoinedTargets",
+    "NothingToShow",
     "Objective",
+    "Scaling",
     "Targets",
+    "as_taken",
     "default_objectives",
     "inputs",
+    "is_known",
     "join_alike",
+    "measure_scaling",
     "output_shapes",
     "preserved",
     "read_scores",
@@ -37,4 +45,6 @@ __all__ = [
     "require_units",
     "score_all",
     "walk",
+    "warn_if_flat",
+    "warn_once",
 ]

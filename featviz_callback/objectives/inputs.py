@@ -17,9 +17,13 @@ import numpy as np
 from keras import ops
 
 from featviz_callback.objectives.layers import has_channels_first
+from featviz_callback.objectives.notices import warn_once
 from featviz_callback.objectives.shapes import layer_calls
 
 _AXES = "hwc"
+
+# A signal of more channels may be a grey image.
+_MOST_CHANNELS = 16
 
 
 @dataclass(frozen=True)
@@ -117,28 +121,40 @@ def specs(model: keras.Model):
 
 def names(model: keras.Model) -> list[str]:
     """Return the names of a model's inputs, in order: a dict's keys, or places if unnamed."""
-    return _names(specs(model), _declared(model) is not None)
+    return _names(specs(model), is_declared(model))
 
 
-def image_positions(model: keras.Model, fixed_inputs: Mapping | None = None) -> list[int]:
-    """Return the places of the inputs that may take the images.
+def shapes(model: keras.Model) -> list[tuple]:
+    """Return the shape of each input of a model, in order, without the axis of the batch."""
+    return [tuple(tensor.shape[1:]) for tensor in keras.tree.flatten(specs(model))]
+
+
+def image_position(model: keras.Model, fixed_inputs: Mapping | None = None) -> int:
+    """Return the place of the input that takes the images.
 
     Args:
         model: A built Keras model.
-        fixed_inputs: See `optimize`. With values for all inputs but one, that one is meant.
-
-    Returns:
-        Without fixed inputs, the places of all inputs `(height, width, channels)`; if there
-        are none, of all signals `(time, channels)`; else of all inputs.
+        fixed_inputs: See `optimize`.
 
     Raises:
-        ValueError: If fixed inputs are given and invalid.
+        ValueError: If no input takes images, or fixed inputs are invalid.
     """
-    if fixed_inputs:
-        return [resolve(model, fixed_inputs)[0].position or 0]
-    ranks = [len(tensor.shape) - 1 for tensor in keras.tree.flatten(specs(model))]
-    rank = next((rank for rank in (3, 2) if rank in ranks), None)
-    return [position for position, one in enumerate(ranks) if rank in (one, None)]
+    structure = specs(model)
+    names = _names(structure, is_declared(model))
+    flat = keras.tree.flatten(structure)
+    return _optimised(model, flat, names, _by_position(model, fixed_inputs, names, flat))
+
+
+def is_declared(model: keras.Model) -> bool:
+    """Whether the model itself says its inputs, and casts them to their dtypes."""
+    return _declared(model) is not None
+
+
+def fits(sizes: tuple, expected: tuple) -> bool:
+    """Whether an array of these sizes can be an input of a shape with `None` for any size."""
+    return len(sizes) == len(expected) and all(
+        n in (size, None) for n, size in zip(expected, sizes, strict=True)
+    )
 
 
 def _declared(model):
@@ -169,7 +185,11 @@ def repeat(fixed: tuple[np.ndarray, ...], count: int) -> tuple:
 
 
 def resolve(
-    model: keras.Model, fixed_inputs: Mapping | None = None, image_rank: int | None = None
+    model: keras.Model,
+    fixed_inputs: Mapping | None = None,
+    image_rank: int | None = None,
+    found: Mapping[int, np.ndarray] | None = None,
+    announce: bool = True,
 ) -> tuple[ImageInput, tuple[np.ndarray, ...]]:
     """Find the input that takes the images, and the fixed values of the others.
 
@@ -177,31 +197,84 @@ def resolve(
         model: A built Keras model.
         fixed_inputs: See `optimize`.
         image_rank: Number of axes of an image, if the user gave a shape.
+        found: Real values of inputs by their places, first the axis of the examples.
+            Inputs without a fixed value take their mean, and whole numbers and strings
+            the first example. Default: zeros and empty strings.
+        announce: Whether to log, once a model, what was chosen by itself.
 
     Returns:
         The input, and one array for each of the others, in order.
 
     Raises:
-        ValueError: If not exactly one input is left, or that input takes no images.
+        ValueError: If no input takes images, or a fixed value is invalid.
     """
     structure = specs(model)
-    names = _names(structure, _declared(model) is not None)
-    flat = keras.tree.flatten(structure)
-    shapes = {name: tensor.shape[1:] for name, tensor in zip(names, flat, strict=True)}
-    given = _by_position(model, fixed_inputs, names, shapes)
-    free = [position for position in range(len(flat)) if position not in given]
-    if len(free) != 1:
-        raise ValueError(
-            "Invalid value for argument `fixed_inputs`. Expected a value for every input of the "
-            f"model '{model.name}' but one, which is optimised. Its inputs are {shapes}. "
-            f"Received: fixed_inputs={fixed_inputs and list(fixed_inputs)}"
-        )
-    image_input = _image_input(model, flat[free[0]], free[0], image_rank)
+    declared = is_declared(model)
+    names, flat = _names(structure, declared), keras.tree.flatten(structure)
+    given = _by_position(model, fixed_inputs, names, flat)
+    position = _optimised(model, flat, names, given)
+    image_input = _image_input(model, flat[position], position, image_rank)
     if not keras.tree.is_nested(structure):
         image_input = replace(image_input, position=None)
-    known = _declared(model) is not None
-    fixed = (_fixed(names[i], flat[i], given[i], known) for i in sorted(given))
+    fixed, guessed = [], {}
+    for i, (name, tensor) in enumerate(zip(names, flat, strict=True)):
+        if i == position:
+            continue
+        if i not in given:
+            given[i], guessed[name] = _guess(tensor, (found or {}).get(i))
+        fixed.append(_fixed(name, tensor, given[i], declared))
+    if announce:
+        _announce(model, names[position], image_input, guessed, image_rank)
     return image_input, tuple(fixed)
+
+
+def _optimised(model, flat, names, given):
+    """Return the place of the only input without a value, or of the first that is like an image."""
+    free = [position for position in range(len(flat)) if position not in given]
+    floats = [i for i in free if keras.backend.is_float_dtype(flat[i].dtype)]
+    ranks = {i: len(flat[i].shape) - 1 for i in floats}
+    wanted = next((rank for rank in (3, 2) if rank in ranks.values()), None)
+    chosen = [i for i, rank in ranks.items() if rank == wanted]
+    if len(free) == 1:
+        return free[0]
+    if wanted is not None:
+        return chosen[0]
+    shapes = {name: tensor.shape[1:] for name, tensor in zip(names, flat, strict=True)}
+    raise ValueError(
+        "Invalid value for argument `fixed_inputs`. Expected an input of images (height, width, "
+        "channels) or signals (time, channels) without a fixed value, which is optimised. The "
+        f"inputs of the model '{model.name}' are {shapes}, and these have a fixed value: "
+        f"{[names[i] for i in given]}"
+    )
+
+
+def _guess(tensor, found):
+    """Return the value of an input that nobody gave a value, and what to call it."""
+    is_float = keras.backend.is_float_dtype(tensor.dtype)
+    if found is not None and is_float and np.issubdtype(np.asarray(found).dtype, np.number):
+        return np.mean(found, axis=0, dtype="float64"), "its mean over `probe_data`"
+    if found is not None:
+        return found[0], "its first example in `probe_data`"
+    return ("", "an empty string") if tensor.dtype == "string" else (0, "zero")
+
+
+def _announce(model, name, image_input, guessed, image_rank):
+    if guessed:
+        listed = ", ".join(f"{other!r} at {value}" for other, value in guessed.items())
+        warn_once(
+            model,
+            "The input %r of the model '%s' is optimised. Its other inputs are fixed: %s. "
+            "`fixed_inputs` sets other values, and so chooses the optimised input.",
+            *(name, model.name, listed),
+        )
+    time, channels = image_input.shape[1:]
+    if image_input.is_signal and not image_rank and channels and channels > _MOST_CHANNELS:
+        warn_once(
+            model,
+            "The input of the model '%s' is taken for a signal of %s steps and %d channels. If it "
+            "is a grey image, give image_shape=%s.",
+            *(model.name, time or "any number of", channels, f"({time}, {channels}, 1)"),
+        )
 
 
 def _names(structure, declared):
@@ -215,7 +288,8 @@ def _names(structure, declared):
     return names
 
 
-def _by_position(model, fixed_inputs, names, shapes):
+def _by_position(model, fixed_inputs, names, flat):
+    shapes = {name: tensor.shape[1:] for name, tensor in zip(names, flat, strict=True)}
     if not isinstance(fixed_inputs or {}, Mapping):
         raise ValueError(
             "Invalid value for argument `fixed_inputs`. Expected None, or a mapping from the "
@@ -237,23 +311,27 @@ def _fixed(name, tensor, value, dtype_is_known):
     try:
         value = np.asarray(value)
         dtype = tensor.dtype if dtype_is_known else value.dtype.name
-        # Keras casts floats to what the layers want.
-        value = value.astype("float32" if keras.backend.is_float_dtype(dtype) else dtype)
+        if dtype == "string" or value.dtype.kind in "USO":
+            value = value.astype(object)
+        else:
+            # Keras casts floats to what the layers want.
+            value = value.astype("float32" if keras.backend.is_float_dtype(dtype) else dtype)
         sizes = tensor.shape[1:]
         if value.ndim == len(sizes):
             sizes = tuple(size or given for size, given in zip(sizes, value.shape, strict=True))
-        fixed = np.broadcast_to(value, sizes)
+        fixed = np.broadcast_to(value, tuple(size or 1 for size in sizes))
     except (ValueError, TypeError) as error:
         raise ValueError(_not_fixed(name, tensor, value)) from error
-    if not np.isfinite(fixed).all():
+    if fixed.dtype != object and not np.isfinite(fixed).all():
         raise ValueError(_not_fixed(name, tensor, value))
     return fixed
 
 
 def _not_fixed(name, tensor, value):
+    kind = "strings" if tensor.dtype == "string" else "finite numbers"
     return (
         f"Invalid value for argument `fixed_inputs`. Expected for the input {name!r} one example "
-        f"of shape {tensor.shape[1:]}, or what broadcasts to it, of finite numbers. "
+        f"of shape {tensor.shape[1:]}, or what broadcasts to it, of {kind}. "
         f"Received: {value!r}"
     )
 

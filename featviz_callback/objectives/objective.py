@@ -113,7 +113,7 @@ class Objective(WeightedSum):
         >>> Objective.neuron(model, "conv", [(0, 3, 1), (-1, 0, 0)]).names
         ['Neuron#conv_0_3_1', 'Neuron#conv_3_0_0']
         """
-        tap, shape = units.find_tap(model, layer, pre_activation)
+        model, tap, shape = units.find_tap(model, layer, pre_activation)
         units.require_known(shape, tap, "Objective.channel")
         ids, labels = units.neuron_ids(neurons_ids, shape)
         labels = [f"Neuron#{tap.name}_{label}" for label in labels]
@@ -158,7 +158,7 @@ class Objective(WeightedSum):
         >>> len(Objective.channel(model, "conv", range(4)))
         4
         """
-        tap, shape = units.find_tap(model, layer, pre_activation)
+        model, tap, shape = units.find_tap(model, layer, pre_activation)
         units.require_known(shape[-1:], tap, "Objective.layer")
         ids = units.indices(channel_ids, shape[-1], "channel_ids")
         labels = [f"Channel#{tap.name}_{i}" for i in ids]
@@ -206,7 +206,7 @@ class Objective(WeightedSum):
                 "Invalid value for argument `reducer`. Expected 'magnitude' or 'mean'. "
                 f"Received: reducer={reducer!r}"
             )
-        tap, shape = units.find_tap(model, layer, pre_activation)
+        model, tap, shape = units.find_tap(model, layer, pre_activation)
         labels = [f"Layer#{tap.name}"]
         readout = LayerReadout(reducer, len(shape) > 1)
         term = make_term(readout, (tap,), _NO_IDS, multiplier, name, labels)
@@ -263,7 +263,7 @@ class Objective(WeightedSum):
             Carter et al., "Activation Atlas", Distill 2019, appendix, for the
             power of the cosine.
         """
-        tap, shape = units.find_tap(model, layer, pre_activation)
+        model, tap, shape = units.find_tap(model, layer, pre_activation)
         rows = units.as_rows(vectors, shape)
         if not (is_number(cossim_pow) and 0 <= cossim_pow < math.inf):
             raise ValueError(
@@ -321,10 +321,16 @@ class Objective(WeightedSum):
             layers = [layers]
         if not layers:
             raise ValueError("Invalid value for argument `layers`. Expected at least one layer.")
-        taps = tuple(units.find_tap(model, layer, None)[0] for layer in layers)
+        models, taps, _ = zip(*(units.find_tap(model, one, None) for one in layers), strict=True)
+        if any(one is not models[0] for one in models):
+            raise ValueError(
+                "Invalid value for argument `layers`. Expected layers of one part of the model "
+                f"'{model.name}', since one image goes through one part. Received: "
+                f"layers={layers!r}"
+            )
         labels = ["Custom#" + "+".join(tap.name for tap in taps)]
         term = make_term(CustomReadout(function), taps, _NO_IDS, multiplier, names, labels)
-        return Objective(model, (term,))
+        return Objective(models[0], (term,))
 
     def __add__(self, other: Objective | int) -> Objective:
         if isinstance(other, Real) and other == 0:  # where `sum` starts
@@ -377,7 +383,8 @@ class Objective(WeightedSum):
         Args:
             images: Array `(images, height, width, channels)`, or signals `(signals,
                 time, channels)`, in the range of the model's input: one a target,
-                in order, or any number of them if the objective has one target.
+                in order, or any number of them if the objective has one target. Bytes
+                (uint8) stay bytes for a model with a `call` of its own that takes them.
             fixed_inputs: See `optimize`.
 
         Returns:
@@ -393,7 +400,9 @@ class Objective(WeightedSum):
         >>> Objective.channel(model, "conv", 0).score(np.zeros((5, 8, 8, 1))).shape
         (5,)
         """
-        given = np.asarray(images, "float32")
+        given = np.asarray(images)
+        if given.dtype != "uint8" or inputs.is_declared(self.model):
+            given = given.astype("float32", copy=False)
         if len(self) not in (1, len(given)):
             raise ValueError(
                 f"Invalid value for argument `images`. Expected {len(self)} images, one a "
@@ -404,8 +413,17 @@ class Objective(WeightedSum):
             self.data(),
         )
         image_input, fixed = inputs.resolve(self.model, fixed_inputs, given.ndim - 1)
-        tensor = ops.convert_to_tensor(image_input.to_images(given))
         fixed = inputs.repeat(fixed, len(given))
+        try:
+            return self._scores(image_input, given, fixed, data)
+        except Exception:
+            if given.dtype != "uint8":
+                raise
+        # A convolution takes no whole numbers.
+        return self._scores(image_input, given.astype("float32"), fixed, data)
+
+    def _scores(self, image_input, given, fixed, data):
+        tensor = ops.convert_to_tensor(image_input.to_images(given))
         with preserved(self.model), keras.StatelessScope():
             arguments = image_input.call_arguments(self.model, tensor, fixed)
             scores = read_scores(self.model, self.readouts, arguments, data)

@@ -156,6 +156,20 @@ def _pick(values, ids):
     return ops.sum(ops.where(chosen, values, 0.0), axis=1)
 
 
+def require_one_each(taps, outputs, images: int) -> None:
+    """Refuse layers that do not return one output an image.
+
+    Raises:
+        ValueError: If one folds parts of an image into the batch, or the like.
+    """
+    for tap, output in zip(taps, outputs, strict=True):
+        if output.shape[0] not in (None, images):
+            raise ValueError(
+                f"The layer {tap.name!r} returns {output.shape[0]} outputs for {images} images. "
+                "Expected a layer that returns one an image."
+            )
+
+
 def read_scores(model, readouts, arguments, data):
     """Return the score of each image: the sum over terms of multiplier times readout.
 
@@ -171,12 +185,7 @@ def read_scores(model, readouts, arguments, data):
     taps = [tap for _, taps, _ in readouts for tap in taps]
     outputs = record(model, arguments, taps)
     images = data[0][1].shape[0]
-    for tap, output in zip(taps, outputs, strict=True):
-        if output.shape[0] not in (None, images):
-            raise ValueError(
-                f"The layer {tap.name!r} returns {output.shape[0]} outputs for {images} images. "
-                "Expected a layer that returns one an image."
-            )
+    require_one_each(taps, outputs, images)
     outputs = iter(ops.cast(output, "float32") for output in outputs)
     scores = 0.0
     for (readout, taps, _), (rows, multipliers) in zip(readouts, data, strict=True):

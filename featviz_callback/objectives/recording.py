@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 from keras import ops
@@ -41,6 +41,8 @@ class Tap:
         call: Which of the layer's calls, from 0.
         channels_first: Whether the tensor must be turned to have channels last.
         sizes: The shape that the values of one image get, or `None` for their own.
+        prefix: What stands before the path in names: the path of the part of a wrapper
+            that is read. It ends in `/`.
     """
 
     path: str
@@ -48,11 +50,13 @@ class Tap:
     call: int = 0
     channels_first: bool = False
     sizes: tuple | None = None
+    prefix: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:
-        """The path, with the number of the call if it is not the first."""
-        return f"{self.path}:{self.call}" if self.call else self.path
+        """The whole path, with the number of the call if it is not the first."""
+        path = self.prefix + self.path
+        return f"{path}:{self.call}" if self.call else path
 
 
 class _EverythingRecorded(BaseException):

@@ -16,12 +16,17 @@ from keras import ops
 from featviz_callback import backend
 from featviz_callback.objectives import inputs
 from featviz_callback.objectives.inputs import ImageInput
+from featviz_callback.objectives.notices import warn_once
 from featviz_callback.objectives.preserve import preserved
+from featviz_callback.objectives.readouts import require_one_each
 from featviz_callback.objectives.recording import record
 from featviz_callback.objectives.terms import Targets
 
 # One call of the model takes 4 images of 512 pixels, 20 of 224, or a thousand of 32.
 _PIXELS_AT_ONCE = 4 * 512 * 512
+
+# So many images are scored twice, to compare dtypes.
+_COMPARED = 8
 
 # So many values of layers' outputs are read in one call of a readout.
 _VALUES_AT_ONCE = 2**20
@@ -72,6 +77,46 @@ def score_all(
     return [one[:, : len(images)] for one in joined]
 
 
+def as_taken(
+    targets: Targets,
+    images: np.ndarray,
+    image_input: ImageInput,
+    fixed_inputs: tuple[np.ndarray, ...] = (),
+) -> np.ndarray:
+    """Return images in their own dtype if the model tells it from float32, else in float32.
+
+    A model with a `call` of its own may scale whole numbers, and leave floats as they are. A
+    warning says so, since pictures are made of floats.
+
+    Args:
+        targets: What to score.
+        images: Array `(images, height, width, channels)`.
+        image_input: The model's input that takes the images.
+        fixed_inputs: One example of each other input.
+    """
+    floats = images.astype("float32", copy=False)
+    if images.dtype.kind == "f" or inputs.is_declared(targets.model):
+        return floats
+    try:
+        own, same = (
+            score_all([targets], one[:_COMPARED], image_input, fixed_inputs)[0]
+            for one in (images, floats)
+        )
+    except Exception:
+        # Convolutions take no whole numbers.
+        return floats
+    if np.allclose(own, same, rtol=1e-2, atol=1e-6):
+        return floats
+    warn_once(
+        targets.model,
+        "The model '%s' gives images of %s other scores than the same values as floats. Real "
+        "images are scored as %s. Pictures are made of floats, so `values_range` has to be that "
+        "of floats.",
+        *(targets.model.name, images.dtype, images.dtype),
+    )
+    return images
+
+
 def _score_chunk(targets, images, image_input, fixed_inputs):
     """Return scores `(targets, images)` of each element, from one call of the model."""
     model = targets[0].model
@@ -80,6 +125,7 @@ def _score_chunk(targets, images, image_input, fixed_inputs):
     with backend.load().without_gradients(), keras.StatelessScope():
         arguments = image_input.call_arguments(model, ops.convert_to_tensor(images), fixed_inputs)
         recorded = record(model, arguments, list(taps))
+        require_one_each(taps, recorded, len(images))
         outputs = {
             tap: ops.cast(output, "float32") for tap, output in zip(taps, recorded, strict=True)
         }

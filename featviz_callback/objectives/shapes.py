@@ -14,6 +14,7 @@ import keras
 from keras import ops
 
 from featviz_callback.objectives.layers import has_own_call, lineage, squashing, walk
+from featviz_callback.objectives.notices import NothingToShow
 from featviz_callback.objectives.preserve import overridden, preserved
 from featviz_callback.objectives.recording import (
     CALLS,
@@ -22,6 +23,9 @@ from featviz_callback.objectives.recording import (
     record,
     tap_before_activation,
 )
+
+# So many characters of another library's message are quoted.
+_LONGEST = 200
 
 # These layers return their axes in another order than they receive them.
 _LAYOUT_LAYERS = (keras.layers.Permute, keras.layers.Reshape)
@@ -66,12 +70,27 @@ def output_shapes(model: keras.Model, arguments, taps: Sequence[Tap]) -> list[tu
 
 def _infer(recording, arguments):
     """The shapes of the tensors that a recorded call returns, without the images' axis."""
-    try:
-        with preserved(recording.model):
-            outputs = recording.compute_output_spec(arguments)
-    except ValueError as error:
-        raise (recording.refusal or error) from None
+    outputs = _on_shapes(recording, recording.model, arguments)
     return [tuple(output.shape[1:]) for output in outputs]
+
+
+def _on_shapes(operation, model, arguments):
+    """Run an operation that calls a model on shapes alone."""
+    try:
+        with preserved(model):
+            return operation.compute_output_spec(arguments)
+    except Exception as error:
+        refusal = getattr(operation, "refusal", None)
+        if refusal is not None:
+            raise refusal from None
+        cause = str(error).partition("Error encountered:")[2] or str(error)
+        reason = f"{type(error).__name__}: {' '.join(cause.split())[:_LONGEST]}"
+        raise NothingToShow(
+            f"The call of the model '{model.name}' cannot be compiled: a `call` that reads the "
+            "values of tensors, by `.numpy()` or by Python's `if`, runs eagerly only. Expected "
+            "`keras.ops.cond` or `keras.ops.where` in its place, or `objectives` of a part of the "
+            f"model. Received: {reason}"
+        ) from error
 
 
 def _require_tensors(taps, outputs):
@@ -205,8 +224,7 @@ def layer_calls(model: keras.Model, arguments) -> list[LayerCall]:
                     stack.enter_context(overridden(layer, methods))
                 return model(arguments, training=False)
 
-    with preserved(model):
-        Order().compute_output_spec(arguments)
+    _on_shapes(Order(), model, arguments)
     return list(_with_layouts(found))
 
 

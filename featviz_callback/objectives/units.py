@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from featviz_callback import backend
-from featviz_callback.objectives import inputs
+from featviz_callback.objectives import inputs, parts
 from featviz_callback.objectives.layers import (
     find_call,
     has_channels_first,
@@ -37,12 +37,13 @@ _logged: weakref.WeakSet = weakref.WeakSet()
 
 def find_tap(
     model: keras.Model, layer: str | int | keras.Layer, pre_activation: bool | None
-) -> tuple[Tap, tuple]:
+) -> tuple[keras.Model, Tap, tuple]:
     """Find the output that a user means, see `Objective.neuron`.
 
     Returns:
-        The tap, and the shape of one image's output, channels last. A size that depends
-        on the image's is `None`.
+        The model that is called, which is a part of `model` if that is a wrapper; the tap;
+        and the shape of one image's output, channels last. A size that depends on the
+        image's is `None`.
 
     Raises:
         ValueError: If the model or the layer is invalid.
@@ -53,6 +54,7 @@ def find_tap(
             f"Received: model={model!r} (of type {type(model)})"
         )
     backend.load()
+    model, layer, prefix = parts.enter(model, layer)
     arguments = inputs.specs(model)
     path, found, call = find_call(model, layer)
     tap = Tap(path, call=call)
@@ -63,8 +65,8 @@ def find_tap(
     # With sizes of its own, a tensor has the axes of a layer behind it.
     is_own = tap.sizes is None
     channels_first = is_own and _has_channels_first(model, arguments, tap.path)
-    tap = replace(tap, channels_first=channels_first)
-    return tap, output_shapes(model, arguments, [tap])[0]
+    tap = replace(tap, channels_first=channels_first, prefix=prefix)
+    return model, tap, output_shapes(model, arguments, [tap])[0]
 
 
 def _without_squashing(model, arguments, tap, layer):

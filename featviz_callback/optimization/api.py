@@ -16,7 +16,15 @@ import keras
 import numpy as np
 
 from featviz_callback.images import augmentation, for_default_optimization, parameterizations
-from featviz_callback.objectives import Objective, Targets, inputs, output_shapes, require_path
+from featviz_callback.objectives import (
+    NothingToShow,
+    Objective,
+    Targets,
+    inputs,
+    output_shapes,
+    require_path,
+    warn_if_flat,
+)
 from featviz_callback.optimization.optimizer import get_optimizer
 from featviz_callback.optimization.run import run
 from featviz_callback.optimization.schedule import Schedule
@@ -142,27 +150,35 @@ def optimize(
     return run(prepare(objective, settings), verbose=verbose)[0]
 
 
-def prepare(objective: Targets, settings: Settings) -> Task:
-    """Check the arguments of `optimize` against a model, and compute nothing.
+def prepare(
+    objective: Targets, settings: Settings, found: Mapping[int, np.ndarray] | None = None
+) -> Task:
+    """Check the arguments of `optimize` against a model, and optimise nothing.
+
+    A warning tells if the lowest and the highest value of an image are nearly the same to
+    the model.
 
     Args:
         objective: An `Objective`, or several of them joined.
         settings: The other arguments. `values_range` must not be `None`.
+        found: Real values of inputs, see `inputs.resolve`.
 
     Returns:
         What `run` needs.
 
     Raises:
+        NothingToShow: If the size of an image is not known.
         ValueError: If an argument is invalid.
     """
     _require_targets(objective)
     values_range = as_values_range(settings.values_range)
-    given_shape = _as_tuple(settings.image_shape)
+    given_shape = settings.image_shape or ()
     image_input, fixed_inputs = inputs.resolve(
-        objective.model, settings.fixed_inputs, len(given_shape)
+        objective.model, settings.fixed_inputs, len(given_shape), found
     )
     require_path(objective, image_input)
     image_shape, input_shape = _shapes(objective, image_input, given_shape)
+    warn_if_flat(objective.model, image_input, fixed_inputs, input_shape, values_range)
     transformations = augmentation.get(
         settings.transformations, image_shape, settings.steps, values_range
     )
@@ -238,15 +254,20 @@ def _require_targets(objective):
         )
 
 
-def _as_tuple(image_shape):
-    if isinstance(image_shape, (list, tuple, np.ndarray)):
-        return tuple(image_shape)
-    return () if image_shape is None else (image_shape,)
+def unknown_size(model: keras.Model, image_input: inputs.ImageInput) -> str:
+    """Return the message for a model of images of any size, if none is given."""
+    shape = tuple(image_input.shape["hwc".index(axis)] for axis in image_input.axes)
+    return (
+        f"The model '{model.name}' takes images of any size, {shape}. Expected `image_shape`, such "
+        "as image_shape=(64, 64), or `probe_data` of one size. Received: neither."
+    )
 
 
 def _shapes(objective, image_input, given_shape):
     """Return the shapes of the optimised image and of the augmented image, the model's input."""
     expected = image_input.shape
+    if not given_shape and None in expected:
+        raise NothingToShow(unknown_size(objective.model, image_input))
     given = image_input.complete(given_shape) if given_shape else expected
     whole = all(isinstance(n, Integral) and n > 0 for n in given)
     if len(given) != 3 or not whole or expected[2] not in (None, given[2]):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 
 import keras
+import numpy as np
 
 from featviz_callback.images import augmentation, hint_to_call, parameterizations
 
@@ -66,6 +67,7 @@ class Settings:
         parameterizations.check(self.parameterization)
         augmentation.check(self.transformations)
         as_regularizers(self.regularizers)
+        object.__setattr__(self, "image_shape", _as_tuple(self.image_shape))
         if self.values_range is not None:
             object.__setattr__(self, "values_range", as_values_range(self.values_range))
 
@@ -89,6 +91,12 @@ def as_values_range(values_range: object) -> tuple[float, float]:
             f"lower one first. Received: values_range={values_range!r}"
         )
     return low, high
+
+
+def _as_tuple(image_shape):
+    if isinstance(image_shape, (list, tuple, np.ndarray)):
+        return tuple(image_shape) or None
+    return None if image_shape is None else (image_shape,)
 
 
 def _require_whole(name, value, lowest, or_none=False):

@@ -1,0 +1,98 @@
+"""Find out in which range a model takes its images.
+
+What the model itself does to them first tells the most: one that divides by 255 takes
+values up to 255. Else the real images tell. What is found is logged, once a model.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from featviz_callback.monitoring.probe_data import find_values_range
+from featviz_callback.objectives import ImageInput, Scaling, measure_scaling, warn_once
+
+_UNIT, _BYTES = (0.0, 1.0), (0.0, 255.0)
+
+# A model that multiplies its images by less takes bytes, if zero stays zero.
+_FLATTEST = 1 / 30
+
+# Weights hardly ever receive scaled values that differ by more. A subtracted mean is no
+# scaling.
+_WIDEST = 20.0
+
+# Real images are taken for such of a range if they span so much of it, and are within it but
+# for so much.
+_LEAST_SPAN, _BEYOND = 0.2, 0.01
+
+
+def choose_values_range(
+    model: keras.Model,
+    image_input: ImageInput,
+    fixed_inputs: tuple[np.ndarray, ...],
+    shape: tuple[int, int, int],
+    real_images: np.ndarray | None,
+) -> tuple[float, float]:
+    """Return the range of the images that a model takes, and log it.
+
+    Args:
+        model: A built Keras model.
+        image_input: Its input that takes the images.
+        fixed_inputs: One example of each other input.
+        shape: `(height, width, channels)` of an image.
+        real_images: Array `(images, height, width, channels)`, or `None`.
+
+    Returns:
+        `(lowest, highest)`.
+    """
+    scaling = measure_scaling(model, image_input, fixed_inputs, shape)
+    own = None if scaling is None else range_before(scaling)
+    if own is not None and (real_images is None or _are_of(real_images, own)):
+        arrives = f"{scaling.slope:.3g} * x {scaling.offset:+.3g}"
+        reason = f"of an image x the layer {scaling.path!r} receives {arrives}"
+        found = own
+    elif real_images is not None:
+        found, reason = find_values_range(real_images), _reason(real_images)
+    else:
+        found = _UNIT
+        reason = "the model does not scale its images, and `probe_data` would tell more"
+    warn_once(
+        model,
+        "Images for the model '%s' are made in values_range=(%g, %g): %s. `values_range` sets "
+        "another one.",
+        *(model.name, *found, reason),
+    )
+    return found
+
+
+def range_before(scaling: Scaling) -> tuple[float, float] | None:
+    """Return the usual range of images that are scaled so, `None` if that is not known.
+
+    Example:
+    >>> range_before(Scaling("conv", 1 / 255, 0.0)), range_before(Scaling("conv", 2.0, -1.0))
+    ((0.0, 255.0), (0.0, 1.0))
+    """
+    slope, centre = abs(scaling.slope), -scaling.offset / scaling.slope
+    is_mild = slope * 255 <= _WIDEST or abs(slope - 1) < 0.1
+    if 1.5 < centre < 255 and is_mild:
+        return _BYTES
+    if -0.5 <= centre <= 1.5 and slope < _FLATTEST:
+        return _BYTES
+    if 0.2 < centre < 0.8:
+        return _UNIT
+    if abs(centre) > 1.5:
+        # The mean of the data, and three standard deviations of a normalised value.
+        return centre - 3 / slope, centre + 3 / slope
+    return None
+
+
+def _are_of(images, values_range):
+    low, high = values_range
+    span = high - low
+    lowest, highest = float(images.min()), float(images.max())
+    is_within = lowest >= low - _BEYOND * span and highest <= high + _BEYOND * span
+    return is_within and highest - lowest >= _LEAST_SPAN * span
+
+
+def _reason(images):
+    return f"those of `probe_data` are from {float(images.min()):g} to {float(images.max()):g}"

@@ -1,0 +1,34 @@
+"""Log what was guessed about a model, once for each model."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+
+import keras
+
+logger = logging.getLogger("featviz_callback")
+
+_logged: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+class NothingToShow(ValueError):
+    """No pictures can be made of a model, and no argument is to blame for it.
+
+    The callback logs it, and training goes on without pictures.
+    """
+
+
+def warn_once(layer: keras.Layer, message: str, *values: object) -> None:
+    """Log a warning, unless the same one was logged about this model or layer.
+
+    Args:
+        layer: What the warning is about.
+        message: Text with places for values, as `logging` takes it.
+        values: The values.
+    """
+    text = message % values
+    before = _logged.setdefault(layer, set())
+    if text not in before:
+        before.add(text)
+        logger.warning("%s", text)

@@ -1,0 +1,111 @@
+"""Find the parts of a wrapper model that take images.
+
+A GAN, a VAE or a diffusion model is often a model with a `train_step` of its own and no
+`call`: nothing can be read of it as a whole. Its parts can, the models that it keeps as
+attributes, in lists or in dicts.
+
+This module reads the structure of a model. It never calls the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import keras
+
+from featviz_callback.objectives import inputs
+from featviz_callback.objectives.layers import find_call, lineage, sublayers, walk
+
+_TRAINER = keras.Model.train_step
+
+
+def is_wrapper(model: keras.Model) -> bool:
+    """Whether a model is read by its parts: it has no `call`, or trains without having used it."""
+    owner = next(kind for kind in type(model).__mro__ if "call" in vars(kind))
+    has_own_step = type(model).train_step is not _TRAINER
+    return owner in (keras.Model, keras.Layer) or has_own_step and not model.built
+
+
+def is_known(model: keras.Model) -> bool:
+    """Whether a model is built; for a wrapper, whether all models inside it are."""
+    if not is_wrapper(model):
+        return model.built
+    inside = [layer for layer in sublayers(model) if isinstance(layer, keras.Model)]
+    return bool(inside) and all(map(is_known, inside))
+
+
+def image_parts(
+    model: keras.Model, fixed_inputs: Mapping | None = None
+) -> Iterator[tuple[str, keras.Model]]:
+    """Yield `(path, part)` for every part that takes images, each once.
+
+    Args:
+        model: A model. One that takes images itself is its only part, at the path `""`.
+        fixed_inputs: See `optimize`.
+    """
+    seen: set[int] = set()
+    paths = {id(layer): path for path, layer in reversed(list(walk(model)))}
+    waiting = [model]
+    while waiting:
+        part = waiting.pop(0)
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if _takes_images(part, fixed_inputs):
+            yield paths.get(id(part), ""), part
+        else:
+            waiting += [layer for layer in sublayers(part) if isinstance(layer, keras.Model)]
+
+
+def _takes_images(model, fixed_inputs):
+    if is_wrapper(model) or not model.built:
+        return False
+    try:
+        inputs.resolve(model, fixed_inputs, announce=False)
+    except ValueError:
+        return False
+    return True
+
+
+def enter(model: keras.Model, layer: str | int | keras.Layer) -> tuple:
+    """Return the part of a wrapper that a layer is in, and the layer's name there.
+
+    Args:
+        model: Any model.
+        layer: As for `find_layer`.
+
+    Returns:
+        `(part, layer, prefix)`: `prefix` is what stands before the layer's path inside the
+        part. A model that is no wrapper is returned as it is, with the prefix `""`.
+
+    Raises:
+        ValueError: If the layer is in no part that takes images.
+    """
+    if not is_wrapper(model):
+        return model, layer, ""
+    path, _, call = find_call(model, layer)
+    names = path.split("/")
+    for depth, part in enumerate(lineage(model, path)[1:-1], 1):
+        if isinstance(part, keras.Model) and _takes_images(part, None):
+            inside = "/".join(names[depth:]) + (f":{call}" if call else "")
+            return part, inside, "/".join(names[:depth]) + "/"
+    raise ValueError(not_watchable(model, path))
+
+
+def not_watchable(model: keras.Model, received: object = None) -> str:
+    """Return the message for a wrapper of which nothing can be read."""
+    found = [path for path, _ in image_parts(model)]
+    inside = [layer.name for layer in sublayers(model) if isinstance(layer, keras.Model)]
+    expected = (
+        f"a layer inside one of {found}, which take images"
+        if found
+        else (
+            "a part that takes images and is built, but none of its models is one: "
+            f"{inside or 'it has no model inside'}"
+        )
+    )
+    what = f" Received: layer={received!r}" if received is not None else ""
+    return (
+        f"The model '{model.name}' has no `call` that was used, so its parts are watched. "
+        f"Expected {expected}.{what}"
+    )

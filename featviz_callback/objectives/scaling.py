@@ -1,0 +1,155 @@
+"""Measure how a model scales its images before the first layer with weights.
+
+Many models take raw values: a `Rescaling` or `Normalization` layer comes first, a `Lambda`,
+or plain arithmetic. Images of one value everywhere show what arrives behind it, whatever
+it is made of.
+
+This module calls the model for inference, up to that layer, and never changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from keras import ops
+
+from featviz_callback import backend
+from featviz_callback.objectives import inputs
+from featviz_callback.objectives.inputs import ImageInput
+from featviz_callback.objectives.layers import sublayers
+from featviz_callback.objectives.notices import warn_once
+from featviz_callback.objectives.preserve import preserved
+from featviz_callback.objectives.recording import Tap, record
+from featviz_callback.objectives.shapes import layer_calls
+
+# The first layers with weights may belong to another input.
+_LAYERS_TRIED = 4
+
+# Values of less than this difference, at less than this share of it, hardly differ.
+_HARDLY, _SHARE = 0.05, 0.1
+
+# How far from a straight line a scaling may be, as a share of the difference of its ends.
+_STRAIGHT = 0.02
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What the first layer with weights receives of a value `x`: `slope * x + offset`.
+
+    Attributes:
+        path: The layer.
+        slope: A number, not 0.
+        offset: A number.
+    """
+
+    path: str
+    slope: float
+    offset: float
+
+
+def measure_scaling(
+    model: keras.Model,
+    image_input: ImageInput,
+    fixed_inputs: tuple[np.ndarray, ...],
+    shape: tuple[int, int, int],
+) -> Scaling | None:
+    """Return how a model scales its images, `None` if that is no straight line.
+
+    Args:
+        model: A built Keras model.
+        image_input: As `inputs.resolve` returns it.
+        fixed_inputs: One example of each other input.
+        shape: `(height, width, channels)` of an image.
+
+    Example:
+    >>> from keras import Input, Sequential
+    >>> from keras.layers import Conv2D, Rescaling
+    >>> model = Sequential([Input((8, 8, 1)), Rescaling(0.5, 1.0), Conv2D(4, 3, name="conv")])
+    >>> image_input, _ = inputs.resolve(model)
+    >>> measure_scaling(model, image_input, (), (8, 8, 1))
+    Scaling(path='conv', slope=0.5, offset=1.0)
+    """
+    found = _received(model, image_input, fixed_inputs, shape, (0.0, 0.5, 1.0, 127.5, 255.0))
+    if found is None:
+        return None
+    path, received = found
+    for low, middle, high in ((0, 1, 2), (0, 3, 4)):
+        whole = received[high] - received[low]
+        bend = received[middle] - (received[high] + received[low]) / 2
+        if np.median(np.abs(bend)) > _STRAIGHT * np.median(np.abs(whole)):
+            return None
+    # Half precision rounds the small ones.
+    slope = float(np.median(received[4] - received[0])) / 255.0
+    near = float(np.median(received[2] - received[0]))
+    is_straight = slope and abs(near - slope) <= _STRAIGHT * abs(slope) + 1e-3
+    return Scaling(path, slope, float(np.median(received[0]))) if is_straight else None
+
+
+def warn_if_flat(
+    model: keras.Model,
+    image_input: ImageInput,
+    fixed_inputs: tuple[np.ndarray, ...],
+    shape: tuple[int, int, int],
+    values_range: tuple[float, float],
+) -> None:
+    """Warn, once a model, if the lowest and the highest value are nearly the same to it."""
+    found = _received(model, image_input, fixed_inputs, shape, values_range)
+    if found is None:
+        return
+    path, (lowest, highest) = found
+    difference = float(np.median(np.abs(highest - lowest)))
+    low, high = values_range
+    if difference < _HARDLY and difference < _SHARE * (high - low):
+        warn_once(
+            model,
+            "Images hardly differ for the model '%s': at the ends of values_range=(%g, %g), the "
+            "layer %r receives values that differ by %.2g only. Give `values_range` as the model "
+            "takes it, such as (0, 255) where it divides by 255.",
+            *(model.name, low, high, path, difference),
+        )
+
+
+def _received(model, image_input, fixed_inputs, shape, values: Sequence[float]):
+    """Return the first layer with weights that tells such values apart, and what it receives.
+
+    Returns:
+        `(path, array (values, elements))`, or `None` if the model cannot be called so.
+    """
+    arguments = inputs.specs(model)
+    try:
+        calls = layer_calls(model, arguments)
+        paths = list(dict.fromkeys(call.path for call in calls if _has_weights(call.layer)))
+        for path in paths[:_LAYERS_TRIED]:
+            received = _call(model, image_input, fixed_inputs, shape, values, path)
+            if np.isfinite(received).all() and np.ptp(received, axis=0).any():
+                return path, received
+    except Exception:
+        # The optimisation itself tells what is wrong with a call of the model.
+        return None
+    return None
+
+
+def _has_weights(layer):
+    # The statistics of data are no weights that an image could fit or not.
+    is_statistics = isinstance(layer, keras.layers.Normalization)
+    return bool(layer.weights) and not sublayers(layer) and not is_statistics
+
+
+def _call(model, image_input, fixed_inputs, shape, values, path):
+    count = image_input.batch or len(values)
+    chosen = np.resize(np.asarray(values, "float32"), max(count, len(values)))
+    parts = []
+    with preserved(model), backend.load().without_gradients(), keras.StatelessScope():
+        for first in range(0, len(chosen), count):
+            some = np.resize(chosen[first : first + count], count)
+            images = np.broadcast_to(some[:, None, None, None], (count, *shape))
+            arguments = image_input.call_arguments(
+                model, ops.convert_to_tensor(images), inputs.repeat(fixed_inputs, count)
+            )
+            [tensor] = record(model, arguments, [Tap(path, "input")])
+            tensor = ops.cast(tensor, "float32")
+            parts.append(backend.load().to_numpy(tensor).reshape(count, -1))
+    return np.concatenate(parts)[: len(values)]
