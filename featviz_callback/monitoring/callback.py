@@ -61,27 +61,37 @@ class FeatureVisCallback(keras.callbacks.Callback):
             `model -> Objective or list`. The function is called when training begins,
             or at the end of the first epoch for a model that is not built before.
             Default: up to 16 output units, and four channels of each of four
-            convolutions spread over the depth.
+            convolutions spread over the depth. Of a wrapper such as a GAN, which has no
+            `call`, these are of the parts that take images
+            (`featviz_callback.default_objectives`). A target that cannot be read is left
+            out, with a warning.
         log_dir: Folder for TensorBoard. Event files go to its sub-folder
             `feature_vis`. Give each training a folder of its own, since TensorBoard
             shows all trainings in one folder as a single run. If several processes
             train the model, all take snapshots and the first one writes.
         freq: Epochs from one snapshot to the next.
         steps: Steps of each optimisation, see `optimize`.
-        values_range: Lowest and highest value of the model's input. Default: `(0, 1)`.
-            With `probe_data`: `(0, 1)` or `(-1, 1)` if the data are within, `(0, 255)`
-            if they are and a value is above 127, else the data's own range.
-        image_shape: See `optimize`.
+        values_range: Lowest and highest value of the model's input. Default: found out, and
+            logged once. A model that scales its images, by a layer or by arithmetic,
+            shows what it takes. Else `probe_data` tell: `(0, 1)` or `(-1, 1)` if they are
+            within and span more than half of it, `(0, 255)` if they are and a value is
+            above 127, else their own range. Else `(0, 1)`.
+        image_shape: See `optimize`. Defaults to the model's, or to that of `probe_data` for
+            a model that takes any size.
         parameterization: See `optimize`.
         transformations: See `optimize`.
         regularizers: See `optimize`.
         optimizer: See `optimize`.
         seed: Seed of the start images and of all random transformations, an int.
         warm_start: Whether each snapshot starts from the images of the last one. Images
-            then activate the targets more in as many steps, and hide change.
+            then mostly activate the targets more in as many steps, and hide change. A
+            training that goes on in another process starts anew.
         probe_data: Real inputs as `fit` takes them, images or signals: an array
             `(images, height, width, channels)`, a `tf.data.Dataset`, a `PyDataset`, a
-            torch `DataLoader`, or any iterable of batches, with or without labels. Up
+            torch `DataLoader`, or any iterable of batches, with or without labels. For
+            several inputs: a list, tuple or dict of arrays, or batches of them. Inputs
+            without a value in `fixed_inputs` then take their mean, and whole numbers and
+            strings the first example. A model with a `preprocessor` applies it. Up
             to 1,000 images or 256 MiB are read, once, when training first begins. If
             a `tf.data.Dataset` shuffles, give another one than `fit` trains on, since
             reading uses up its first order. Each target's top activating images are
@@ -170,11 +180,15 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._verbose = verbose
         self.history = History()
         self._real_images: ProbeImages | None = None
-        self._watched_model = None
+        self._watched_model = self._observer = None
+        # Where a warm start goes on in the next `fit`.
+        self._warm_params: list = []
         self._begin_run()
 
     def _begin_run(self):
         """Reset everything that belongs to one `fit` alone."""
+        if self._observer is not None:
+            self._warm_params = self._observer.params
         self._observer = self._events = None
         self._reporter = Reporter(self._verbose)
         self._costs = Costs(self._max_overhead)
@@ -231,7 +245,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
             objectives, self._settings, self._real_images, self._warm_start
         )
         if len(self.history):
-            self._observer.go_on_from(self.history.last)
+            self._observer.go_on_from(self.history.last, self._warm_params)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Take a snapshot of the network before it is trained."""

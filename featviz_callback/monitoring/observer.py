@@ -18,13 +18,22 @@ import numpy as np
 
 from featviz_callback import backend
 from featviz_callback.monitoring import ranking
-from featviz_callback.objectives import JoinedTargets, Objective, require_units, score_all, walk
+from featviz_callback.objectives import (
+    JoinedTargets,
+    Objective,
+    require_units,
+    score_all,
+    walk,
+    warn_once,
+)
 from featviz_callback.optimization import Task, compile_seconds, find_starts, run
 from featviz_callback.records import Result, Snapshot, drift, pictures
 
 logger = logging.getLogger("featviz_callback")
 
 _REAL_IMAGES_SHOWN = 6
+
+_NAMES_LISTED = 10
 
 # Scores that differ by no more than this share of how much real images differ are equal but
 # for rounding.
@@ -124,9 +133,13 @@ class Observer:
         rankings = self._rank()
         best_known = [self._best_of(task, rankings) for task in self._tasks]
         compiled_before = self._compile_seconds()
+        is_warm = any(params is not None for params in self._params)
+        if with_floor:
+            # What has found nothing for long gets another chance.
+            self._status = ["" if one == "no_gradient" else one for one in self._status]
         result = self._run(best_known)
         ran = time.perf_counter()
-        floor = self._floor(result, best_known) if with_floor else None
+        floor = self._floor(result, best_known, is_warm) if with_floor else None
         floored = time.perf_counter()
         compiling = max(0.0, self._compile_seconds() - compiled_before)
         result, ratio, examples = self._compare_with_real(result, rankings, best_known)
@@ -159,17 +172,31 @@ class Observer:
         kept = set(map(id, parts))
         self._objectives = [one for one in self._objectives if id(one) in kept]
         self._order = _order(self._objectives, parts)
-        self._params = [None] * len(self._tasks)
+        if refused:
+            self._params = [None] * len(self._tasks)
         self._checked = True
 
     def _by_model(self):
         models = {id(one.model): one.model for one in self._objectives}.values()
         return [[one for one in self._objectives if one.model is model] for model in models]
 
-    def go_on_from(self, snapshot: Snapshot) -> None:
-        """Keep the starts of an earlier snapshot of the same targets."""
+    @property
+    def params(self) -> list[np.ndarray | None]:
+        """The parameters at which a warm start goes on, one array a task."""
+        return list(self._params)
+
+    def go_on_from(self, snapshot: Snapshot, params: Sequence = ()) -> None:
+        """Keep the starts of an earlier snapshot of the same targets.
+
+        Args:
+            snapshot: The snapshot.
+            params: The parameters of an observer of the same targets. Without them, a warm
+                start begins anew.
+        """
         if snapshot.names == self.names and all(snapshot.starts):
             self._starts, self._status = snapshot.starts, snapshot.status
+            if self._warm_start and len(params) == len(self._tasks):
+                self._params = list(params)
 
     def _run(self, best_known):
         results = []
@@ -195,14 +222,20 @@ class Observer:
         places = np.argsort(self._order)
         return [values[j] for j in places[first : first + len(self._tasks[i].targets)]]
 
-    def _floor(self, result, best_known):
-        tasks = [replace(task, seed=task.seed + 1) for task in self._tasks]
+    def _floor(self, result, best_known, is_warm):
+        """Return the drift between two seeds, neither of which goes on from earlier images."""
+        images = self._cold(result, best_known, 0).images if is_warm else result.images
+        return drift(images, self._cold(result, best_known, 1).images)
+
+    def _cold(self, result, best_known, added):
+        """Run every optimisation with another seed, from the starts of a result."""
+        tasks = [replace(task, seed=task.seed + added) for task in self._tasks]
         given = zip(tasks, best_known, find_starts(tasks), strict=True)
         runs = [
             run(task, starts=self._of_task(i, result.starts), best_known=best, known=known)[0]
             for i, (task, best, known) in enumerate(given)
         ]
-        return drift(result.images, _join(runs, self._order).images)
+        return _join(runs, self._order)
 
     def _run_one(self, i, **settings):
         try:
@@ -272,6 +305,20 @@ class Observer:
                 task.fixed_inputs,
             )
             ranked |= dict(zip(map(id, objectives), rankings, strict=True))
+        unknown = [
+            n
+            for one in self._objectives
+            if id(one) in ranked
+            for n, is_partly in zip(one.names, ranked[id(one)].is_partly_known, strict=True)
+            if is_partly
+        ]
+        if unknown:
+            warn_once(
+                self._objectives[0].model,
+                "Some images of `probe_data` have a score that is not a finite number, and are "
+                "left out of what is compared with them: %s.",
+                ", ".join(unknown[:_NAMES_LISTED]),
+            )
         return ranked
 
     def _example(self, result, i, indices, scores):
@@ -311,10 +358,7 @@ def _verdict(status, is_silent, is_constant, is_weak):
         return "dead"
     if is_constant:
         return "constant"
-    if status == "no_gradient":
-        # At the highest value of a bounded unit, a gradient is zero too.
-        return status if is_weak else "ok"
-    return "weak" if is_weak else status
+    return "weak" if is_weak and status != "no_gradient" else status
 
 
 def _order(objectives, placed):

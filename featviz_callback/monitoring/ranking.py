@@ -12,9 +12,9 @@ import numpy as np
 
 from featviz_callback.objectives import ImageInput, Objective, score_all
 
-# Scores that differ by no more than this share are equal but for rounding. The terms of a
-# sum may be larger than the sum.
-_EQUAL = 1e-5
+# Scores that differ by no more than this share, 16 units in the last place of float32, are
+# equal but for rounding.
+_EQUAL = 2e-6
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,15 @@ class Ranking:
 
     Attributes:
         indices: Int array `(targets, best)`: their positions among all images.
-        scores: Float32 array `(targets, best)`. NaN is ranked last.
+        scores: Float32 array `(targets, best)`. What is no finite number is ranked last.
         spread: Float32 array `(targets,)`: the difference of the highest and the lowest
             score, or the score's size if there is but one image.
         is_silent: Bool array `(targets,)`: whether no image activates the target, so that
             all scores are zero.
         is_constant: Bool array `(targets,)`: whether all scores are equal, and not zero.
             A single image tells nothing of this.
+        is_partly_known: Bool array `(targets,)`: whether the score of some image is no
+            finite number.
     """
 
     indices: np.ndarray
@@ -37,6 +39,7 @@ class Ranking:
     spread: np.ndarray
     is_silent: np.ndarray
     is_constant: np.ndarray
+    is_partly_known: np.ndarray
 
 
 def rank(
@@ -76,13 +79,20 @@ def rank(
 
 
 def _rank(scores, most):
-    order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), axis=1, kind="stable")[:, :most]
+    sortable = np.where(np.isfinite(scores), scores, -np.inf)
+    order = np.argsort(-sortable, axis=1, kind="stable")[:, :most]
     best = np.take_along_axis(scores, order, axis=1)
-    strongest = np.abs(scores).max(1)
+    # An image may be too much for a unit that the others activate.
+    is_known = np.isfinite(scores)
+    known = np.where(is_known, scores, 0)
+    strongest = np.abs(known).max(1)
     # What other units score says nothing about this one.
-    is_silent = strongest == 0
+    is_silent = (strongest == 0) & is_known.any(1)
     # The mean over a map adds up in another order in a batch of another size.
+    highest = np.where(is_known, scores, -np.inf).max(1)
+    lowest = np.where(is_known, scores, np.inf).min(1)
+    has_several = is_known.sum(1) > 1
     with np.errstate(invalid="ignore"):
-        spread = np.ptp(scores, axis=1) if scores.shape[1] > 1 else strongest
-        is_constant = ~is_silent & (spread <= _EQUAL * strongest)
-    return Ranking(order, best, spread, is_silent, is_constant)
+        spread = np.where(has_several, highest - lowest, strongest)
+    is_constant = ~is_silent & has_several & (spread <= _EQUAL * strongest)
+    return Ranking(order, best, spread, is_silent, is_constant, ~is_known.all(1))

@@ -47,7 +47,11 @@ def choose_values_range(
     """
     scaling = measure_scaling(model, image_input, fixed_inputs, shape)
     own = None if scaling is None else range_before(scaling)
-    if own is not None and (real_images is None or _are_of(real_images, own)):
+    if (
+        scaling is not None
+        and own is not None
+        and (real_images is None or _are_of(real_images, own))
+    ):
         arrives = f"{scaling.slope:.3g} * x {scaling.offset:+.3g}"
         reason = f"of an image x the layer {scaling.path!r} receives {arrives}"
         found = own

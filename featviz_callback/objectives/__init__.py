@@ -12,7 +12,6 @@ from featviz_callback.objectives.joined import JoinedTargets, join_alike, requir
 from featviz_callback.objectives.layers import walk
 from featviz_callback.objectives.notices import NothingToShow, warn_once
 from featviz_callback.objectives.objective import Objective
-from featviz_callback.objectives.parts import is_known
 from featviz_callback.objectives.preserve import preserved
 from featviz_callback.objectives.reachability import require_path
 from featviz_callback.objectives.readouts import read_scores
@@ -22,6 +21,7 @@ from featviz_callback.objectives.scaling import Scaling, measure_scaling, warn_i
 from featviz_callback.objectives.scoring import as_taken, score_all
 from featviz_callback.objectives.shapes import output_shapes
 from featviz_callback.objectives.terms import Targets
+from featviz_callback.objectives.wrappers import is_known
 
 __all__ = [
     "ImageInput",

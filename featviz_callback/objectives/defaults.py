@@ -14,10 +14,10 @@ from featviz_callback.objectives.inputs import fits
 from featviz_callback.objectives.layers import graph
 from featviz_callback.objectives.notices import NothingToShow, warn_once
 from featviz_callback.objectives.objective import Objective
-from featviz_callback.objectives.parts import image_parts, is_wrapper, not_watchable
 from featviz_callback.objectives.reachability import Reach
 from featviz_callback.objectives.recording import Tap
 from featviz_callback.objectives.shapes import layer_calls
+from featviz_callback.objectives.wrappers import image_parts, is_wrapper, not_watchable
 from featviz_callback.records import spread
 
 # The layers from which channels are taken.

@@ -22,6 +22,9 @@ _PASSING = (
     *(keras.layers.Identity, keras.layers.Flatten, keras.layers.Reshape),
 )
 
+# Whose functions named "sigmoid" are the sigmoid.
+_LIBRARIES = ("keras", "tensorflow", "jax", "torch")
+
 
 def sublayers(layer: keras.Layer) -> list[keras.Layer]:
     """Return the layers directly inside a model or layer, in lists and dicts too."""
@@ -133,8 +136,9 @@ def squashing(operation: keras.Operation) -> str | None:
         activation = getattr(operation, "activation", None)
         if isinstance(activation, keras.Layer):
             return squashing(activation)
-        # TensorFlow, JAX, torch and Keras each have functions of these names.
-        name = getattr(activation, "__name__", None)
+        # TensorFlow, JAX, torch and Keras each have functions of these names, and users may.
+        owner = (getattr(activation, "__module__", None) or "").partition(".")[0]
+        name = getattr(activation, "__name__", None) if owner in _LIBRARIES else None
     return name if name in ("softmax", "sigmoid") else None
 
 

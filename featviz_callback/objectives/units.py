@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from featviz_callback import backend
-from featviz_callback.objectives import inputs, parts
+from featviz_callback.objectives import inputs, wrappers
 from featviz_callback.objectives.layers import (
     find_call,
     has_channels_first,
@@ -54,7 +54,7 @@ def find_tap(
             f"Received: model={model!r} (of type {type(model)})"
         )
     backend.load()
-    model, layer, prefix = parts.enter(model, layer)
+    model, layer, prefix = wrappers.enter(model, layer)
     arguments = inputs.specs(model)
     path, found, call = find_call(model, layer)
     tap = Tap(path, call=call)

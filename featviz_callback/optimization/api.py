@@ -60,9 +60,9 @@ def optimize(
     Solves `argmax_x f(x) - R(x)` over the parameters of each image. Each step sees new
     random transformations of the image. By default, targets of feature maps begin from the
     best of several starts, noise and plain colours, and others from faint noise. An image
-    that scores below one of these starts, or gets no gradient, is made again from another
-    one, with relaxed activations, and at last without the standard transformations. The
-    contrast of an image rises while its score is low. `result.starts` names the starts. The
+    that scores below one of these starts is made again from another one. So is one that
+    gets no gradient or scores no more than a plain background, also with relaxed
+    activations, and at last without the standard transformations. The contrast of an image rises while its score is low. `result.starts` names the starts. The
     result depends on the weights, the arguments and the seed, and on nothing else. Start and
     random transformations are drawn for the name of each target, so an image is the same
     whatever other targets there are. Threads that call `optimize` take turns.
@@ -85,7 +85,8 @@ def optimize(
         regularizers: Functions of the images, before any transformation,
             `(images, height, width, channels) -> (images,)`, subtracted from the
             score. They double the cost: images are also made without, and the better one
-            by score minus penalty is kept. See `featviz_callback.regularizers`.
+            by score minus penalty is kept, or the one without where it has the lower
+            penalty. See `featviz_callback.regularizers`.
         values_range: Lowest and highest value of an image, in the units of the
             model's input.
         image_shape: `(height, width)` or `(height, width, channels)`, whatever the
@@ -106,7 +107,9 @@ def optimize(
         verbose: 1 shows a progress bar.
         fixed_inputs: For a model with several inputs, the values of all but the
             optimised one: a mapping from their names (or places in a list) to one
-            example each, without the axis of the batch, or to a number.
+            example each, without the axis of the batch, or to a number or a string.
+            Default: zeros and empty strings, for all inputs but the first of images,
+            which a warning names.
 
     Returns:
         A `Result`: float32 images `(targets, height, width, channels)`, or signals

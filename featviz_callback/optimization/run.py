@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from keras import ops
 
 from featviz_callback.objectives import preserved
 from featviz_callback.optimization.starts import Starts, find_starts, score_images
+from featviz_callback.optimization.step import penalty
 from featviz_callback.optimization.task import Task
 from featviz_callback.optimization.tries import Tries
 from featviz_callback.records import Result
@@ -64,14 +66,13 @@ def run(
 
 def _result(task, found):
     arrays, has_frames = found.arrays, task.schedule.save_every
-    images, gradients = arrays["frames"][-1], arrays["gradients"]
     to_given = task.plan.image_input.to_given
     return Result(
-        images=to_given(images),
+        images=to_given(arrays["frames"][-1]),
         names=task.targets.names,
         scores=found.scores,
         history=arrays["history"],
-        status=_status(task, images, found.scores, gradients),
+        status=_status(task, found),
         values_range=task.plan.values_range,
         frames=to_given(arrays["frames"]) if has_frames else None,
         frame_steps=np.array(task.schedule.frame_steps) if has_frames else None,
@@ -79,22 +80,37 @@ def _result(task, found):
     )
 
 
-def _status(task, images, scores, gradients):
-    finite = (
-        np.isfinite(scores) & np.isfinite(gradients).all(0) & np.isfinite(images).all((1, 2, 3))
+def _status(task, found):
+    images, gradients = found.arrays["frames"][-1], found.arrays["gradients"]
+    is_finite = (
+        np.isfinite(found.scores)
+        & np.isfinite(gradients).all(0)
+        & np.isfinite(images).all((1, 2, 3))
     )
-    conditions = [~finite, (gradients == 0).all(0), _are_saturated(task, images, scores)]
+    conditions = [~is_finite, found.is_without_gradient, _are_saturated(task, found)]
     return np.select(conditions, ["nan", "no_gradient", "saturated"], "ok").tolist()
 
 
-def _are_saturated(task, images, scores):
+def _are_saturated(task, found):
     """Return whether images are at the ends of the range, to no avail."""
-    low, high = task.plan.values_range
+    images, (low, high) = found.arrays["frames"][-1], task.plan.values_range
     margin = 0.01 * (high - low)
     at_an_end = ((images < low + margin) | (images > high - margin)).mean((1, 2, 3)) >= 0.5
     targets = np.flatnonzero(at_an_end)
     if len(targets):
-        half = (low + high) / 4 + images[targets] / 2
-        halves = score_images(task, half)[targets, np.arange(len(targets))]
-        at_an_end[targets] = scores[targets] <= halves
+        whole = images[targets]
+        half = (low + high) / 4 + whole / 2
+        values = found.values[targets]
+        if task.plan.image_shape != task.plan.input_shape:
+            # Resized in the same way as the others.
+            values = _values_of(task, whole, targets)
+        at_an_end[targets] = values <= _values_of(task, half, targets)
     return at_an_end
+
+
+def _values_of(task, images, targets):
+    """Return the score less penalties of one image for each of these targets."""
+    scores = score_images(task, images)[targets, np.arange(len(targets))]
+    if not task.plan.regularizers:
+        return scores
+    return scores - ops.convert_to_numpy(penalty(task.plan, ops.convert_to_tensor(images)))

@@ -1,7 +1,7 @@
 """The default schedule: how fast steps are, and on which spectrum, from step to step.
 
 The rate and the spectrum of a step depend on the number of steps and the shape of the
-image, and never on the model. The measurements behind each number are in `benchmarks/`.
+image. Only the contrast, which lengthens steps, follows from a model's scores. The measurements behind each number are in `benchmarks/`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class StepSettings:
     """The numbers of one step of the default optimisation.
 
     Attributes:
-        rate: Distance by which a step moves the field, as a root mean square.
+        rate: Length of a step. How far it moves the field depends on the momentum, on the
+            steepness of the spectrum and on the contrast of the image.
         steepness: How steeply the spectrum that the step follows falls, as a multiple of
             the parameterization's own.
         lowest: Frequency in cycles per image below which that spectrum is flat.
@@ -69,7 +70,8 @@ def settings_at(number: int, steps: int, shape: tuple) -> StepSettings:
 
     The optimisation goes from coarse to fine. It begins with a steep spectrum of weak
     chroma, which finds shapes. After a quarter of the steps it has a flatter one of strong
-    chroma, which adds detail and colour. Longer optimisations take shorter steps.
+    chroma, which adds detail and colour. Steps are the shorter, the more there are, but for
+    photographs as told below.
 
     The result is a running average of the images, in which the marks of single random
     transformations cancel out. So steps can be long, and need not become shorter.

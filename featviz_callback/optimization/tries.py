@@ -28,9 +28,12 @@ _WITH_RELAXED = ", relaxed"
 _STILL = ", still"
 _MANNERS = (_USUAL, _WITH_RELAXED, _STILL, _WITH_RELAXED + _STILL)
 
+# Scores that differ by no more than this share are equal but for rounding.
+_ROUNDING = 1e-6
+
 # A target of such a status has tried what there is, if it is weak, or has no gradient.
-_TRIED_IF_WEAK = ("weak", "no_gradient", "nan")
-_TRIED_WITHOUT_GRADIENT = (*_TRIED_IF_WEAK, "dead", "constant")
+_TRIED_IF_WEAK = ("weak", "no_gradient")
+_TRIED_WITHOUT_GRADIENT = ("no_gradient", "dead", "constant")
 
 
 class Tries:
@@ -49,6 +52,7 @@ class Tries:
         names: The names of the starts.
         chosen: The index of the start of each target.
         manners: How each target was optimised.
+        is_without_gradient: Whether no try of a target had a gradient of its own.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Tries:
         self.names = [FAINT] if known is None else known.names
         self.chosen, self.manners = np.zeros(count, int), np.full(count, _USUAL, object)
         self.arrays: dict[str, np.ndarray] = {}
+        self.is_without_gradient = np.ones(count, bool)
         self._is_done = np.zeros(count, bool)
         parts = -(-count // task.plan.batch)
         self._progress_bar = keras.utils.Progbar(task.schedule.steps * parts, verbose=verbose)
@@ -88,16 +93,18 @@ class Tries:
         return self.arrays["values"][0]
 
     @property
-    def is_without_gradient(self) -> np.ndarray:
-        """Whether no gradient reached an image at any step."""
-        return (self.arrays["gradients"] == 0).all(0)
-
-    @property
     def _is_weak(self):
         """Whether an image scores below the best real one."""
         if self.best_known is None:
             return np.zeros(len(self.scores), bool)
         return self.scores < self.best_known
+
+    @property
+    def _is_plain(self):
+        """Whether an image is no better than a plain background."""
+        if self.known is None:
+            return np.zeros(len(self.scores), bool)
+        return self._gain_over_images(np.zeros_like(self.chosen)) >= 0
 
     def _gain_over_images(self, chosen):
         """Return how much more than its image a start of each target scores."""
@@ -110,10 +117,7 @@ class Tries:
         self._optimise(np.arange(len(self.chosen)), self._first_choice())
 
         def is_in_vain():
-            # No better than a plain background.
-            plain = np.zeros_like(self.chosen)
-            is_plain = self.known is not None and self._gain_over_images(plain) >= 0
-            return self._is_weak | self.is_without_gradient | is_plain
+            return self._is_weak | self.is_without_gradient | self._is_plain
 
         best = np.zeros_like(self.chosen) if self.known is None else self.known.best()
         is_below_a_start = self._gain_over_images(best) > 0
@@ -136,8 +140,16 @@ class Tries:
             self._optimise(some, np.array(chosen), manner)
         if status is None:
             return
-        may_beat = ~np.isin(status, _TRIED_IF_WEAK)
-        may_wake = ~np.isin(status, _TRIED_WITHOUT_GRADIENT)
+        # A target that was not a number, and is one now, has tried nothing yet.
+        is_number = np.isfinite(self.scores)
+        may_beat = ~np.isin(status, _TRIED_IF_WEAK) & is_number
+        may_wake = ~np.isin(status, _TRIED_WITHOUT_GRADIENT) & is_number
+        if self.best_known is not None:
+            # Real images show that there is something to find.
+            may_wake |= (np.array(status) == "no_gradient") & self._is_weak
+        # At the highest value of a bounded unit, a gradient is zero too.
+        is_at_top = self.is_without_gradient & ~self._is_weak & ~self._is_plain & may_wake
+        self.is_without_gradient &= ~is_at_top | (self.known is None)
 
         def is_new():
             return self._is_weak & may_beat | self.is_without_gradient & may_wake
@@ -152,8 +164,9 @@ class Tries:
     def keep_better_of(self, other: Tries) -> None:
         """Take over the images of a run without penalties that are better even with them.
 
-        A penalty pulls an optimisation aside, and a few steps may not make up for it. A
-        target has a gradient only if it has one without the penalty's.
+        A penalty pulls an optimisation aside, and a few steps may not make up for it. It may
+        also find another maximum, which has more of what it penalises. A target has a
+        gradient only if it has one without the penalty's.
         """
         plan, batch = self.task.plan, self.task.plan.batch
         images = other.arrays["frames"][-1]
@@ -161,10 +174,15 @@ class Tries:
             ops.convert_to_numpy(penalty(plan, ops.convert_to_tensor(some)))
             for some in np.split(images, range(batch, len(images), batch))
         ]
-        other.arrays["values"] = other.scores[None] - np.concatenate(penalties)
-        self.arrays["gradients"][:, other.is_without_gradient] = 0
-        is_better = (other.values > self.values) | (
-            np.isnan(self.values) & np.isfinite(other.values)
+        most = np.concatenate(penalties)
+        other.arrays["values"] = other.scores[None] - most
+        self.is_without_gradient |= other.is_without_gradient
+        own = self.scores - self.values
+        is_lower = own <= most + _ROUNDING * np.maximum(np.abs(most), np.abs(self.scores))
+        is_better = (
+            (other.values > self.values)
+            | (np.isfinite(other.values) & ~is_lower)
+            | (np.isnan(self.values) & np.isfinite(other.values))
         )
         for name, values in other.arrays.items():
             self.arrays[name][:, is_better] = values[:, is_better]
@@ -221,9 +239,9 @@ class Tries:
             fading = fading if manner == _USUAL else None
             part = _run_chunk(Chunk(task, rows, start, aims[rows], fading), self._progress_bar)
             # A gradient that only relaxed activations let through is not the unit's own, unless
-            # it has led to a higher score.
-            is_in_vain = part["scores"][0] <= part["history"][0]
-            part["gradients"][: task.schedule.warmup_steps, is_in_vain] = 0
+            # it has led to more than a plain background.
+            floor = part["history"][0] if self.known is None else self.aims[rows, 0]
+            part["gradients"][: task.schedule.warmup_steps, part["scores"][0] <= floor] = 0
             if not self.with_params:
                 del part["params"]
             self._keep(part, some, chosen[some], manner)
@@ -242,6 +260,8 @@ class Tries:
             if name not in self.arrays:
                 shape = (len(values), len(self.chosen), *values.shape[2:])
                 self.arrays[name] = np.full(shape, np.nan, values.dtype)
+        had_gradient = (part["gradients"] != 0).any(0)[: len(some)]
+        self.is_without_gradient[some] &= ~had_gradient
         values, before = part["values"][0, : len(some)], self.values[some]
         is_better = ~self._is_done[some] | (values > before)
         is_better |= np.isnan(before) & np.isfinite(values)
@@ -268,12 +288,12 @@ def _run_chunk(chunk, progress_bar):
     history, gradients = (
         np.stack(list(map(ops.convert_to_numpy, s))) for s in zip(*recorded, strict=True)
     )
-    last, scores, values = chunk.end()
+    last, params, scores, values = chunk.end()
     return {
         "frames": np.stack([*frames, last]),
         "history": history,
         "gradients": gradients,
         "scores": scores[None],
         "values": values[None],
-        "params": ops.convert_to_numpy(chunk.average)[None],
+        "params": params[None],
     }

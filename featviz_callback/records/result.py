@@ -22,17 +22,21 @@ class Result:
         names: One name a target.
         scores: Float32 array `(targets,)`: the score of each final image, without
             random transformation. An image of another size than the model's input is
-            scored as a whole, resampled to that size.
+            rendered in that size to be scored, which resampling the pixels only
+            approximates.
         history: Float32 array `(steps, targets)`: the score of the augmented images at
-            each step, before its update.
+            each step, before its update. It is that of the newest image, where `images` and
+            `frames` are averages at full contrast.
         status: One word a target, the first of these that holds. `"nan"`: a score or a
             gradient was not a finite number. `"dead"`: no real image activates it.
             `"constant"`: it has one and the same score for every real image.
-            `"no_gradient"`: no gradient reached the image at any step, from any start, not
-            even with relaxed activations. `"weak"`: its image scores below the best real
-            image. `"saturated"`: half of the image's values are at an end of the range,
-            and it scores no better than at half the contrast. Else `"ok"`. Only a
-            snapshot with `probe_data` can tell what is dead, constant or weak.
+            `"no_gradient"`: no gradient reached an image in any of the tries: from two
+            starts, and with relaxed activations. A later snapshot tries again if real
+            images activate the unit, and the last one does anyway. `"weak"`: its image
+            scores below the best real image. `"saturated"`: half of the image's values are
+            at an end of the range, and it scores, less penalties, no better than at half
+            the contrast. Else `"ok"`. Only a snapshot with `probe_data` can tell what is
+            dead, constant or weak.
         values_range: Lowest and highest value of an image.
         frames: Float32 array `(frames, targets, height, width, channels)` of the
             images during the optimisation, if `save_every` was given, else `None`.
@@ -68,7 +72,8 @@ class Result:
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.images.shape[1:]))
-        return f"<Result of {len(self)} images {shape}, best score {np.max(self.scores):.3g}>"
+        best = np.max(self.scores, initial=-np.inf, where=np.isfinite(self.scores))
+        return f"<Result of {len(self)} images {shape}, best score {best:.3g}>"
 
     def save(self, path: str | os.PathLike) -> None:
         """Write a contact sheet, or the arrays.
