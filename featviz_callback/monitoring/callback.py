@@ -26,7 +26,7 @@ from featviz_callback.monitoring.probe_data import ProbeImages, read_images
 from featviz_callback.objectives import Objective
 from featviz_callback.optimization import Settings
 from featviz_callback.records import History
-from featviz_callback.tensorboard import EventFile, summaries
+from featviz_callback.tensorboard import EventFile, absolute, summaries
 
 
 class FeatureVisCallback(keras.callbacks.Callback):
@@ -147,7 +147,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
         fixed_inputs: Mapping | None = Settings.fixed_inputs,
     ):
         super().__init__()
-        _check(freq, log_dir, max_overhead, on_error)
+        _check(freq, max_overhead, on_error)
+        _check_log_dir(log_dir)
         self._settings = Settings(
             steps=steps,
             optimizer=optimizer,
@@ -170,17 +171,27 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._verbose = verbose
         self.history = History()
         self._real_images: ProbeImages | None = None
-        self._watched_model = None
+        self._watched_model = self._events = self._run = None
         self._begin_run()
 
     def _begin_run(self):
         """Reset everything that belongs to one `fit` alone."""
-        self._observer = self._events = None
+        if self._events is not None and self._events.run is not None:
+            self._run = self._events.run
+        self._observer = self._events = self._film = self._first_epoch = None
         self._reporter = Reporter(self._verbose)
         self._costs = Costs(self._max_overhead)
         self._introduced = False
         self._last_epoch = self._last_snapshot = None
         self._epoch_began = time.perf_counter()
+
+    def __getstate__(self) -> dict:
+        """Leave out what belongs to a training, of which a copy has none."""
+        return {**vars(self), **dict.fromkeys(_OF_A_TRAINING)}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._begin_run()
 
     def __deepcopy__(self, memo: dict) -> FeatureVisCallback:
         """Copy the history, and share whatever never changes.
@@ -189,9 +200,25 @@ class FeatureVisCallback(keras.callbacks.Callback):
         """
         twin = copy.copy(self)
         twin.history = copy.deepcopy(self.history, memo)
-        twin._model = None
-        twin._begin_run()
+        # If it watches the same model again, its history goes on.
+        twin._watched_model = self._watched_model
         return twin
+
+    def set_model(self, model: keras.Model) -> None:
+        """Take the model that will be trained, and refuse one of another library.
+
+        Raises:
+            ValueError: If it is not a model of Keras 3.
+        """
+        super().set_model(model)
+        # This is the inner model, if `model` spreads it over several processes.
+        if model is not None and not isinstance(self.model, keras.Model):
+            kind = f"{type(model).__module__}.{type(model).__qualname__}"
+            raise ValueError(
+                "Invalid value for argument `model`. Expected a model of Keras 3, built from "
+                f"`import keras`. Received: a {kind}. Build and train the model with `keras`, "
+                "not with `tf_keras`, and do not set TF_USE_LEGACY_KERAS."
+            )
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Check every argument against the model, and compute nothing."""
@@ -202,9 +229,12 @@ class FeatureVisCallback(keras.callbacks.Callback):
         # TensorFlow builds a model at its first batch, later than this.
         if self.model.built or isinstance(self._objectives, (Objective, list, tuple)):
             self._prepare()
+        _check_log_dir(self.log_dir)
+        # Training may change the working directory.
+        self._log_dir = absolute(self.log_dir)
         # Each of several processes takes snapshots, and one writes them.
         writes = backend.load().writes(self.model)
-        self._events = EventFile(self.log_dir if writes else None)
+        self._events = EventFile(self._log_dir if writes else None, is_new=True)
         self._reporter = Reporter(self._verbose if writes else 0)
 
     def _prepare(self):
@@ -224,8 +254,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
         """Take a snapshot of the network before it is trained."""
         if self._last_epoch is None:
             self._last_epoch = self._last_snapshot = epoch - 1
-            if epoch > 0:
-                self._guarded(self._resume, epoch)
+            self._first_epoch = epoch
+            if self._observer is not None:
+                self._guarded(self._join_run)
             is_new = backend.load().agreed(epoch - 1 not in self.history.epochs)
             if self._observer is not None and is_new:
                 self._guarded(self._take_snapshot, epoch - 1)
@@ -234,16 +265,20 @@ class FeatureVisCallback(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Take a snapshot of the network every `freq` epochs, and after the last."""
         self._last_epoch = epoch
-        # The last snapshot does not wait for the end of training, when other callbacks may
-        # have restored the weights of an earlier epoch.
-        if self._is_last(epoch) or epoch % self._freq == 0 and self._affords_snapshot():
-            self._guarded(self._take_snapshot, epoch)
-        elif epoch % self._freq == 0:
-            self.history.skip(epoch)
-            self._reporter.skipped(epoch, self._max_overhead)
+        # Keras ends the line of its bar after this.
+        with self._reporter.below(bar=(self.params or {}).get("verbose") in (1, "auto")):
+            # The last snapshot does not wait for the end of training, when other callbacks may
+            # have restored the weights of an earlier epoch.
+            if self._is_last(epoch) or epoch % self._freq == 0 and self._affords_snapshot():
+                self._guarded(self._take_snapshot, epoch)
+            elif epoch % self._freq == 0:
+                self.history.skip(epoch)
+                self._reporter.skipped(epoch, self._max_overhead)
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Take a snapshot if the last epoch has none, and write the strip and the animation."""
+        if self._last_epoch is None:
+            return  # No epoch has run.
         if self._last_epoch != self._last_snapshot:
             self._guarded(self._take_snapshot, self._last_epoch)
         self._guarded(self._write_film)
@@ -258,18 +293,24 @@ class FeatureVisCallback(keras.callbacks.Callback):
             return True
         return backend.load().agreed(self._costs.affords_snapshot())
 
-    def _resume(self, epoch):
-        """Restore the snapshots of an earlier process, and go on after them."""
-        is_lost = False
-        if self._observer is not None and not len(self.history):
-            is_lost = epoch - 1 in self._restore(epoch)
-        # A snapshot that cannot be read back is taken again, and replaces the one on disk.
-        self._events.restart(epoch - is_lost)
+    def _join_run(self):
+        """Go on with the run of an earlier training, if this one does."""
+        epoch = self._first_epoch or 0
+        if epoch == 0:
+            # The strip and the animation are of one training, whatever the history has before.
+            self._film = History(self.history.most_bytes) if len(self.history) else None
+            return
+        run = summaries.find_run(self._log_dir, self._observer.names, self._run)
+        if run is not None:
+            lost = {} if len(self.history) else self._restore(run, epoch)
+            # A snapshot that cannot be read back is taken again, and replaces the one on disk.
+            is_lost = epoch - 1 in lost and self._last_epoch < epoch
+            self._events.resume(run, epoch - is_lost)
 
-    def _restore(self, epoch):
+    def _restore(self, run, epoch):
         """Read back the snapshots before an epoch; return the epochs that cannot be read back."""
         observer, expected, lost = self._observer, self._observer.image_shape, {}
-        found = summaries.read_snapshots(self.log_dir, observer.names, observer.values_range)
+        found = summaries.read_snapshots(run, observer.names, observer.values_range)
         for snapshot in found:
             if snapshot.epoch < epoch and snapshot.images.shape[1:] == expected:
                 self.history.restore(snapshot)
@@ -287,6 +328,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         epoch_seconds, self._last_snapshot = began - self._epoch_began, epoch
         if self._observer is None:
             self._prepare()
+            self._join_run()
         # Reading `self.model` brings the weights back to it on JAX.
         _ = self.model
         is_first = not self._costs.spent
@@ -301,6 +343,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
             self.history.set_seconds(seconds - found.compile_seconds)
             self.history.compile_seconds += found.compile_seconds
             snapshot, share = self.history.last, self._costs.share()
+            if self._film is not None:
+                self._film.restore(snapshot)
             self._reporter.snapshot_taken(snapshot, share, found.compile_seconds, epoch_seconds)
         summaries.write_costs(self._events, epoch, snapshot.seconds, share, found.compile_seconds)
 
@@ -314,9 +358,10 @@ class FeatureVisCallback(keras.callbacks.Callback):
             summaries.write_examples(self._events, snapshot.epoch, name, example)
 
     def _write_film(self):
-        if len(self.history):
-            summaries.write_evolution(self._events, self._last_epoch, self.history.strip())
-            summaries.write_animation(self._events, self._last_epoch, self.history.gif())
+        film = self.history if self._film is None else self._film
+        if len(film):
+            summaries.write_evolution(self._events, self._last_epoch, film.strip())
+            summaries.write_animation(self._events, self._last_epoch, film.gif())
 
     def _guarded(self, function, *arguments):
         try:
@@ -332,15 +377,24 @@ class FeatureVisCallback(keras.callbacks.Callback):
             self._reporter.failed(error)
 
 
-def _check(freq, log_dir, max_overhead, on_error):
+# What a copy and another process could not use.
+_OF_A_TRAINING = (
+    "_model", "_watched_model", "_observer", "_events", "_run", "_reporter", "_costs",
+)  # fmt: skip
+
+
+def _check_log_dir(log_dir):
+    if not isinstance(log_dir, (str, os.PathLike)):
+        raise ValueError(
+            f"Invalid value for argument `log_dir`. Expected a path. Received: log_dir={log_dir!r}"
+        )
+
+
+def _check(freq, max_overhead, on_error):
     if not isinstance(freq, Integral) or isinstance(freq, bool) or freq < 1:
         raise ValueError(
             "Invalid value for argument `freq`. Expected a whole number of epochs, 1 or "
             f"more. Received: freq={freq!r}"
-        )
-    if not isinstance(log_dir, (str, os.PathLike)):
-        raise ValueError(
-            f"Invalid value for argument `log_dir`. Expected a path. Received: log_dir={log_dir!r}"
         )
     is_share = isinstance(max_overhead, Real) and 0 < max_overhead < 1
     if max_overhead is not None and not is_share:
