@@ -14,11 +14,11 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral, Real
 
 import keras
 
 from featviz_callback import backend
+from featviz_callback.monitoring import checks
 from featviz_callback.monitoring.costs import Costs
 from featviz_callback.monitoring.messages import Reporter
 from featviz_callback.monitoring.preparation import choose_objectives, prepare_observer
@@ -27,6 +27,11 @@ from featviz_callback.objectives import Objective
 from featviz_callback.optimization import Settings
 from featviz_callback.records import History
 from featviz_callback.tensorboard import EventFile, absolute, summaries
+
+# What belongs to a training, so that no copy and no other process could use it.
+_OF_A_TRAINING = (
+    "_model", "_watched_model", "_observer", "_events", "_run", "_reporter", "_costs",
+)  # fmt: skip
 
 
 class FeatureVisCallback(keras.callbacks.Callback):
@@ -51,7 +56,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
     The last snapshot shows the weights at the end of the last epoch, even if
     `EarlyStopping(restore_best_weights=True)` then restores others. A training that goes
     on from an earlier process, by `initial_epoch` or `BackupAndRestore`, continues the
-    history in `log_dir`, if that history has the same targets. Event files hold pictures,
+    history in `log_dir`, if a run there has the same targets. Event files hold pictures,
     and pictures hold the values of images with one or three channels only. For signals
     and other images, the history and its drift begin again at the epoch that training
     goes on from, and a warning is logged.
@@ -62,10 +67,14 @@ class FeatureVisCallback(keras.callbacks.Callback):
             or at the end of the first epoch for a model that is not built before.
             Default: up to 16 output units, and four channels of each of four
             convolutions spread over the depth.
-        log_dir: Folder for TensorBoard. Event files go to its sub-folder
-            `feature_vis`. Give each training a folder of its own, since TensorBoard
-            shows all trainings in one folder as a single run. If several processes
-            train the model, all take snapshots and the first one writes.
+        log_dir: Folder for TensorBoard, or an address such as `gs://bucket/logs`. Event
+            files go to its sub-folder `feature_vis`. If that has event files already, a
+            training that begins at epoch 0 writes to `run 2/feature_vis` there, then to
+            `run 3/feature_vis` and so on, and logs the name. So each training is a run in
+            TensorBoard, and so is that of each copy of the callback. A training that goes on
+            at a later epoch adds to the newest run of the same targets. A relative path is
+            resolved when training begins, and `~` is your home folder. If several processes
+            train one model, all take snapshots and the first one writes.
         freq: Epochs from one snapshot to the next.
         steps: Steps of each optimisation, see `optimize`.
         values_range: Lowest and highest value of the model's input. Default: `(0, 1)`.
@@ -147,8 +156,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
         fixed_inputs: Mapping | None = Settings.fixed_inputs,
     ):
         super().__init__()
-        _check(freq, max_overhead, on_error)
-        _check_log_dir(log_dir)
+        checks.check_arguments(freq, max_overhead, on_error)
+        checks.check_log_dir(log_dir)
         self._settings = Settings(
             steps=steps,
             optimizer=optimizer,
@@ -171,14 +180,15 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._verbose = verbose
         self.history = History()
         self._real_images: ProbeImages | None = None
-        self._watched_model = self._events = self._run = None
+        self._watched_model = self._run = self._film = None
+        self._events: EventFile | None = None
         self._begin_run()
 
     def _begin_run(self):
         """Reset everything that belongs to one `fit` alone."""
         if self._events is not None and self._events.run is not None:
             self._run = self._events.run
-        self._observer = self._events = self._film = self._first_epoch = None
+        self._observer = self._events = self._first_epoch = None
         self._reporter = Reporter(self._verbose)
         self._costs = Costs(self._max_overhead)
         self._introduced = False
@@ -190,7 +200,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         return {**vars(self), **dict.fromkeys(_OF_A_TRAINING)}
 
     def __setstate__(self, state: dict) -> None:
-        vars(self).update(state)
+        self.__dict__.update(state)
         self._begin_run()
 
     def __deepcopy__(self, memo: dict) -> FeatureVisCallback:
@@ -199,7 +209,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         The copy has no model, since it is made to watch another one.
         """
         twin = copy.copy(self)
-        twin.history = copy.deepcopy(self.history, memo)
+        twin.history, twin._film = copy.deepcopy((self.history, self._film), memo)
         # If it watches the same model again, its history goes on.
         twin._watched_model = self._watched_model
         return twin
@@ -211,14 +221,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
             ValueError: If it is not a model of Keras 3.
         """
         super().set_model(model)
-        # This is the inner model, if `model` spreads it over several processes.
-        if model is not None and not isinstance(self.model, keras.Model):
-            kind = f"{type(model).__module__}.{type(model).__qualname__}"
-            raise ValueError(
-                "Invalid value for argument `model`. Expected a model of Keras 3, built from "
-                f"`import keras`. Received: a {kind}. Build and train the model with `keras`, "
-                "not with `tf_keras`, and do not set TF_USE_LEGACY_KERAS."
-            )
+        if model is not None:
+            # Here `self.model` is the inner model, if `model` spreads it over processes.
+            checks.check_model(self.model)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Check every argument against the model, and compute nothing."""
@@ -229,7 +234,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         # TensorFlow builds a model at its first batch, later than this.
         if self.model.built or isinstance(self._objectives, (Objective, list, tuple)):
             self._prepare()
-        _check_log_dir(self.log_dir)
+        checks.check_log_dir(self.log_dir)
         # Training may change the working directory.
         self._log_dir = absolute(self.log_dir)
         # Each of several processes takes snapshots, and one writes them.
@@ -243,7 +248,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
             self._watched_model = weakref.ref(self.model)
             # A user may already hold an empty history, in order to show it later.
             if len(self.history):
-                self.history = History(self.history.most_bytes)
+                self.history, self._film = History(self.history.most_bytes), None
         self._observer = prepare_observer(
             objectives, self._settings, self._real_images, self._warm_start
         )
@@ -375,35 +380,3 @@ class FeatureVisCallback(keras.callbacks.Callback):
             if self._on_error == "raise":
                 raise
             self._reporter.failed(error)
-
-
-# What a copy and another process could not use.
-_OF_A_TRAINING = (
-    "_model", "_watched_model", "_observer", "_events", "_run", "_reporter", "_costs",
-)  # fmt: skip
-
-
-def _check_log_dir(log_dir):
-    if not isinstance(log_dir, (str, os.PathLike)):
-        raise ValueError(
-            f"Invalid value for argument `log_dir`. Expected a path. Received: log_dir={log_dir!r}"
-        )
-
-
-def _check(freq, max_overhead, on_error):
-    if not isinstance(freq, Integral) or isinstance(freq, bool) or freq < 1:
-        raise ValueError(
-            "Invalid value for argument `freq`. Expected a whole number of epochs, 1 or "
-            f"more. Received: freq={freq!r}"
-        )
-    is_share = isinstance(max_overhead, Real) and 0 < max_overhead < 1
-    if max_overhead is not None and not is_share:
-        raise ValueError(
-            "Invalid value for argument `max_overhead`. Expected None, or a share between "
-            f"0 and 1. Received: max_overhead={max_overhead!r}"
-        )
-    if on_error not in ("warn", "raise"):
-        raise ValueError(
-            "Invalid value for argument `on_error`. Expected 'warn' or 'raise'. "
-            f"Received: on_error={on_error!r}"
-        )
