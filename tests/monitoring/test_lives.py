@@ -50,7 +50,7 @@ def test_a_second_fit_from_epoch_0_is_a_run_of_its_own(model, watch, tmp_path, c
     assert logged(tmp_path) == {".": [-1, 0, 1], "run 2": [0, 1, 2]}
     # The history of one model goes on, and the strip is of one training.
     assert callback.history.epochs.tolist() == [-1, 0, 1, 0, 1, 2]
-    strips = read_events(tmp_path / "run 2")[0]["feature_vis/evolution"]
+    strips = read_events(tmp_path / "run 2/feature_vis")[0]["feature_vis/evolution"]
     widths = [picture.shape[1] for _, picture in strips]
     whole = callback.history.strip().shape[1]
     assert widths[0] < widths[-1] < whole
