@@ -14,11 +14,11 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral, Real
 
 import keras
 
 from featviz_callback import backend
+from featviz_callback.monitoring import checks
 from featviz_callback.monitoring.costs import Costs
 from featviz_callback.monitoring.messages import Reporter
 from featviz_callback.monitoring.preparation import choose_objectives, prepare_observer
@@ -26,7 +26,12 @@ from featviz_callback.monitoring.probe_data import ProbeImages
 from featviz_callback.objectives import NothingToShow, Objective, is_known
 from featviz_callback.optimization import Settings
 from featviz_callback.records import History
-from featviz_callback.tensorboard import EventFile, summaries
+from featviz_callback.tensorboard import EventFile, absolute, summaries
+
+# What belongs to a training, so that no copy and no other process could use it.
+_OF_A_TRAINING = (
+    "_model", "_watched_model", "_observer", "_events", "_run", "_reporter", "_costs",
+)  # fmt: skip
 
 
 class FeatureVisCallback(keras.callbacks.Callback):
@@ -51,7 +56,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
     The last snapshot shows the weights at the end of the last epoch, even if
     `EarlyStopping(restore_best_weights=True)` then restores others. A training that goes
     on from an earlier process, by `initial_epoch` or `BackupAndRestore`, continues the
-    history in `log_dir`, if that history has the same targets. Event files hold pictures,
+    history in `log_dir`, if a run there has the same targets. Event files hold pictures,
     and pictures hold the values of images with one or three channels only. For signals
     and other images, the history and its drift begin again at the epoch that training
     goes on from, and a warning is logged.
@@ -65,10 +70,14 @@ class FeatureVisCallback(keras.callbacks.Callback):
             `call`, these are of the parts that take images
             (`featviz_callback.default_objectives`). A target that cannot be read is left
             out, with a warning.
-        log_dir: Folder for TensorBoard. Event files go to its sub-folder
-            `feature_vis`. Give each training a folder of its own, since TensorBoard
-            shows all trainings in one folder as a single run. If several processes
-            train the model, all take snapshots and the first one writes.
+        log_dir: Folder for TensorBoard, or an address such as `gs://bucket/logs`. Event
+            files go to its sub-folder `feature_vis`. If that has event files already, a
+            training that begins at epoch 0 writes to `run 2/feature_vis` there, then to
+            `run 3/feature_vis` and so on, and logs the name. So each training is a run in
+            TensorBoard, and so is that of each copy of the callback. A training that goes on
+            at a later epoch adds to the newest run of the same targets. A relative path is
+            resolved when training begins, and `~` is your home folder. If several processes
+            train one model, all take snapshots and the first one writes.
         freq: Epochs from one snapshot to the next.
         steps: Steps of each optimisation, see `optimize`.
         values_range: Lowest and highest value of the model's input. Default: found out, and
@@ -157,7 +166,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
         fixed_inputs: Mapping | None = Settings.fixed_inputs,
     ):
         super().__init__()
-        _check(freq, log_dir, max_overhead, on_error)
+        checks.check_arguments(freq, max_overhead, on_error)
+        checks.check_log_dir(log_dir)
         self._settings = Settings(
             steps=steps,
             optimizer=optimizer,
@@ -180,21 +190,32 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._verbose = verbose
         self.history = History()
         self._real_images: ProbeImages | None = None
-        self._watched_model = self._observer = None
+        self._watched_model = self._observer = self._run = self._film = None
         # Where a warm start goes on in the next `fit`.
         self._warm_params: list = []
+        self._events: EventFile | None = None
         self._begin_run()
 
     def _begin_run(self):
         """Reset everything that belongs to one `fit` alone."""
         if self._observer is not None:
             self._warm_params = self._observer.params
-        self._observer = self._events = None
+        if self._events is not None and self._events.run is not None:
+            self._run = self._events.run
+        self._observer = self._events = self._first_epoch = None
         self._reporter = Reporter(self._verbose)
         self._costs = Costs(self._max_overhead)
         self._introduced = self._has_given_up = False
         self._last_epoch = self._last_snapshot = None
         self._epoch_began = time.perf_counter()
+
+    def __getstate__(self) -> dict:
+        """Leave out what belongs to a training, of which a copy has none."""
+        return {**vars(self), **dict.fromkeys(_OF_A_TRAINING)}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._begin_run()
 
     def __deepcopy__(self, memo: dict) -> FeatureVisCallback:
         """Copy the history, and share whatever never changes.
@@ -202,10 +223,21 @@ class FeatureVisCallback(keras.callbacks.Callback):
         The copy has no model, since it is made to watch another one.
         """
         twin = copy.copy(self)
-        twin.history = copy.deepcopy(self.history, memo)
-        twin._model = None
-        twin._begin_run()
+        twin.history, twin._film = copy.deepcopy((self.history, self._film), memo)
+        # If it watches the same model again, its history goes on.
+        twin._watched_model = self._watched_model
         return twin
+
+    def set_model(self, model: keras.Model) -> None:
+        """Take the model that will be trained, and refuse one of another library.
+
+        Raises:
+            ValueError: If it is not a model of Keras 3.
+        """
+        super().set_model(model)
+        if model is not None:
+            # Here `self.model` is the inner model, if `model` spreads it over processes.
+            checks.check_model(self.model)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Check every argument against the model, and compute nothing."""
@@ -216,9 +248,12 @@ class FeatureVisCallback(keras.callbacks.Callback):
         # TensorFlow builds a model at its first batch, later than this.
         if is_known(self.model) or isinstance(self._objectives, (Objective, list, tuple)):
             self._prepare_or_give_up()
+        checks.check_log_dir(self.log_dir)
+        # Training may change the working directory.
+        self._log_dir = absolute(self.log_dir)
         # Each of several processes takes snapshots, and one writes them.
         writes = backend.load().writes(self.model)
-        self._events = EventFile(self.log_dir if writes else None)
+        self._events = EventFile(self._log_dir if writes else None, is_new=True)
         self._reporter = Reporter(self._verbose if writes else 0)
 
     def _prepare_or_give_up(self):
@@ -240,7 +275,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
             self._watched_model = weakref.ref(self.model)
             # A user may already hold an empty history, in order to show it later.
             if len(self.history):
-                self.history = History(self.history.most_bytes)
+                self.history, self._film = History(self.history.most_bytes), None
         self._observer = prepare_observer(
             objectives, self._settings, self._real_images, self._warm_start
         )
@@ -251,10 +286,10 @@ class FeatureVisCallback(keras.callbacks.Callback):
         """Take a snapshot of the network before it is trained."""
         if self._last_epoch is None:
             self._last_epoch = self._last_snapshot = epoch - 1
+            self._first_epoch = epoch
             if self._observer is not None:
                 self._guarded(self._observer.check)
-            if epoch > 0:
-                self._guarded(self._resume, epoch)
+                self._guarded(self._join_run)
             is_new = backend.load().agreed(epoch - 1 not in self.history.epochs)
             if self._observer is not None and is_new:
                 self._guarded(self._take_snapshot, epoch - 1)
@@ -263,16 +298,20 @@ class FeatureVisCallback(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Take a snapshot of the network every `freq` epochs, and after the last."""
         self._last_epoch = epoch
-        # The last snapshot does not wait for the end of training, when other callbacks may
-        # have restored the weights of an earlier epoch.
-        if self._is_last(epoch) or epoch % self._freq == 0 and self._affords_snapshot():
-            self._guarded(self._take_snapshot, epoch)
-        elif epoch % self._freq == 0:
-            self.history.skip(epoch)
-            self._reporter.skipped(epoch, self._max_overhead)
+        # Keras ends the line of its bar after this.
+        with self._reporter.below(bar=(self.params or {}).get("verbose") in (1, "auto")):
+            # The last snapshot does not wait for the end of training, when other callbacks may
+            # have restored the weights of an earlier epoch.
+            if self._is_last(epoch) or epoch % self._freq == 0 and self._affords_snapshot():
+                self._guarded(self._take_snapshot, epoch)
+            elif epoch % self._freq == 0:
+                self.history.skip(epoch)
+                self._reporter.skipped(epoch, self._max_overhead)
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Take a snapshot if the last epoch has none, and write the strip and the animation."""
+        if self._last_epoch is None:
+            return  # No epoch has run.
         if self._last_epoch != self._last_snapshot:
             self._guarded(self._take_snapshot, self._last_epoch)
         self._guarded(self._write_film)
@@ -287,18 +326,24 @@ class FeatureVisCallback(keras.callbacks.Callback):
             return True
         return backend.load().agreed(self._costs.affords_snapshot())
 
-    def _resume(self, epoch):
-        """Restore the snapshots of an earlier process, and go on after them."""
-        is_lost = False
-        if self._observer is not None and not len(self.history):
-            is_lost = epoch - 1 in self._restore(epoch)
-        # A snapshot that cannot be read back is taken again, and replaces the one on disk.
-        self._events.restart(epoch - is_lost)
+    def _join_run(self):
+        """Go on with the run of an earlier training, if this one does."""
+        epoch = self._first_epoch or 0
+        if epoch == 0:
+            # The strip and the animation are of one training, whatever the history has before.
+            self._film = History(self.history.most_bytes) if len(self.history) else None
+            return
+        run = summaries.find_run(self._log_dir, self._observer.names, self._run)
+        if run is not None:
+            lost = {} if len(self.history) else self._restore(run, epoch)
+            # A snapshot that cannot be read back is taken again, and replaces the one on disk.
+            is_lost = epoch - 1 in lost and self._last_epoch < epoch
+            self._events.resume(run, epoch - is_lost)
 
-    def _restore(self, epoch):
+    def _restore(self, run, epoch):
         """Read back the snapshots before an epoch; return the epochs that cannot be read back."""
         observer, expected, lost = self._observer, self._observer.image_shape, {}
-        found = summaries.read_snapshots(self.log_dir, observer.names, observer.values_range)
+        found = summaries.read_snapshots(run, observer.names, observer.values_range)
         for snapshot in found:
             if snapshot.epoch < epoch and snapshot.images.shape[1:] == expected:
                 self.history.restore(snapshot)
@@ -316,6 +361,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
         epoch_seconds, self._last_snapshot = began - self._epoch_began, epoch
         if self._observer is None and not self._has_given_up:
             self._prepare_or_give_up()
+            if self._observer is not None:
+                self._observer.check()
+                self._join_run()
         if self._observer is None:
             return
         # Reading `self.model` brings the weights back to it on JAX.
@@ -332,6 +380,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
             self.history.set_seconds(seconds - found.compile_seconds)
             self.history.compile_seconds += found.compile_seconds
             snapshot, share = self.history.last, self._costs.share()
+            if self._film is not None:
+                self._film.restore(snapshot)
             self._reporter.snapshot_taken(snapshot, share, found.compile_seconds, epoch_seconds)
         summaries.write_costs(self._events, epoch, snapshot.seconds, share, found.compile_seconds)
 
@@ -345,9 +395,10 @@ class FeatureVisCallback(keras.callbacks.Callback):
             summaries.write_examples(self._events, snapshot.epoch, name, example)
 
     def _write_film(self):
-        if len(self.history):
-            summaries.write_evolution(self._events, self._last_epoch, self.history.strip())
-            summaries.write_animation(self._events, self._last_epoch, self.history.gif())
+        film = self.history if self._film is None else self._film
+        if len(film):
+            summaries.write_evolution(self._events, self._last_epoch, film.strip())
+            summaries.write_animation(self._events, self._last_epoch, film.gif())
 
     def _guarded(self, function, *arguments):
         try:
@@ -361,26 +412,3 @@ class FeatureVisCallback(keras.callbacks.Callback):
             if self._on_error == "raise":
                 raise
             self._reporter.failed(error)
-
-
-def _check(freq, log_dir, max_overhead, on_error):
-    if not isinstance(freq, Integral) or isinstance(freq, bool) or freq < 1:
-        raise ValueError(
-            "Invalid value for argument `freq`. Expected a whole number of epochs, 1 or "
-            f"more. Received: freq={freq!r}"
-        )
-    if not isinstance(log_dir, (str, os.PathLike)):
-        raise ValueError(
-            f"Invalid value for argument `log_dir`. Expected a path. Received: log_dir={log_dir!r}"
-        )
-    is_share = isinstance(max_overhead, Real) and 0 < max_overhead < 1
-    if max_overhead is not None and not is_share:
-        raise ValueError(
-            "Invalid value for argument `max_overhead`. Expected None, or a share between "
-            f"0 and 1. Received: max_overhead={max_overhead!r}"
-        )
-    if on_error not in ("warn", "raise"):
-        raise ValueError(
-            "Invalid value for argument `on_error`. Expected 'warn' or 'raise'. "
-            f"Received: on_error={on_error!r}"
-        )

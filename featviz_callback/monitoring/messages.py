@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -44,10 +46,35 @@ class Reporter:
         self._verbose = verbose
         self._logged: set[str] = set()
         self._named: set[tuple[str, str]] = set()
+        self._line_is_open = False
+
+    @contextmanager
+    def below(self, bar: bool) -> Iterator[None]:
+        """Begin the first message within this context on a fresh line.
+
+        Args:
+            bar: Whether Keras shows a progress bar, whose line is unfinished when an
+                epoch ends.
+        """
+        self._line_is_open = bar
+        # Other modules log too, all of them by this logger.
+        logger.addFilter(self._end_line)
+        try:
+            yield
+        finally:
+            logger.removeFilter(self._end_line)
+            self._line_is_open = False
+
+    def _end_line(self, record=None):
+        if self._line_is_open:
+            self._line_is_open = False
+            print(flush=True)
+        return True
 
     def failed(self, error: Exception) -> None:
         """Warn once that something failed, and that training goes on."""
         if self._is_new("failed"):
+            self._end_line()
             warnings.warn(
                 "FeatureVisCallback could not take or write a snapshot. Training goes on, and "
                 "further failures are not reported. Use on_error='raise' to see the traceback. "
@@ -80,6 +107,7 @@ class Reporter:
                 epoch_seconds,
             )
         if self._verbose:
+            self._end_line()
             once = f", and {compiling:.1f} s once to compile" if compiling else ""
             print(
                 f"feature_vis: epoch {snapshot.epoch}, {len(snapshot.names)} images in "

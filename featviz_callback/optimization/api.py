@@ -62,8 +62,8 @@ def optimize(
     best of several starts, noise and plain colours, and others from faint noise. An image
     that scores below one of these starts is made again from another one. So is one that
     gets no gradient or scores no more than a plain background, also with relaxed
-    activations, and at last without the standard transformations. The contrast of an image rises while its score is low. `result.starts` names the starts. The
-    result depends on the weights, the arguments and the seed, and on nothing else. Start and
+    activations, and at last without the standard transformations. The contrast of an image
+    rises while its score is low. `result.starts` names the starts. The result depends on the weights, the arguments and the seed, and on nothing else. Start and
     random transformations are drawn for the name of each target, so an image is the same
     whatever other targets there are. Threads that call `optimize` take turns.
 

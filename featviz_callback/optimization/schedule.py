@@ -1,7 +1,8 @@
 """The default schedule: how fast steps are, and on which spectrum, from step to step.
 
 The rate and the spectrum of a step depend on the number of steps and the shape of the
-image. Only the contrast, which lengthens steps, follows from a model's scores. The measurements behind each number are in `benchmarks/`.
+image. Only the contrast, which lengthens steps, follows from a model's scores. The
+measurements behind each number are in `benchmarks/`.
 """
 
 from __future__ import annotations

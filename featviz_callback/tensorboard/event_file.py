@@ -30,11 +30,10 @@ from tensorboard.plugins.scalar import metadata as scalar_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from featviz_callback.records import pictures
+from featviz_callback.tensorboard.run_folders import claim, folder_of, require_folder
 
 logger = logging.getLogger("featviz_callback")
 
-# The sub-folder of `log_dir` that holds the event files.
-FOLDER = "feature_vis"
 # Later than every step.
 _NO_STEP = 2**62
 
@@ -42,34 +41,42 @@ _NO_STEP = 2**62
 class EventFile:
     """One event file, on a local disk or any file system that TensorBoard knows.
 
-    The first record creates the file. A record may fail because the disk is full or the
-    folder is gone. The record is then tried once more, in a new folder and file if needed.
-    If the second try fails too, the half-written record is cut off and `OSError` is
-    raised. Later records are tried as usual.
+    The first record creates the folder and the file. A record may fail because the disk is
+    full or the folder is gone. The record is then tried once more, in a new folder and file
+    if needed. If the second try fails too, the half-written record is cut off and `OSError`
+    is raised. Later records are tried as usual.
 
     Args:
         log_dir: The folder that TensorBoard shows. The file goes into its sub-folder
-            `feature_vis`, which is created if needed. `None` writes nothing.
+            `feature_vis`. `None` writes nothing.
+        is_new: Whether a new training begins. Its first record claims a run that has no
+            event file yet: `log_dir` itself, or else `<log_dir>/run 2` and so on, which
+            is logged.
+
+    Attributes:
+        run: The log directory of the run, from the first record on; `None` before.
 
     Raises:
         ValueError: If something other than a folder is at that path.
     """
 
-    def __init__(self, log_dir: str | os.PathLike | None):
-        self.folder = self.path = self._records = None
-        if log_dir is None:
-            return
-        self.folder = folder_of(log_dir)
-        try:
-            gfile.makedirs(self.folder)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise ValueError(
-                "Invalid value for argument `log_dir`. Expected a folder, or a path where one "
-                f"can be made. Received: log_dir={os.fspath(log_dir)!r} ({error})"
-            ) from error
-        except OSError as error:
-            # A disk that cannot be written to now may be mounted by the first snapshot.
-            logger.warning("The folder %r cannot be made yet: %s", self.folder, error)
+    def __init__(self, log_dir: str | os.PathLike | None, is_new: bool = False):
+        self.run: str | None = None
+        self.path = self._records = None
+        self._log_dir, self._is_new = log_dir, is_new
+        if log_dir is not None:
+            require_folder(log_dir)
+
+    def resume(self, run: str, step: int) -> None:
+        """Go on with an earlier run from a step on.
+
+        Args:
+            run: The log directory of that run.
+            step: The records of that step and later become void.
+        """
+        if self._log_dir is not None:
+            self._log_dir, self._is_new = run, False
+            self.restart(step)
 
     def restart(self, step: int) -> None:
         """Record that training goes on at a step, which voids records of that step and later."""
@@ -121,7 +128,7 @@ class EventFile:
         self._write(Event(step=step, summary=Summary(value=[value])))
 
     def _write(self, event):
-        if self.folder is None:
+        if self._log_dir is None:
             return
         try:
             self._append(event)
@@ -141,11 +148,25 @@ class EventFile:
             raise
 
     def _open(self):
-        gfile.makedirs(self.folder)
         name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}.v2"
-        self.path, self._size = os.path.join(self.folder, name), 0
+        if self.run is None:
+            self._choose_run(name)
+        folder = folder_of(self.run)
+        gfile.makedirs(folder)
+        self.path, self._size = os.path.join(folder, name), 0
         self._records = RecordWriter(gfile.GFile(self.path, "wb"))
         self._append(Event(file_version="brain.Event:2"))
+
+    def _choose_run(self, name):
+        log_dir = os.fspath(self._log_dir)
+        self.run = claim(log_dir, name) if self._is_new else log_dir
+        if self.run != log_dir:
+            logger.warning(
+                "log_dir=%r has the event files of another training already. So this training "
+                "is a run of its own, in %r.",
+                log_dir,
+                folder_of(self.run),
+            )
 
     def _cut_off(self):
         """Cut off half a record, at which readers would stop for ever."""
@@ -157,11 +178,6 @@ class EventFile:
             self._records = None
             with contextlib.suppress(OSError):
                 os.remove(self.path)
-
-
-def folder_of(log_dir: str | os.PathLike) -> str:
-    """Return the folder of the event files of a log directory."""
-    return os.path.join(os.fspath(log_dir), FOLDER)
 
 
 def _size(path):

@@ -37,7 +37,8 @@ from tensorboard.compat.tensorflow_stub.io import gfile
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
 
 from featviz_callback.records import Snapshot, pictures
-from featviz_callback.tensorboard.event_file import EventFile, folder_of
+from featviz_callback.tensorboard.event_file import EventFile
+from featviz_callback.tensorboard.run_folders import find_runs, folder_of
 
 IMAGE_TAG = "feature_vis/{}"
 SCORE_TAG = "feature_vis_score/{}"
@@ -165,6 +166,45 @@ def write_animation(events: EventFile, epoch: int, gif: bytes) -> None:
     events.encoded_image(ANIMATION_TAG, epoch, gif, (height, width), "One frame a snapshot.")
 
 
+def find_run(
+    log_dir: str | os.PathLike, names: Sequence[str], own: str | None = None
+) -> str | None:
+    """Find the run that a training goes on with: the newest one of the same targets.
+
+    Args:
+        log_dir: The log directory of all runs.
+        names: The targets, in any order.
+        own: The run that the caller itself has written, which comes before newer ones.
+
+    Returns:
+        The log directory of the run, or `None` if no run has these targets.
+    """
+    for run in sorted(find_runs(log_dir), key=lambda run: run != own):
+        if any(_targets_in(path) == set(names) for path in _event_files(run)):
+            return run
+    return None
+
+
+def _targets_in(path):
+    """Return the names of the targets of an event file's first snapshot."""
+    names, first = set(), None
+    for step, value in _read_values(path):
+        if value.tag == OBJECTIVES_TAG:
+            return {row["name"] for row in json.loads(value.tensor.string_val[0])["objectives"]}
+        # The first logs do not list their targets, and have a picture of each.
+        first = step if first is None else first
+        name = value.tag.partition("/")[2]
+        if step != first:
+            break
+        if IMAGE_TAG.format(name) == value.tag and name not in RESERVED_NAMES:
+            names.add(name)
+    return names
+
+
+def _event_files(log_dir):
+    return sorted(gfile.glob(os.path.join(glob.escape(folder_of(log_dir)), "*tfevents*")))
+
+
 def read_snapshots(
     log_dir: str | os.PathLike, names: Sequence[str], values_range: tuple[float, float]
 ) -> Iterator[Snapshot]:
@@ -174,11 +214,11 @@ def read_snapshots(
     up to that record. An incomplete snapshot is left out.
 
     Args:
-        log_dir: As for `EventFile`.
+        log_dir: The log directory of one run.
         names: The targets; snapshots that have others, or fewer, are left out.
         values_range: Lowest and highest value of an image.
     """
-    for path in sorted(gfile.glob(os.path.join(glob.escape(folder_of(log_dir)), "*tfevents*"))):
+    for path in _event_files(log_dir):
         by_step = itertools.groupby(_read_values(path), key=lambda pair: pair[0])
         for step, pairs in by_step:
             summaries = {value.tag: value for _, value in pairs}

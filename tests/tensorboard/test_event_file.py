@@ -44,9 +44,23 @@ def test_two_files_of_one_folder_are_both_read(tmp_path):
     assert {event.step for event in reader.Tensors("feature_vis", "loss")} <= {0, 1}
 
 
-def test_no_file_is_created_before_the_first_record(tmp_path):
-    EventFile(tmp_path)
-    assert not list((tmp_path / "feature_vis").iterdir())
+@pytest.mark.parametrize("is_new", [False, True])
+def test_nothing_is_created_before_the_first_record(tmp_path, is_new):
+    EventFile(tmp_path / "logs", is_new)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_new_training_is_a_run_of_its_own_and_says_so(tmp_path, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    for step in range(3):
+        EventFile(tmp_path, is_new=True).scalar("loss", step, 1.0)
+    for step, run in enumerate((".", "run 2", "run 3")):
+        assert read_events(tmp_path / run / "feature_vis")[1]["loss"] == [(step, 1.0)]
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2
+    assert str(tmp_path / "run 2/feature_vis") in said[0]
+    assert str(tmp_path / "run 3/feature_vis") in said[1]
+    assert all(f"log_dir={str(tmp_path)!r}" in text for text in said)
 
 
 def test_a_folder_that_cannot_be_created_is_refused(tmp_path):

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 
 from tensorboard.compat.tensorflow_stub.io import gfile
 
-from featviz_callback.tensorboard.event_file import FOLDER
 from featviz_callback.tensorboard.plugin.logs import RunLog
+from featviz_callback.tensorboard.run_folders import FOLDER
 
 # Seconds to wait for another search of the log directory.
 _PATIENCE = 1.0
