@@ -9,8 +9,8 @@ from featviz_callback.objectives import inputs
 from featviz_callback.objectives.defaults import default_objectives
 from featviz_callback.objectives.inputs import ImageInput
 from featviz_callback.objectives.joined import JoinedTargets, join_alike, require_units
-from featviz_callback.objectives.layers import walk
 from featviz_callback.objectives.objective import Objective
+from featviz_callback.objectives.paths import walk
 from featviz_callback.objectives.preserve import preserved
 from featviz_callback.objectives.reachability import require_path
 from featviz_callback.objectives.readouts import read_scores

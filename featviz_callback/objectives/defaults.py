@@ -10,20 +10,18 @@ from collections.abc import Mapping
 import keras
 
 from featviz_callback.objectives import inputs
-from featviz_callback.objectives.layers import graph
+from featviz_callback.objectives.features import feature_calls
+from featviz_callback.objectives.heads import heads
 from featviz_callback.objectives.objective import Objective
 from featviz_callback.objectives.reachability import Reach
 from featviz_callback.objectives.recording import Tap
-from featviz_callback.objectives.shapes import layer_calls
+from featviz_callback.objectives.shapes import calls_and_outputs
 from featviz_callback.records import spread
 
-# The layers from which channels are taken.
-_CONVOLUTIONS = (
-    *(keras.layers.Conv2D, keras.layers.SeparableConv2D, keras.layers.Conv2DTranspose),
-    *(keras.layers.Conv1D, keras.layers.SeparableConv1D, keras.layers.Conv1DTranspose),
-)
 # The most outputs, and the most units of all outputs together, that are taken.
 _MOST_UNITS = 16
+# So many features of a layer are taken.
+_FEATURES = 4
 
 
 def default_objectives(model: keras.Model, fixed_inputs: Mapping | None = None) -> list[Objective]:
@@ -36,56 +34,39 @@ def default_objectives(model: keras.Model, fixed_inputs: Mapping | None = None) 
 
     Returns:
         Up to 16 output units, shared among the outputs (or among 16 of them, spread
-        evenly), and four channels of each of four convolutions spread over the depth.
-        A model without one of these gives the other. Layers that never receive the image
-        are left out. If an output comes from a plain operation, the layer before it is
-        taken.
+        evenly), and four channels of each of four layers with features, spread over the
+        depth. These are convolutions. In a vision transformer or token mixer they are
+        the dense layers on tokens that widen or have an activation, in a hybrid both. In
+        a network without any of these they are own layers of feature maps with a kernel,
+        depthwise convolutions, or four units of each of four hidden dense layers. A
+        model without features gives its outputs, and one without outputs its features.
+        Layers that never receive the image are left out. If an output comes from plain
+        operations, the layers before them are taken.
 
     Raises:
-        ValueError: If the model has neither.
+        ValueError: If the model has neither, or its call fails.
     """
     reach = Reach(model, inputs.image_positions(model, fixed_inputs))
-    calls = [
-        call
-        for call in layer_calls(model, inputs.specs(model))
-        if reach.includes(Tap(call.path)) is not False
-    ]
-    convolutions = [
-        (call.path, call.shape[-1]) for call in calls if isinstance(call.layer, _CONVOLUTIONS)
-    ]
-    convolutions = [convolutions[i] for i in spread(len(convolutions), 4)]
-    chosen = [
-        Objective.channel(model, path, range(min(4, channels)))
-        for path, channels in dict(convolutions).items()
-    ]
-    sizes = {c.path: c.shape[0] for c in _heads(model, calls) if len(c.shape) == 1}
+    calls, outputs = calls_and_outputs(model, inputs.specs(model))
+    calls = [call for call in calls if reach.includes(Tap(call.path)) is not False]
+    ends = heads(model, calls, outputs)
+    chosen = [_features(model, call) for call in feature_calls(calls, ends)]
+    sizes = {call.name: call.shape[0] for call in ends if len(call.shape) == 1}
     vectors = [list(sizes)[i] for i in spread(len(sizes), _MOST_UNITS)]
     chosen += [
-        Objective.neuron(model, path, range(min(_MOST_UNITS // len(vectors), sizes[path])))
-        for path in vectors
+        Objective.neuron(model, name, range(min(_MOST_UNITS // len(vectors), sizes[name])))
+        for name in vectors
     ]
     if not chosen:
         raise ValueError(
-            f"Nothing to watch was found in the model '{model.name}': it has no "
-            "convolution and its last layer is not a vector. Expected `objectives` to "
+            f"Nothing to watch was found in the model '{model.name}': it has no convolution, no "
+            "dense layer with features and no output that is a vector. Expected `objectives` to "
             "be given."
         )
     return chosen
 
 
-def _heads(model, calls):
-    """The calls that return a model's outputs; the last call where the model does not say."""
-    layers = [_source(output) for output in getattr(model, "outputs", None) or []]
-    return [c for c in calls if any(c.layer is layer for layer in layers)] or calls[-1:]
-
-
-def _source(output):
-    """The layer that returns an output, or whose output the operations at the end receive."""
-    operation, call, index = output._keras_history
-    nested = graph(operation)
-    if nested is not None and len(nested.outputs) > 1:
-        return _source(nested.outputs[index])
-    received = operation._inbound_nodes[call].input_tensors
-    if isinstance(operation, keras.Layer) or len(received) != 1:
-        return operation
-    return _source(received[0])
+def _features(model, call):
+    """The first features of a layer: channels of a map, or single units."""
+    make = Objective.neuron if len(call.shape) == 1 else Objective.channel
+    return make(model, call.name, range(min(_FEATURES, call.shape[-1])))
