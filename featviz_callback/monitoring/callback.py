@@ -61,7 +61,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
             `model -> Objective or list`. The function is called when training begins,
             or at the end of the first epoch for a model that is not built before.
             Default: up to 16 output units, and four channels of each of four
-            convolutions spread over the depth.
+            convolutions spread over the depth. In a vision transformer or token mixer,
+            the hidden layers of MLPs take the place of convolutions, in a hybrid both
+            are taken. In a plain MLP it is four units of each of four hidden layers.
         log_dir: Folder for TensorBoard. Event files go to its sub-folder
             `feature_vis`. Give each training a folder of its own, since TensorBoard
             shows all trainings in one folder as a single run. If several processes

@@ -51,7 +51,7 @@ def default_objectives(model: keras.Model, fixed_inputs: Mapping | None = None) 
     calls = [call for call in calls if reach.includes(Tap(call.path)) is not False]
     ends = heads(model, calls, outputs)
     chosen = [_features(model, call) for call in feature_calls(calls, ends)]
-    sizes = {call.name: call.shape[0] for call in ends if len(call.shape) == 1}
+    sizes = {call.name: call.shape[0] for call in ends if len(call.shape) == 1 and call.shape[0]}
     vectors = [list(sizes)[i] for i in spread(len(sizes), _MOST_UNITS)]
     chosen += [
         Objective.neuron(model, name, range(min(_MOST_UNITS // len(vectors), sizes[name])))

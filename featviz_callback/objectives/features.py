@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import keras
 
 from featviz_callback.objectives.layers import has_own_call, squashing
-from featviz_callback.objectives.paths import sublayers, walk
+from featviz_callback.objectives.parts import sublayers
+from featviz_callback.objectives.paths import walk
 from featviz_callback.objectives.shapes import LayerCall
 from featviz_callback.records import spread
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import keras
 
 from featviz_callback.objectives.outputs import flat, pick
-from featviz_callback.objectives.paths import lineage, sublayers, walk
+from featviz_callback.objectives.parts import sublayers
+from featviz_callback.objectives.paths import lineage, walk
 
 # Layers that return what they receive, in the same flat order, when nothing is trained.
 _PASSING = (

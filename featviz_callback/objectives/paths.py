@@ -10,21 +10,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections import Counter
 from collections.abc import Iterator
 from numbers import Integral
 
 import keras
 
-# Where Keras and torch keep all layers of a layer, under whatever name a user gave them.
-_LISTS_OF_ALL = ("_layers", "_operations", "_operations_by_depth", "_modules")
+from featviz_callback.objectives.parts import aliases, parts, sublayers
+
 # So many names are listed in a message.
 _LISTED = 8
-
-
-def sublayers(layer: keras.Layer) -> list[keras.Layer]:
-    """Return the layers directly inside a model or layer, in lists and dicts too."""
-    return layer._flatten_layers(include_self=False, recursive=False)
 
 
 def walk(model: keras.Layer, prefix: str = "") -> Iterator[tuple[str, keras.Layer]]:
@@ -49,61 +43,11 @@ def _owned(model):
     while level:
         parents, level = level, []
         for parent in parents:
-            own = [(part, layer) for part, layer in _parts(parent) if id(layer) not in seen]
+            own = [(part, layer) for part, layer in parts(parent) if id(layer) not in seen]
             seen.update(id(layer) for _, layer in own)
             owned[id(parent)] = own
             level += [layer for _, layer in own]
     return owned
-
-
-def _parts(parent):
-    """The layers directly inside, each with what names it there and no other."""
-    inside = sublayers(parent)
-    counts = Counter(layer.name for layer in inside)
-    parts = {id(layer): layer.name for layer in inside if counts[layer.name] == 1}
-    if len(parts) < len(inside):
-        for alias, layer in _aliases(parent).items():
-            parts.setdefault(id(layer), alias)
-    return [(parts[id(layer)], layer) for layer in inside]
-
-
-def _aliases(parent):
-    """The layers directly inside by the attributes that hold them, or by their index."""
-    inside = sublayers(parent)
-    counts = Counter(layer.name for layer in inside)
-    known = {id(layer) for layer in inside}
-    aliases = {}
-    for alias, layer in sorted(_held(parent), key=lambda one: _rank(one[0])):
-        # A layer's own name wins. Behind the name of one layer, brackets mean its output.
-        holder = alias.partition("[")[0]
-        taken = counts[alias] or ("[" in alias and counts[holder] == 1)
-        if id(layer) in known and not taken and "/" not in alias:
-            aliases.setdefault(alias, layer)
-    for i, layer in enumerate(inside):
-        aliases.setdefault(f"layers[{i}]", layer)
-    return aliases
-
-
-def _rank(alias):
-    """Public attributes come first, and then those that hold a layer itself."""
-    return alias.startswith("_"), "[" in alias
-
-
-def _held(parent):
-    """Yield `(alias, layer)` for all that a layer's attributes hold."""
-    attributes = {**vars(parent), **vars(parent).get("_modules", {})}
-    for name, value in attributes.items():
-        if name not in _LISTS_OF_ALL:
-            yield from _held_by(name, value)
-
-
-def _held_by(alias, value):
-    if isinstance(value, keras.Layer):
-        yield alias, value
-    elif issubclass(type(value), (list, tuple, dict)):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, item in items:
-            yield from _held_by(f"{alias}[{key}]", item)
 
 
 def find_layer(model: keras.Model, layer: str | int | keras.Layer) -> tuple[str, keras.Layer]:
@@ -180,7 +124,7 @@ def lineage(model, path):
 def _matching(parent, part):
     """The layers directly inside that a part of a path means."""
     named = [layer for layer in sublayers(parent) if layer.name == part]
-    alias = None if named else _aliases(parent).get(part)
+    alias = None if named else aliases(parent).get(part)
     return named if alias is None else [alias]
 
 
@@ -226,7 +170,7 @@ def split_index(model: keras.Model, layer: str | int | keras.Layer) -> tuple:
     Returns:
         `(layer, index)`, `index` being a tuple of strings.
     """
-    name, index = layer, ()
+    name, index = layer, tuple[str, ...]()
     while isinstance(name, str):
         numbered = _numbered(name)
         if _leads_to_any(model, name) or (numbered and _leads_to_any(model, numbered[1])):
@@ -240,7 +184,7 @@ def split_index(model: keras.Model, layer: str | int | keras.Layer) -> tuple:
 
 def _several_layers(model, path, found, matching):
     prefix = "/".join(path.split("/")[: len(found) - 1])
-    names = [part for part, one in _parts(found[-1]) if any(one is same for same in matching)]
+    names = [part for part, one in parts(found[-1]) if any(one is same for same in matching)]
     names = [f"{prefix}/{name}" if prefix else name for name in names]
     return (
         f"Invalid value for argument `layer`. Expected a layer that is the only one of its name "

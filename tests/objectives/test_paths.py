@@ -40,7 +40,7 @@ class Keeps(keras.Model):
 
     def __init__(self):
         body = encoder()
-        super().__init__(body.input, layers.Dense(2, name="out")(body.output))
+        super().__init__(body.inputs[0], layers.Dense(2, name="out")(body.outputs[0]))
         self.encoder = body
 
 
