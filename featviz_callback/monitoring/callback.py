@@ -23,7 +23,7 @@ from featviz_callback.monitoring.costs import Costs
 from featviz_callback.monitoring.messages import Reporter
 from featviz_callback.monitoring.preparation import choose_objectives, prepare_observer
 from featviz_callback.monitoring.probe_data import ProbeImages
-from featviz_callback.objectives import NothingToShow, Objective, is_known
+from featviz_callback.objectives import NothingToShow, Objective, is_known, is_wrapper
 from featviz_callback.optimization import Settings
 from featviz_callback.records import History
 from featviz_callback.tensorboard import EventFile, absolute, summaries
@@ -66,7 +66,10 @@ class FeatureVisCallback(keras.callbacks.Callback):
             `model -> Objective or list`. The function is called when training begins,
             or at the end of the first epoch for a model that is not built before.
             Default: up to 16 output units, and four channels of each of four
-            convolutions spread over the depth. Of a wrapper such as a GAN, which has no
+            convolutions spread over the depth. In a vision transformer or token mixer,
+            the hidden layers of MLPs take the place of convolutions, in a hybrid both
+            are taken. In a plain MLP it is four units of each of four hidden layers. Of a
+            wrapper such as a GAN, which has no
             `call`, these are of the parts that take images
             (`featviz_callback.default_objectives`). A target that cannot be read is left
             out, with a warning.
@@ -248,6 +251,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
         # TensorFlow builds a model at its first batch, later than this.
         if is_known(self.model) or isinstance(self._objectives, (Objective, list, tuple)):
             self._prepare_or_give_up()
+        elif is_wrapper(self.model):
+            self._reporter.waiting(self.model.name)
         checks.check_log_dir(self.log_dir)
         # Training may change the working directory.
         self._log_dir = absolute(self.log_dir)

@@ -9,9 +9,9 @@ from featviz_callback.objectives import inputs
 from featviz_callback.objectives.defaults import default_objectives
 from featviz_callback.objectives.inputs import ImageInput
 from featviz_callback.objectives.joined import JoinedTargets, join_alike, require_units
-from featviz_callback.objectives.layers import walk
 from featviz_callback.objectives.notices import NothingToShow, warn_once
 from featviz_callback.objectives.objective import Objective
+from featviz_callback.objectives.paths import walk
 from featviz_callback.objectives.preserve import preserved
 from featviz_callback.objectives.reachability import require_path
 from featviz_callback.objectives.readouts import read_scores
@@ -21,7 +21,7 @@ from featviz_callback.objectives.scaling import Scaling, measure_scaling, warn_i
 from featviz_callback.objectives.scoring import as_taken, score_all
 from featviz_callback.objectives.shapes import output_shapes
 from featviz_callback.objectives.terms import Targets
-from featviz_callback.objectives.wrappers import is_known
+from featviz_callback.objectives.wrappers import is_known, is_wrapper
 
 __all__ = [
     "ImageInput",
@@ -34,6 +34,7 @@ __all__ = [
     "default_objectives",
     "inputs",
     "is_known",
+    "is_wrapper",
     "join_alike",
     "measure_scaling",
     "output_shapes",

@@ -10,25 +10,21 @@ from collections.abc import Mapping
 import keras
 
 from featviz_callback.objectives import inputs
+from featviz_callback.objectives.features import MOST_LAYERS, feature_calls
+from featviz_callback.objectives.heads import heads
 from featviz_callback.objectives.inputs import fits
-from featviz_callback.objectives.layers import graph
 from featviz_callback.objectives.notices import NothingToShow, warn_once
 from featviz_callback.objectives.objective import Objective
 from featviz_callback.objectives.reachability import Reach
 from featviz_callback.objectives.recording import Tap
-from featviz_callback.objectives.shapes import layer_calls
+from featviz_callback.objectives.shapes import calls_and_outputs
 from featviz_callback.objectives.wrappers import image_parts, is_wrapper, not_watchable
 from featviz_callback.records import spread
 
-# The layers from which channels are taken.
-_CONVOLUTIONS = (
-    *(keras.layers.Conv2D, keras.layers.SeparableConv2D, keras.layers.Conv2DTranspose),
-    *(keras.layers.Conv1D, keras.layers.SeparableConv1D, keras.layers.Conv1DTranspose),
-)
-# So many convolutions are taken, and so many channels of each.
-_LAYERS, _CHANNELS = 4, 4
 # The most outputs, and the most units of all outputs together, that are taken.
 _MOST_UNITS = 16
+# So many features of a layer are taken.
+_FEATURES = 4
 
 
 def default_objectives(
@@ -46,14 +42,18 @@ def default_objectives(
 
     Returns:
         Up to 16 output units, shared among the outputs (or among 16 of them, spread
-        evenly), and four channels of each of four convolutions spread over the depth.
-        A model without one of these gives the other. Layers that never receive the image
-        are left out. If an output comes from a plain operation, the layer before it is
-        taken. The parts of a wrapper that take images share these numbers, and one warning
-        names them.
+        evenly), and four channels of each of four layers with features, spread over the
+        depth. These are convolutions. In a vision transformer or token mixer they are
+        the dense layers on tokens that widen or have an activation, in a hybrid both. In
+        a network without any of these they are own layers of feature maps with a kernel,
+        depthwise convolutions, or four units of each of four hidden dense layers. A
+        model without features gives its outputs, and one without outputs its features.
+        Layers that never receive the image are left out. If an output comes from plain
+        operations, the layers before them are taken. The parts of a wrapper that take
+        images share these numbers, and one warning names them.
 
     Raises:
-        NothingToShow: If nothing is found.
+        NothingToShow: If nothing is found, or the model's call fails.
 
     Example:
     >>> from keras import Input, Sequential
@@ -66,15 +66,19 @@ def default_objectives(
     if "" in parts or not parts:
         if is_wrapper(model) and not parts:
             raise NothingToShow(not_watchable(model))
-        return _objectives(model, "", _layers(model, fixed_inputs), 1)
-    found = {path: _layers(part, fixed_inputs) for path, part in _alike(parts, fixed_inputs, shape)}
+        chosen = _objectives(model, "", _layers(model, fixed_inputs, MOST_LAYERS), 1)
+        if not chosen:
+            raise NothingToShow(
+                f"Nothing to watch was found in the model '{model.name}': it has no convolution, "
+                "no dense layer with features and no output that is a vector. Expected "
+                "`objectives` to be given."
+            )
+        return chosen
+    fitting = _alike(parts, fixed_inputs, shape)
+    most = max(1, MOST_LAYERS // len(fitting))
+    found = {path: _layers(part, fixed_inputs, most) for path, part in fitting}
     found = {path: layers for path, layers in found.items() if any(layers)}
-    chosen = [
-        one
-        for path, layers in found.items()
-        for one in _objectives(model, f"{path}/", layers, len(found))
-    ]
-    if not chosen:
+    if not found:
         raise NothingToShow(not_watchable(model))
     warn_once(
         model,
@@ -82,7 +86,11 @@ def default_objectives(
         "`objectives` chooses others, such as `lambda model: default_objectives(part)`.",
         *(model.name, ", ".join(map(repr, found))),
     )
-    return chosen
+    return [
+        objective
+        for path, layers in found.items()
+        for objective in _objectives(model, f"{path}/", layers, len(found))
+    ]
 
 
 def _alike(parts, fixed_inputs, shape):
@@ -97,56 +105,28 @@ def _alike(parts, fixed_inputs, shape):
     return fitting or list(parts.items())[:1]
 
 
-def _layers(model, fixed_inputs):
-    """Return the channels of convolutions and the units of heads, each by the layer's path."""
+def _layers(model, fixed_inputs, most):
+    """Return the calls of so many layers with features, and the units of each output."""
     reach = Reach(model, [inputs.image_position(model, fixed_inputs)])
-    calls = [
-        call
-        for call in layer_calls(model, inputs.specs(model))
-        if reach.includes(Tap(call.path)) is not False
-    ]
-    convolutions = {c.path: c.shape[-1] for c in calls if isinstance(c.layer, _CONVOLUTIONS)}
-    return convolutions, {c.path: c.shape[0] for c in _heads(model, calls) if len(c.shape) == 1}
+    calls, outputs = calls_and_outputs(model, inputs.specs(model))
+    calls = [call for call in calls if reach.includes(Tap(call.path)) is not False]
+    ends = heads(model, calls, outputs)
+    units = {call.name: call.shape[0] for call in ends if len(call.shape) == 1 and call.shape[0]}
+    return feature_calls(calls, ends, most), units
 
 
 def _objectives(model, prefix, layers, parts):
-    """Return the objectives of one of so many parts, whose layers' paths have a prefix."""
-    convolutions, sizes = layers
-    chosen = [
-        Objective.channel(model, prefix + path, range(min(_CHANNELS, convolutions[path])))
-        for path in _some(convolutions, max(1, _LAYERS // parts))
-    ]
-    vectors = _some(sizes, _MOST_UNITS)
+    """Return the objectives of one of so many parts, whose layers' names have a prefix."""
+    features, units = layers
+    chosen = [_features(model, prefix, call) for call in features]
+    vectors = [list(units)[i] for i in spread(len(units), _MOST_UNITS)]
     most = max(1, _MOST_UNITS // max(1, len(vectors)) // parts)
-    chosen += [
-        Objective.neuron(model, prefix + path, range(min(most, sizes[path]))) for path in vectors
+    return chosen + [
+        Objective.neuron(model, prefix + name, range(min(most, units[name]))) for name in vectors
     ]
-    if not chosen:
-        raise NothingToShow(
-            f"Nothing to watch was found in the model '{model.name}': it has no "
-            "convolution and its last layer is not a vector. Expected `objectives` to "
-            "be given."
-        )
-    return chosen
 
 
-def _some(paths, most):
-    return [list(paths)[i] for i in spread(len(paths), most)]
-
-
-def _heads(model, calls):
-    """The calls that return a model's outputs; the last call where the model does not say."""
-    layers = [_source(output) for output in getattr(model, "outputs", None) or []]
-    return [c for c in calls if any(c.layer is layer for layer in layers)] or calls[-1:]
-
-
-def _source(output):
-    """The layer that returns an output, or whose output the operations at the end receive."""
-    operation, call, index = output._keras_history
-    nested = graph(operation)
-    if nested is not None and len(nested.outputs) > 1:
-        return _source(nested.outputs[index])
-    received = operation._inbound_nodes[call].input_tensors
-    if isinstance(operation, keras.Layer) or len(received) != 1:
-        return operation
-    return _source(received[0])
+def _features(model, prefix, call):
+    """The first features of a layer: channels of a map, or single units."""
+    make = Objective.neuron if len(call.shape) == 1 else Objective.channel
+    return make(model, prefix + call.name, range(min(_FEATURES, call.shape[-1])))

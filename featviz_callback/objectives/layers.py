@@ -1,19 +1,17 @@
-"""Find layers inside any Keras model, by name, index, object or path.
-
-A path joins the names of nested layers by `/`, such as `"backbone/conv3"`. Everything else
-in this room finds a layer by its path.
+"""Tell what a layer does to the values that it receives, and which graph it has.
 
 This module reads the structure of a model. It never calls the model.
 """
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Iterator
-from numbers import Integral
 
 import keras
+
+from featviz_callback.objectives.outputs import flat, pick
+from featviz_callback.objectives.parts import sublayers
+from featviz_callback.objectives.paths import lineage, walk
 
 # Layers that return what they receive, in the same flat order, when nothing is trained.
 _PASSING = (
@@ -24,102 +22,6 @@ _PASSING = (
 
 # Whose functions named "sigmoid" are the sigmoid.
 _LIBRARIES = ("keras", "tensorflow", "jax", "torch")
-
-
-def sublayers(layer: keras.Layer) -> list[keras.Layer]:
-    """Return the layers directly inside a model or layer, in lists and dicts too."""
-    return layer._flatten_layers(include_self=False, recursive=False)
-
-
-def walk(model: keras.Layer, prefix: str = "") -> Iterator[tuple[str, keras.Layer]]:
-    """Yield `(path, layer)` for every layer inside `model`, nested ones too."""
-    for layer in sublayers(model):
-        yield prefix + layer.name, layer
-        yield from walk(layer, f"{prefix}{layer.name}/")
-
-
-def find_layer(model: keras.Model, layer: str | int | keras.Layer) -> tuple[str, keras.Layer]:
-    """Return a layer's path inside the model, and the layer.
-
-    Args:
-        model: Any Keras model.
-        layer: A name, a path such as `"backbone/conv3"`, an index into
-            `model.layers` (negative ones count from the end), or a layer.
-
-    Returns:
-        `(path, layer)`.
-
-    Raises:
-        ValueError: If there is no such layer in the model. For a name, the
-            message lists those like it.
-    """
-    if isinstance(layer, keras.Layer):
-        for path, found in walk(model):
-            if found is layer:
-                return find_layer(model, path)
-        raise ValueError(
-            f"Invalid value for argument `layer`. Expected a layer of the model "
-            f"'{model.name}'. Received: layer={layer.name!r}, which is not part of it."
-        )
-    if isinstance(layer, Integral) and not isinstance(layer, bool):
-        layers, index = model.layers, int(layer)
-        if not -len(layers) <= index < len(layers):
-            raise ValueError(
-                f"Invalid value for argument `layer`. Expected an index from "
-                f"{-len(layers)} to {len(layers) - 1}. Received: layer={layer}"
-            )
-        return find_layer(model, layers[index])
-    if not isinstance(layer, str):
-        raise ValueError(
-            "Invalid value for argument `layer`. Expected a name, an index or a "
-            f"Keras layer. Received: layer={layer!r}"
-        )
-    return layer, lineage(model, layer)[-1]
-
-
-def lineage(model, path):
-    """Return the layers along a path, from the model to the layer itself."""
-    found = [model]
-    for name in path.split("/"):
-        same_name = [one for one in sublayers(found[-1]) if one.name == name]
-        if not same_name:
-            raise ValueError(_no_such_layer(model, path))
-        if len(same_name) > 1:
-            raise ValueError(
-                f"The model '{model.name}' has {len(same_name)} layers at the path {path!r}. "
-                "Expected every layer to be found by its path: give them different names."
-            )
-        found.append(same_name[0])
-    return found
-
-
-def find_call(model: keras.Model, layer: str | int | keras.Layer) -> tuple[str, keras.Layer, int]:
-    """Return what `find_layer` does, and which call of the layer a name means.
-
-    Args:
-        model: Any Keras model.
-        layer: As for `find_layer`. `"conv:1"` is the second call of `"conv"`,
-            unless that is a layer's own name.
-
-    Returns:
-        `(path, layer, call)`, the first call being 0.
-    """
-    numbered = re.fullmatch("(.+):([0-9]+)", layer) if isinstance(layer, str) else None
-    if numbered is None or layer in dict(walk(model)):
-        return *find_layer(model, layer), 0
-    return *find_layer(model, numbered[1]), int(numbered[2])
-
-
-def _no_such_layer(model, name):
-    paths = [path for path, _ in walk(model)]
-    near = [path for path in paths if path.rsplit("/", 1)[-1] == name]
-    near += difflib.get_close_matches(name, paths, n=5, cutoff=0.5)
-    near = list(dict.fromkeys(near))
-    hint = f"Near it are {near}" if near else f"The model has {paths[:20]}"
-    return (
-        f"Invalid value for argument `layer`. Expected a layer of the model "
-        f"'{model.name}'. {hint}. Received: layer={name!r}"
-    )
 
 
 def squashing(operation: keras.Operation) -> str | None:
@@ -176,7 +78,7 @@ def passes_on(layer: keras.Operation) -> bool:
     return not is_activation or getattr(layer.activation, "__name__", None) == "linear"
 
 
-def origin_of(model: keras.Model, path: str) -> tuple[str, str | None]:
+def origin_of(model: keras.Model, path: str, index: tuple[str, ...] = ()) -> tuple:
     """Find where the values come from that a layer passes on.
 
     The search follows the graphs of functional and sequential models: from a nested model
@@ -185,39 +87,61 @@ def origin_of(model: keras.Model, path: str) -> tuple[str, str | None]:
     Args:
         model: Any built Keras model.
         path: The path of a layer.
+        index: Which tensor of those that the layer returns, see `outputs`.
 
     Returns:
-        The path of the first layer that computes the values, and `None`. If the values are
-        those of a softmax or sigmoid that is no layer: the path of the layer whose output
-        it receives, and its name. A layer that a graph calls several times is not followed.
+        `(path, index, name)`: the first layer that computes the values, and `None`. If the
+        values are those of a softmax or sigmoid that is no layer: the layer whose output it
+        receives, and its name. A layer that a graph calls several times is not followed.
     """
-    while (made := _made_from(model, path)) is not None:
+    while (made := _made_from(model, path, index)) is not None:
         holder, prefix, tensor = made
+        name = None
         last = tensor._keras_history.operation
-        name = None if last in sublayers(holder) else squashing(last)
+        if last not in sublayers(holder):
+            name = squashing(last)
         if name is not None:
-            last = last._inbound_nodes[tensor._keras_history.node_index].input_tensors[0]
-            last = last._keras_history.operation
+            tensor = _node_of(tensor).input_tensors[0]
+            last = tensor._keras_history.operation
         if last not in sublayers(holder) or len(_calls(holder, last)) != 1:
-            return path, None
-        path = prefix + last.name
+            break
+        followed = _index_of(tensor)
+        if followed is None:
+            break
+        path, index = prefix + last.name, followed
         if name is not None:
-            return path, name
-    return path, None
+            return path, index, name
+    return path, index, None
 
 
-def _made_from(model, path):
+def _node_of(tensor):
+    """The call in a graph that returns a tensor."""
+    operation, place, _ = tensor._keras_history
+    return operation._inbound_nodes[place]
+
+
+def _index_of(tensor):
+    """The index of a tensor among those that its layer returns, or `None` if nobody knows."""
+    operation, _, place = tensor._keras_history
+    nested = graph(operation)
+    if nested is not None:
+        return flat(nested._outputs_struct)[place][0]
+    return () if len(_node_of(tensor).outputs) == 1 else None
+
+
+def _made_from(model, path, index):
     """The model whose graph has the values of a layer, its prefix, and their tensor, or `None`."""
     *_, holder, layer = lineage(model, path)
     found = graph(layer)
     if found is not None:
-        return (layer, f"{path}/", found.outputs[0]) if len(found.outputs) == 1 else None
+        tensor = pick(found._outputs_struct, index)
+        return None if tensor is None else (layer, f"{path}/", tensor)
     if not passes_on(layer) or graph(holder) is None:
         return None
     calls = _calls(holder, layer)
     if len(calls) != 1:
         return None
-    return holder, path[: len(path) - len(layer.name)], calls[0].input_tensors[0]
+    return holder, path[: path.rfind("/") + 1], calls[0].input_tensors[0]
 
 
 def _calls(holder, layer):

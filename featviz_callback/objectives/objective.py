@@ -88,7 +88,10 @@ class Objective(WeightedSum):
         Args:
             model: A built Keras model.
             layer: A name, an index, a layer, or a path such as `"backbone/conv3"`.
-                If a layer is called several times, `"conv:1"` is its second call.
+                A part of a path is a layer's name, or the attribute that holds it:
+                `"left/conv"`, `"blocks[0]"`. If a layer is called several times,
+                `"conv:1"` is its second call. If it returns several tensors,
+                `"layer[0]"` or `"layer[key]"` is one of them.
             neurons_ids: An id, or a sequence or integer array of them. An id is
                 an index into the flattened output (channels last), or a tuple
                 such as `(row, column, channel)`. Negative ids count from the end.
@@ -136,7 +139,10 @@ class Objective(WeightedSum):
         Args:
             model: A built Keras model.
             layer: A name, an index, a layer, or a path such as `"backbone/conv3"`.
-                If a layer is called several times, `"conv:1"` is its second call.
+                A part of a path is a layer's name, or the attribute that holds it:
+                `"left/conv"`, `"blocks[0]"`. If a layer is called several times,
+                `"conv:1"` is its second call. If it returns several tensors,
+                `"layer[0]"` or `"layer[key]"` is one of them.
             channel_ids: An id, or a sequence or integer array of them. Negative
                 ids count from the end.
             multiplier: Factor of the score. Finite.
@@ -181,7 +187,10 @@ class Objective(WeightedSum):
         Args:
             model: A built Keras model.
             layer: A name, an index, a layer, or a path such as `"backbone/conv3"`.
-                If a layer is called several times, `"conv:1"` is its second call.
+                A part of a path is a layer's name, or the attribute that holds it:
+                `"left/conv"`, `"blocks[0]"`. If a layer is called several times,
+                `"conv:1"` is its second call. If it returns several tensors,
+                `"layer[0]"` or `"layer[key]"` is one of them.
             reducer: `"magnitude"`, the mean of squares, or `"mean"`.
             multiplier: Factor of the score. Finite.
             name: Defaults to `"Layer#layer"`.
@@ -232,7 +241,10 @@ class Objective(WeightedSum):
         Args:
             model: A built Keras model.
             layer: A name, an index, a layer, or a path such as `"backbone/conv3"`.
-                If a layer is called several times, `"conv:1"` is its second call.
+                A part of a path is a layer's name, or the attribute that holds it:
+                `"left/conv"`, `"blocks[0]"`. If a layer is called several times,
+                `"conv:1"` is its second call. If it returns several tensors,
+                `"layer[0]"` or `"layer[key]"` is one of them.
             vectors: One vector `(channels,)`, several `(vectors, channels)`, or
                 arrays of the layer's whole shape, with a vector for each
                 position. Finite and not all zero. An array of the layer's whole

@@ -16,7 +16,8 @@ import keras
 
 from featviz_callback.objectives import inputs
 from featviz_callback.objectives.inputs import ImageInput
-from featviz_callback.objectives.layers import graph, graph_nodes, lineage, walk
+from featviz_callback.objectives.layers import graph, graph_nodes
+from featviz_callback.objectives.paths import lineage, walk
 from featviz_callback.objectives.recording import Tap
 from featviz_callback.objectives.terms import Targets
 

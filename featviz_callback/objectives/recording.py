@@ -13,13 +13,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import keras
 from keras import ops
 
 from featviz_callback import backend
-from featviz_callback.objectives.layers import lineage
+from featviz_callback.objectives.outputs import flat, kind, pick, suffix
+from featviz_callback.objectives.paths import inside_names, lineage
 from featviz_callback.objectives.preserve import overridden
 
 # The methods that compute a layer's output; Keras calls the second of a quantised layer.
@@ -41,6 +42,8 @@ class Tap:
         call: Which of the layer's calls, from 0.
         channels_first: Whether the tensor must be turned to have channels last.
         sizes: The shape that the values of one image get, or `None` for their own.
+        index: Which of the tensors that the layer returns, see `outputs`; `()` if it
+            returns one.
         prefix: What stands before the path in names: the path of the part of a wrapper
             that is read. It ends in `/`.
     """
@@ -50,13 +53,14 @@ class Tap:
     call: int = 0
     channels_first: bool = False
     sizes: tuple | None = None
+    index: tuple[str, ...] = ()
     prefix: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:
-        """The whole path, with the number of the call if it is not the first."""
-        path = self.prefix + self.path
-        return f"{path}:{self.call}" if self.call else path
+        """The path, the number of the call if it is not the first, and the output's index."""
+        call = f":{self.call}" if self.call else ""
+        return self.prefix + self.path + call + suffix(self.index)
 
 
 class _EverythingRecorded(BaseException):
@@ -95,7 +99,15 @@ def record(model: keras.Model, arguments, taps: Sequence[Tap]) -> list:
         ValueError: If the model's call does not reach a layer, or does not call
             it so often.
     """
-    recorder = _Recorder(taps)
+    return collect(model, arguments, taps).outputs(model)
+
+
+def collect(model: keras.Model, arguments, taps: Sequence[Tap]) -> Recorder:
+    """Call the model for inference, see `record`, and return what was recorded.
+
+    Whatever is raised here is raised by the model.
+    """
+    recorder = Recorder(taps)
     with ExitStack() as stack:
         for layer in model._flatten_layers():
             if getattr(layer, "_remat_mode", None):
@@ -106,16 +118,7 @@ def record(model: keras.Model, arguments, taps: Sequence[Tap]) -> list:
             stack.enter_context(_recording(model, tap, recorder))
         with suppress(_EverythingRecorded):
             model(arguments, training=False)
-    for tap in taps:
-        if tap not in recorder.tensors:
-            raise ValueError(_not_reached(tap, recorder.calls[tap]))
-        if tap in recorder.lost:
-            raise ValueError(
-                f"The layer {tap.path!r} is called inside a function that is compiled, mapped, "
-                "looped or computed twice on its own, or where no gradient is kept: no tensor can "
-                "be taken out of that. Expected a layer around it."
-            )
-    return [_channels_last(recorder.tensors[tap], tap) for tap in taps]
+    return recorder
 
 
 def origin():
@@ -123,16 +126,20 @@ def origin():
     return threading.get_ident(), backend.load().current_trace()
 
 
-class _Recorder:
+class Recorder:
     """The tensors at some taps, collected during one call of a model."""
 
-    def __init__(self, taps):
+    def __init__(self, taps: Sequence[Tap]):
+        self.taps = taps
         self.calls = dict.fromkeys(taps, 0)
-        self.tensors = {}
-        self.lost = set()
+        self.tensors: dict = {}
+        # What a layer returns that has no tensor at the tap's index.
+        self.others: dict = {}
+        self.lost: set = set()
         self._thread, self._trace = origin()
 
-    def keep(self, tap, tensor):
+    def keep(self, tap, returned):
+        """Note what a call of the tap's layer returns or receives."""
         thread, trace = origin()
         if thread != self._thread:
             # Another thread calls the same layer.
@@ -141,14 +148,51 @@ class _Recorder:
         self.calls[tap] += 1
         if not is_wanted:
             return
-        self.tensors[tap] = tensor
+        tensor = pick(returned, tap.index)
+        if tensor is None:
+            self.others[tap] = returned
+        else:
+            self.tensors[tap] = tensor
         if trace != self._trace:
             self.lost.add(tap)
-        if len(self.tensors) == len(self.calls):
+        if len(self.tensors) + len(self.others) == len(self.calls):
             raise _EverythingRecorded
-        if ops.is_tensor(tensor):
+        if tensor is not None:
             # On torch, a later layer may write into the tensor.
             self.tensors[tap] = ops.copy(tensor)
+
+    def outputs(self, model: keras.Model) -> list:
+        """Return one tensor a tap, images first and channels last.
+
+        Raises:
+            ValueError: See `record`.
+        """
+        for tap in self.taps:
+            if tap in self.others:
+                raise ValueError(_no_tensor(model, tap, self.others[tap]))
+            if tap not in self.tensors:
+                raise ValueError(_not_reached(tap, self.calls[tap]))
+            if tap in self.lost:
+                raise ValueError(
+                    f"The layer {tap.path!r} is called inside a function that is compiled, "
+                    "mapped, looped or computed twice on its own, or where no gradient is kept: "
+                    "no tensor can be taken out of that. Expected a layer around it."
+                )
+        return [_channels_last(self.tensors[tap], tap) for tap in self.taps]
+
+
+def _no_tensor(model, tap, returned):
+    """What to say of a layer that returns no tensor there: what else can be named."""
+    places = [index for index, leaf in flat(returned) if ops.is_tensor(leaf)]
+    named = [replace(tap, index=index).name for index in places[:8]]
+    inside = inside_names(lineage(model, tap.path)[-1], tap.path)
+    expected = [f"one of its outputs {named}"] * bool(named)
+    expected += [f"a layer inside it {inside}"] * bool(inside)
+    instead = ", or ".join(expected) or "a layer that returns tensors"
+    return (
+        f"Invalid value for argument `layer`. The layer {tap.path!r} returns {kind(returned)}. "
+        f"Expected {instead}. Received: layer={tap.name!r}"
+    )
 
 
 def _not_reached(tap, calls):

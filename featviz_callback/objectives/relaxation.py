@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 import keras
 from keras import ops
 
-from featviz_callback.objectives.layers import walk
+from featviz_callback.objectives.paths import walk
 from featviz_callback.objectives.preserve import overridden
 
 

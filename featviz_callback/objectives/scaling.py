@@ -19,8 +19,8 @@ from keras import ops
 from featviz_callback import backend
 from featviz_callback.objectives import inputs
 from featviz_callback.objectives.inputs import ImageInput
-from featviz_callback.objectives.layers import sublayers
 from featviz_callback.objectives.notices import warn_once
+from featviz_callback.objectives.parts import sublayers
 from featviz_callback.objectives.preserve import preserved
 from featviz_callback.objectives.recording import Tap, record
 from featviz_callback.objectives.shapes import layer_calls

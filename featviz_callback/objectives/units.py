@@ -19,20 +19,17 @@ import numpy as np
 
 from featviz_callback import backend
 from featviz_callback.objectives import inputs, wrappers
-from featviz_callback.objectives.layers import (
-    find_call,
-    has_channels_first,
-    lineage,
-    origin_of,
-    squashing,
-)
+from featviz_callback.objectives.endings import tap_before_squashing
+from featviz_callback.objectives.layers import has_channels_first, origin_of, squashing
+from featviz_callback.objectives.outputs import suffix
+from featviz_callback.objectives.paths import find_call, lineage, split_index
 from featviz_callback.objectives.recording import Tap, tap_before_activation
-from featviz_callback.objectives.shapes import layer_calls, output_shapes, tap_before_squashing
+from featviz_callback.objectives.shapes import layer_calls, output_shapes
 
 logger = logging.getLogger("featviz_callback")
 
-# Layers whose removed softmax or sigmoid was logged.
-_logged: weakref.WeakSet = weakref.WeakSet()
+# Layers, and indices of their outputs, whose removed softmax or sigmoid was logged.
+_logged: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def find_tap(
@@ -54,19 +51,30 @@ def find_tap(
             f"Received: model={model!r} (of type {type(model)})"
         )
     backend.load()
-    model, layer, prefix = wrappers.enter(model, layer)
+    named, index = split_index(model, layer)
+    model, named, prefix = wrappers.enter(model, named)
     arguments = inputs.specs(model)
-    path, found, call = find_call(model, layer)
-    tap = Tap(path, call=call)
+    path, found, call = find_call(model, named)
+    tap = Tap(path, call=call, index=index)
     if pre_activation is None:
         tap = _without_squashing(model, arguments, tap, found)
     elif pre_activation:
-        tap = replace(tap_before_activation(path, found), call=call)
+        tap = _before_activation(tap, found)
     # With sizes of its own, a tensor has the axes of a layer behind it.
     is_own = tap.sizes is None
-    channels_first = is_own and _has_channels_first(model, arguments, tap.path)
+    channels_first = is_own and _has_channels_first(model, arguments, tap)
     tap = replace(tap, channels_first=channels_first, prefix=prefix)
     return model, tap, output_shapes(model, arguments, [tap])[0]
+
+
+def _before_activation(tap, layer):
+    if tap.index:
+        raise ValueError(
+            "Invalid value for argument `pre_activation`. Expected a layer without the index of "
+            "an output, since its activation is no part of one output. Received: "
+            f"pre_activation=True with layer={tap.name!r}"
+        )
+    return replace(tap_before_activation(tap.path, layer), call=tap.call)
 
 
 def _without_squashing(model, arguments, tap, layer):
@@ -76,10 +84,10 @@ def _without_squashing(model, arguments, tap, layer):
     """
     name, before = None, tap_before_squashing(model, arguments, tap)
     if before is None:
-        path, name = origin_of(model, tap.path)
+        path, index, name = origin_of(model, tap.path, tap.index)
         if path == tap.path:
             return tap
-        before = replace(tap, path=path)
+        before = replace(tap, path=path, index=index)
         before = before if name else tap_before_squashing(model, arguments, before)
     if before is None:
         return tap
@@ -89,16 +97,18 @@ def _without_squashing(model, arguments, tap, layer):
         where, kept = "before", _in_shape_of(tap, model, arguments, before)
         if kept is None:
             end, kept = f"stays: name layer '{before.path}' to maximise the logit", tap
-    if layer not in _logged:
-        _logged.add(layer)
-        logger.warning("The %s %s layer '%s' %s.", name, where, tap.path, end)
+    logged = _logged.setdefault(layer, set())
+    if tap.index not in logged:
+        logged.add(tap.index)
+        logger.warning("The %s %s layer '%s' %s.", name, where, tap.path + suffix(tap.index), end)
     return kept
 
 
 def _in_shape_of(tap, model, arguments, before):
     """The tap of an earlier layer, in the shape of a later one, or `None` if that may vary."""
-    paths = [call.path for call in layer_calls(model, arguments)]
-    if paths.count(tap.path) != paths.count(before.path):
+    called = [call.layer for call in layer_calls(model, arguments) if not call.place]
+    counts = [_count(called, lineage(model, one.path)[-1]) for one in (tap, before)]
+    if counts[0] != counts[1]:
         # Another call than that of the later layer may be meant.
         return None
     given, received = output_shapes(model, arguments, [tap, before])
@@ -107,10 +117,17 @@ def _in_shape_of(tap, model, arguments, before):
     return None if None in (*given, *received) else replace(before, sizes=given)
 
 
-def _has_channels_first(model, arguments, path):
+def _count(layers, wanted):
+    return sum(layer is wanted for layer in layers)
+
+
+def _has_channels_first(model, arguments, tap):
     if not has_channels_first(model):
         return False
-    return any(c.channels_first for c in layer_calls(model, arguments) if c.path == path)
+    layer = lineage(model, tap.path)[-1]
+    calls = [call for call in layer_calls(model, arguments) if call.layer is layer]
+    # What a layer's activation receives has no index, and may be one of several outputs.
+    return any(call.channels_first for call in calls if call.index == tap.index or not tap.index)
 
 
 def require_known(sizes: tuple, tap: Tap, instead: str) -> None:

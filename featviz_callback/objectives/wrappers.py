@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping
 import keras
 
 from featviz_callback.objectives import inputs
-from featviz_callback.objectives.layers import find_call, lineage, sublayers, walk
+from featviz_callback.objectives.parts import sublayers
+from featviz_callback.objectives.paths import find_call, lineage, walk
 
 _TRAINER = keras.Model.train_step
 

@@ -63,9 +63,10 @@ def optimize(
     that scores below one of these starts is made again from another one. So is one that
     gets no gradient or scores no more than a plain background, also with relaxed
     activations, and at last without the standard transformations. The contrast of an image
-    rises while its score is low. `result.starts` names the starts. The result depends on the weights, the arguments and the seed, and on nothing else. Start and
-    random transformations are drawn for the name of each target, so an image is the same
-    whatever other targets there are. Threads that call `optimize` take turns.
+    rises while its score is low. `result.starts` names the starts. The result depends on
+    the weights, the arguments and the seed, and on nothing else. Start and random
+    transformations are drawn for the name of each target, so an image is the same whatever
+    other targets there are. Threads that call `optimize` take turns.
 
     Args:
         objective: What to maximise. One image is made for each of its targets.

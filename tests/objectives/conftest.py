@@ -4,7 +4,7 @@ import keras
 import pytest
 from keras import layers
 
-from featviz_callback.objectives.layers import walk
+from featviz_callback.objectives.paths import walk
 from featviz_callback.objectives.recording import Tap
 from tests.conftest import (
     IMAGE_SHAPE,

@@ -128,3 +128,206 @@ def test_default_objectives_receive_any_of_several_signals():
 def test_default_objectives_need_something_to_watch():
     with pytest.raises(ValueError, match="Nothing to watch"):
         default_objectives(sequential(layers.MaxPooling2D(2), shape=(4, 4, 1)))
+
+
+# --- heads that end in plain operations -------------------------------------------------
+
+
+def head_names(end, shape=(4, 4, 1)):
+    """The layers of a functional model of two dense layers, of 3 and 2 units, and an end."""
+    image = keras.Input(shape)
+    flat = layers.Flatten()(image)
+    a, b = layers.Dense(3, name="a")(flat), layers.Dense(2, name="b")(flat)
+    return named(default_objectives(keras.Model(image, end(a, b))))
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        (lambda a, b: keras.ops.reshape(keras.ops.softmax(a), (-1, 3, 1)), ["a"]),
+        (lambda a, b: a[:, :2] + b, ["a", "b"]),
+        (lambda a, b: keras.ops.concatenate([a, keras.ops.sigmoid(b)], axis=-1), ["a", "b"]),
+        (lambda a, b: [a[:, :1], a[:, 1:], 2 * b - 1], ["a", "b"]),
+        (lambda a, b: {"x": keras.ops.cast(a, "float16"), "y": b}, ["a", "b"]),
+    ],
+    ids=["reshaped", "added", "joined", "cut", "dict"],
+)
+def test_default_objectives_are_of_all_that_operations_at_the_end_receive(end, expected):
+    assert head_names(end) == expected
+
+
+def test_default_objectives_are_of_what_a_nested_model_of_operations_receives():
+    first, second = keras.Input((3,)), keras.Input((2,))
+    inner = keras.Model([first, second], [keras.ops.softmax(first), keras.ops.sigmoid(second)])
+    assert head_names(lambda a, b: inner([a, b])) == ["a", "b"]
+
+
+class Returns(keras.Model):
+    """A subclassed model of two heads, which ends in what it is told."""
+
+    def __init__(self, end):
+        super().__init__()
+        self.end = end
+        self.flat = layers.Flatten(name="flat")
+        self.a, self.b = layers.Dense(3, name="a"), layers.Dense(2, name="b")
+
+    def call(self, inputs):
+        flat = self.flat(inputs)
+        return self.end(self.a(flat), self.b(flat))
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        (lambda a, b: (a, b), ["a", "b"]),
+        (lambda a, b: {"y": a, "x": keras.ops.sigmoid(b)}, ["a", "b"]),
+        (lambda a, b: a, ["a"]),
+        (lambda a, b: keras.ops.softmax(b), ["b"]),
+        (lambda a, b: keras.ops.sum(a, axis=1, keepdims=True) * b[:, :1], ["b"]),
+    ],
+    ids=["both", "one by an operation", "the first", "the last", "unknown"],
+)
+def test_default_objectives_are_of_what_a_subclassed_model_returns(end, expected):
+    model = Returns(end)
+    model(keras.ops.zeros((1, 4, 4, 1)))
+    # What is no head is a hidden layer, and comes before.
+    heads = [o.names[0].removeprefix("Neuron#")[0] for o in default_objectives(model)]
+    assert heads[-len(expected) :] == expected
+
+
+# --- features beyond convolutions -------------------------------------------------------
+
+
+def channels(model):
+    """The layers of which channels are watched, in order."""
+    names = [o.names for o in default_objectives(model) if o.names[0].startswith("Channel#")]
+    assert all(len(one) <= 4 for one in names)
+    return [one[0].removeprefix("Channel#").rsplit("_", 1)[0] for one in names]
+
+
+def attended(tokens, i):
+    attention = layers.MultiHeadAttention(2, 8, name=f"attention{i}")
+    return tokens + attention(tokens, tokens)
+
+
+def block(tokens, i, activation="gelu"):
+    """A block of a vision transformer."""
+    tokens = layers.LayerNormalization()(tokens)
+    tokens = tokens if i else attended(tokens, i)
+    hidden = layers.Dense(12, activation=activation, name=f"hidden{i}")(tokens)
+    return tokens + layers.Dense(6, name=f"back{i}")(hidden)
+
+
+def transformer(blocks, embed=None, block=block):
+    image = keras.Input((8, 8, 1))
+    embed = embed or layers.Conv2D(6, 4, 4, name="patches")
+    tokens = layers.Reshape((-1, 6))(embed(image))
+    for i in range(blocks):
+        tokens = block(tokens, i)
+    pooled = layers.GlobalAveragePooling1D()(tokens)
+    return keras.Model(image, layers.Dense(3, name="out")(pooled))
+
+
+def test_of_a_vision_transformer_the_hidden_layers_of_its_mlps_are_watched():
+    model = transformer(5)
+    assert channels(model) == ["hidden0", "hidden1", "hidden3", "hidden4"]
+    assert named(default_objectives(model))[-1] == "out"
+
+
+def test_of_a_short_vision_transformer_the_patches_are_watched_too():
+    assert channels(transformer(2)) == ["patches", "hidden0", "hidden1"]
+
+
+def own_attention(tokens, i):
+    """A block that widens for queries, keys and values at once, and has its GELU apart."""
+    q, k, v = keras.ops.split(layers.Dense(18, name=f"qkv{i}")(tokens), 3, axis=-1)
+    tokens = tokens + keras.ops.softmax(q @ keras.ops.transpose(k, (0, 2, 1))) @ v
+    hidden = layers.Activation("gelu")(layers.Dense(24, name=f"hidden{i}")(tokens))
+    return tokens + layers.Dense(6, name=f"back{i}")(hidden)
+
+
+def test_queries_keys_and_values_are_not_taken_for_an_mlp():
+    assert channels(transformer(4, block=own_attention)) == [f"hidden{i}" for i in range(4)]
+
+
+def mixer(tokens, i):
+    turned = layers.Permute((2, 1))(tokens)
+    turned = layers.Dense(8, activation="gelu", name=f"mix{i}")(turned)
+    tokens = tokens + layers.Permute((2, 1))(layers.Dense(4)(turned))
+    hidden = layers.Dense(12, activation="gelu", name=f"hidden{i}")(tokens)
+    return tokens + layers.Dense(6)(hidden)
+
+
+def test_of_a_token_mixer_both_mlps_are_watched():
+    assert channels(transformer(2, block=mixer)) == ["mix0", "hidden0", "mix1", "hidden1"]
+
+
+def test_of_a_hybrid_convolutions_and_tokens_are_watched_in_the_order_of_depth():
+    stem = keras.Sequential([layers.Conv2D(6, 3, 2, name="conv0"), layers.Conv2D(6, 2, name="c1")])
+    stem.name = "stem"
+    assert channels(transformer(3, stem)) == ["stem/conv0", "stem/c1", "hidden1", "hidden2"]
+
+
+def test_of_a_network_with_convolutions_no_gate_is_watched():
+    image = keras.Input((8, 8, 1))
+    maps = layers.Conv2D(4, 3, name="conv0")(image)
+    gate = layers.GlobalAveragePooling2D(keepdims=True)(maps)
+    gate = layers.Dense(8, activation="relu", name="squeeze")(gate)
+    maps = maps * layers.Dense(4, activation="sigmoid", name="excite")(gate)
+    maps = layers.Conv2D(4, 3, name="conv1")(maps)
+    model = keras.Model(image, layers.Dense(2, name="out")(layers.Flatten()(maps)))
+    assert channels(model) == ["conv0", "conv1"]
+
+
+def test_of_a_plain_mlp_hidden_units_are_watched():
+    hidden = [layers.Dense(3 if i else 8, "relu", name=f"hidden{i}") for i in range(5)]
+    ends = [layers.Dense(3, name="logits"), layers.Softmax(name="shares")]
+    model = sequential(layers.Flatten(), *hidden, *ends, shape=(4, 4, 1))
+    assert [o.names for o in default_objectives(model)] == [
+        [f"Neuron#hidden0_{i}" for i in range(4)],
+        *[[f"Neuron#hidden{k}_{i}" for i in range(3)] for k in (1, 3, 4)],
+        [f"Neuron#shares_{i}" for i in range(3)],
+    ]
+
+
+def test_depthwise_convolutions_are_watched_where_there_is_nothing_else():
+    depthwise = layers.DepthwiseConv2D(3, depth_multiplier=2, name="depthwise")
+    model = sequential(depthwise, layers.Flatten(), layers.Dense(2), shape=(8, 8, 2))
+    assert channels(model) == ["depthwise"]
+
+
+class Involution(layers.Layer):
+    """A layer of maps that owns its kernel."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 5), name="kernel")
+
+    def call(self, inputs):
+        return inputs @ self.kernel
+
+
+class Places(layers.Layer):
+    """Adds a value to each place of a map, which is no kernel."""
+
+    def build(self, shape):
+        self.values = self.add_weight(shape=(1, *shape[1:]), name="values")
+
+    def call(self, inputs):
+        return inputs + self.values
+
+
+def test_layers_of_maps_with_a_kernel_are_watched_where_there_is_no_convolution():
+    einsum = layers.EinsumDense("abcd,de->abce", (8, 8, 5), name="einsum")
+    inner = [Places(name="places"), Involution(name="involution"), einsum]
+    model = sequential(*inner, layers.Flatten(), layers.Dense(2, name="out"), shape=(8, 8, 2))
+    assert channels(model) == ["involution", "einsum"]
+    with_convolution = sequential(layers.Conv2D(2, 1, name="conv"), *inner[:2], shape=(8, 8, 2))
+    assert channels(with_convolution) == ["conv"]
+
+
+def test_default_objectives_are_32_at_most():
+    image = keras.Input((8, 8, 1))
+    hidden = layers.Dense(8, "relu")(layers.Dense(8, "relu")(image))
+    hidden = layers.Dense(8, "relu")(layers.Dense(8, "relu")(hidden))
+    model = keras.Model(image, layers.Dense(40)(layers.Flatten()(hidden)))
+    assert sum(len(o) for o in default_objectives(model)) == 32

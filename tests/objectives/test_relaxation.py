@@ -54,3 +54,20 @@ def test_other_activations_are_not_relaxed():
     plain = gradient(total, threes)
     with relaxed_activations(model):
         np.testing.assert_array_equal(gradient(total, threes), plain)
+
+
+def test_a_layer_with_two_paths_is_relaxed_once():
+    class Keeps(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = keras.Sequential([layers.ReLU()])
+            self.relu = self.inner.layers[0]
+
+        def call(self, inputs):
+            return self.inner(inputs)
+
+    model, threes = Keeps(), random_images(1, 3, 3, 1) - 2
+    model(threes)
+    with relaxed_activations(model):
+        slopes = gradient(lambda x: keras.ops.sum(model(x)), threes)
+    np.testing.assert_allclose(slopes, 1 / (1 + np.exp(-threes.astype("float64"))), rtol=1e-5)

@@ -8,7 +8,14 @@ import pytest
 from keras import layers
 
 from featviz_callback import Objective
-from tests.conftest import fill, layer_output, random_images, sequential, to_numpy
+from tests.conftest import (
+    IMAGE_SHAPE,
+    fill,
+    layer_output,
+    random_images,
+    sequential,
+    to_numpy,
+)
 
 # --- ids and vectors ----------------------------------------------------------------
 
@@ -299,12 +306,25 @@ class Twins(keras.Model):
         return x
 
 
-@pytest.mark.parametrize("find", [lambda m: "twin", lambda m: m.blocks[1]])
-def test_two_layers_of_one_name_are_refused(find):
+def twins():
     model = Twins()
-    model.build((None, 12, 10, 1))
-    with pytest.raises(ValueError, match="2 layers at the path 'twin'"):
-        Objective.channel(model, find(model), 0)
+    model(random_images(1, *IMAGE_SHAPE))
+    return fill(model)
+
+
+def test_a_name_of_two_layers_is_refused_with_what_tells_them_apart():
+    message = r"2 layers of the name 'twin': name one of \['blocks\[0\]', 'blocks\[1\]'\]"
+    with pytest.raises(ValueError, match=message):
+        Objective.channel(twins(), "twin", 0)
+
+
+@pytest.mark.parametrize("way", ["blocks[1]", lambda m: m.blocks[1], -1])
+def test_one_of_two_layers_of_one_name_is_read(way, images):
+    model = twins()
+    objective = Objective.channel(model, way(model) if callable(way) else way, 0)
+    assert objective.names == ["Channel#blocks[1]_0"]
+    expected = to_numpy(model(images))[..., 0].mean((1, 2))
+    np.testing.assert_allclose(objective.score(images), expected, rtol=1e-4, atol=1e-6)
 
 
 # --- before the activation ----------------------------------------------------------
