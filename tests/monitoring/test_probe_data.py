@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from featviz_callback.backend import random_states_preserved
-from featviz_callback.monitoring import probe_data
-from featviz_callback.monitoring.probe_data import find_values_range, read_images, to_images
+from featviz_callback.monitoring import reading
+from featviz_callback.monitoring.probe_data import ProbeImages, find_values_range, to_images
+from featviz_callback.monitoring.reading import read
+from featviz_callback.objectives import inputs
 
 IMAGES = np.random.default_rng(0).random((40, 6, 5, 3))
 LABELS = np.arange(40)
@@ -85,29 +87,29 @@ BATCHES_0_2_4 = [*range(0, 8), *range(16, 24), *range(32, 36)]
     ],
 )  # fmt: skip
 def test_a_bounded_number_of_images_is_read_from_any_data(make, expected):
-    images = read_images(make(), most=20)
+    images = read(make(), most=20)
     assert images.dtype == np.float32
     np.testing.assert_array_equal(images, IMAGES[expected].astype("float32"))
 
 
 def test_all_images_are_read_if_there_are_fewer():
-    np.testing.assert_array_equal(read_images(Batches(), 99), IMAGES.astype("float32"))
-    np.testing.assert_array_equal(read_images(IMAGES, 99), IMAGES.astype("float32"))
+    np.testing.assert_array_equal(read(Batches(), 99), IMAGES.astype("float32"))
+    np.testing.assert_array_equal(read(IMAGES, 99), IMAGES.astype("float32"))
 
 
 def test_no_batch_is_read_that_is_not_needed():
     batches = Batches()
-    read_images(batches, most=8)
+    read(batches, most=8)
     assert batches.read.count(0) == len(batches.read) <= 2
     stream = generator()
-    read_images(stream, most=9)
+    read(stream, most=9)
     np.testing.assert_array_equal(next(stream)[0], IMAGES[16:24])
 
 
 @pytest.mark.parametrize("make", [lambda: IMAGES, Batches, generator])
 def test_fewer_large_images_are_read(make, monkeypatch):
-    monkeypatch.setattr(probe_data, "MOST_BYTES", 10 * IMAGES[0].size * 4 + 3)
-    assert len(read_images(make(), most=20)) == 10
+    monkeypatch.setattr(reading, "MOST_BYTES", 10 * IMAGES[0].size * 4 + 3)
+    assert len(read(make(), most=20)) == 10
 
 
 @pytest.mark.parametrize(
@@ -121,6 +123,10 @@ def test_fewer_large_images_are_read(make, monkeypatch):
         ([200], (0, 255)),
         ([0, 100], (0, 100)),
         ([0, 1.5], (0, 1.5)),
+        ([-0.5, 0.5], (-0.5, 0.5)),
+        ([-0.1, 0.1], (-0.1, 0.1)),
+        ([0, 0.5], (0, 0.5)),
+        ([0, 0.51], (0, 1)),
         ([-2.1, 2.6], (-2.1, 2.6)),
         ([0, 65535], (0, 65535)),
     ],
@@ -131,7 +137,7 @@ def test_the_range_of_values_is_a_usual_one_or_their_own(values, expected):
 
 def test_whole_numbers_keep_their_values():
     pixels = np.arange(2 * 4 * 4).reshape(2, 4, 4, 1).astype("uint8")
-    assert read_images(pixels, 2).ravel().tolist() == list(range(32))
+    assert read(pixels, 2).ravel().tolist() == list(range(32))
 
 
 @pytest.mark.parametrize(
@@ -175,6 +181,12 @@ def test_one_image_without_the_axis_of_images_is_recognised(axes, given):
 # --- what is refused ------------------------------------------------------------------
 
 
+def images_of(data, shape=(6, 5, 3)):
+    """Return the images in probe data for a model of one input."""
+    model = keras.Sequential([keras.Input(shape), keras.layers.Flatten()])
+    return ProbeImages(data).as_images(model, inputs.resolve(model)[0])
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -182,17 +194,20 @@ def test_one_image_without_the_axis_of_images_is_recognised(axes, given):
         np.zeros((3, 2, 6, 5, 3)),
         np.zeros((0, 6, 5, 3)),
         np.full((2, 6, 5, 3), np.nan),
+        np.full((2, 6, 5, 3), "word"),
         [],
         [np.zeros((2, 6, 5, 3)), np.zeros((2, 7, 5, 3))],
         "images",
         5,
-        {"images": IMAGES},
+        {"labels": LABELS},
     ],
-    ids=["vectors", "volumes", "none", "nan", "empty", "sizes", "text", "number", "dict"],
-)
+    ids=[
+        "vectors", "volumes", "none", "nan", "strings", "empty", "sizes", "text", "number", "dict",
+    ],
+)  # fmt: skip
 def test_data_without_images_are_refused(data):
     with pytest.raises(ValueError, match="`probe_data`.*Received: "):
-        read_images(data, 10)
+        images_of(data)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -200,7 +215,84 @@ def test_values_that_are_no_numbers_are_named(value):
     data = IMAGES.copy()
     data[0, 0, :2, 0] = value
     with pytest.raises(ValueError, match="`probe_data`.*2 values are NaN or infinite"):
-        read_images(data, 10)
+        images_of(data)
+
+
+@needs_tensorflow
+@pytest.mark.parametrize(
+    "data", [lambda x, y: x, lambda x, y: (x, y), lambda x, y: ({"image": x}, y)]
+)
+def test_a_data_set_that_is_not_batched_is_told(data):
+    import tensorflow as tf
+
+    one_by_one = tf.data.Dataset.from_tensor_slices(data(IMAGES, LABELS))
+    with pytest.raises(ValueError, match=r"\.batch\(32\)"):
+        images_of(one_by_one)
+
+
+# --- several inputs -------------------------------------------------------------------
+
+OTHER = np.random.default_rng(1).random((40, 6, 5, 3))
+AGES = np.arange(40.0)[:, None]
+
+
+def two_inputs(second):
+    photo, other = keras.Input((6, 5, 3), name="photo"), keras.Input(second, name="other")
+    flat = [keras.layers.Flatten()(one) for one in (photo, other)]
+    return keras.Model([photo, other], keras.layers.Concatenate()(flat))
+
+
+@pytest.mark.parametrize(
+    ("second", "data"),
+    [
+        ((6, 5, 3), [IMAGES, OTHER]),
+        ((6, 5, 3), (IMAGES, OTHER)),
+        ((6, 5, 3), {"other": OTHER, "photo": IMAGES}),
+        ((6, 5, 3), ([IMAGES, OTHER], LABELS)),
+        ((6, 5, 3), [([IMAGES[:20], OTHER[:20]], LABELS), ([IMAGES[20:], OTHER[20:]], LABELS)]),
+        ((6, 5, 3), iter([({"photo": IMAGES, "other": OTHER}, LABELS, LABELS)])),
+        ((1,), [IMAGES, AGES]),
+        ((1,), ((IMAGES, AGES), LABELS)),
+        ((1,), {"photo": IMAGES, "other": AGES, "name": LABELS}),
+    ],
+    ids=[
+        "list", "tuple", "dict", "list and labels", "batches of lists", "batches of dicts",
+        "image and number", "tuple and labels", "dict of more",
+    ],
+)  # fmt: skip
+def test_each_input_gets_its_own_examples(second, data):
+    found = ProbeImages(data).of_inputs(two_inputs(second))
+    np.testing.assert_array_equal(found[0], IMAGES.astype("float32"))
+    expected = OTHER if second == (6, 5, 3) else AGES
+    np.testing.assert_array_equal(found[1], expected.astype("float32"))
+
+
+def test_images_alone_are_those_of_the_input_that_takes_them():
+    photo, age = keras.Input((6, 5, 3), name="photo"), keras.Input((1,), name="age")
+    flat = keras.layers.Concatenate()([age, keras.layers.Flatten()(photo)])
+    assert list(ProbeImages(IMAGES).of_inputs(keras.Model([age, photo], flat))) == [1]
+
+
+def test_a_list_is_of_batches_for_a_model_of_one_input():
+    np.testing.assert_array_equal(images_of([IMAGES[:20], IMAGES[20:]]), IMAGES.astype("float32"))
+
+
+def test_bytes_stay_bytes():
+    assert images_of((IMAGES * 255).astype("uint8")).dtype == "uint8"
+
+
+class WithPreprocessor(keras.Sequential):
+    """A model that takes images in [-1, 1], trained by `fit` on bytes."""
+
+    @staticmethod
+    def preprocessor(x, y=None, sample_weight=None):
+        return x / 127.5 - 1 if y is None else (x / 127.5 - 1, y)
+
+
+def test_a_preprocessor_is_applied():
+    model = WithPreprocessor([keras.Input((6, 5, 3)), keras.layers.Flatten()])
+    found = ProbeImages((IMAGES * 255, LABELS)).of_inputs(model)[0]
+    np.testing.assert_allclose(found, IMAGES * 2 - 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("value", [5.0, -3.0, 1000.0])
@@ -219,7 +311,7 @@ def test_the_global_random_states_are_restored():
     random.seed(1)
     np.random.seed(1)
     with random_states_preserved():
-        read_images(Batches(), 20)
+        read(Batches(), 20)
     assert (random.random(), np.random.random()) == expected
 
 
@@ -234,7 +326,7 @@ def test_a_shuffling_loader_gives_training_the_order_that_it_would_have_had(own)
         batches = loader(IMAGES, LABELS, shuffle=True, generator=generator)
         if read:
             with random_states_preserved():
-                read_images(batches, 20)
+                read(batches, 20)
         return [labels.tolist() for _ in range(2) for _, labels in batches]
 
     assert orders(read=True) == orders(read=False)
@@ -248,7 +340,7 @@ def test_reading_another_data_set_keeps_the_order_of_training():
         tf.random.set_seed(3)
         training = tf_dataset(IMAGES, LABELS).shuffle(5)
         if read:
-            read_images(tf_dataset(IMAGES, LABELS), 20)
+            read(tf_dataset(IMAGES, LABELS), 20)
         return [labels.numpy().tolist() for _ in range(2) for _, labels in training]
 
     assert orders(read=True) == orders(read=False)

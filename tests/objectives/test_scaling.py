@@ -1,0 +1,100 @@
+"""What the first layer with weights receives, against the scaling that was built in."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from featviz_callback.objectives import inputs
+from featviz_callback.objectives.scaling import measure_scaling, warn_if_flat
+
+SHAPE = (8, 6, 3)
+
+
+def scale_by_hand(images):
+    return images / 127.5 - 1.0
+
+
+class InCall(keras.Model):
+    """A model that scales its images in its own `call`."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = layers.Conv2D(2, 3, name="conv")
+
+    def call(self, images):
+        return self.conv(images * 0.25)
+
+
+def sequential(*first):
+    return keras.Sequential([keras.Input(SHAPE), *first, layers.Conv2D(2, 3, name="conv")])
+
+
+def functional():
+    image = keras.Input(SHAPE)
+    scaled = keras.applications.mobilenet_v2.preprocess_input(image)
+    return keras.Model(image, layers.Conv2D(2, 3, name="conv")(scaled))
+
+
+def subclassed():
+    model = InCall()
+    model.build((None, *SHAPE))
+    return model
+
+
+def nested():
+    backbone = sequential(layers.RandomFlip(), layers.Rescaling(1 / 255))
+    return keras.Sequential([keras.Input(SHAPE), backbone])
+
+
+@pytest.mark.parametrize(
+    ("make", "slope", "offset"),
+    [
+        (sequential, 1, 0),
+        (lambda: sequential(layers.Rescaling(1 / 255)), 1 / 255, 0),
+        (lambda: sequential(layers.Rescaling(2.0, -1.0)), 2, -1),
+        (lambda: sequential(layers.Normalization(mean=[4] * 3, variance=[4] * 3)), 0.5, -2),
+        (lambda: sequential(layers.Lambda(scale_by_hand)), 1 / 127.5, -1),
+        (functional, 1 / 127.5, -1),
+        (subclassed, 0.25, 0),
+        (nested, 1 / 255, 0),
+        (lambda: sequential(layers.BatchNormalization()), 1, 0),
+    ],
+    ids=[
+        "none", "rescaling", "with offset", "normalization", "lambda", "operations", "call",
+        "nested", "batch norm",
+    ],
+)  # fmt: skip
+def test_the_scaling_is_that_of_what_comes_first(make, slope, offset):
+    model = make()
+    found = measure_scaling(model, inputs.resolve(model)[0], (), SHAPE)
+    np.testing.assert_allclose((found.slope, found.offset), (slope, offset), rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_no_straight_line_has_no_scaling():
+    model = sequential(layers.Lambda(keras.ops.square))
+    assert measure_scaling(model, inputs.resolve(model)[0], (), SHAPE) is None
+
+
+def test_the_layer_behind_the_image_is_meant_and_not_one_of_another_input():
+    image, number = keras.Input(SHAPE, name="image"), keras.Input((1,), name="number")
+    first = layers.Dense(1, name="of_number")(number)
+    seen = layers.Conv2D(2, 3, name="conv")(layers.Rescaling(0.5)(image))
+    model = keras.Model([number, image], [first, seen])
+    image_input, fixed = inputs.resolve(model)
+    assert measure_scaling(model, image_input, fixed, SHAPE).path == "conv"
+
+
+@pytest.mark.parametrize(("high", "warns"), [(1, True), (255, False)])
+def test_a_range_in_which_images_hardly_differ_is_warned_of_once(high, warns, caplog):
+    model = sequential(layers.Lambda(lambda images: images / 255))
+    image_input, _ = inputs.resolve(model)
+    for _ in range(2):
+        warn_if_flat(model, image_input, (), SHAPE, (0.0, high))
+    assert caplog.text.count("hardly differ") == warns
+
+
+def test_small_values_that_nothing_scales_are_no_reason_to_warn(caplog):
+    model = sequential()
+    warn_if_flat(model, inputs.resolve(model)[0], (), SHAPE, (-0.01, 0.01))
+    assert not caplog.text

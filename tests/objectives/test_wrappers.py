@@ -1,0 +1,102 @@
+"""Models without a `call`: which parts are watched, and how their layers are named."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from featviz_callback import Objective, default_objectives
+from featviz_callback.objectives.notices import NothingToShow
+from featviz_callback.objectives.wrappers import image_parts, is_known, is_wrapper
+
+
+def classifier(name, shape=(8, 8, 1)):
+    parts = [layers.Conv2D(4, 3, name="conv"), layers.Flatten(), layers.Dense(2, name="score")]
+    return keras.Sequential([keras.Input(shape), *parts], name=name)
+
+
+def decoder(name="generator"):
+    parts = [layers.Dense(64), layers.Reshape((8, 8, 1)), layers.Conv2D(1, 3, padding="same")]
+    return keras.Sequential([keras.Input((5,)), *parts], name=name)
+
+
+class Wrapper(keras.Model):
+    """A model of parts, with a `train_step` of its own and no `call`."""
+
+    def __init__(self, **parts):
+        super().__init__()
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def train_step(self, data):
+        return {}
+
+
+def test_parts_that_take_images_are_found_once_each():
+    shared = classifier("shared")
+    model = Wrapper(
+        generator=decoder(), first=shared, again=shared, more=[classifier("a"), classifier("b")]
+    )
+    assert [part.name for _, part in image_parts(model)] == ["shared", "a", "b"]
+
+
+def test_a_wrapper_inside_a_wrapper_is_searched():
+    model = Wrapper(inner=Wrapper(net=classifier("net")), generator=decoder())
+    [(path, part)] = image_parts(model)
+    assert part is model.inner.net
+    assert path.endswith("/net")
+
+
+def test_the_default_shares_its_targets_among_the_parts(caplog):
+    model = Wrapper(one=classifier("one"), two=classifier("two"), generator=decoder())
+    names = [name for objective in default_objectives(model) for name in objective.names]
+    assert len(set(names)) == len(names)
+    for part in ("one", "two"):
+        assert f"Channel#{part}/conv_0" in names
+        assert f"Neuron#{part}/score_0" in names
+    assert "'one', 'two'" in caplog.text
+
+
+def test_parts_of_the_shape_of_real_images_are_chosen():
+    model = Wrapper(small=classifier("small"), large=classifier("large", (12, 12, 3)))
+    for part, shape in (("small", (8, 8, 1)), ("large", (12, 12, 3))):
+        chosen = default_objectives(model, shape=shape)
+        assert {objective.model.name for objective in chosen} == {part}
+
+
+def test_a_layer_is_reached_by_its_path_and_scores_as_its_part_does():
+    model = Wrapper(critic=classifier("critic"), generator=decoder())
+    images = np.random.default_rng(0).random((3, 8, 8, 1), "float32")
+    by_path = Objective.neuron(model, "critic/score", 1)
+    assert by_path.names == ["Neuron#critic/score_1"]
+    expected = model.critic.predict(images, verbose=0)[:, 1]
+    np.testing.assert_allclose(by_path.score(images), expected, rtol=1e-5)
+    by_object = Objective.channel(model, model.critic.layers[0], 2)
+    assert by_object.names == ["Channel#critic/conv_2"]
+
+
+def test_a_layer_in_no_such_part_is_refused_and_the_parts_are_named():
+    model = Wrapper(critic=classifier("critic"), generator=decoder())
+    with pytest.raises(ValueError, match=r"inside one of \['critic'\].*Received"):
+        Objective.channel(model, "generator/conv2d", 0)
+
+
+def test_a_wrapper_of_nothing_that_takes_images_is_refused():
+    with pytest.raises(NothingToShow, match="generator"):
+        default_objectives(Wrapper(generator=decoder()))
+
+
+@pytest.mark.parametrize("how", ["as it is", "build", "built"])
+def test_a_wrapper_is_known_when_its_parts_are_built(how):
+    model = Wrapper(critic=classifier("critic"))
+    if how == "build":
+        model.build((None, 8, 8, 1))
+    model.built = how == "built" or model.built
+    assert is_wrapper(model)
+    assert is_known(model)
+    model.late = keras.Sequential([layers.Conv2D(2, 3)])
+    assert not is_known(model)
+
+
+def test_a_model_with_a_call_is_none():
+    assert not is_wrapper(classifier("plain"))
