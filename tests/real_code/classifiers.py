@@ -5,7 +5,6 @@ from keras import layers, ops
 
 from tests.real_code.family import EVERY_BACKEND, Family, pictures
 
-
 # --- small Xception ---------------------------------------------------------------------
 
 

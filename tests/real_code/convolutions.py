@@ -5,14 +5,11 @@ from keras import layers, ops
 
 from tests.real_code.family import EVERY_BACKEND, Family, pictures
 
-
 # --- learnable resizer ------------------------------------------------------------------
 
 
 def conv_block(x, filters, kernel_size, strides, name, activation=None):
-    x = layers.Conv2D(
-        filters, kernel_size, strides, padding="same", use_bias=False, name=name
-    )(x)
+    x = layers.Conv2D(filters, kernel_size, strides, padding="same", use_bias=False, name=name)(x)
     x = layers.BatchNormalization()(x)
     return activation(x) if activation else x
 
@@ -110,7 +107,6 @@ def involutional_network():
         metrics=["accuracy"],
     )
     return model
-
 
 
 # --- ConvMixer --------------------------------------------------------------------------

@@ -1,19 +1,10 @@
-"""Autoencoders and adversarial networks, each a wrapper with a `train_step` for TensorFlow."""
+"""Autoencoders and a diffusion model, each a wrapper with a `train_step` for TensorFlow."""
 
 import keras
 import tensorflow as tf
 from keras import layers, ops
 
 from tests.real_code.family import Family, pictures
-
-
-def dataset(count=16, shape=(12, 12, 1), low=0.0, high=1.0, labels=None):
-    """Return a shuffled `tf.data.Dataset` of images, or of images and one-hot classes."""
-    x, y = pictures(count, shape, low=low, high=high)
-    arrays = x if labels is None else (x, keras.utils.to_categorical(y, labels))
-    found = tf.data.Dataset.from_tensor_slices(arrays)
-    return found.shuffle(buffer_size=count, seed=0).batch(8, drop_remainder=True)
-
 
 # --- variational autoencoder ------------------------------------------------------------
 
@@ -44,11 +35,7 @@ class VAE(keras.Model):
 
     @property
     def metrics(self):
-        return [
-            self.total_loss_tracker,
-            self.reconstruction_loss_tracker,
-            self.kl_loss_tracker,
-        ]
+        return [self.total_loss_tracker, self.reconstruction_loss_tracker, self.kl_loss_tracker]
 
     def train_step(self, data):
         with tf.GradientTape() as tape:
@@ -75,9 +62,9 @@ class VAE(keras.Model):
 def vae():
     """keras.io: Variational AutoEncoder, 2020."""
     encoder_inputs = keras.Input(shape=(12, 12, 1))
-    x = layers.Conv2D(
-        8, 3, activation="relu", strides=2, padding="same", name="conv_1"
-    )(encoder_inputs)
+    x = layers.Conv2D(8, 3, activation="relu", strides=2, padding="same", name="conv_1")(
+        encoder_inputs
+    )
     x = layers.Conv2D(12, 3, activation="relu", strides=2, padding="same", name="conv_2")(x)
     x = layers.Flatten()(x)
     x = layers.Dense(16, activation="relu", name="hidden")(x)
@@ -143,17 +130,17 @@ class VectorQuantizer(layers.Layer):
 
 def get_vqvae(latent_dim=6, num_embeddings=8):
     encoder_inputs = keras.Input(shape=(12, 12, 1))
-    x = layers.Conv2D(
-        8, 3, activation="relu", strides=2, padding="same", name="conv_1"
-    )(encoder_inputs)
+    x = layers.Conv2D(8, 3, activation="relu", strides=2, padding="same", name="conv_1")(
+        encoder_inputs
+    )
     x = layers.Conv2D(12, 3, activation="relu", strides=2, padding="same", name="conv_2")(x)
     encoder_outputs = layers.Conv2D(latent_dim, 1, padding="same", name="conv_3")(x)
     encoder = keras.Model(encoder_inputs, encoder_outputs, name="encoder")
 
     latent_inputs = keras.Input(shape=encoder.output.shape[1:])
-    x = layers.Conv2DTranspose(
-        12, 3, activation="relu", strides=2, padding="same", name="up_1"
-    )(latent_inputs)
+    x = layers.Conv2DTranspose(12, 3, activation="relu", strides=2, padding="same", name="up_1")(
+        latent_inputs
+    )
     x = layers.Conv2DTranspose(8, 3, activation="relu", strides=2, padding="same", name="up_2")(x)
     decoder_outputs = layers.Conv2DTranspose(1, 3, padding="same", name="up_3")(x)
     decoder = keras.Model(latent_inputs, decoder_outputs, name="decoder")
@@ -174,11 +161,10 @@ class VQVAETrainer(keras.models.Model):
         self.vqvae = get_vqvae()
         self.total_loss_tracker = keras.metrics.Mean(name="total_loss")
         self.reconstruction_loss_tracker = keras.metrics.Mean(name="reconstruction_loss")
-        self.vq_loss_tracker = keras.metrics.Mean(name="vq_loss")
 
     @property
     def metrics(self):
-        return [self.total_loss_tracker, self.reconstruction_loss_tracker, self.vq_loss_tracker]
+        return [self.total_loss_tracker, self.reconstruction_loss_tracker]
 
     def train_step(self, x):
         with tf.GradientTape() as tape:
@@ -189,11 +175,9 @@ class VQVAETrainer(keras.models.Model):
         self.optimizer.apply_gradients(zip(grads, self.vqvae.trainable_variables, strict=True))
         self.total_loss_tracker.update_state(total_loss)
         self.reconstruction_loss_tracker.update_state(reconstruction_loss)
-        self.vq_loss_tracker.update_state(sum(self.vqvae.losses))
         return {
             "loss": self.total_loss_tracker.result(),
             "reconstruction_loss": self.reconstruction_loss_tracker.result(),
-            "vqvae_loss": self.vq_loss_tracker.result(),
         }
 
 
@@ -211,6 +195,7 @@ def centred_digits():
 # --- diffusion --------------------------------------------------------------------------
 
 
+@keras.saving.register_keras_serializable("real_code")
 def sinusoidal_embedding(x):
     frequencies = ops.exp(ops.linspace(ops.log(1.0), ops.log(1000.0), 4))
     angular_speeds = ops.cast(2.0 * 3.14159265 * frequencies, "float32")
@@ -286,14 +271,10 @@ class DiffusionModel(keras.Model):
             noise_loss = self.loss(noises, pred_noises)
             image_loss = self.loss(images, pred_images)
         gradients = tape.gradient(noise_loss, self.network.trainable_weights)
-        self.optimizer.apply_gradients(
-            zip(gradients, self.network.trainable_weights, strict=True)
-        )
+        self.optimizer.apply_gradients(zip(gradients, self.network.trainable_weights, strict=True))
         self.noise_loss_tracker.update_state(noise_loss)
         self.image_loss_tracker.update_state(image_loss)
-        for weight, ema_weight in zip(
-            self.network.weights, self.ema_network.weights, strict=True
-        ):
+        for weight, ema_weight in zip(self.network.weights, self.ema_network.weights, strict=True):
             ema_weight.assign(0.9 * ema_weight + 0.1 * weight)
         return {metric.name: metric.result() for metric in self.metrics}
 
@@ -310,6 +291,57 @@ def ddim():
 
 
 def oxford_flowers():
-    return {"x": dataset(16, (12, 12, 3))}
+    x, _ = pictures(16, (12, 12, 3))
+    x = tf.data.Dataset.from_tensor_slices(x).shuffle(16, seed=0)
+    return {"x": x.batch(8, drop_remainder=True)}
 
 
+FAMILIES = [
+    Family(
+        name="VAE",
+        build=vae,
+        data=mnist_digits,
+        image_shape=(12, 12, 1),
+        values_range=(0, 1),
+        layers=("encoder/conv_1", "encoder/conv_2"),
+        heads=("encoder/z_mean", "encoder/z_log_var"),
+        parts=("encoder",),
+    ),
+    Family(
+        name="VQ-VAE",
+        build=vq_vae,
+        data=centred_digits,
+        image_shape=(12, 12, 1),
+        values_range=(-0.5, 0.5),
+        layers=tuple(
+            f"vq_vae/{path}"
+            for path in (
+                *("encoder/conv_1", "encoder/conv_2", "encoder/conv_3"),
+                *("decoder/up_1", "decoder/up_2", "decoder/up_3"),
+            )
+        ),
+        heads=(),
+        parts=("vq_vae",),
+        note="`argmin` lies before the decoder; gradients pass it straight through.",
+    ),
+    Family(
+        name="DDIM",
+        build=ddim,
+        data=oxford_flowers,
+        image_shape=(12, 12, 3),
+        values_range=(-3, 3),
+        layers=tuple(
+            f"{network}/{path}"
+            for network in ("residual_unet", "ema_network")
+            for path in (
+                *("entry", "down_residual", "down_conv_1", "down_conv_2", "middle_residual"),
+                *("middle_conv_1", "middle_conv_2", "up_residual", "up_conv_1", "up_conv_2"),
+                "noise",
+            )
+        ),
+        heads=(),
+        parts=("residual_unet", "ema_network"),
+        note="The networks take normalized images with noise, of mean 0 and deviation 1, and the "
+        "variance of the noise beside them. `x` holds images before that, in (0, 1).",
+    ),
+]

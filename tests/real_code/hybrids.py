@@ -155,7 +155,9 @@ class PatchMerging(layers.Layer):
         height, width = self.num_patch
         x = ops.reshape(x, (-1, height, width, self.embed_dim))
         parts = [x[:, row::2, column::2, :] for column in (0, 1) for row in (0, 1)]
-        x = ops.reshape(ops.concatenate(parts, axis=-1), (-1, height * width // 4, 4 * self.embed_dim))
+        x = ops.reshape(
+            ops.concatenate(parts, axis=-1), (-1, height * width // 4, 4 * self.embed_dim)
+        )
         return self.linear_trans(x)
 
 

@@ -6,7 +6,6 @@ from keras import layers, ops
 
 from tests.real_code.family import EVERY_BACKEND, Family, pictures
 
-
 # --- U-Net ------------------------------------------------------------------------------
 
 
@@ -40,9 +39,7 @@ def unet():
         previous_block_activation = x
     outputs = layers.Conv2D(3, 3, activation="softmax", padding="same", name="mask")(x)
     model = keras.Model(inputs, outputs)
-    model.compile(
-        optimizer=keras.optimizers.Adam(1e-4), loss="sparse_categorical_crossentropy"
-    )
+    model.compile(optimizer=keras.optimizers.Adam(1e-4), loss="sparse_categorical_crossentropy")
     return model
 
 

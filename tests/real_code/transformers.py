@@ -153,9 +153,7 @@ class ExternalAttention(layers.Layer):
         self.dim, self.heads = dim, num_heads * dim_coefficient
         self.expand = layers.Dense(dim * dim_coefficient, name="expand")
         self.key_memory = layers.Dense(dim // dim_coefficient, name="key_memory")
-        self.value_memory = layers.Dense(
-            dim * dim_coefficient // self.heads, name="value_memory"
-        )
+        self.value_memory = layers.Dense(dim * dim_coefficient // self.heads, name="value_memory")
         self.project = layers.Dense(dim, name="project")
 
     def call(self, inputs):
@@ -201,8 +199,9 @@ def one_hot_cifar():
 class Perceiver(keras.Model):
     """A small latent array looks at the patches, and then at itself."""
 
-    def __init__(self, latent_dim=6, projection_dim=12, num_iterations=2):
+    def __init__(self, data_augmentation, latent_dim=6, projection_dim=12, num_iterations=2):
         super().__init__()
+        self.data_augmentation = data_augmentation
         self.latent_dim, self.projection_dim = latent_dim, projection_dim
         self.num_iterations = num_iterations
 
@@ -212,7 +211,6 @@ class Perceiver(keras.Model):
             initializer="random_normal",
             trainable=True,
         )
-        self.data_augmentation = augmentation()
         self.patcher = Patches(4, name="patches")
         self.patch_encoder = PatchEncoder(16, self.projection_dim, name="patch_encoder")
         self.cross_attention = self.create_cross_attention_module()
@@ -256,7 +254,7 @@ class Perceiver(keras.Model):
 
 def perceiver():
     """keras.io: Image classification with Perceiver, 2021."""
-    return compiled(Perceiver(), logits=True)
+    return compiled(Perceiver(augmentation()), logits=True)
 
 
 FAMILIES = [
