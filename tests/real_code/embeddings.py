@@ -92,11 +92,11 @@ class AnchorPositivePairs(keras.utils.PyDataset):
 
     def __init__(self, num_batches, **kwargs):
         super().__init__(**kwargs)
-        self.num_batches = num_batches
+        self.batches = num_batches
         self.images, self.labels = pictures(16, (16, 16, 3))
 
     def __len__(self):
-        return self.num_batches
+        return self.batches
 
     def __getitem__(self, index):
         draws = np.random.default_rng(index)
