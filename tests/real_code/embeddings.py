@@ -247,7 +247,12 @@ class SAMModel(keras.Model):
         for weight, step in zip(weights, steps, strict=True):
             weight.assign_sub(step)
         self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
-        return self.compute_metrics(images, labels, predictions)
+        for metric in self.metrics:
+            if metric.name == "loss":
+                metric.update_state(loss)
+            else:
+                metric.update_state(labels, predictions)
+        return {metric.name: metric.result() for metric in self.metrics}
 
 
 def sharpness_aware():

@@ -109,7 +109,7 @@ class OrthogonalRegularizer(keras.regularizers.Regularizer):
 
     def __init__(self, num_features, l2reg=0.001):
         self.num_features, self.l2reg = num_features, l2reg
-        self.eye = np.eye(num_features, dtype="float32")
+        self.eye = ops.eye(num_features)
 
     def __call__(self, x):
         x = ops.reshape(x, (-1, self.num_features, self.num_features))
