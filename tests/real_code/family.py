@@ -1,0 +1,66 @@
+"""What a model family is, and the small data that families train on.
+
+Every family was written anew from its published structure. What `Family` says about it was
+read from the model's own code, before anything ran.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+EVERY_BACKEND = ("tensorflow", "jax", "torch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One model family.
+
+    Attributes:
+        name: Its usual name.
+        build: Function that builds and compiles the model. The caller seeds Keras before.
+        data: Function that returns the keyword arguments of `fit`, the same at each call.
+        backends: The backends that it trains on.
+        epochs: The number of epochs to train.
+        image_shape: `(height, width, channels)` or `(time, channels)` of what its feature
+            layers see; `None` where there is no image.
+        values_range: The range of that input, before anything that the watched model, or
+            part, does to it.
+        layers: Paths of the feature layers, relative to the model: convolutions, and hidden
+            layers of the MLPs of transformers and mixers. Empty where `refused`.
+        heads: Paths of output vectors.
+        parts: Sub-models that take images, where the model is a wrapper. It has no `call`
+            unless `note` says so.
+        refused: Whether no image can be optimised. `note` says why.
+        probe: Function that returns probe data as its own `fit` takes it; by default the `x`
+            of `data()`.
+        note: What else one has to know.
+    """
+
+    name: str
+    build: Callable
+    data: Callable
+    backends: tuple = ("tensorflow",)
+    epochs: int = 2
+    image_shape: tuple | None
+    values_range: tuple | None
+    layers: tuple
+    heads: tuple
+    parts: tuple = ()
+    refused: bool = False
+    probe: Callable | None = None
+    note: str = ""
+
+
+def pictures(count, shape, classes=4, low=0.0, high=1.0, seed=0):
+    """Return images of slanted waves, whose slant is the class, and the classes."""
+    draws = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    rows, columns = np.mgrid[: shape[0], : shape[1]].astype("float32")
+    slants = (np.pi * labels / classes)[:, None, None]
+    phases = draws.uniform(0, 2 * np.pi, (count, 1, 1))
+    waves = np.sin(0.9 * (np.cos(slants) * rows + np.sin(slants) * columns) + phases)
+    tints = draws.uniform(0.4, 1, (count, 1, 1, shape[2]))
+    noise = draws.normal(0, 0.05, (count, *shape))
+    unit = np.clip(0.5 + 0.45 * waves[..., None] * tints + noise, 0, 1)
+    return (low + (high - low) * unit).astype("float32"), labels.astype("int32")
