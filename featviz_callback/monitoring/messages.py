@@ -89,10 +89,10 @@ class Reporter:
     def waiting(self, name: str) -> None:
         """Log that a wrapper's parts are built by the first batch, so that snapshots begin then."""
         logger.warning(
-            "The model '%s' is not called as a whole, and not all of its parts are built. The first "
-            "snapshot is taken at the end of the first epoch. Build its parts, by calling them or "
-            "with an `Input`, to see them untrained; `objectives` names one, such as `lambda model: "
-            "default_objectives(model.encoder)`.",
+            "The model '%s' is not called as a whole, and not all of its parts are built, so the "
+            "first snapshot is taken at the end of the first epoch. Build its parts, by calling "
+            "them or with an `Input`, to see them untrained. `objectives` names one, such as "
+            "`lambda model: default_objectives(model.encoder)`.",
             name,
         )
 

@@ -358,7 +358,10 @@ def _verdict(status, is_silent, is_constant, is_weak):
         return "dead"
     if is_constant:
         return "constant"
-    return "weak" if is_weak and status != "no_gradient" else status
+    if status == "no_gradient":
+        # At the highest value of a bounded unit, a gradient is zero too.
+        return status if is_weak else "ok"
+    return "weak" if is_weak else status
 
 
 def _order(objectives, placed):

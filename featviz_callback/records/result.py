@@ -31,8 +31,9 @@ class Result:
             gradient was not a finite number. `"dead"`: no real image activates it.
             `"constant"`: it has one and the same score for every real image.
             `"no_gradient"`: no gradient reached an image in any of the tries: from two
-            starts, and with relaxed activations. A later snapshot tries again if real
-            images activate the unit, and the last one does anyway. `"weak"`: its image
+            starts, and with relaxed activations; with `probe_data`, the image also scores
+            below the best real one. A later snapshot tries again if real images activate
+            the unit, and the last one does anyway. `"weak"`: its image
             scores below the best real image. `"saturated"`: half of the image's values are
             at an end of the range, and it scores, less penalties, no better than at half
             the contrast. Else `"ok"`. Only a snapshot with `probe_data` can tell what is

@@ -586,6 +586,48 @@ def test_a_penalty_takes_no_try_and_no_verdict_from_a_unit(weight):
     assert [s == "no_gradient" for s in bound.status] == [s == "no_gradient" for s in free.status]
 
 
+@pytest.mark.parametrize("weight", [0.1, 0.5, 1.0])
+def test_a_penalty_never_raises_what_it_penalises(weight):
+    model = sequential(layers.Conv2D(6, 3, activation="tanh", name="conv"), shape=(16, 16, 3))
+    objective = Objective.channel(model, "conv", range(6))
+    free = optimize(objective, steps=16)
+    bound = optimize(objective, steps=16, regularizers=[TotalVariation(weight)])
+    free_penalty, penalty = (
+        np.array([reference.total_variation(image) for image in one.images])
+        for one in (free, bound)
+    )
+    assert (penalty <= free_penalty * (1 + 1e-4) + 1e-6).all()
+
+
+@pytest.mark.parametrize("regularizers", [(), [L2(5.0)]])
+def test_a_bounded_unit_that_reaches_its_bound_has_had_a_gradient(regularizers):
+    model = sequential(layers.Conv2D(1, 3, activation="relu6", name="conv"), shape=(12, 12, 1))
+    model.set_weights([np.ones((3, 3, 1, 1)), np.zeros(1)])
+    result = optimize(Objective.channel(model, "conv", 0), steps=16, regularizers=regularizers)
+    assert result.status[0] in ("ok", "saturated")
+    assert result.scores[0] > 0
+
+
+@pytest.mark.parametrize("steps", [1, 2, 8])
+def test_relaxing_all_steps_takes_no_gradient_from_units_that_are_on(steps):
+    model = sequential(layers.Conv2D(8, 3), layers.Conv2D(8, 3, name="conv"), shape=(16, 16, 3))
+    result = optimize(Objective.channel(model, "conv", range(8)), steps=steps, warmup_steps=steps)
+    assert "no_gradient" not in result.status
+
+
+def test_an_image_that_a_penalty_keeps_dark_is_not_saturated():
+    model = sequential(layers.Flatten(), layers.Dense(3, name="units"), shape=(8, 8, 1))
+    result = optimize(Objective.neuron(model, "units", range(3)), steps=16, regularizers=[L2(5.0)])
+    halves = result.images / 2 + 0.25
+    kernel, bias = model.get_weights()
+    values = [
+        np.diag(images.reshape(3, -1) @ kernel + bias) - 5 * np.sqrt((images**2).mean((1, 2, 3)))
+        for images in (result.images, halves)
+    ]
+    assert (values[0] > values[1]).all()
+    assert result.status == ["ok"] * 3
+
+
 class Bright(Pixel):
     """Pixels whose field is one or more, so that no image is darker than 0.73."""
 

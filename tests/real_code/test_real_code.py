@@ -27,9 +27,7 @@ def train(family, *callbacks):
     """Train a family anew; return its losses and its weights."""
     set_random_seed(3)
     model = family.build()
-    history = model.fit(
-        **family.data(), epochs=family.epochs, verbose=0, callbacks=list(callbacks)
-    )
+    history = model.fit(**family.data(), epochs=family.epochs, verbose=0, callbacks=list(callbacks))
     weights = [keras.ops.convert_to_numpy(variable.value) for variable in model.variables]
     return history.history, weights, model
 
