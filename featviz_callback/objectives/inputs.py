@@ -311,8 +311,10 @@ def _fixed(name, tensor, value, dtype_is_known):
     try:
         value = np.asarray(value)
         dtype = tensor.dtype if dtype_is_known else value.dtype.name
-        if dtype == "string" or value.dtype.kind in "USO":
+        if dtype == "string" or (not dtype_is_known and value.dtype.kind in "US"):
             value = value.astype(object)
+            if not all(isinstance(one, (str, bytes)) for one in value.ravel()):
+                raise ValueError("no strings")
         else:
             # Keras casts floats to what the layers want.
             value = value.astype("float32" if keras.backend.is_float_dtype(dtype) else dtype)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import keras
+import numpy as np
+from keras import ops
 
 from featviz_callback.objectives.outputs import flat, pick
 from featviz_callback.objectives.parts import sublayers
@@ -20,7 +22,9 @@ _PASSING = (
     *(keras.layers.Identity, keras.layers.Flatten, keras.layers.Reshape),
 )
 
-# Whose functions named "sigmoid" are the sigmoid.
+_SQUASHING = ("softmax", "sigmoid")
+
+# Whose functions of these names compute what the name says.
 _LIBRARIES = ("keras", "tensorflow", "jax", "torch")
 
 
@@ -39,9 +43,27 @@ def squashing(operation: keras.Operation) -> str | None:
         if isinstance(activation, keras.Layer):
             return squashing(activation)
         # TensorFlow, JAX, torch and Keras each have functions of these names, and users may.
-        owner = (getattr(activation, "__module__", None) or "").partition(".")[0]
-        name = getattr(activation, "__name__", None) if owner in _LIBRARIES else None
-    return name if name in ("softmax", "sigmoid") else None
+        name = getattr(activation, "__name__", None)
+        if name in _SQUASHING and not _is_function(activation, name):
+            return None
+    return name if name in _SQUASHING else None
+
+
+def _is_function(activation, name):
+    """Whether a function computes what Keras' activation of that name does."""
+    owner = (getattr(activation, "__module__", None) or "").partition(".")[0]
+    if owner in _LIBRARIES:
+        return True
+    values = ops.convert_to_tensor([[-2.0, 0.5, 3.0]])
+    try:
+        found, expected = (
+            ops.convert_to_numpy(function(values))
+            for function in (activation, keras.activations.get(name))
+        )
+        return np.allclose(found, expected, atol=1e-4)
+    except Exception:
+        # A function of other tensors, or one that is only called in a graph.
+        return False
 
 
 def has_own_call(layer: keras.Operation) -> bool:

@@ -65,7 +65,8 @@ def of_scores(scores, most=2):
         ([0.5, 0.5001, 0.5], False, False),
         ([-0.5, 0.5, 0.5], False, False),
         ([np.nan, np.nan, np.nan], False, False),
-        ([0.0, np.nan, 0.0], False, False),
+        ([0.0, np.nan, 0.0], True, False),
+        ([0.5, np.inf, 0.5], False, True),
     ],
     ids=str,
 )

@@ -179,13 +179,43 @@ def test_an_input_of_open_size_takes_that_of_its_value():
 
 @pytest.mark.parametrize(
     "fixed",
-    [None, {}, {"image": 0, "more": 0}, {"mor": 0}, {2: 0}, {"more": 0, 1: 0}, 3, [FIXED]],
+    [{"image": 0, "more": 0}, {"mor": 0}, {2: 0}, {"more": 0, 1: 0}, 3, [FIXED]],
     ids=str,
 )
-def test_what_leaves_not_just_one_input_is_refused_with_their_names(fixed):
+def test_what_leaves_no_image_is_refused_with_the_names_of_inputs(fixed):
     with pytest.raises(ValueError, match="`fixed_inputs`.*") as refusal:
         resolve(two_inputs(), fixed)
     assert not isinstance(fixed, dict) or "'image': (6, 5, 1), 'more': (3,)" in str(refusal.value)
+
+
+def test_inputs_without_a_value_are_zero_or_like_real_ones(caplog):
+    image, more = keras.Input((6, 5, 1), name="image"), keras.Input((3,), name="more")
+    kind = keras.Input((1,), dtype="int32", name="kind")
+    model = keras.Model([more, image, kind], [more, image, kind])
+    one, fixed = resolve(model)
+    assert one.position == 1
+    assert [value.tolist() for value in fixed] == [[0, 0, 0], [0]]
+    assert "'image'" in caplog.text
+    assert "'more' at zero, 'kind' at zero" in caplog.text
+    found = {0: np.array([[1, 2, 3], [3, 2, 1]]), 2: np.array([[4], [5]])}
+    _, fixed = resolve(model, found=found)
+    assert [value.tolist() for value in fixed] == [[2, 2, 2], [4]]
+    assert "'more' at its mean over `probe_data`, 'kind' at its first example" in caplog.text
+    _, fixed = resolve(model, {"more": 7.0}, found=found)
+    assert [value.tolist() for value in fixed] == [[7, 7, 7], [4]]
+
+
+def test_the_first_of_several_images_is_optimised():
+    a, b = keras.Input((6, 5, 1), name="a"), keras.Input((6, 5, 1), name="b")
+    assert resolve(keras.Model([a, b], [a, b]))[0].position == 0
+    assert resolve(keras.Model([a, b], [a, b]), {"a": 0.5})[0].position == 1
+
+
+@pytest.mark.parametrize(("shape", "warns"), [((28, 28), True), ((100, 3), False)])
+def test_a_grey_image_that_looks_like_a_signal_is_told(shape, warns, caplog):
+    model = keras.Sequential([keras.Input(shape), layers.Flatten()])
+    resolve(model)
+    assert ("image_shape=(28, 28, 1)" in caplog.text) == warns
 
 
 @pytest.mark.parametrize("value", [np.ones(4), np.ones((2, 3)), "three", None, [1, [2, 3]], np.inf])

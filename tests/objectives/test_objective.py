@@ -108,15 +108,40 @@ def test_a_score_needs_one_image_a_target(small_model, images):
         Objective.neuron(small_model, "logits", [0, 1]).score(images)
 
 
-def test_images_are_scored_beside_held_inputs():
+def test_images_are_scored_beside_fixed_inputs(caplog):
     image, more = keras.Input((3, 3, 1), name="image"), keras.Input((1,), name="more")
     outputs = layers.Multiply(name="product")([layers.Flatten()(image), more])
     model = keras.Model({"image": image, "more": more}, outputs)
     images = random_images(2, 3, 3, 1)
     scores = Objective.neuron(model, "product", 4).score(images, fixed_inputs={"more": 2.0})
     np.testing.assert_allclose(scores, 2 * images[:, 1, 1, 0], rtol=1e-6)
-    with pytest.raises(ValueError, match="`fixed_inputs`.*'image': .*'more': "):
-        Objective.neuron(model, "product", 4).score(images)
+    assert not caplog.text
+    for _ in range(2):
+        assert not Objective.neuron(model, "product", 4).score(images).any()
+    assert caplog.text.count("'more' at zero") == 1
+
+
+def test_bytes_are_scored_as_the_model_gets_them():
+    class Scaling(keras.Model):
+        """A model that scales whole numbers itself, and leaves floats alone."""
+
+        def __init__(self):
+            super().__init__()
+            self.out = layers.Flatten(name="out")
+
+        def call(self, images):
+            is_whole = not keras.backend.is_float_dtype(
+                keras.backend.standardize_dtype(images.dtype)
+            )
+            images = keras.ops.cast(images, "float32")
+            return self.out(images / 255 if is_whole else images)
+
+    model = Scaling()
+    images = np.full((2, 3, 3, 1), 51, "uint8")
+    model.build(images.shape)
+    unit = Objective.neuron(model, "out", 4)
+    np.testing.assert_allclose(unit.score(images), [0.2, 0.2], rtol=1e-5)
+    np.testing.assert_allclose(unit.score(images.astype("float32")), [51, 51], rtol=1e-5)
 
 
 def test_a_layer_keeps_nothing_of_what_is_scored():

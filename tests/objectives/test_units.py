@@ -494,6 +494,16 @@ def own_sigmoid(x):
 own_sigmoid.__name__ = "sigmoid"
 
 
+def test_a_function_that_is_only_named_sigmoid_stays():
+    def sigmoid(x):
+        return keras.ops.sigmoid(-x)
+
+    model = classifier(layers.Dense(3, activation=sigmoid, name="out"))
+    images = random_images(5, 4, 4, 1)
+    scores = Objective.neuron(model, "out", 1).score(images)
+    np.testing.assert_allclose(scores, model.predict(images, verbose=0)[:, 1], rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     "head",
     [
