@@ -9,6 +9,7 @@ This module converts and checks. It never calls the model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ import numpy as np
 from keras import ops
 
 from featviz_callback.objectives.layers import has_channels_first
-from featviz_callback.objectives.notices import warn_once
+from featviz_callback.objectives.notices import NothingToShow, warn_once
 from featviz_callback.objectives.shapes import layer_calls
 
 _AXES = "hwc"
@@ -240,7 +241,7 @@ def _optimised(model, flat, names, given):
     if wanted is not None:
         return chosen[0]
     shapes = {name: tensor.shape[1:] for name, tensor in zip(names, flat, strict=True)}
-    raise ValueError(
+    raise NothingToShow(
         "Invalid value for argument `fixed_inputs`. Expected an input of images (height, width, "
         "channels) or signals (time, channels) without a fixed value, which is optimised. The "
         f"inputs of the model '{model.name}' are {shapes}, and these have a fixed value: "
@@ -341,12 +342,13 @@ def _not_fixed(name, tensor, value):
 def _image_input(model, tensor, position, image_rank):
     shape = tuple(tensor.shape[1:])
     if len(shape) not in (2, 3):
-        raise ValueError(
+        raise NothingToShow(
             "Expected a model with one input of images (height, width, channels) or signals "
             f"(time, channels). Received: model '{model.name}' with an input of shape {shape}"
+            f"{_hint(shape)}"
         )
     if not keras.backend.is_float_dtype(tensor.dtype):
-        raise ValueError(
+        raise NothingToShow(
             f"The input of the model '{model.name}' is {tensor.dtype}, through which there "
             "is no gradient. Expected an input of floats: name the model behind the cast."
         )
@@ -355,6 +357,18 @@ def _image_input(model, tensor, position, image_rank):
         axes = "c" + axes[:-1]
     sizes = {"h": 1, "c": 1} | dict(zip(axes, shape, strict=True))
     return ImageInput(axes, tuple(sizes[axis] for axis in _AXES), position, tensor.shape[0])
+
+
+def _hint(shape):
+    """How to see a model of volumes or videos: their slices are the channels of an image."""
+    if len(shape) != 4 or None in shape:
+        return ""
+    first, second, *others = shape
+    flat = (first, second, math.prod(others))
+    return (
+        ". To see it, give slices as channels: `objectives` of "
+        f"keras.Sequential([keras.Input({flat}), keras.layers.Reshape({shape}), model])"
+    )
 
 
 def _takes_channels_first(model, shape):

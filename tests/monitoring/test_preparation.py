@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from featviz_callback import Objective, parameterizations
+from featviz_callback import FeatureVisCallback, Objective, parameterizations
 from featviz_callback.objectives import score_all
 from featviz_callback.optimization import run
 from tests.conftest import (
@@ -14,6 +14,7 @@ from tests.conftest import (
     layer_output,
     make_small_model,
     prepare,
+    random_images,
     sequential,
     train,
 )
@@ -224,3 +225,32 @@ def test_a_model_that_cannot_be_prepared_begins_a_new_history_too(model, watch):
         other.fit(np.zeros((2, 4, 4, 3)), np.zeros(2), verbose=0, callbacks=[callback])
     assert len(kept) == 2
     assert len(callback.history) == 0
+
+
+def test_volumes_are_refused_with_a_recipe_that_works(tmp_path, caplog):
+    """The slices of a volume are the channels of an image."""
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 4, 1)),
+            layers.Conv3D(2, 3, name="conv"),
+            layers.Flatten(),
+            layers.Dense(2, name="out"),
+        ]
+    )
+    model.compile("sgd", "mse")
+    volumes, targets = random_images(4, 6, 6, 4)[..., None], np.zeros((4, 2))
+    refused = FeatureVisCallback(log_dir=tmp_path / "volumes", steps=1)
+    model.fit(volumes, targets, verbose=0, callbacks=[refused])
+    assert not len(refused.history)
+    recipe = "keras.Sequential([keras.Input((6, 6, 4)), keras.layers.Reshape((6, 6, 4, 1)), model])"
+    assert caplog.text.count(recipe) == 1
+    flat = eval(recipe, {"keras": keras, "model": model})
+    name = f"{model.name}/out"
+    callback = FeatureVisCallback(
+        Objective.neuron(flat, name, [0, 1]), log_dir=tmp_path, steps=2, on_error="raise"
+    )
+    model.fit(volumes, targets, verbose=0, callbacks=[callback])
+    images = callback.history.images[-1]
+    assert images.shape == (2, 6, 6, 4)
+    expected = np.diag(model.predict(images[..., None], verbose=0))
+    np.testing.assert_allclose(callback.history.scores[-1], expected, rtol=1e-3, atol=1e-5)
