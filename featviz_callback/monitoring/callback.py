@@ -95,9 +95,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
         regularizers: See `optimize`.
         optimizer: See `optimize`.
         seed: Seed of the start images and of all random transformations, an int.
-        warm_start: Whether each snapshot starts from the images of the last one. Images
-            then mostly activate the targets more in as many steps, and hide change. A
-            training that goes on in another process starts anew.
+        warm_start: Whether each snapshot starts from the images of the last one, with less
+            contrast. Images then mostly activate the targets more in as many steps, and
+            hide change. A training that goes on in another process starts anew.
         probe_data: Real inputs as `fit` takes them, images or signals: an array
             `(images, height, width, channels)`, a `tf.data.Dataset`, a `PyDataset`, a
             torch `DataLoader`, or any iterable of batches, with or without labels. For

@@ -33,13 +33,14 @@ class ProbeImages:
 
     def __init__(self, data: object):
         self._data = data if reading.is_in_memory(data) else None
-        self._read = reading.read(data)
+        may_be_several = isinstance(data, (list, tuple))
+        self._read = None if may_be_several else reading.read(data)
         self._measured: dict[tuple, object] = {}
 
     @property
     def shape(self) -> tuple | None:
-        """Shape of one example, if there is but one array of them."""
-        return None if keras.tree.is_nested(self._read) else self._read.shape[1:]
+        """Shape of one example, if the data are one array of them."""
+        return self._read.shape[1:] if hasattr(self._read, "shape") else None
 
     def of_inputs(self, model: keras.Model) -> dict[int, np.ndarray]:
         """Return examples of a model's inputs, by their places; not all have some.

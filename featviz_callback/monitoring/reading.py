@@ -73,7 +73,8 @@ def refusal(received: str) -> ValueError:
     return ValueError(
         "Invalid value for argument `probe_data`. Expected what `fit` takes: a finite array "
         "(images, height, width, channels), a list or dict of arrays for several inputs, or an "
-        f"iterable of batches of them or of (inputs, labels). Received: {received}"
+        f"iterable of batches of them or of (inputs, labels), such as `data.batch(32)`. "
+        f"Received: {received}"
     )
 
 

@@ -71,7 +71,7 @@ def _of_tokens(calls):
     inside = _inside_attention(calls, is_own=True)
     found = [call for call in calls if _makes_features(call)]
     likely = [c for c in found if id(c.layer) not in inside and not _makes_three(c)]
-    return likely or found
+    return [call for call in likely if _widens(call)] or likely or found
 
 
 def _inside_attention(calls, *, is_own):
@@ -92,8 +92,11 @@ def _makes_features(call):
     if math.prod(size or 2 for size in places) < 2 or squashing(layer):
         # One place is no map, and a sigmoid or softmax makes weights of other features.
         return False
-    widens = (call.shape[-1] or 0) > (call.received[-1] or math.inf)
-    return widens or not _is_linear(layer)
+    return _widens(call) or not _is_linear(layer)
+
+
+def _widens(call):
+    return (call.shape[-1] or 0) > (call.received[-1] or math.inf)
 
 
 def _is_linear(layer):

@@ -103,8 +103,8 @@ class Chunk:
         finished = self.compiled.finished(self.average, self.state)
         return ops.convert_to_numpy(self.compiled.images(finished))
 
-    def end(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return the final images, their parameters and scores, and scores less penalties.
+    def end(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the final images, their scores, and their scores less their penalties.
 
         Scores are without random transformation. An image gets its full contrast, unless
         it scores higher as it is, with less. With penalties, even less contrast may be
@@ -123,8 +123,7 @@ class Chunk:
                 for share in _SHARES:
                     found = self._compared(found, params * share)
         params, scores, values = found
-        images = self.compiled.images(params)
-        return *map(ops.convert_to_numpy, (images, params)), scores, values
+        return ops.convert_to_numpy(self.compiled.images(params)), scores, values
 
     def _is_fainter_than(self, params):
         """Return whether each image has less contrast as it is, `(images, 1, ...)`."""

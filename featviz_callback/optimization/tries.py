@@ -288,12 +288,12 @@ def _run_chunk(chunk, progress_bar):
     history, gradients = (
         np.stack(list(map(ops.convert_to_numpy, s))) for s in zip(*recorded, strict=True)
     )
-    last, params, scores, values = chunk.end()
+    last, scores, values = chunk.end()
     return {
         "frames": np.stack([*frames, last]),
         "history": history,
         "gradients": gradients,
         "scores": scores[None],
         "values": values[None],
-        "params": params[None],
+        "params": ops.convert_to_numpy(chunk.average)[None],
     }

@@ -229,6 +229,7 @@ def test_a_model_that_cannot_be_prepared_begins_a_new_history_too(model, watch):
 
 def test_volumes_are_refused_with_a_recipe_that_works(tmp_path, caplog):
     """The slices of a volume are the channels of an image."""
+    caplog.set_level("WARNING", logger="featviz_callback")
     model = keras.Sequential(
         [
             keras.Input((6, 6, 4, 1)),

@@ -11,7 +11,6 @@ import pytest
 from featviz_callback.backend import random_states_preserved
 from featviz_callback.monitoring import reading
 from featviz_callback.monitoring.probe_data import ProbeImages, find_values_range, to_images
-from featviz_callback.monitoring.reading import read
 from featviz_callback.objectives import inputs
 
 IMAGES = np.random.default_rng(0).random((40, 6, 5, 3))
@@ -87,29 +86,29 @@ BATCHES_0_2_4 = [*range(0, 8), *range(16, 24), *range(32, 36)]
     ],
 )  # fmt: skip
 def test_a_bounded_number_of_images_is_read_from_any_data(make, expected):
-    images = read(make(), most=20)
+    images = reading.read(make(), most=20)
     assert images.dtype == np.float32
     np.testing.assert_array_equal(images, IMAGES[expected].astype("float32"))
 
 
 def test_all_images_are_read_if_there_are_fewer():
-    np.testing.assert_array_equal(read(Batches(), 99), IMAGES.astype("float32"))
-    np.testing.assert_array_equal(read(IMAGES, 99), IMAGES.astype("float32"))
+    np.testing.assert_array_equal(reading.read(Batches(), 99), IMAGES.astype("float32"))
+    np.testing.assert_array_equal(reading.read(IMAGES, 99), IMAGES.astype("float32"))
 
 
 def test_no_batch_is_read_that_is_not_needed():
     batches = Batches()
-    read(batches, most=8)
+    reading.read(batches, most=8)
     assert batches.read.count(0) == len(batches.read) <= 2
     stream = generator()
-    read(stream, most=9)
+    reading.read(stream, most=9)
     np.testing.assert_array_equal(next(stream)[0], IMAGES[16:24])
 
 
 @pytest.mark.parametrize("make", [lambda: IMAGES, Batches, generator])
 def test_fewer_large_images_are_read(make, monkeypatch):
     monkeypatch.setattr(reading, "MOST_BYTES", 10 * IMAGES[0].size * 4 + 3)
-    assert len(read(make(), most=20)) == 10
+    assert len(reading.read(make(), most=20)) == 10
 
 
 @pytest.mark.parametrize(
@@ -137,7 +136,7 @@ def test_the_range_of_values_is_a_usual_one_or_their_own(values, expected):
 
 def test_whole_numbers_keep_their_values():
     pixels = np.arange(2 * 4 * 4).reshape(2, 4, 4, 1).astype("uint8")
-    assert read(pixels, 2).ravel().tolist() == list(range(32))
+    assert reading.read(pixels, 2).ravel().tolist() == list(range(32))
 
 
 @pytest.mark.parametrize(
@@ -311,7 +310,7 @@ def test_the_global_random_states_are_restored():
     random.seed(1)
     np.random.seed(1)
     with random_states_preserved():
-        read(Batches(), 20)
+        reading.read(Batches(), 20)
     assert (random.random(), np.random.random()) == expected
 
 
@@ -326,7 +325,7 @@ def test_a_shuffling_loader_gives_training_the_order_that_it_would_have_had(own)
         batches = loader(IMAGES, LABELS, shuffle=True, generator=generator)
         if read:
             with random_states_preserved():
-                read(batches, 20)
+                reading.read(batches, 20)
         return [labels.tolist() for _ in range(2) for _, labels in batches]
 
     assert orders(read=True) == orders(read=False)
@@ -340,7 +339,7 @@ def test_reading_another_data_set_keeps_the_order_of_training():
         tf.random.set_seed(3)
         training = tf_dataset(IMAGES, LABELS).shuffle(5)
         if read:
-            read(tf_dataset(IMAGES, LABELS), 20)
+            reading.read(tf_dataset(IMAGES, LABELS), 20)
         return [labels.numpy().tolist() for _ in range(2) for _, labels in training]
 
     assert orders(read=True) == orders(read=False)

@@ -1,5 +1,7 @@
 """The range that images are made in, and what is logged of it."""
 
+import logging
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +12,11 @@ from featviz_callback.objectives import Scaling, inputs
 
 SHAPE = (6, 5, 3)
 IMAGES = np.random.default_rng(0).random((20, *SHAPE), "float32")
+
+
+@pytest.fixture(autouse=True)
+def _logs_warnings(caplog):
+    caplog.set_level(logging.WARNING, logger="featviz_callback")
 
 
 def chosen(images=None, *first):

@@ -189,6 +189,7 @@ def test_what_leaves_no_image_is_refused_with_the_names_of_inputs(fixed):
 
 
 def test_inputs_without_a_value_are_zero_or_like_real_ones(caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
     image, more = keras.Input((6, 5, 1), name="image"), keras.Input((3,), name="more")
     kind = keras.Input((1,), dtype="int32", name="kind")
     model = keras.Model([more, image, kind], [more, image, kind])
@@ -213,6 +214,7 @@ def test_the_first_of_several_images_is_optimised():
 
 @pytest.mark.parametrize(("shape", "warns"), [((28, 28), True), ((100, 3), False)])
 def test_a_grey_image_that_looks_like_a_signal_is_told(shape, warns, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
     model = keras.Sequential([keras.Input(shape), layers.Flatten()])
     resolve(model)
     assert ("image_shape=(28, 28, 1)" in caplog.text) == warns

@@ -109,6 +109,7 @@ def test_a_score_needs_one_image_a_target(small_model, images):
 
 
 def test_images_are_scored_beside_fixed_inputs(caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
     image, more = keras.Input((3, 3, 1), name="image"), keras.Input((1,), name="more")
     outputs = layers.Multiply(name="product")([layers.Flatten()(image), more])
     model = keras.Model({"image": image, "more": more}, outputs)

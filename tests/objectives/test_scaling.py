@@ -1,5 +1,7 @@
 """What the first layer with weights receives, against the scaling that was built in."""
 
+import logging
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,11 @@ from featviz_callback.objectives import inputs
 from featviz_callback.objectives.scaling import measure_scaling, warn_if_flat
 
 SHAPE = (8, 6, 3)
+
+
+@pytest.fixture(autouse=True)
+def _logs_warnings(caplog):
+    caplog.set_level(logging.WARNING, logger="featviz_callback")
 
 
 def scale_by_hand(images):
@@ -38,7 +45,7 @@ def functional():
 
 def subclassed():
     model = InCall()
-    model.build((None, *SHAPE))
+    model(np.zeros((1, *SHAPE), "float32"))
     return model
 
 

@@ -1,5 +1,7 @@
 """Models without a `call`: which parts are watched, and how their layers are named."""
 
+import logging
+
 import keras
 import numpy as np
 import pytest
@@ -10,13 +12,22 @@ from featviz_callback.objectives.notices import NothingToShow
 from featviz_callback.objectives.wrappers import image_parts, is_known, is_wrapper
 
 
+@pytest.fixture(autouse=True)
+def _logs_warnings(caplog):
+    caplog.set_level(logging.WARNING, logger="featviz_callback")
+
+
 def classifier(name, shape=(8, 8, 1)):
     parts = [layers.Conv2D(4, 3, name="conv"), layers.Flatten(), layers.Dense(2, name="score")]
     return keras.Sequential([keras.Input(shape), *parts], name=name)
 
 
 def decoder(name="generator"):
-    parts = [layers.Dense(64), layers.Reshape((8, 8, 1)), layers.Conv2D(1, 3, padding="same")]
+    parts = [
+        layers.Dense(64),
+        layers.Reshape((8, 8, 1)),
+        layers.Conv2D(1, 3, padding="same", name="paint"),
+    ]
     return keras.Sequential([keras.Input((5,)), *parts], name=name)
 
 
@@ -78,7 +89,7 @@ def test_a_layer_is_reached_by_its_path_and_scores_as_its_part_does():
 def test_a_layer_in_no_such_part_is_refused_and_the_parts_are_named():
     model = Wrapper(critic=classifier("critic"), generator=decoder())
     with pytest.raises(ValueError, match=r"inside one of \['critic'\].*Received"):
-        Objective.channel(model, "generator/conv2d", 0)
+        Objective.channel(model, "generator/paint", 0)
 
 
 def test_a_wrapper_of_nothing_that_takes_images_is_refused():
@@ -94,8 +105,11 @@ def test_a_wrapper_is_known_when_its_parts_are_built(how):
     model.built = how == "built" or model.built
     assert is_wrapper(model)
     assert is_known(model)
-    model.late = keras.Sequential([layers.Conv2D(2, 3)])
-    assert not is_known(model)
+
+
+def test_a_wrapper_of_a_part_that_is_not_built_is_not_known():
+    late = keras.Sequential([layers.Conv2D(2, 3)])
+    assert not is_known(Wrapper(critic=classifier("critic"), late=late))
 
 
 def test_a_model_with_a_call_is_none():

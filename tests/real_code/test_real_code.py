@@ -69,6 +69,10 @@ def test_training_stays_the_same_and_shows_what_the_code_has(family, tmp_path, c
         assert not len(callback.history)
         assert caplog.text.count("makes no pictures") == 1
         return
+    if "any size" in caplog.text:
+        # Only real images tell the size.
+        assert not len(callback.history)
+        return
     assert_as_published(family, callback)
     assert "values_range=" in caplog.text
 

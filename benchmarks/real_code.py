@@ -1,0 +1,59 @@
+"""List what the callback shows of fifty model families, as people write them.
+
+Each family of `tests/real_code` trains with one line, `FeatureVisCallback(log_dir=...)`,
+and nothing else.
+
+    python benchmarks/real_code.py [--only "VAE" "DCGAN"]
+"""
+
+import argparse
+import logging
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from common import write_table
+
+from featviz_callback import FeatureVisCallback
+
+sys.path.append(str(Path(__file__).parents[1]))
+from tests.real_code.families import FAMILIES
+from tests.real_code.test_real_code import layer_of, train
+
+COLUMNS = ("family", "layers shown", "images", "values", "statuses at the end")
+
+
+def row_of(family):
+    """Train a family; return its row of the table."""
+    callback = FeatureVisCallback(log_dir=tempfile.mkdtemp())
+    train(family, callback)
+    history = callback.history
+    if not len(history):
+        return family.name, "none", "", "", family.note
+    layers = dict.fromkeys(layer_of(name) for name in history.names)
+    low, high = history.values_range
+    counts = Counter(np.asarray(history.status[-1]).tolist())
+    shape = " x ".join(map(str, history.images.shape[2:]))
+    statuses = ", ".join(f"{count} {status}" for status, count in counts.items())
+    return family.name, ", ".join(layers), shape, f"{low:.3g} to {high:.3g}", statuses
+
+
+def main():
+    """Write one row a family."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="*")
+    only = parser.parse_args().only
+    logging.getLogger("featviz_callback").setLevel(logging.ERROR)
+    rows = []
+    for family in FAMILIES:
+        if only is None or family.name in only:
+            rows.append(row_of(family))
+            print(rows[-1], flush=True)
+    if only is None:
+        write_table("real_code", "What one line shows of fifty model families", COLUMNS, rows)
+
+
+if __name__ == "__main__":
+    main()
