@@ -19,8 +19,8 @@ from common import write_table
 from featviz_callback import FeatureVisCallback
 
 sys.path.append(str(Path(__file__).parents[1]))
+from tests.real_code.checks import layer_of, train
 from tests.real_code.families import FAMILIES
-from tests.real_code.test_real_code import layer_of, train
 
 COLUMNS = ("family", "layers shown", "images", "values", "statuses at the end")
 

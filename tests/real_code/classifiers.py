@@ -273,12 +273,16 @@ FAMILIES = [
         values_range=(0, 255),
         layers=(
             "mobilenetv2_0.35_32/Conv1",
-            *(f"mobilenetv2_0.35_32/block_{index}_expand" for index in range(1, 17)),
+            *(
+                f"mobilenetv2_0.35_32/block_{i}_{kind}"
+                for i in range(17)
+                for kind in ("expand", "project")
+            ),
+            "mobilenetv2_0.35_32/expanded_conv_project",
             "mobilenetv2_0.35_32/Conv_1",
         ),
         heads=("logits",),
-        note="`preprocess_input` is part of the graph. Depthwise and projecting convolutions "
-        "are not listed.",
+        note="`preprocess_input` is part of the graph. Depthwise convolutions are not listed.",
     ),
     Family(
         name="gradient centralization",

@@ -1,9 +1,8 @@
-"""The callback on models as people write them: what it shows, and that training stays the same.
+"""What must hold for every family: training stays the same, and its own layers are shown.
 
 `family.py` says what is expected of each family, by its published code.
 """
 
-import logging
 import math
 
 import keras
@@ -12,16 +11,18 @@ import pytest
 
 from featviz_callback import FeatureVisCallback, Objective, optimize
 from tests.conftest import set_random_seed
-from tests.real_code.families import FAMILIES
 
-# Elsewhere than on TensorFlow, every third one that trains there.
-_HERE = [one for one in FAMILIES if keras.backend.backend() in one.backends]
-_CHOSEN = _HERE if keras.backend.backend() == "tensorflow" else _HERE[::3]
 
-pytestmark = [
-    pytest.mark.acceptance,
-    pytest.mark.parametrize("family", _CHOSEN, ids=[one.name for one in _CHOSEN]),
-]
+def parametrized(modules):
+    """Return the marks of a test of the families of some modules.
+
+    Elsewhere than on TensorFlow it is every third one that trains there.
+    """
+    backend = keras.backend.backend()
+    here = [one for module in modules for one in module.FAMILIES if backend in one.backends]
+    chosen = here if backend == "tensorflow" else here[::3]
+    each = pytest.mark.parametrize("family", chosen, ids=[one.name for one in chosen])
+    return [pytest.mark.acceptance, each]
 
 
 def train(family, *callbacks):
@@ -60,10 +61,11 @@ def assert_as_published(family, callback):
     assert not np.isin(history.status, "nan").any()
 
 
-def test_training_stays_the_same_and_shows_what_the_code_has(family, tmp_path, caplog):
-    caplog.set_level(logging.WARNING, logger="featviz_callback")
+def check(family, folder, caplog):
+    """Train a family alone, with one line, and with probe data as its `fit` takes them."""
+    caplog.set_level("WARNING", logger="featviz_callback")
     alone = train(family)[:2]
-    callback = FeatureVisCallback(log_dir=tmp_path)
+    callback = FeatureVisCallback(log_dir=folder / "line")
     assert_same(train(family, callback)[:2], alone)
     if family.refused:
         assert not len(callback.history)
@@ -72,25 +74,24 @@ def test_training_stays_the_same_and_shows_what_the_code_has(family, tmp_path, c
     if "any size" in caplog.text:
         # Only real images tell the size.
         assert not len(callback.history)
-        return
-    assert_as_published(family, callback)
-    assert "values_range=" in caplog.text
+    else:
+        assert_as_published(family, callback)
+        assert "values_range=" in caplog.text
+    check_with_probe_data(family, folder, alone)
 
 
-def test_probe_data_as_fit_takes_them_tell_the_range(family, tmp_path):
-    if family.refused:
-        pytest.skip("it has no images")
-    alone = train(family)[:2]
+def check_with_probe_data(family, folder, alone):
+    """Train with probe data, and optimise a hidden layer of the trained model."""
     probe = family.data()["x"] if family.probe is None else family.probe()
-    callback = FeatureVisCallback(log_dir=tmp_path, probe_data=probe, steps=4)
+    callback = FeatureVisCallback(log_dir=folder / "probe", probe_data=probe, steps=4)
     *trained, model = train(family, callback)
     assert_same(trained, alone)
     assert_as_published(family, callback)
-    low, high = callback.history.values_range
     span = family.values_range[1] - family.values_range[0]
-    np.testing.assert_allclose((low, high), family.values_range, atol=0.25 * span)
-
+    found = callback.history.values_range
+    np.testing.assert_allclose(found, family.values_range, atol=0.25 * span)
     layer = next(layer_of(name) for name in callback.history.names)
-    objective = Objective.layer(model, layer)
-    found = optimize(objective, steps=2, values_range=(low, high), image_shape=family.image_shape)
-    assert np.isfinite(found.scores).all()
+    result = optimize(
+        Objective.layer(model, layer), steps=2, values_range=found, image_shape=family.image_shape
+    )
+    assert np.isfinite(result.scores).all()
