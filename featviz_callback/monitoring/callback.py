@@ -282,7 +282,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
             if len(self.history):
                 self.history, self._film = History(self.history.most_bytes), None
         self._observer = prepare_observer(
-            objectives, self._settings, self._real_images, self._warm_start
+            objectives, self._settings, self._real_images, self._warm_start, self.model
         )
         if len(self.history):
             self._observer.go_on_from(self.history.last, self._warm_params)

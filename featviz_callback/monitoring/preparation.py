@@ -21,9 +21,11 @@ from featviz_callback.objectives import (
     Objective,
     as_taken,
     default_objectives,
+    has_own_step,
     inputs,
     join_alike,
     walk,
+    warn_once,
 )
 from featviz_callback.optimization import Settings, prepare, unknown_size, with_parameterization
 from featviz_callback.tensorboard import summaries
@@ -58,6 +60,7 @@ def prepare_observer(
     settings: Settings,
     real_images: ProbeImages | None,
     warm_start: bool,
+    trained: keras.Model | None = None,
 ) -> Observer:
     """Check all settings against the model, and return the observer that takes snapshots.
 
@@ -66,12 +69,16 @@ def prepare_observer(
         settings: The settings of every optimisation.
         real_images: The images of `probe_data`, or `None` without any.
         warm_start: Whether each snapshot starts where the last one ended.
+        trained: The model that is trained. Its own `train_step` may make images of what
+            `fit` takes. Then real images of another shape are left out, with a warning.
 
     Raises:
         NothingToShow: If the model takes images of any size, and none is known.
         ValueError: If an argument is invalid.
     """
     known = {id(one.model): one.model for one in objectives}
+    if real_images is not None and trained is not None and has_own_step(trained):
+        real_images = _if_taken(real_images, list(known.values()), settings, trained)
     inputs_of = {
         key: real_images.of_inputs(model) if real_images else {} for key, model in known.items()
     }
@@ -95,6 +102,25 @@ def prepare_observer(
     first = tasks[0]
     taken = as_taken(first.targets, images, first.plan.image_input, first.fixed_inputs)
     return Observer(objectives, tasks, taken, warm_start)
+
+
+def _if_taken(real_images, models, settings, trained):
+    """Return the real images, or `None` with a warning if a model does not take them."""
+    try:
+        for model in models:
+            found = real_images.of_inputs(model)
+            rank = len(settings.image_shape or ())
+            taken, _ = inputs.resolve(model, settings.fixed_inputs, rank, found, announce=False)
+            real_images.as_images(model, taken)
+    except ValueError as error:
+        warn_once(
+            trained,
+            "`probe_data` are left out, since the `train_step` of the model '%s' makes other "
+            "images of them. Give images as the watched model takes them. %s",
+            *(trained.name, error),
+        )
+        return None
+    return real_images
 
 
 def _completed(settings, model, real_images, found):

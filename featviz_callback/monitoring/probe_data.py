@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -34,7 +35,7 @@ class ProbeImages:
     def __init__(self, data: object):
         self._data = data if reading.is_in_memory(data) else None
         may_be_several = isinstance(data, (list, tuple))
-        self._read = None if may_be_several else reading.read(data)
+        self._read: Any = None if may_be_several else reading.read(data)
         self._measured: dict[tuple, object] = {}
 
     @property
@@ -102,6 +103,10 @@ def _by_input(found, names, shapes):
     flat = keras.tree.flatten(found)
     if len(flat) == len(names):
         return dict(enumerate(flat))
+    if len(names) == 1:
+        # A part of a wrapper, which gets some of what `fit` takes.
+        fitting = [one for one in flat if inputs.fits(one.shape[1:], shapes[0])]
+        flat = fitting[:1]
     if len(flat) == 1:
         # Images alone, for the input that takes such images.
         places = [i for i, shape in enumerate(shapes) if inputs.fits(flat[0].shape[1:], shape)]

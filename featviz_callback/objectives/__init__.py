@@ -21,7 +21,7 @@ from featviz_callback.objectives.scaling import Scaling, measure_scaling, warn_i
 from featviz_callback.objectives.scoring import as_taken, score_all
 from featviz_callback.objectives.shapes import output_shapes
 from featviz_callback.objectives.terms import Targets
-from featviz_callback.objectives.wrappers import is_known, is_wrapper
+from featviz_callback.objectives.wrappers import has_own_step, is_known, is_wrapper
 
 __all__ = [
     "ImageInput",
@@ -32,6 +32,7 @@ __all__ = [
     "Targets",
     "as_taken",
     "default_objectives",
+    "has_own_step",
     "inputs",
     "is_known",
     "is_wrapper",

@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from featviz_callback.objectives.layers import graph
+from featviz_callback.objectives.layers import graph, has_own_call
 from featviz_callback.objectives.shapes import LayerCall
 
 
@@ -33,9 +33,20 @@ def heads(
     """
     found = graph(model)
     if found is None:
-        return _returned(calls, outputs)
-    ends = {end for output in found.outputs for end in _ends(output)}
-    return [c for c in calls if (id(c.layer), c.place) in ends] or list(calls[-1:])
+        chosen = _returned(calls, outputs)
+    else:
+        ends = {end for output in found.outputs for end in _ends(output)}
+        chosen = [c for c in calls if (id(c.layer), c.place) in ends] or list(calls[-1:])
+    # What is drawn at random shows nothing that its parameters would not.
+    return [call for call in chosen if not _draws(call.layer)] or chosen
+
+
+def _draws(layer):
+    """Whether a layer of the user's draws random numbers."""
+    generators = (
+        one for one in vars(layer).values() if isinstance(one, keras.random.SeedGenerator)
+    )
+    return has_own_call(layer) and any(generators)
 
 
 def _returned(calls, outputs):

@@ -23,8 +23,12 @@ _TRAINER = keras.Model.train_step
 def is_wrapper(model: keras.Model) -> bool:
     """Whether a model is read by its parts: it has no `call`, or trains without having used it."""
     owner = next(kind for kind in type(model).__mro__ if "call" in vars(kind))
-    has_own_step = type(model).train_step is not _TRAINER
-    return owner in (keras.Model, keras.Layer) or has_own_step and not model.built
+    return owner in (keras.Model, keras.Layer) or has_own_step(model) and not model.built
+
+
+def has_own_step(model: keras.Model) -> bool:
+    """Whether a model trains by a `train_step` of its own."""
+    return type(model).train_step is not _TRAINER
 
 
 def is_known(model: keras.Model) -> bool:

@@ -26,7 +26,7 @@ def get_encoder():
     x = layers.BatchNormalization()(x)
     x = layers.ReLU()(x)
     x = layers.Dense(16, use_bias=False, name="projection_2")(x)
-    outputs = layers.BatchNormalization()(x)
+    outputs = layers.BatchNormalization(name="projection_norm")(x)
     return keras.Model(inputs, outputs, name="encoder")
 
 
@@ -292,7 +292,7 @@ FAMILIES = [
         image_shape=(16, 16, 3),
         values_range=(0, 255),
         layers=("encoder/conv_0", "encoder/conv_1", "encoder/conv_2"),
-        heads=("encoder/projection_2",),
+        heads=("encoder/projection_norm",),
         parts=("encoder",),
         note="Batches are pairs of views of the same images.",
     ),

@@ -137,7 +137,7 @@ def metric_learning():
     x = layers.Conv2D(12, 3, strides=2, activation="relu", name="conv_2")(x)
     x = layers.GlobalAveragePooling2D()(x)
     embeddings = layers.Dense(units=8, activation=None, name="embedding")(x)
-    embeddings = layers.UnitNormalization()(embeddings)
+    embeddings = layers.UnitNormalization(name="normalized")(embeddings)
     model = EmbeddingModel(inputs, embeddings)
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate=1e-3),
@@ -294,7 +294,7 @@ FAMILIES = [
         image_shape=(16, 16, 3),
         values_range=(0, 1),
         layers=("conv_1", "conv_2"),
-        heads=("embedding",),
+        heads=("normalized",),
         note="Functional, with a `train_step`. A batch of its `PyDataset` is one array of two "
         "axes before the images': anchors and positives, and classes.",
     ),
@@ -306,7 +306,7 @@ FAMILIES = [
         image_shape=(16, 16, 1),
         values_range=(0, 1),
         layers=("student/conv_1", "student/conv_2"),
-        heads=("student/logits",),
+        heads=("student",),
         note="The teacher is inside the model, and its `call` does not reach it.",
     ),
     Family(

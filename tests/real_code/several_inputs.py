@@ -269,7 +269,7 @@ FAMILIES = [
         backends=EVERY_BACKEND,
         image_shape=(32, 12, 1),
         values_range=(0, 1),
-        layers=("Conv1", "Conv2"),
+        layers=("Conv1", "Conv2", "dense1"),
         heads=(),
         note="The text is a second input of whole numbers; a layer adds the loss. Images lie on "
         "their side, the width first. The output is a vector for each of eight columns.",
@@ -281,7 +281,7 @@ FAMILIES = [
         backends=EVERY_BACKEND,
         image_shape=(32, 12, 1),
         values_range=(0, 1),
-        layers=("Conv1", "Conv2"),
+        layers=("Conv1", "Conv2", "dense1"),
         heads=(),
     ),
     Family(
@@ -314,7 +314,7 @@ FAMILIES = [
         image_shape=(16, 16, 1),
         values_range=(0, 1),
         layers=("embedding_network/conv_1", "embedding_network/conv_2"),
-        heads=("embedding_network/vector",),
+        heads=("apart",),
         note="Two inputs of the same shape, without names, through one network.",
     ),
 ]
