@@ -15,11 +15,14 @@ from featviz_callback.objectives.heads import heads
 from featviz_callback.objectives.inputs import fits
 from featviz_callback.objectives.notices import NothingToShow, warn_once
 from featviz_callback.objectives.objective import Objective
+from featviz_callback.objectives.parts import sublayers
 from featviz_callback.objectives.reachability import Reach
 from featviz_callback.objectives.recording import Tap
 from featviz_callback.objectives.shapes import calls_and_outputs
 from featviz_callback.objectives.wrappers import image_parts, is_wrapper, not_watchable
 from featviz_callback.records import spread
+
+_SCALING = (keras.layers.Normalization, keras.layers.Rescaling)
 
 # The most outputs, and the most units of all outputs together, that are taken.
 _MOST_UNITS = 16
@@ -83,14 +86,25 @@ def default_objectives(
     warn_once(
         model,
         "The model '%s' is not called as a whole, so the parts that take images are watched: %s. "
-        "`objectives` chooses others, such as `lambda model: default_objectives(part)`.",
-        *(model.name, ", ".join(map(repr, found))),
+        "`objectives` chooses others, such as `lambda model: default_objectives(part)`.%s",
+        *(model.name, ", ".join(map(repr, found)), _scaled_outside(model)),
     )
     return [
         objective
         for path, layers in found.items()
         for objective in _objectives(model, f"{path}/", layers, len(found))
     ]
+
+
+def _scaled_outside(model):
+    """What to say of a layer that may scale images before a part of a wrapper gets them."""
+    scaling = [one.name for one in sublayers(model) if isinstance(one, _SCALING)]
+    if not scaling:
+        return ""
+    return (
+        f" The layer {scaling[0]!r} may change images before that: give `values_range` as the parts "
+        "take it, and `probe_data` so."
+    )
 
 
 def _alike(parts, fixed_inputs, shape):

@@ -200,7 +200,7 @@ def resolve(
         image_rank: Number of axes of an image, if the user gave a shape.
         found: Real values of inputs by their places, first the axis of the examples.
             Inputs without a fixed value take their mean, and whole numbers and strings
-            the first example. Default: zeros and empty strings.
+            the first example. Default: 0, 1 for whole numbers, and empty strings.
         announce: Whether to log, once a model, what was chosen by itself.
 
     Returns:
@@ -256,7 +256,10 @@ def _guess(tensor, found):
         return np.mean(found, axis=0, dtype="float64"), "its mean over `probe_data`"
     if found is not None:
         return found[0], "its first example in `probe_data`"
-    return ("", "an empty string") if tensor.dtype == "string" else (0, "zero")
+    if tensor.dtype == "string":
+        return "", "an empty string"
+    # Zero often means that there is nothing, of which some models take the mean.
+    return (0, "zero") if is_float else (1, "one")
 
 
 def _announce(model, name, image_input, guessed, image_rank):

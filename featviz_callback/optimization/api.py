@@ -109,8 +109,8 @@ def optimize(
         fixed_inputs: For a model with several inputs, the values of all but the
             optimised one: a mapping from their names (or places in a list) to one
             example each, without the axis of the batch, or to a number or a string.
-            Default: zeros and empty strings, for all inputs but the first of images,
-            which a warning names.
+            Default: 0, 1 for whole numbers, and empty strings, for all inputs but the
+            first of images, which a warning names.
 
     Returns:
         A `Result`: float32 images `(targets, height, width, channels)`, or signals

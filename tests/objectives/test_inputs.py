@@ -195,9 +195,9 @@ def test_inputs_without_a_value_are_zero_or_like_real_ones(caplog):
     model = keras.Model([more, image, kind], [more, image, kind])
     one, fixed = resolve(model)
     assert one.position == 1
-    assert [value.tolist() for value in fixed] == [[0, 0, 0], [0]]
+    assert [value.tolist() for value in fixed] == [[0, 0, 0], [1]]
     assert "'image'" in caplog.text
-    assert "'more' at zero, 'kind' at zero" in caplog.text
+    assert "'more' at zero, 'kind' at one" in caplog.text
     found = {0: np.array([[1, 2, 3], [3, 2, 1]]), 2: np.array([[4], [5]])}
     _, fixed = resolve(model, found=found)
     assert [value.tolist() for value in fixed] == [[2, 2, 2], [4]]

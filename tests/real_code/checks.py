@@ -89,7 +89,8 @@ def check_with_probe_data(family, folder, alone):
     assert_as_published(family, callback)
     span = family.values_range[1] - family.values_range[0]
     found = callback.history.values_range
-    np.testing.assert_allclose(found, family.values_range, atol=0.25 * span)
+    if family.is_told:
+        np.testing.assert_allclose(found, family.values_range, atol=0.25 * span)
     layer = next(layer_of(name) for name in callback.history.names)
     result = optimize(
         Objective.layer(model, layer), steps=2, values_range=found, image_shape=family.image_shape

@@ -34,6 +34,8 @@ class Family:
         refused: Whether no image can be optimised. `note` says why.
         probe: Function that returns probe data as its own `fit` takes it; by default the `x`
             of `data()`.
+        is_told: Whether the model or the data of `fit` tell the range. A `train_step` may
+            scale images itself.
         note: What else one has to know.
     """
 
@@ -49,6 +51,7 @@ class Family:
     parts: tuple = ()
     refused: bool = False
     probe: Callable | None = None
+    is_told: bool = True
     note: str = ""
 
 

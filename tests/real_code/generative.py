@@ -330,6 +330,7 @@ FAMILIES = [
         data=oxford_flowers,
         image_shape=(12, 12, 3),
         values_range=(-3, 3),
+        is_told=False,
         layers=tuple(
             f"{network}/{path}"
             for network in ("residual_unet", "ema_network")
