@@ -102,8 +102,8 @@ def _scaled_outside(model):
     if not scaling:
         return ""
     return (
-        f" The layer {scaling[0]!r} may change images before that: give `values_range` as the parts "
-        "take it, and `probe_data` so."
+        f" The layer {scaling[0]!r} may change images before that: give `values_range` and "
+        "`probe_data` as the parts take them."
     )
 
 
