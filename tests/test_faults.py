@@ -337,7 +337,8 @@ def test_weights_that_are_not_numbers(value, watch, tmp_path, caplog):
     run(callback, others=(Spoil,))
     assert callback.history.status[:3].tolist() == [["ok"] * 3] * 3
     assert callback.history.status[3:].tolist() == [["nan"] * 3] * 2
-    assert [r.getMessage() for r in caplog.records] == [
+    logged = [r.getMessage() for r in caplog.records if "values_range" not in r.getMessage()]
+    assert logged == [
         "Epoch 2: these have a score or a gradient that is not a finite number (nan): "
         + ", ".join(NAMES)
     ]
@@ -466,6 +467,7 @@ def test_out_of_memory_halves_the_number_of_images_at_once(watch, tmp_path, capl
     assert logged(tmp_path, callback.history.names[0]) == [-1, 0, 1, 2, 3]
 
 
+@pytest.mark.acceptance
 def test_out_of_memory_skips_a_snapshot_that_half_does_not_cure(watch, caplog):
     caplog.set_level("WARNING", logger="featviz_callback")
     # Of one start, which spares what scoring many would take.

@@ -99,6 +99,7 @@ def test_the_public_names_are_these():
         "History",
         "Objective",
         "Result",
+        "default_objectives",
         "optimize",
         "parameterizations",
         "regularizers",

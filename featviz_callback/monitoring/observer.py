@@ -341,7 +341,7 @@ def _refusal(task):
         require_units(targets.parts)
     except ValueError as error:
         return str(error)
-    blank = np.full((2, *plan.input_shape), np.mean(plan.values_range), "float32")
+    blank = np.full((plan.batch, *plan.input_shape), np.mean(plan.values_range), "float32")
     try:
         score_all([targets], blank, plan.image_input, task.fixed_inputs)
     except Exception as error:

@@ -71,7 +71,9 @@ def _of_tokens(calls):
     inside = _inside_attention(calls, is_own=True)
     found = [call for call in calls if _makes_features(call)]
     likely = [c for c in found if id(c.layer) not in inside and not _makes_three(c)]
-    return [call for call in likely if _widens(call)] or likely or found
+    wide = [call for call in likely if _widens(call)]
+    # The other layer of an MLP may have an activation too.
+    return wide if wide and 2 * len(wide) >= len(likely) else likely or found
 
 
 def _inside_attention(calls, *, is_own):

@@ -17,8 +17,6 @@ from featviz_callback.objectives import inputs
 from featviz_callback.objectives.parts import sublayers
 from featviz_callback.objectives.paths import find_call, lineage, walk
 
-_TRAINER = keras.Model.train_step
-
 
 def is_wrapper(model: keras.Model) -> bool:
     """Whether a model is read by its parts: it has no `call`, or trains without having used it."""
@@ -28,7 +26,9 @@ def is_wrapper(model: keras.Model) -> bool:
 
 def has_own_step(model: keras.Model) -> bool:
     """Whether a model trains by a `train_step` of its own."""
-    return type(model).train_step is not _TRAINER
+    # Keras' own NumPy backend trains no model.
+    usual = getattr(keras.Model, "train_step", None)
+    return getattr(type(model), "train_step", None) is not usual
 
 
 def is_known(model: keras.Model) -> bool:

@@ -261,9 +261,11 @@ def _require_targets(objective):
 def unknown_size(model: keras.Model, image_input: inputs.ImageInput) -> str:
     """Return the message for a model of images of any size, if none is given."""
     shape = tuple(image_input.shape["hwc".index(axis)] for axis in image_input.axes)
+    space, example = ("time", "(128,)") if image_input.is_signal else ("height, width", "(64, 64)")
     return (
-        f"The model '{model.name}' takes images of any size, {shape}. Expected `image_shape`, such "
-        "as image_shape=(64, 64), or `probe_data` of one size. Received: neither."
+        f"The model '{model.name}' takes images of any size, {shape}. Expected `image_shape` as "
+        f"({space}) or ({space}, channels), such as image_shape={example}, or `probe_data` of one "
+        "size. Received: neither."
     )
 
 

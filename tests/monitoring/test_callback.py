@@ -196,6 +196,7 @@ def test_objectives_whose_order_is_mixed_keep_it_beside_real_images(model, watch
 
 
 @pytest.mark.slow
+@pytest.mark.acceptance
 def test_many_layers_are_compiled_for_the_first_snapshot_only(watch, traces):
     names = [f"dense{i}" for i in range(12)]
     inner = [layers.Dense(3, activation="tanh", name=name) for name in names]

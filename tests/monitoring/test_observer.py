@@ -336,7 +336,7 @@ def test_a_target_that_cannot_be_read_is_left_out_and_the_others_are_made(caplog
         result = observer.take_snapshot(with_floor=False).result
         assert result.names == ["Neuron#out_1"]
     assert caplog.text.count("Left out, since it cannot be read: Channel#block/inner_0") == 1
-    with pytest.raises(ValueError, match="block/inner.*8 outputs for 2 images"):
+    with pytest.raises(ValueError, match="block/inner.*4 outputs for 1 images"):
         observe([inner], steps=2).take_snapshot(with_floor=False)
 
 

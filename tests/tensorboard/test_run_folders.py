@@ -16,6 +16,7 @@ def write_runs(folder, process, barrier):
         EventFile(folder, is_new=True).scalar("process", i, process)
 
 
+@pytest.mark.acceptance
 def test_several_processes_at_once_write_runs_of_their_own(tmp_path):
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(3)
