@@ -337,8 +337,8 @@ def test_weights_that_are_not_numbers(value, watch, tmp_path, caplog):
     run(callback, others=(Spoil,))
     assert callback.history.status[:3].tolist() == [["ok"] * 3] * 3
     assert callback.history.status[3:].tolist() == [["nan"] * 3] * 2
-    logged = [r.getMessage() for r in caplog.records if "values_range" not in r.getMessage()]
-    assert logged == [
+    messages = [r.getMessage() for r in caplog.records if "values_range" not in r.getMessage()]
+    assert messages == [
         "Epoch 2: these have a score or a gradient that is not a finite number (nan): "
         + ", ".join(NAMES)
     ]

@@ -139,9 +139,9 @@ def _has_weights(layer):
 
 
 def _call(model, image_input, fixed_inputs, shape, values, path):
-    count = image_input.batch or len(values)
-    chosen = np.resize(np.asarray(values, "float32"), max(count, len(values)))
-    parts = []
+    # One image at a time takes the least memory.
+    count = image_input.batch or 1
+    chosen, parts = np.asarray(values, "float32"), []
     with preserved(model), backend.load().without_gradients(), keras.StatelessScope():
         for first in range(0, len(chosen), count):
             some = np.resize(chosen[first : first + count], count)
