@@ -15,7 +15,7 @@ from featviz_callback.objectives.heads import heads
 from featviz_callback.objectives.inputs import fits
 from featviz_callback.objectives.notices import NothingToShow, warn_once
 from featviz_callback.objectives.objective import Objective
-from featviz_callback.objectives.parts import sublayers
+from featviz_callback.objectives.paths import walk
 from featviz_callback.objectives.reachability import Reach
 from featviz_callback.objectives.recording import Tap
 from featviz_callback.objectives.shapes import calls_and_outputs
@@ -87,7 +87,7 @@ def default_objectives(
         model,
         "The model '%s' is not called as a whole, so the parts that take images are watched: %s. "
         "`objectives` chooses others, such as `lambda model: default_objectives(part)`.%s",
-        *(model.name, ", ".join(map(repr, found)), _scaled_outside(model)),
+        *(model.name, ", ".join(map(repr, found)), _scaled_outside(model, found)),
     )
     return [
         objective
@@ -96,9 +96,10 @@ def default_objectives(
     ]
 
 
-def _scaled_outside(model):
+def _scaled_outside(model, parts):
     """What to say of a layer that may scale images before a part of a wrapper gets them."""
-    scaling = [one.name for one in sublayers(model) if isinstance(one, _SCALING)]
+    outside = [pair for pair in walk(model) if not pair[0].startswith(tuple(parts))]
+    scaling = [path for path, layer in outside if isinstance(layer, _SCALING)]
     if not scaling:
         return ""
     return (

@@ -302,6 +302,7 @@ FAMILIES = [
         data=with_and_without_classes,
         image_shape=(16, 16, 3),
         values_range=(0, 1),
+        is_told=False,
         layers=("encoder/conv_1", "encoder/conv_2"),
         heads=("encoder/representation",),
         parts=("encoder",),
@@ -318,7 +319,7 @@ FAMILIES = [
             *("siamese_network/embedding/conv_1", "siamese_network/embedding/conv_2"),
             "siamese_network/embedding/hidden",
         ),
-        heads=("siamese_network/embedding/vector",),
+        heads=(),
         note="Its `call` takes three images at once, and calls the embedding on each.",
     ),
 ]
