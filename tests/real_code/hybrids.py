@@ -195,7 +195,7 @@ FAMILIES = [
         values_range=(0, 255),
         layers=(
             *("tokenizer/conv_model/conv_0", "tokenizer/conv_model/conv_1"),
-            *("block_0_mlp_0", "block_1_mlp_0"),
+            *("block_0_mlp_0", "block_0_mlp_1", "block_1_mlp_0", "block_1_mlp_1"),
         ),
         heads=("logits",),
         note="Stochastic depth draws from a seed generator of its own.",

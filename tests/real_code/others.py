@@ -285,13 +285,16 @@ FAMILIES = [
         build=pointnet,
         data=points,
         backends=EVERY_BACKEND,
-        image_shape=None,
-        values_range=None,
-        layers=(),
-        heads=(),
-        refused=True,
+        image_shape=(32, 3),
+        values_range=(0, 1),
+        layers=(
+            *("conv_1", "conv_2", "conv_3", "tnet_1_conv_1", "tnet_1_conv_2", "tnet_1_conv_3"),
+            *("tnet_2_conv_1", "tnet_2_conv_2", "tnet_2_conv_3"),
+        ),
+        heads=("probabilities",),
+        is_told=False,
         note="It takes sets of points in space. They have two axes, as signals `(time, channels)` "
-        "do, from which nothing tells them.",
+        "do, and are drawn as such.",
     ),
     Family(
         name="3-D convnet",

@@ -257,7 +257,7 @@ FAMILIES = [
         backends=EVERY_BACKEND,
         image_shape=(12, 12, 1),
         values_range=(0, 1),
-        layers=("shared_1", "shared_2"),
+        layers=(),
         heads=("probabilities",),
         note="Three images a bag, each an input of `(12, 12)`: without `image_shape` they are "
         "read as signals. The dense layers are shared, and called once for each.",
