@@ -113,7 +113,7 @@ def specs(model: keras.Model):
         return _single(declared)
     shapes = list((model._build_shapes_dict or {}).values())
     if len(shapes) != 1:
-        raise ValueError(
+        raise NothingToShow(
             f"Expected the call of the model '{model.name}' to take one argument: a tensor, or a "
             f"list or dict of them. Received: {len(shapes)} arguments of known shape."
         )
