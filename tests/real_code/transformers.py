@@ -289,7 +289,7 @@ FAMILIES = [
         backends=EVERY_BACKEND,
         image_shape=(16, 16, 3),
         values_range=(0, 255),
-        layers=("block_0_mlp_0", "block_1_mlp_0"),
+        layers=("block_0_mlp_0", "block_0_mlp_1", "block_1_mlp_0", "block_1_mlp_1"),
         heads=("probabilities",),
     ),
     Family(
@@ -299,7 +299,10 @@ FAMILIES = [
         backends=EVERY_BACKEND,
         image_shape=(16, 16, 3),
         values_range=(0, 255),
-        layers=("cross_attention/mlp_0", "transformer/mlp_0"),
+        layers=(
+            *("cross_attention/mlp_0", "cross_attention/mlp_1"),
+            *("transformer/mlp_0", "transformer/mlp_1"),
+        ),
         heads=("logits",),
         note="Subclassed, and not built before `fit`. Two iterations call the same layers.",
     ),
