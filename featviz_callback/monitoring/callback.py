@@ -243,7 +243,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
             checks.check_model(self.model)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Check every argument against the model, and compute nothing."""
+        """Check every argument against the model, and optimise nothing."""
         self._begin_run()
         if self._probe_data is not None and self._real_images is None:
             with backend.random_states_preserved():

@@ -14,7 +14,7 @@ from dataclasses import replace
 import keras
 
 from featviz_callback.monitoring.observer import Observer
-from featviz_callback.monitoring.probe_data import ProbeImages
+from featviz_callback.monitoring.probe_data import ProbeImages, images_of
 from featviz_callback.monitoring.values_range import choose_values_range
 from featviz_callback.objectives import (
     NothingToShow,
@@ -76,23 +76,19 @@ def prepare_observer(
         NothingToShow: If the model takes images of any size, and none is known.
         ValueError: If an argument is invalid.
     """
-    known = {id(one.model): one.model for one in objectives}
-    if real_images is not None and trained is not None and has_own_step(trained):
-        real_images = _if_taken(real_images, list(known.values()), settings, trained)
-    inputs_of = {
-        key: real_images.of_inputs(model) if real_images else {} for key, model in known.items()
-    }
-    model = objectives[0].model
-    settings, images = _completed(settings, model, real_images, inputs_of[id(model)])
+    models = {id(one.model): one.model for one in objectives}
+    found = _read(real_images, models, settings, trained)
+    settings, images = _completed(settings, objectives[0].model, found)
     tasks = [
-        prepare(joined, settings, inputs_of[id(joined.model)]) for joined in join_alike(objectives)
+        prepare(joined, settings, found.get(id(joined.model))) for joined in join_alike(objectives)
     ]
     _require_one_shape(tasks)
     if real_images is None or images is None:
         return Observer(objectives, tasks, None, warm_start)
     # The model of each task has to take the real images.
     for task in tasks:
-        real_images.as_images(task.targets.model, task.plan.image_input)
+        model = task.targets.model
+        images_of(found[id(model)], model, task.plan.image_input)
     if settings.parameterization in ("fourier", "fixed_magnitude"):
         name = str(settings.parameterization)
         tasks = [
@@ -104,14 +100,16 @@ def prepare_observer(
     return Observer(objectives, tasks, taken, warm_start)
 
 
-def _if_taken(real_images, models, settings, trained):
-    """Return the real images, or `None` with a warning if a model does not take them."""
+def _read(real_images, models, settings, trained):
+    """Return examples of the inputs of each model, by its identity; none without real images."""
+    if real_images is None:
+        return {}
+    if trained is None or not has_own_step(trained):
+        return {key: real_images.of_inputs(model) for key, model in models.items()}
     try:
-        for model in models:
-            found = real_images.of_inputs(model)
-            rank = len(settings.image_shape or ())
-            taken, _ = inputs.resolve(model, settings.fixed_inputs, rank, found, announce=False)
-            real_images.as_images(model, taken)
+        found = {key: real_images.of_inputs(model) for key, model in models.items()}
+        for key, model in models.items():
+            images_of(found[key], model, _resolve(settings, model, found[key])[0])
     except ValueError as error:
         warn_once(
             trained,
@@ -119,15 +117,20 @@ def _if_taken(real_images, models, settings, trained):
             "images of them. Give images as the watched model takes them. %s",
             *(trained.name, error),
         )
-        return None
-    return real_images
+        return {}
+    return found
 
 
-def _completed(settings, model, real_images, found):
+def _resolve(settings, model, found):
+    rank = len(settings.image_shape or ())
+    return inputs.resolve(model, settings.fixed_inputs, rank, found, announce=False)
+
+
+def _completed(settings, model, found):
     """Return the settings with the shape and the range of the images, and the real images."""
-    given = settings.image_shape or ()
-    taken, fixed = inputs.resolve(model, settings.fixed_inputs, len(given), found, announce=False)
-    images = None if real_images is None else real_images.as_images(model, taken)
+    given, own = settings.image_shape or (), found.get(id(model))
+    taken, fixed = _resolve(settings, model, own)
+    images = None if own is None else images_of(own, model, taken)
     if not given and None in taken.shape and images is not None:
         given = images.shape[1 + taken.is_signal :]
         settings = replace(settings, image_shape=given)
@@ -135,7 +138,7 @@ def _completed(settings, model, real_images, found):
         sizes = taken.complete(given) if given else taken.shape
         if None in sizes:
             raise NothingToShow(unknown_size(model, taken))
-        shape = tuple(own or size for own, size in zip(taken.shape, sizes, strict=False))
+        shape = tuple(known or size for known, size in zip(taken.shape, sizes, strict=False))
         chosen = choose_values_range(model, taken, fixed, shape, images)
         settings = replace(settings, values_range=chosen)
     return settings, images

@@ -53,19 +53,6 @@ class ProbeImages:
         found = self._read if self._data is None else reading.read(self._data, shapes)
         return _by_input(_prepared(model, found), names, shapes)
 
-    def as_images(self, model: keras.Model, image_input: ImageInput) -> np.ndarray:
-        """Return the images as an array `(images, height, width, channels)`, in their dtype.
-
-        Raises:
-            ValueError: If they are not finite numbers, or not what the model takes.
-        """
-        given = self.of_inputs(model).get(image_input.position or 0)
-        if given is None:
-            name = inputs.names(model)[image_input.position or 0]
-            raise reading.refusal(f"nothing for the input {name!r}, which is optimised")
-        _require_finite(given)
-        return to_images(given, image_input.axes, image_input.shape)
-
     def parameterization(self, name: str, plan: Plan, images: np.ndarray) -> object:
         """Return the parameterization of that name, with the statistics of these images.
 
@@ -78,6 +65,27 @@ class ProbeImages:
                 images.astype("float32", copy=False), plan.values_range, plan.image_shape, name
             )
         return self._measured[key]
+
+
+def images_of(
+    found: Mapping[int, np.ndarray], model: keras.Model, image_input: ImageInput
+) -> np.ndarray:
+    """Return images as an array `(images, height, width, channels)`, in their dtype.
+
+    Args:
+        found: Examples of the model's inputs, as `ProbeImages.of_inputs` returns them.
+        model: The model.
+        image_input: Its input that takes the images.
+
+    Raises:
+        ValueError: If they are not finite numbers, or not what the model takes.
+    """
+    given = found.get(image_input.position or 0)
+    if given is None:
+        name = inputs.names(model)[image_input.position or 0]
+        raise reading.refusal(f"nothing for the input {name!r}, which is optimised")
+    _require_finite(given)
+    return to_images(given, image_input.axes, image_input.shape)
 
 
 def _prepared(model, found):

@@ -9,6 +9,7 @@ This module calls the model for inference, up to that layer, and never changes i
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,9 @@ _HARDLY, _SHARE = 0.05, 0.1
 
 # How far from a straight line a scaling may be, as a share of the difference of its ends.
 _STRAIGHT = 0.02
+
+# What was asked about each model: the input, the shape of an image and the range.
+_asked: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,11 @@ def warn_if_flat(
     values_range: tuple[float, float],
 ) -> None:
     """Warn, once a model, if the lowest and the highest value are nearly the same to it."""
+    # Each optimisation asks, and following a call of the model takes longer than a small one.
+    asked = _asked.setdefault(model, set())
+    if (image_input, shape, values_range) in asked:
+        return
+    asked.add((image_input, shape, values_range))
     found = _received(model, image_input, fixed_inputs, shape, values_range)
     if found is None:
         return

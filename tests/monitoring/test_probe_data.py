@@ -11,6 +11,7 @@ import pytest
 from featviz_callback.backend import random_states_preserved
 from featviz_callback.monitoring import reading
 from featviz_callback.monitoring.probe_data import ProbeImages, find_values_range, to_images
+from featviz_callback.monitoring.probe_data import images_of as images_of_inputs
 from featviz_callback.objectives import inputs
 
 IMAGES = np.random.default_rng(0).random((40, 6, 5, 3))
@@ -183,7 +184,8 @@ def test_one_image_without_the_axis_of_images_is_recognised(axes, given):
 def images_of(data, shape=(6, 5, 3)):
     """Return the images in probe data for a model of one input."""
     model = keras.Sequential([keras.Input(shape), keras.layers.Flatten()])
-    return ProbeImages(data).as_images(model, inputs.resolve(model)[0])
+    found = ProbeImages(data).of_inputs(model)
+    return images_of_inputs(found, model, inputs.resolve(model)[0])
 
 
 @pytest.mark.parametrize(
