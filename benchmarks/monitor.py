@@ -5,7 +5,7 @@
 * `settling`: drift in a longer training at a falling rate, and which layer settles first;
 * `cost`: a training with the callback and without, in turn;
 * `hook`: a training with a hook for batches and without, in turn;
-* `bound`: a long training with `max_overhead`;
+* `bound`: trainings with `max_overhead`;
 * `snapshots`: memory, open files and seconds over many snapshots.
 
     python benchmarks/monitor.py [--only drift] [--epochs 12]
@@ -32,6 +32,7 @@ from featviz_callback.records.drift import drift
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))
 import fashion_mnist
+import photographs
 
 LAYERS = ("conv1", "conv2", "conv3", "logits")
 
@@ -281,25 +282,62 @@ class Shares(keras.callbacks.Callback):
         """Note the share."""
         history = self.watched.history
         elapsed = time.perf_counter() - self.began - history.compile_seconds
-        self.seen.append((history.seconds.sum() / elapsed, len(history)))
+        self.seen.append((elapsed, history.seconds.sum() / elapsed))
 
 
-def measure_bound(images, labels, epochs):
-    """Write rows of the share of snapshots in a training with `max_overhead`."""
-    callback = watcher(images, max_overhead=0.05)
+def photographs_example(most):
+    """Return the model, data and callback of `examples/photographs.py`."""
+    pieces = photographs.load_photographs()
+    train, test = photographs.load_data(pieces, each=1000)
+    model = photographs.build_model(len(pieces))
+    callback = FeatureVisCallback(
+        [
+            Objective.neuron(model, "logits", range(len(pieces)), names=list(pieces)),
+            *[Objective.channel(model, name, range(4)) for name in ("conv3", "conv2", "conv1")],
+        ],
+        tempfile.mkdtemp(),
+        probe_data=train,
+        max_overhead=most,
+        on_error="raise",
+    )
+    return model, train, test, callback
+
+
+def clothes_example(most):
+    """Return the model, data and callback of `examples/fashion_mnist.py`."""
+    images, labels = fashion_mnist.load_data()
+    callback = watcher(images, probe_data=images[:1000], max_overhead=most)
+    train, test = (images[:9000], labels[:9000]), (images[9000:], labels[9000:])
+    return fashion_mnist.build_model(), train, test, callback
+
+
+def measure_bound(epochs):
+    """Write a row for each training with `max_overhead`."""
+    kinds = (("photographs", photographs_example, 0.2, epochs or 30),
+             ("clothes", clothes_example, 0.15, epochs or 30),
+             ("clothes", clothes_example, 0.05, epochs or 80))  # fmt: skip
+    rows = [_bound_row(*kind) for kind in kinds]
+    columns = ("example", "epochs", "`max_overhead`", "snapshots after epochs", "an epoch",
+               "a snapshot", "first and last", "share after epochs 1 and 9",
+               "share at the end")  # fmt: skip
+    write_table("bound", "The examples with `max_overhead`", columns, rows)
+
+
+def _bound_row(name, example, most, epochs):
+    keras.utils.set_random_seed(0)
+    model, train, test, callback = example(most)
+    compile_model(model)
     shares = Shares(callback)
-    seconds = fit_example(images, labels, epochs, callback, shares)
-    history = callback.history
-    chosen = sorted({0, *range(epochs // 8 - 1, epochs, epochs // 8), epochs - 1})
-    rows = [(e, f"{shares.seen[e][0]:.2%}", shares.seen[e][1]) for e in chosen]
-    rows += [
-        ("at the end, of all", f"{seconds:.0f} s", f"{len(history.skipped)} snapshots skipped"),
-        ("a snapshot; the first and the last", f"{np.median(history.seconds[1:-1]):.2f} s",
-         f"{history.seconds[0]:.2f} and {history.seconds[-1]:.2f} s"),
-        ("compiling, counted apart", f"{history.compile_seconds:.1f} s", ""),
-    ]  # fmt: skip
-    title = f"The Fashion-MNIST example for {epochs} epochs with max_overhead=0.05"
-    write_table("bound", title, ("after epoch", "share of snapshots", "snapshots so far"), rows)
+    model.fit(*train, validation_data=test, epochs=epochs, batch_size=64, verbose=0,
+              callbacks=[callback, shares])  # fmt: skip
+    history, seconds = callback.history, callback.history.seconds
+    elapsed, share = np.array(shares.seen).T
+    epoch = (elapsed[-1] - seconds.sum()) / epochs
+    return (
+        name, epochs, most, ", ".join(map(str, history.epochs)), f"{epoch:.2f} s",
+        f"{np.median(seconds[1:-1]):.2f} s", f"{seconds[0]:.2f} and {seconds[-1]:.2f} s",
+        f"{share[1]:.0%} and {share[9]:.0%}", f"{share[-1]:.1%}",
+    )  # fmt: skip
 
 
 class Watch(keras.callbacks.Callback):
@@ -365,7 +403,7 @@ PARTS = {
     "settling": lambda data, given: measure_settling(*data, given.epochs or 40),
     "cost": lambda data, given: measure_cost(*data, given.epochs or 4, given.rounds),
     "hook": lambda data, given: measure_hook(*data, given.epochs or 5, given.rounds),
-    "bound": lambda data, given: measure_bound(*data, given.epochs or 80),
+    "bound": lambda data, given: measure_bound(given.epochs),
     "snapshots": lambda data, given: measure_many_snapshots(*data, given.snapshots),
 }
 

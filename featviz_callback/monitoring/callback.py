@@ -13,12 +13,12 @@ import copy
 import os
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import keras
 
 from featviz_callback import backend
-from featviz_callback.monitoring import checks
+from featviz_callback.monitoring import checks, plan
 from featviz_callback.monitoring.costs import Costs
 from featviz_callback.monitoring.messages import Reporter
 from featviz_callback.monitoring.preparation import choose_objectives, prepare_observer
@@ -40,11 +40,11 @@ class FeatureVisCallback(keras.callbacks.Callback):
     A snapshot finds the images that maximise the objectives, on the weights of that
     moment, and writes these images to TensorBoard. The callback takes snapshots before
     the first epoch, after epochs 0, `freq`, `2 * freq` and so on, and after the last
-    epoch. The random transformations are the same each time. So is the start, which the
-    first snapshot chooses, as long as a target has a gradient there and, with `probe_data`,
-    does not become weak (`history.starts` shows a change). So only the model differs
-    between two snapshots. Training is the same with the callback as
-    without it.
+    epoch. With `max_overhead` it takes some of these, most of them early. The random
+    transformations are the same each time. So is the start, which the first snapshot
+    chooses, as long as a target has a gradient there and, with `probe_data`, does not become
+    weak (`history.starts` shows a change). So only the model differs between two
+    snapshots. Training is the same with the callback as without it.
 
     Run `tensorboard --logdir logs` and open the tab Features to see every epoch.
 
@@ -65,7 +65,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         objectives: An `Objective`, a list of them, or a function
             `model -> Objective or list`. The function is called when training begins,
             or at the end of the first epoch for a model that is not built before.
-            Default: up to 16 output units, and four channels of each of four
+            Default: up to 16 output units, and four channels (spread over the layer) of four
             convolutions spread over the depth. In a vision transformer or token mixer,
             the hidden layers of MLPs take the place of convolutions, in a hybrid both
             are taken. In a plain MLP it is four units of each of four hidden layers. Of a
@@ -81,7 +81,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
             at a later epoch adds to the newest run of the same targets. A relative path is
             resolved when training begins, and `~` is your home folder. If several processes
             train one model, all take snapshots and the first one writes.
-        freq: Epochs from one snapshot to the next.
+        freq: Epochs from one snapshot to the next; or the epochs themselves, numbers from
+            0 on, such as `(0, 1, 2, 5, 10, 20)`. The snapshots before the first epoch and
+            after the last are taken in any case.
         steps: Steps of each optimisation, see `optimize`.
         values_range: Lowest and highest value of the model's input. Default: found out, and
             logged once. A model that scales its images, by a layer or by arithmetic,
@@ -111,13 +113,19 @@ class FeatureVisCallback(keras.callbacks.Callback):
             one forward pass over the real images at each snapshot. The parameterization
             `"fourier"` also takes over their mean and their colours, and
             `"fixed_magnitude"` takes over their spectrum too.
-        max_overhead: Largest share of the time since training began, without
-            compiling, that snapshots may take, such as 0.05. Snapshots that would
-            exceed it are skipped, which is logged once and noted in
-            `history.skipped`. The first and the last snapshot of a `fit` are always
-            taken, and take twice as long since they measure the noise floor of drift.
-            So a short training may end above the share, and so may a training whose last
-            snapshot is far slower than all earlier ones.
+        max_overhead: Largest share of the time of the whole training, without compiling,
+            that snapshots may take, such as 0.05. Features form early, so of the epochs
+            that `freq` names, some are chosen, spaced evenly in log(epoch + 1). The choice
+            is made anew at each epoch, from what snapshots and epochs have cost so far.
+            Epochs without a snapshot are in `history.skipped`, and the first is logged.
+            Always taken are the snapshots before the first epoch, at the first two of
+            these epochs, on credit if need be, and at the end of `fit`. The share holds
+            when training ends, not before. One log line says if it does not: after an
+            early stop, or if training is too short for these snapshots.
+            A training that goes on at a later epoch plans its own time alone, and takes
+            epochs 0 and 1 for done. A loop of your own may not say how many `epochs` it
+            will run (`callback.set_params({"epochs": 20})` does). Then, after the first
+            two, snapshots are taken as soon as the time so far pays for them.
         batch_size: See `optimize`. It is halved if memory runs out, once a snapshot.
         on_error: If something fails after training has begun, `"warn"` warns once and
             lets training go on. `"raise"` ends training.
@@ -151,7 +159,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self,
         objectives: Objective | Sequence[Objective] | Callable | None = None,
         log_dir: str | os.PathLike = "logs",
-        freq: int = 1,
+        freq: int | Collection[int] = 1,
         steps: int = 32,
         values_range: tuple[float, float] | None = Settings.values_range,
         image_shape: tuple[int, ...] | None = Settings.image_shape,
@@ -169,7 +177,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
         fixed_inputs: Mapping | None = Settings.fixed_inputs,
     ):
         super().__init__()
-        checks.check_arguments(freq, max_overhead, on_error)
+        self._freq = checks.as_freq(freq)
+        checks.check_arguments(max_overhead, on_error)
         checks.check_log_dir(log_dir)
         self._settings = Settings(
             steps=steps,
@@ -185,7 +194,6 @@ class FeatureVisCallback(keras.callbacks.Callback):
         )
         self._objectives = objectives
         self.log_dir = log_dir
-        self._freq = freq
         self._warm_start = warm_start
         self._probe_data = probe_data
         self._max_overhead = max_overhead
@@ -301,15 +309,17 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._epoch_began = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Take a snapshot of the network every `freq` epochs, and after the last."""
+        """Take a snapshot of the network if one is due, and after the last epoch."""
         self._last_epoch = epoch
+        self._costs.epoch_ended()
         # Keras ends the line of its bar after this.
         with self._reporter.below(bar=(self.params or {}).get("verbose") in (1, "auto")):
             # The last snapshot does not wait for the end of training, when other callbacks may
             # have restored the weights of an earlier epoch.
-            if self._is_last(epoch) or epoch % self._freq == 0 and self._affords_snapshot():
+            is_due = plan.is_due(self._freq, epoch)
+            if self._is_last(epoch) or is_due and self._plans_snapshot(epoch):
                 self._guarded(self._take_snapshot, epoch)
-            elif epoch % self._freq == 0:
+            elif is_due:
                 self.history.skip(epoch)
                 self._reporter.skipped(epoch, self._max_overhead)
 
@@ -319,17 +329,28 @@ class FeatureVisCallback(keras.callbacks.Callback):
             return  # No epoch has run.
         if self._last_epoch != self._last_snapshot:
             self._guarded(self._take_snapshot, self._last_epoch)
+        share = self._costs.share()
         self._guarded(self._write_film)
+        if self._max_overhead is not None and share > self._max_overhead:
+            self._reporter.above(share, self._max_overhead, self._last_epoch, self._epochs)
+
+    @property
+    def _epochs(self):
+        """The epoch at which training ends, counted from 0, or `None` if nobody knows."""
+        return (self.params or {}).get("epochs")
 
     def _is_last(self, epoch):
         # A model that was never compiled, in a loop of its own, has no such attribute.
         is_stopped = getattr(self.model, "stop_training", False)
-        return is_stopped or epoch + 1 == (self.params or {}).get("epochs")
+        return is_stopped or epoch + 1 == self._epochs
 
-    def _affords_snapshot(self):
+    def _plans_snapshot(self, epoch):
         if self._max_overhead is None:
             return True
-        return backend.load().agreed(self._costs.affords_snapshot())
+        is_known = isinstance(self._epochs, int) and self._epochs > epoch
+        last = self._epochs - 1 if is_known else None
+        planned = self._costs.plans_snapshot(epoch, last, self._freq, self._last_snapshot)
+        return backend.load().agreed(planned)
 
     def _join_run(self):
         """Go on with the run of an earlier training, if this one does."""

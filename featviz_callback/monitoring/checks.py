@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from numbers import Integral, Real
 from typing import Any
 
 import keras
 
 
-def check_arguments(freq: Any, max_overhead: Any, on_error: Any) -> None:
+def as_freq(freq: Any) -> int | frozenset[int]:
+    """Return the argument `freq` as a whole number, or as a set of epochs.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if _is_whole(freq) and freq >= 1:
+        return int(freq)
+    is_single = not isinstance(freq, Collection) or getattr(freq, "shape", None) == ()
+    epochs = [] if is_single else list(freq)
+    # The history has the untrained network at -1, and may be given as it is.
+    if epochs and all(_is_whole(epoch) and epoch >= -1 for epoch in epochs):
+        return frozenset(map(int, epochs))
+    raise ValueError(
+        "Invalid value for argument `freq`. Expected a whole number of epochs, 1 or more, or "
+        f"the epochs themselves, at least one whole number from 0 on. Received: freq={freq!r}"
+    )
+
+
+def _is_whole(value):
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def check_arguments(max_overhead: Any, on_error: Any) -> None:
     """Refuse arguments that are wrong for every model.
 
     Raises:
         ValueError: If an argument is invalid.
     """
-    if not isinstance(freq, Integral) or isinstance(freq, bool) or freq < 1:
-        raise ValueError(
-            "Invalid value for argument `freq`. Expected a whole number of epochs, 1 or "
-            f"more. Received: freq={freq!r}"
-        )
     is_share = isinstance(max_overhead, Real) and 0 < float(max_overhead) < 1
     if max_overhead is not None and not is_share:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Count what snapshots cost, and decide whether one more can be afforded.
+"""Count what snapshots and epochs cost, and decide whether a snapshot is taken now.
 
 Compiling is counted apart, since it happens once, however long training is. This module
 never skips a snapshot itself: the callback does.
@@ -7,6 +7,14 @@ never skips a snapshot itself: the callback does.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
+from statistics import median
+
+from featviz_callback.monitoring import plan
+from featviz_callback.monitoring.plan import Measured
+
+# Costs to come are the median of so many of the last ones, as other programs may disturb one.
+_RECENT = 5
 
 
 class Costs:
@@ -27,8 +35,9 @@ class Costs:
         self.most = most
         self.began = time.perf_counter()
         self.spent = self.compiling = 0.0
-        self._snapshot: float | None = None
-        self._slowest = self._floor = 0.0
+        self._snapshots: list[float] = []
+        self._epochs: list[float] = []
+        self._floor = self._trained = 0.0
 
     def add(self, seconds: float, floor: float, compiling: float) -> None:
         """Count one snapshot.
@@ -41,20 +50,50 @@ class Costs:
         """
         self.compiling += compiling
         self.spent += seconds - compiling
-        self._snapshot = seconds - compiling - floor
-        self._slowest = max(self._slowest, self._snapshot)
+        self._snapshots.append(seconds - compiling - floor)
         self._floor = max(self._floor, floor)
+
+    def epoch_ended(self) -> None:
+        """Count one epoch, before the snapshot at its end."""
+        trained = self._elapsed() - self.spent
+        self._epochs.append(trained - self._trained)
+        self._trained = trained
 
     def share(self) -> float:
         """Return the share of the time since training began that snapshots took."""
-        elapsed = time.perf_counter() - self.began - self.compiling
-        return min(1.0, self.spent / max(elapsed, 1e-9))
+        return min(1.0, self.spent / max(self._elapsed(), 1e-9))
 
-    def affords_snapshot(self) -> bool:
-        """Return whether a snapshot now, and the last one later, keep the share below `most`."""
-        if self.most is None or self._snapshot is None:
+    def plans_snapshot(
+        self, epoch: int, last: int | None, freq: int | Collection[int], taken: int
+    ) -> bool:
+        """Return whether a snapshot is taken at the end of an epoch.
+
+        Args:
+            epoch: The epoch, which is due and not the last one.
+            last: The last epoch, or `None` if nobody knows. Then snapshots are taken as soon
+                as the time so far pays for them, and for the last one.
+            freq: The argument of the callback.
+            taken: The epoch of the snapshot before.
+        """
+        if self.most is None or not self._snapshots or plan.is_on_credit(freq, epoch):
             return True
-        # The last snapshot cannot be skipped, and may be as slow as the slowest so far.
-        planned = self._snapshot + self._slowest + self._floor
-        elapsed = time.perf_counter() - self.began - self.compiling
-        return self.spent + planned <= self.most * (elapsed + planned)
+        left = 0 if last is None else last - epoch
+        count = plan.affordable(self.most, self._measured(), left)
+        if last is None:
+            return count > 0
+        return count > 0 and epoch >= plan.next_planned(freq, last, taken, count)
+
+    def _measured(self):
+        # The first snapshot also chooses the starts, which no later one does.
+        usual = self._snapshots[1:] or self._snapshots
+        return Measured(
+            spent=self.spent,
+            trained=self._elapsed() - self.spent,
+            epoch=median(self._epochs[-_RECENT:] or [0.0]),
+            snapshot=median(usual[-_RECENT:]),
+            # It cannot be skipped, and may be as slow as the slowest so far.
+            last_snapshot=max(usual) + self._floor,
+        )
+
+    def _elapsed(self):
+        return time.perf_counter() - self.began - self.compiling

@@ -135,6 +135,26 @@ class Reporter:
                 most,
             )
 
+    def above(self, share: float, most: float, last: int, epochs: int | None) -> None:
+        """Log that snapshots took more than their share of a training that is over.
+
+        Args:
+            share: The share that they took, in `[0, 1]`.
+            most: The share that they may take.
+            last: The last epoch.
+            epochs: The epochs that were planned, or `None` if nobody knew.
+        """
+        is_early = epochs is not None and last + 1 < epochs
+        logger.warning(
+            "Snapshots took %.2g of the time, above max_overhead=%g. %s",
+            share,
+            most,
+            f"Training stopped after {last + 1} of {epochs} epochs, and first snapshots are taken "
+            "on credit."
+            if is_early
+            else "The snapshots that are always taken, or slower ones than before, cost more.",
+        )
+
     def lost(self, epochs: list[int], written: tuple, expected: tuple) -> None:
         """Log which snapshots of an earlier process cannot be read back, and why.
 

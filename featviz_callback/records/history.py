@@ -161,6 +161,8 @@ class History:
             self._skipped.clear()
             self.compile_seconds = 0.0
         self.names, self.values_range = snapshot.names, snapshot.values_range
+        # A loop of the user's own ends without notice, after an epoch that was skipped.
+        self._skipped = [epoch for epoch in self._skipped if epoch != snapshot.epoch]
         self._snapshots.append(snapshot)
         while len(self) > 2 and len(self) * snapshot.images.nbytes > self.most_bytes:
             self._warn()

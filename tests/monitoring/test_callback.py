@@ -474,15 +474,68 @@ def test_a_warm_start_goes_on_from_the_last_snapshot(watch):
     assert (np.diff(callback.history.scores, axis=0) > 0).all()
 
 
-def test_snapshots_above_the_overhead_are_skipped_except_the_first_and_the_last(
-    model, watch, caplog
-):
+def test_beyond_the_overhead_only_the_snapshots_on_credit_are_taken(model, watch, caplog):
     caplog.set_level("WARNING", logger="featviz_callback")
     callback = watch(neurons(model), max_overhead=1e-7, freq=2)
     train(model, callback, epochs=8)
-    assert callback.history.epochs.tolist() == [-1, 7]
-    assert callback.history.skipped.tolist() == [0, 2, 4, 6]
-    assert len([r for r in caplog.records if "max_overhead" in r.getMessage()]) == 1
+    assert callback.history.epochs.tolist() == [-1, 0, 2, 7]
+    assert callback.history.skipped.tolist() == [4, 6]
+    skipped, above = [r.getMessage() for r in caplog.records if "max_overhead" in r.getMessage()]
+    assert "epoch 4 is skipped" in skipped
+    assert "above max_overhead=1e-07" in above
+
+
+def test_an_early_stop_that_leaves_the_share_above_is_logged(model, watch, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    stop = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: setattr(model, "stop_training", epoch == 2)
+    )
+    train(model, stop, watch(neurons(model), max_overhead=0.01), epochs=9)
+    [line] = [r.getMessage() for r in caplog.records if "above max_overhead" in r.getMessage()]
+    assert "after 3 of 9 epochs" in line
+
+
+def test_a_share_that_holds_is_not_mentioned(model, watch, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    callback = watch(neurons(model), max_overhead=0.999999)
+    train(model, callback, epochs=3)
+    assert callback.history.epochs.tolist() == [-1, 0, 1, 2]
+    assert not [r for r in caplog.records if "max_overhead" in r.getMessage()]
+
+
+@pytest.mark.parametrize("freq", [(0, 3, 99), {3, 0}, np.array([-1, 0, 3]), range(0, 6, 3)])
+def test_freq_may_be_the_epochs(freq, model, watch):
+    callback = watch(neurons(model), freq=freq)
+    train(model, callback, epochs=6)
+    assert callback.history.epochs.tolist() == [-1, 0, 3, 5]
+
+
+def test_the_first_two_of_given_epochs_are_taken_on_credit(model, watch):
+    callback = watch(neurons(model), freq=(2, 4, 5, 6), max_overhead=1e-7)
+    train(model, callback, epochs=8)
+    assert callback.history.epochs.tolist() == [-1, 2, 4, 7]
+    assert callback.history.skipped.tolist() == [5, 6]
+
+
+def test_a_training_that_goes_on_takes_the_first_epochs_for_done(model, watch):
+    callback = watch(neurons(model), max_overhead=1e-7)
+    train(model, callback)
+    train(model, callback, epochs=6, initial_epoch=2)
+    # The first due epoch of each `fit` tells what a snapshot costs.
+    assert callback.history.epochs.tolist() == [-1, 0, 1, 2, 5]
+    assert callback.history.skipped.tolist() == [3, 4]
+
+
+def test_a_loop_that_does_not_tell_its_epochs_takes_snapshots_as_time_pays_for_them(model, watch):
+    callback = watch(neurons(model), max_overhead=1e-7)
+    callback.set_model(model)
+    callback.on_train_begin()
+    for epoch in range(4):
+        callback.on_epoch_begin(epoch)
+        callback.on_epoch_end(epoch)
+    callback.on_train_end()
+    assert callback.history.epochs.tolist() == [-1, 0, 1, 3]
+    assert callback.history.skipped.tolist() == [2]
 
 
 def test_what_snapshots_cost_is_written(model, watch, tmp_path):
@@ -692,6 +745,12 @@ def test_a_log_dir_that_is_a_file_is_refused(model, watch, tmp_path):
     [
         {"freq": 0},
         {"freq": 1.5},
+        {"freq": ()},
+        {"freq": (0, 1.5)},
+        {"freq": [0, True]},
+        {"freq": [-2, 0]},
+        {"freq": "12"},
+        {"freq": np.array(2.0)},
         {"on_error": "ignore"},
         {"max_overhead": 0},
         {"max_overhead": 1.5},

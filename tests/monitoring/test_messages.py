@@ -118,6 +118,18 @@ def test_skipping_is_logged_once(logged):
     assert "max_overhead=0.05" in line
 
 
+@pytest.mark.parametrize(
+    ("last", "epochs", "reason"),
+    [(4, 30, "after 5 of 30 epochs"), (29, 30, "always taken"), (29, None, "always taken")],
+)
+def test_a_share_above_the_bound_is_logged_with_the_reason(logged, last, epochs, reason):
+    Reporter(0).above(0.234, 0.2, last, epochs)
+    [line] = logged()
+    assert "0.23" in line
+    assert "max_overhead=0.2" in line
+    assert reason in line
+
+
 def test_snapshots_that_cannot_be_read_back_are_named_with_the_reason(logged):
     Reporter(0).lost([-1, 0, 1], (12, 10, 3), (12, 10, 4))
     [line] = logged()
