@@ -45,11 +45,11 @@ def default_objectives(
 
     Returns:
         Up to 16 output units, shared among the outputs (or among 16 of them, spread
-        evenly), and four channels of each of four layers with features, spread over the
-        depth. These are convolutions. In a vision transformer or token mixer they are
-        the dense layers on tokens that widen or have an activation, in a hybrid both. In
-        a network without any of these they are own layers of feature maps with a kernel,
-        depthwise convolutions, or four units of each of four hidden dense layers. A
+        evenly), and four channels, spread evenly over a layer, of each of four layers with
+        features, spread over the depth. These are convolutions. In a vision transformer or
+        token mixer they are the dense layers on tokens that widen or have an activation, in a
+        hybrid both. In a network without any of these they are own layers of feature maps
+        with a kernel, depthwise convolutions, or four units of each of four hidden dense layers. A
         model without features gives its outputs, and one without outputs its features.
         Layers that never receive the image are left out. If an output comes from plain
         operations, the layers before them are taken. The parts of a wrapper that take
@@ -142,6 +142,14 @@ def _objectives(model, prefix, layers, parts):
 
 
 def _features(model, prefix, call):
-    """The first features of a layer: channels of a map, or single units."""
+    """Some features of a layer: channels of a map, or single units.
+
+    They are the middles of equal parts of the layer, since neighbours may be alike: in
+    branches that are joined, groups, or heads.
+    """
     make = Objective.neuron if len(call.shape) == 1 else Objective.channel
-    return make(model, prefix + call.name, range(min(_FEATURES, call.shape[-1])))
+    size = call.shape[-1]
+    count = min(_FEATURES, size)
+    return make(
+        model, prefix + call.name, [(2 * i + 1) * size // (2 * count) for i in range(count)]
+    )

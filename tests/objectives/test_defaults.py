@@ -18,9 +18,37 @@ def test_default_objectives_are_output_units_and_spread_out_channels():
     names = [name for objective in default_objectives(model) for name in objective.names]
     assert names == [
         *[f"Channel#conv0_{i}" for i in range(2)],
-        *[f"Channel#conv{c}_{i}" for c in (2, 4, 6) for i in range(4)],
+        *[f"Channel#conv{c}_{i}" for c in (2, 4, 6) for i in (0, 1, 3, 4)],
         *[f"Neuron#logits_{i}" for i in range(16)],
     ]
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (1, [0]),
+        (3, [0, 1, 2]),
+        (4, [0, 1, 2, 3]),
+        (5, [0, 1, 3, 4]),
+        (8, [1, 3, 5, 7]),
+        (10, [1, 3, 6, 8]),
+        (100, [12, 37, 62, 87]),
+        (512, [64, 192, 320, 448]),
+    ],
+)
+def test_the_channels_are_the_middles_of_four_equal_parts_of_a_layer(size, expected):
+    model = sequential(layers.Conv2D(size, 1, name="conv"), shape=(2, 2, 1))
+    [objective] = default_objectives(model)
+    assert objective.names == [f"Channel#conv_{i}" for i in expected]
+
+
+def test_the_same_channels_are_taken_whatever_the_weights():
+    def names(seed):
+        keras.utils.set_random_seed(seed)
+        model = sequential(layers.Conv2D(30, 3, name="conv"), shape=(8, 8, 1))
+        return [objective.names for objective in default_objectives(model)]
+
+    assert names(0) == names(1) == [[f"Channel#conv_{i}" for i in (3, 11, 18, 26)]]
 
 
 def test_default_objectives_share_the_units_among_the_outputs():
@@ -284,7 +312,7 @@ def test_of_a_plain_mlp_hidden_units_are_watched():
     ends = [layers.Dense(3, name="logits"), layers.Softmax(name="shares")]
     model = sequential(layers.Flatten(), *hidden, *ends, shape=(4, 4, 1))
     assert [o.names for o in default_objectives(model)] == [
-        [f"Neuron#hidden0_{i}" for i in range(4)],
+        [f"Neuron#hidden0_{i}" for i in (1, 3, 5, 7)],
         *[[f"Neuron#hidden{k}_{i}" for i in range(3)] for k in (1, 3, 4)],
         [f"Neuron#shares_{i}" for i in range(3)],
     ]
