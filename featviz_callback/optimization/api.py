@@ -14,12 +14,20 @@ from numbers import Integral
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
-from featviz_callback.images import augmentation, for_default_optimization, parameterizations
+from featviz_callback.images import (
+    Accentuation,
+    accentuated,
+    augmentation,
+    for_default_optimization,
+    parameterizations,
+)
 from featviz_callback.objectives import (
     NothingToShow,
     Objective,
     Targets,
+    find_anchor,
     inputs,
     output_shapes,
     require_path,
@@ -38,6 +46,9 @@ from featviz_callback.records import Result
 _LARGEST_BATCH = 64
 _MOST_PIXELS = 2 * 512 * 512
 
+# Augmented or resized images may be beyond their range by such a share.
+_BEYOND = 0.05
+
 
 def optimize(
     objective: Objective,
@@ -48,12 +59,14 @@ def optimize(
     regularizers: Sequence[Callable] = Settings.regularizers,
     values_range: tuple[float, float] = (0.0, 1.0),
     image_shape: tuple[int, ...] | None = Settings.image_shape,
-    save_every: int | None = Settings.save_every,
+    save_every: int | Sequence[int] | None = Settings.save_every,
     warmup_steps: int = Settings.warmup_steps,
     batch_size: int | None = Settings.batch_size,
     seed: int = Settings.seed,
     verbose: int = 0,
     fixed_inputs: Mapping | None = Settings.fixed_inputs,
+    start: ArrayLike | None = Settings.start,
+    start_strength: float = Settings.start_strength,
 ) -> Result:
     """Find the images that maximise an objective, by gradient ascent.
 
@@ -96,8 +109,9 @@ def optimize(
             cropped at random at each step, and a smaller one is enlarged. An input
             with two axes is a signal, unless `image_shape` has three numbers, such as
             `(28, 28, 1)` for grey images.
-        save_every: Keep the images every so many steps, and after the last, as
-            `result.frames`.
+        save_every: Keep the images every so many steps, or after chosen steps such as
+            `[1, 8, 64]`, and after the last, as `result.frames`. `result.save("a.gif")` then
+            shows how they came about.
         warmup_steps: In so many first steps, ReLUs that are off let a gradient
             through, which can start a unit that gets none.
         batch_size: Images in one call of the model, which bounds the memory. Defaults
@@ -105,12 +119,24 @@ def optimize(
             pixels: 10 images of 224 x 224, 2 of 512 x 512. A model whose input has a
             fixed number of images is called with that number.
         seed: Seed of all that is random, an int, 0 or more.
-        verbose: 1 shows a progress bar.
+        verbose: 1 shows a progress bar, with the mean score of the images of that step.
         fixed_inputs: For a model with several inputs, the values of all but the
             optimised one: a mapping from their names (or places in a list) to one
             example each, without the axis of the batch, or to a number or a string.
             Default: 0, 1 for whole numbers, and empty strings, for all inputs but the
             first of images, which a warning names.
+        start: Images to begin at, in place of noise: one `(height, width, channels)` for all
+            targets, or one for each, `(targets, height, width, channels)`, in
+            `values_range`. The result shows what of the image a target would have more
+            of (feature accentuation). Detail, window and contrast of the parameterization
+            are then those of the change, and `"fixed_magnitude"` keeps the magnitudes of
+            the given image. A model that takes images of any size takes those of this one.
+            Values within 1 % of an end of the range move to that distance.
+        start_strength: How much images stay near those of `start`, 0 or more: the weight
+            of the squared distance in a feature map half way to the target, as a share of
+            that of the given image under the same random transformation. The unit follows from
+            the target's gradient at that image, and so fits any target. It costs a
+            call of the model up to that map.
 
     Returns:
         A `Result`: float32 images `(targets, height, width, channels)`, or signals
@@ -133,8 +159,10 @@ def optimize(
     >>> images.shape, names
     ((2, 8, 8, 1), ['Neuron#logits_0', 'Neuron#logits_1'])
 
-    Reference:
-        Olah, Mordvintsev, Schubert, "Feature Visualization", Distill 2017.
+    References:
+        Olah, Mordvintsev, Schubert, "Feature Visualization", Distill 2017. For `start`,
+        Hamblin, Fel, Saha, Konkle, Alvarez, "Feature Accentuation: Revealing 'What'
+        Features Respond to in Natural Images", 2024 (arXiv:2402.10039).
     """
     _require_targets(objective)
     settings = Settings(
@@ -150,6 +178,8 @@ def optimize(
         batch_size=batch_size,
         seed=seed,
         fixed_inputs=fixed_inputs,
+        start=start,
+        start_strength=start_strength,
     )
     return run(prepare(objective, settings), verbose=verbose)[0]
 
@@ -181,21 +211,35 @@ def prepare(
         objective.model, settings.fixed_inputs, len(given_shape), found
     )
     require_path(objective, image_input)
+    given = _given_images(settings.start, objective, image_input)
+    if given is not None and not given_shape and None in image_input.shape:
+        given_shape = given.shape[1 + image_input.is_signal :]
     image_shape, input_shape = _shapes(objective, image_input, given_shape)
+    is_still = objective.compares_places and isinstance(settings.transformations, str)
     warn_if_flat(objective.model, image_input, fixed_inputs, input_shape, values_range)
     transformations = augmentation.get(
-        settings.transformations, image_shape, settings.steps, values_range
+        None if is_still else settings.transformations, image_shape, settings.steps, values_range
     )
     moves, changes = augmentation.split(transformations)
     limit = settings.batch_size or _largest_batch(image_shape, input_shape)
+    at_once = len(objective) // objective.facet_count
     optimizer = get_optimizer(settings.optimizer)
     parameterization = parameterizations.get(settings.parameterization, image_shape)
+    anchor, start = None, ()
+    if given is not None:
+        anchor = find_anchor(objective, image_input, input_shape)
+        parameterization = accentuated(parameterization, image_shape, optimizer is None)
+        shares = _as_shares(given, image_shape, values_range)
+        fields = zip(*map(parameterization.start, shares), strict=True)
+        start = tuple(np.resize(one, (len(objective), *one[0].shape)) for one in fields)
+    if objective.facet_count > 1:
+        anchor = find_anchor(objective, image_input, input_shape, depth=1.0)
     plan = Plan(
         readouts=objective.readouts,
         image_input=image_input,
         fixed_specs=tuple((one.shape, one.dtype) for one in fixed_inputs),
         # Chunks are equal, so that the last one is padded the least.
-        batch=image_input.batch or math.ceil(len(objective) / math.ceil(len(objective) / limit)),
+        batch=image_input.batch or math.ceil(at_once / math.ceil(at_once / limit)),
         image_shape=image_shape,
         input_shape=input_shape,
         parameterization=_optimised(
@@ -205,13 +249,58 @@ def prepare(
         regularizers=as_regularizers(settings.regularizers),
         values_range=values_range,
         optimizer=optimizer,
+        anchor=anchor,
+        facets=objective.facet_count,
     )
     _require_hashable(plan)
     schedule = Schedule(settings.steps, settings.warmup_steps, settings.save_every)
-    may_be_still = isinstance(settings.transformations, str)
+    may_be_still = isinstance(settings.transformations, str) and not is_still
     return Task(
-        objective, plan, moves, changes, schedule, settings.seed, may_be_still, fixed_inputs
+        objective,
+        plan,
+        moves,
+        changes,
+        schedule,
+        settings.seed,
+        may_be_still,
+        fixed_inputs,
+        start,
+        settings.start_strength,
     )
+
+
+def _given_images(start, objective, image_input):
+    """Return the images of `start`, `(images, height, width, channels)`; `None` without any."""
+    if start is None:
+        return None
+    rank = 2 if image_input.is_signal else 3
+    images = start[None] if start.ndim == rank else start
+    if images.ndim != rank + 1 or len(images) not in (1, len(objective)):
+        one = "(time, channels)" if image_input.is_signal else "(height, width, channels)"
+        raise ValueError(
+            f"Invalid value for argument `start`. Expected one image {one}, or {len(objective)} of "
+            f"them, one a target. Received: an array of shape {start.shape}"
+        )
+    return image_input.to_images(images)
+
+
+def _as_shares(images, image_shape, values_range):
+    """Return given images on a scale from 0 to 1, if they have that shape and range."""
+    if images.shape[1:] != image_shape:
+        raise ValueError(
+            f"Invalid value for argument `start`. Expected images of shape {image_shape}: "
+            "resize them, or set `image_shape`. Received: images of shape "
+            f"{images.shape[1:]}"
+        )
+    low, high = values_range
+    shares = (images - low) / (high - low)
+    if shares.min() < -_BEYOND or shares.max() > 1 + _BEYOND:
+        raise ValueError(
+            f"Invalid value for argument `start`. Expected images in values_range={values_range}: "
+            "scale them, or set `values_range`. Received: values from "
+            f"{images.min():g} to {images.max():g}"
+        )
+    return shares
 
 
 def _largest_batch(image_shape, input_shape):
@@ -230,7 +319,7 @@ def with_parameterization(task: Task, parameterization: object) -> Task:
 
 def _optimised(parameterization, optimizer, values_range, shape, targets):
     """What the optimisation moves in place of a parameterization."""
-    if optimizer is not None:
+    if optimizer is not None or isinstance(parameterization, Accentuation):
         return parameterization
     return for_default_optimization(parameterization, values_range, shape, targets.reads_maps)
 
