@@ -17,7 +17,6 @@ from typing import cast
 import numpy as np
 
 from featviz_callback import backend
-from featviz_callback.monitoring import ranking
 from featviz_callback.objectives import (
     JoinedTargets,
     Objective,
@@ -26,7 +25,7 @@ from featviz_callback.objectives import (
     walk,
     warn_once,
 )
-from featviz_callback.optimization import Task, compile_seconds, find_starts, run
+from featviz_callback.optimization import Task, compile_seconds, find_starts, ranking, run
 from featviz_callback.records import Result, Snapshot, drift, pictures
 
 logger = logging.getLogger("featviz_callback")

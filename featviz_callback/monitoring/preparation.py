@@ -14,8 +14,6 @@ from dataclasses import replace
 import keras
 
 from featviz_callback.monitoring.observer import Observer
-from featviz_callback.monitoring.probe_data import ProbeImages, images_of
-from featviz_callback.monitoring.values_range import choose_values_range
 from featviz_callback.objectives import (
     NothingToShow,
     Objective,
@@ -28,6 +26,8 @@ from featviz_callback.objectives import (
     warn_once,
 )
 from featviz_callback.optimization import Settings, prepare, unknown_size, with_parameterization
+from featviz_callback.optimization.probe_data import ProbeImages, images_of
+from featviz_callback.optimization.values_range import choose_values_range
 from featviz_callback.tensorboard import summaries
 
 

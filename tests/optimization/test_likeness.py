@@ -22,9 +22,7 @@ def products(a, b):
 
 def compared(images, features, others, other_features):
     own = describe(tensor(images), None if features is None else tensor(features))
-    described = describe(
-        tensor(others), None if other_features is None else tensor(other_features)
-    )
+    described = describe(tensor(others), None if other_features is None else tensor(other_features))
     return to_numpy(likeness(own, tuple(one[:, None] for one in described)))
 
 
