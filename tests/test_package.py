@@ -111,7 +111,7 @@ def test_the_public_names_are_these():
 # fmt: off
 # ruff: noqa: E501
 SIGNATURES = {
-    'optimize': "(objective, steps=64, optimizer=None, parameterization='fourier', transformations='standard', regularizers=(), values_range=(0.0, 1.0), image_shape=None, save_every=None, warmup_steps=0, batch_size=None, seed=0, verbose=0, fixed_inputs=None, start=None, start_strength=1.0)",
+    'optimize': "(objective, steps=64, optimizer=None, parameterization='fourier', transformations='standard', regularizers=(), values_range=(0.0, 1.0), image_shape=None, save_every=None, warmup_steps=0, batch_size=None, seed=0, verbose=0, fixed_inputs=None, start=None, start_strength=1.0, probe_data=None)",
     'FeatureVisCallback': "(objectives=None, log_dir='logs', freq=1, steps=32, values_range=None, image_shape=None, parameterization='fourier', transformations='standard', regularizers=(), optimizer=None, seed=0, warm_start=False, probe_data=None, max_overhead=None, batch_size=None, on_error='warn', verbose=0, fixed_inputs=None)",
     'Objective.neuron': '(model, layer, neurons_ids, multiplier=1.0, names=None, *, pre_activation=None)',
     'Objective.channel': '(model, layer, channel_ids, multiplier=1.0, names=None, *, pre_activation=None)',
@@ -135,7 +135,7 @@ SIGNATURES = {
     'regularizers.L2': '(weight=1.0)',
     'regularizers.LInfinity': '(weight=1.0)',
     'regularizers.TotalVariation': '(weight=1.0)',
-    'Result': '(images, names, scores, history, status, values_range, frames=None, frame_steps=None, starts=None, importance=None)',
+    'Result': '(images, names, scores, history, status, values_range, frames=None, frame_steps=None, starts=None, importance=None, score_ratio=None, real_images=None, real_scores=None)',
     'Result.save': '(path, importance=False)',
     'Result.sheet': '(importance=False)',
     'History': '(most_bytes=268435456)',

@@ -59,10 +59,13 @@ class Accentuation:
             Its field `(channels, height, width)`; for `FixedMagnitude` also its parameters.
         """
         field = logit(np.clip(image.astype("float64"), MARGIN, 1 - MARGIN))
-        fields = (np.ascontiguousarray(field.transpose(2, 0, 1), "float32"),)
-        if isinstance(self.change, FixedMagnitude):
-            fields += (self.change.fourier.parameters_of(field),)
-        return fields
+        return self.start_of(np.ascontiguousarray(field.transpose(2, 0, 1), "float32"))
+
+    def start_of(self, field: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return what `start` does, from a field `(channels, height, width)`."""
+        if not isinstance(self.change, FixedMagnitude):
+            return (field,)
+        return field, self.change.fourier.parameters_of(field.transpose(1, 2, 0))
 
     def init(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
         """Return the parameters of no change."""

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
+from featviz_callback import backend
 from featviz_callback.images import (
     Accentuation,
     accentuated,
@@ -27,13 +28,18 @@ from featviz_callback.objectives import (
     NothingToShow,
     Objective,
     Targets,
+    as_taken,
     find_anchor,
     inputs,
     output_shapes,
     require_path,
     warn_if_flat,
 )
+from featviz_callback.optimization.comparison import best_known, compared
+from featviz_callback.optimization.completion import complete, unknown_size
 from featviz_callback.optimization.optimizer import get_optimizer
+from featviz_callback.optimization.probe_data import ProbeImages
+from featviz_callback.optimization.ranking import rank
 from featviz_callback.optimization.run import run
 from featviz_callback.optimization.schedule import Schedule
 from featviz_callback.optimization.settings import Settings, as_regularizers, as_values_range
@@ -49,6 +55,9 @@ _MOST_PIXELS = 2 * 512 * 512
 # Augmented or resized images may be beyond their range by such a share.
 _BEYOND = 0.05
 
+# So many top activating real images are in a result.
+_REAL_IMAGES = 6
+
 
 def optimize(
     objective: Objective,
@@ -57,7 +66,7 @@ def optimize(
     parameterization: str | object = Settings.parameterization,
     transformations: str | Sequence | None = Settings.transformations,
     regularizers: Sequence[Callable] = Settings.regularizers,
-    values_range: tuple[float, float] = (0.0, 1.0),
+    values_range: tuple[float, float] | None = (0.0, 1.0),
     image_shape: tuple[int, ...] | None = Settings.image_shape,
     save_every: int | Sequence[int] | None = Settings.save_every,
     warmup_steps: int = Settings.warmup_steps,
@@ -67,6 +76,7 @@ def optimize(
     fixed_inputs: Mapping | None = Settings.fixed_inputs,
     start: ArrayLike | None = Settings.start,
     start_strength: float = Settings.start_strength,
+    probe_data: object | None = None,
 ) -> Result:
     """Find the images that maximise an objective, by gradient ascent.
 
@@ -102,7 +112,8 @@ def optimize(
             by score minus penalty is kept, or the one without where it has the lower
             penalty. See `featviz_callback.regularizers`.
         values_range: Lowest and highest value of an image, in the units of the
-            model's input.
+            model's input. `None` is found out from the model and from `probe_data`, and
+            logged, as `FeatureVisCallback` does.
         image_shape: `(height, width)` or `(height, width, channels)`, whatever the
             model's own order; for signals `(time,)` or `(time, channels)`. Defaults
             to the model's. Unless the model takes any size, a larger image is
@@ -137,6 +148,10 @@ def optimize(
             that of the given image under the same random transformation. The unit follows from
             the target's gradient at that image, and so fits any target. It costs a
             call of the model up to that map.
+        probe_data: Real inputs as `fit` takes them, see `FeatureVisCallback`. The result then
+            has the top activating real images, and scores and status in comparison
+            with them. Pictures take over their mean and colours, with `"fixed_magnitude"`
+            also their spectrum. They have to be in `values_range`, or that is `None`.
 
     Returns:
         A `Result`: float32 images `(targets, height, width, channels)`, or signals
@@ -181,7 +196,40 @@ def optimize(
         start=start,
         start_strength=start_strength,
     )
-    return run(prepare(objective, settings), verbose=verbose)[0]
+    if probe_data is None:
+        if values_range is None:
+            settings, _ = complete(settings, objective.model, None)
+        return run(prepare(objective, settings), verbose=verbose)[0]
+    return _optimize_beside(objective, settings, probe_data, verbose)
+
+
+def _optimize_beside(objective, settings, probe_data, verbose):
+    """Optimise in comparison with real images."""
+    model = objective.model
+    with backend.random_states_preserved():
+        real = ProbeImages(probe_data)
+        found = real.of_inputs(model)
+    settings, images = complete(settings, model, found)
+    _require_range(images, settings.values_range)
+    task = prepare(objective, settings, found)
+    if settings.parameterization in ("fourier", "fixed_magnitude"):
+        name = str(settings.parameterization)
+        task = with_parameterization(task, real.parameterization(name, task.plan, images))
+    taken = as_taken(objective, images, task.plan.image_input, task.fixed_inputs)
+    [ranking] = rank([objective], taken, _REAL_IMAGES, task.plan.image_input, task.fixed_inputs)
+    result = run(task, verbose=verbose, best_known=best_known([ranking]))[0]
+    return compared(result, ranking, task.plan.image_input.to_given(taken))
+
+
+def _require_range(images, values_range):
+    low, high = values_range
+    beyond = _BEYOND * (high - low)
+    if images.min() < low - beyond or images.max() > high + beyond:
+        raise ValueError(
+            "Invalid value for argument `values_range`. Expected the range of `probe_data`, or "
+            f"None to find it out. Received: values_range={values_range}, and images from "
+            f"{float(images.min()):g} to {float(images.max()):g}"
+        )
 
 
 def prepare(
@@ -310,11 +358,15 @@ def _largest_batch(image_shape, input_shape):
 
 def with_parameterization(task: Task, parameterization: object) -> Task:
     """Return a task with another parameterization."""
-    plan = task.plan
+    plan, start = task.plan, task.start
+    if plan.is_change:
+        parameterization = accentuated(parameterization, plan.image_shape, plan.optimizer is None)
+        given = zip(*map(parameterization.start_of, start[0]), strict=True)
+        start = tuple(np.stack(one) for one in given)
     optimised = _optimised(
         parameterization, plan.optimizer, plan.values_range, plan.image_shape, task.targets
     )
-    return replace(task, plan=replace(plan, parameterization=optimised))
+    return replace(task, plan=replace(plan, parameterization=optimised), start=start)
 
 
 def _optimised(parameterization, optimizer, values_range, shape, targets):
@@ -345,17 +397,6 @@ def _require_targets(objective):
             "Invalid value for argument `objective`. Expected an Objective, such as "
             f"Objective.neuron(model, layer, ids). Received: objective={objective!r}"
         )
-
-
-def unknown_size(model: keras.Model, image_input: inputs.ImageInput) -> str:
-    """Return the message for a model of images of any size, if none is given."""
-    shape = tuple(image_input.shape["hwc".index(axis)] for axis in image_input.axes)
-    space, example = ("time", "(128,)") if image_input.is_signal else ("height, width", "(64, 64)")
-    return (
-        f"The model '{model.name}' takes images of any size, {shape}. Expected `image_shape` as "
-        f"({space}) or ({space}, channels), such as image_shape={example}, or `probe_data` of one "
-        "size. Received: neither."
-    )
 
 
 def _shapes(objective, image_input, given_shape):

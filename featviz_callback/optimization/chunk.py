@@ -35,7 +35,7 @@ _LINEAR = (Coefficients, parameterizations.Fourier, parameterizations.Pixel)
 
 # The weight of the distance from a given image, as a share of what the image would gain on a
 # straight line if it changed by its whole contrast. So it fits scores of any unit.
-_PULL = 1.0
+_PULL = 0.1
 
 # Parameters shrink by this share of the rate at each step, towards the plain background.
 _SHRINKAGE = 0.3
@@ -253,6 +253,10 @@ class Chunk:
         """Return the numbers of a step, and the preconditioner of its gradient."""
         settings = settings_at(number, self.task.schedule.steps, plan.image_shape)
         rate, preconditioner = settings.rate, ()
+        if plan.is_change:
+            # A change ends where the way on is as far as the way back, beside which steps of
+            # one length would go to and fro.
+            rate *= 1 - number / self.task.schedule.steps
         if plan.optimizer is None and hasattr(plan.parameterization, "precondition"):
             spectrum = (settings.steepness, settings.lowest, settings.chroma)
             preconditioner = _preconditioner(plan.parameterization, plan.image_shape, *spectrum)

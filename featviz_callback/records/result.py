@@ -36,8 +36,8 @@ class Result:
             the unit, and the last one does anyway. `"weak"`: its image
             scores below the best real image. `"saturated"`: half of the image's values are
             at an end of the range, and it scores, less penalties, no better than at half
-            the contrast. Else `"ok"`. Only a snapshot with `probe_data` can tell what is
-            dead, constant or weak.
+            the contrast. Else `"ok"`. Only `probe_data` can tell what is dead, constant
+            or weak.
         values_range: Lowest and highest value of an image.
         frames: Float32 array `(frames, targets, height, width, channels)` of the
             images during the optimisation, if `save_every` was given, else `None`.
@@ -52,6 +52,11 @@ class Result:
             final image. It is the mean absolute gradient by the values before the sigmoid,
             as a share of the largest, without random transformation. `None` for a
             parameterization of your own without a method `field_gradient`.
+        score_ratio: Float32 array `(targets,)`, the score divided by that of the best real
+            image; NaN if that is not above 0. `None` without `probe_data`.
+        real_images: Float32 array `(targets, best, height, width, channels)`: each target's
+            top activating images of `probe_data`, best first, or `None`.
+        real_scores: Float32 array `(targets, best)`: their scores, or `None`.
 
     Example:
     >>> image, score = np.zeros((1, 8, 8, 1)), np.zeros(1)
@@ -70,6 +75,9 @@ class Result:
     frame_steps: np.ndarray | None = None
     starts: list[str] | None = None
     importance: np.ndarray | None = None
+    score_ratio: np.ndarray | None = None
+    real_images: np.ndarray | None = None
+    real_scores: np.ndarray | None = None
 
     def __iter__(self) -> Iterator:
         return iter((self.images, self.names))
