@@ -13,6 +13,7 @@ from featviz_callback.images import (
     sampling,
     transformations,
 )
+from featviz_callback.images.accentuation import Accentuation, accentuated
 from featviz_callback.images.coefficients import (
     Coefficients,
     apply_preconditioner,
@@ -22,7 +23,9 @@ from featviz_callback.images.coefficients import (
 from featviz_callback.images.fields import hint_to_call
 
 __all__ = [
+    "Accentuation",
     "Coefficients",
+    "accentuated",
     "apply_preconditioner",
     "augmentation",
     "for_default_optimization",

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from featviz_callback.images import sampling
 from featviz_callback.images.fields import (
     AUTO,
     background,
@@ -128,10 +129,19 @@ class Coefficients:
         mixture = colors * color_strengths(chroma, shape)
         return squares, mixture @ mixture.T
 
+    def field(self, params, rows, columns, shape: tuple):
+        """Render the linear part of an image, before mean and sigmoid."""
+        return self.fourier.render(params, rows, columns, shape)
+
+    def field_gradient(self, gradient, shape: tuple):
+        """Return the gradient by each value of the field, from that by the coefficients."""
+        squares = (self.fourier.norms(shape) ** 2).astype("float32")
+        return self.field(gradient * squares, *sampling.every_pixel(len(gradient), shape), shape)
+
     def image(self, params, rows, columns, shape: tuple):
         """Render float32 `(images, len(rows), len(columns), channels)`."""
         fourier = self.fourier
-        field = fourier.render(params, rows, columns, shape)
+        field = self.field(params, rows, columns, shape)
         if not self.signed:
             return to_image(field, fourier.mean, shape)
         plain = np.float32(self._share) * background(fourier.mean, shape)

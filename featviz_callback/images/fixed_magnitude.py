@@ -65,6 +65,14 @@ class FixedMagnitude:
         (squares,) = self.fourier.precondition(steepness, lowest, chroma, shape)
         return (_TURN**2 * squares,)
 
+    def field(self, params, rows, columns, shape: tuple):
+        """Render the linear part of an image, before mean and sigmoid."""
+        return self.fourier.field(params, rows, columns, shape)
+
+    def field_gradient(self, gradient, shape: tuple):
+        """Return the gradient by each value of the field, from that by the parameters."""
+        return self.fourier.field_gradient(gradient, shape)
+
     def image(self, params, rows, columns, shape: tuple):
         """Render float32 `(images, len(rows), len(columns), channels)`."""
         return self.fourier.image(params, rows, columns, shape)
@@ -72,17 +80,33 @@ class FixedMagnitude:
     def project(self, params, shape: tuple):
         """Give each frequency of each image its magnitude back."""
         size, detail = shape[:2], self.fourier.detail
-        parts = fourier_basis.to_complex(params, size, detail)
         # One, two or four functions share a magnitude, each with a root mean square of one.
         shared = np.outer(*(_norm_of_each_frequency(length, detail) for length in size))
         shared = ops.convert_to_tensor(
             (self.fourier.contrasts(shape)[0] * shared).astype("float32")
         )
+        return self._with_magnitudes(params, (shared, shared), shape)
+
+    def with_magnitudes_of(self, params, others, shape: tuple):
+        """Give each frequency of each image the magnitude that it has in other parameters."""
+        real, imaginary, *mirrored = fourier_basis.to_complex(
+            others, shape[:2], self.fourier.detail
+        )
+        magnitudes = _magnitude(real, imaginary), _magnitude(*mirrored)
+        return self._with_magnitudes(params, magnitudes, shape)
+
+    def _with_magnitudes(self, params, magnitudes, shape):
+        size, detail = shape[:2], self.fourier.detail
+        parts = fourier_basis.to_complex(params, size, detail)
         unit = []
-        for real, imaginary in (parts[:2], parts[2:]):
-            inverse = shared * ops.rsqrt(ops.square(real) + ops.square(imaginary) + 1e-20)
+        for magnitude, real, imaginary in zip(magnitudes, parts[::2], parts[1::2], strict=True):
+            inverse = magnitude * ops.rsqrt(ops.square(real) + ops.square(imaginary) + 1e-20)
             unit += [real * inverse, imaginary * inverse]
         return fourier_basis.from_complex(unit[0], unit[1], unit[2], unit[3], size, detail)
+
+
+def _magnitude(real, imaginary):
+    return ops.sqrt(ops.square(real) + ops.square(imaginary))
 
 
 def _norm_of_each_frequency(size, detail):

@@ -232,6 +232,35 @@ class Fourier:
         coefficients = self._coefficients(params, self.norms(shape), shape)
         return self.render(coefficients, rows, columns, shape)
 
+    def field_gradient(self, gradient, shape: tuple):
+        """Return the gradient by each value of the field, from that by the parameters.
+
+        Frequencies above `detail` are left out, and those of no strength are 0.
+        """
+        scale = self.scale(shape)
+        weights = self.norms(shape) / np.where(scale > 0, scale, np.inf)
+        gradient = gradient * ops.convert_to_tensor(weights.astype("float32"))
+        if (colors := self.color_matrix(shape)) is not None:
+            inverse = np.linalg.inv(colors).T.astype("float32")
+            gradient = mix_channels(gradient, ops.convert_to_tensor(inverse))
+        return self.render(gradient, *sampling.every_pixel(len(gradient), shape), shape)
+
+    def parameters_of(self, field: np.ndarray) -> np.ndarray:
+        """Return the parameters of a field `(height, width, channels)`, without the window.
+
+        Frequencies above `detail` are left out, and those of no strength in `spectrum` are 0.
+        """
+        down, across = (fourier_basis.orthonormal(n, self.detail) for n in field.shape[:2])
+        coefficients = np.einsum("yi,yxc,xj->cij", down, field, across, optimize=True)
+        if (colors := self.color_matrix(field.shape)) is not None:
+            coefficients = np.tensordot(np.linalg.inv(colors), coefficients, 1)
+        # An orthonormal function has a root mean square of one over the root of the pixels.
+        scale = self.scale(field.shape) * np.sqrt(np.prod(field.shape[:2]))
+        usable = np.broadcast_to(scale > 0, coefficients.shape)
+        return np.divide(coefficients, scale, out=np.zeros_like(coefficients), where=usable).astype(
+            "float32"
+        )
+
     def _coefficients(self, params, norms, shape):
         """Return the coefficients of each channel, for basis functions of these amplitudes."""
         scale = (self.scale(shape) * norms).astype("float32")

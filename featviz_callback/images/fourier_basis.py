@@ -59,6 +59,13 @@ def evaluate(positions, size: int, detail: float = 1.0):
     return ops.cos(turns * to_tensor(2 * np.pi * cycles) - to_tensor(np.pi / 2 * quarters))
 
 
+def orthonormal(size: int, detail: float = 1.0) -> np.ndarray:
+    """Return the real Fourier basis of the pixels of an axis, `(size, functions)`."""
+    positions = np.arange(size, dtype="float32")[None]
+    basis = ops.convert_to_numpy(evaluate(ops.convert_to_tensor(positions), size, detail))[0]
+    return basis * norms(size, detail) / np.sqrt(size)
+
+
 def to_complex(coefficients, size: tuple[int, int], detail: float = 1.0):
     """Convert real coefficients to complex ones.
 

@@ -9,8 +9,13 @@ A parameterization is an object with three methods, all of them pure functions:
   returns `(images, height, width, channels)` with values in `[0, 1]`.
 * `project(params, shape)` returns the nearest parameters that are allowed.
 
-It may have two more:
+It may have four more:
 
+* `field(params, rows, columns, shape)` renders what is added to the logit of a given image,
+  for `optimize(start=...)`. It must be linear in the parameters.
+* `field_gradient(gradient, shape)` returns the gradient of a score by each value of an image,
+  or of the field before the sigmoid, `(images, height, width, channels)`, from that by the
+  parameters, for `Result.importance`.
 * `precondition(steepness, lowest, chroma, shape)` returns the preconditioner of the default
   optimisation's gradient, see `Fourier.precondition`.
 * `finish(params, shape)` returns the parameters of an image that is kept or scored. It may be
@@ -74,14 +79,17 @@ class Pixel:
         height, width, channels = shape
         return rng.normal(0, self.noise, (channels, height, width)).astype("float32")
 
+    def field(self, params, rows, columns, shape: tuple):
+        """Render the linear part of an image, before mean and sigmoid."""
+        return sampling.interpolate(params, rows, columns, shape)
+
+    def field_gradient(self, gradient, shape: tuple):
+        """Return the gradient by each value of the field, from that by the parameters."""
+        return ops.transpose(gradient, (0, 2, 3, 1))
+
     def image(self, params, rows, columns, shape: tuple):
         """Render float32 `(images, len(rows), len(columns), channels)`."""
-        field = sampling.render(
-            sampling.interpolation_basis(rows, shape[0]),
-            params,
-            sampling.interpolation_basis(columns, shape[1]),
-        )
-        return to_image(field, self.mean, shape)
+        return to_image(self.field(params, rows, columns, shape), self.mean, shape)
 
     def project(self, params, shape: tuple):
         """Scale down each image's parameters to at most the allowed contrast."""

@@ -27,6 +27,11 @@ def whole_grid(image_size: int, input_size: int) -> np.ndarray:
     return (np.arange(input_size) + 0.5) * step - 0.5
 
 
+def every_pixel(images: int, shape: tuple) -> list:
+    """Return the rows and the columns of all pixels of so many images, as tensors."""
+    return [to_tensor(np.tile(np.arange(size), (images, 1))) for size in shape[:2]]
+
+
 def interpolation_basis(positions, size: int):
     """Return the matrix of a linear interpolation between the pixels of an axis.
 
@@ -62,12 +67,23 @@ def render(rows_basis, coefficients, columns_basis):
 
 def resample(images, rows, columns):
     """Read images `(images, height, width, channels)` at a grid, linearly."""
-    _, height, width, _ = images.shape
-    return render(
-        interpolation_basis(rows, height),
-        ops.transpose(images, (0, 3, 1, 2)),
-        interpolation_basis(columns, width),
-    )
+    return interpolate(ops.transpose(images, (0, 3, 1, 2)), rows, columns, images.shape[1:])
+
+
+def interpolate(fields, rows, columns, shape: tuple):
+    """Read fields `(images, channels, height, width)` at a grid, linearly.
+
+    Args:
+        fields: Float tensor.
+        rows: Positions `(images, new height)`, in pixels.
+        columns: Positions `(images, new width)`.
+        shape: `(height, width, channels)`.
+
+    Returns:
+        Tensor `(images, new height, new width, channels)`.
+    """
+    down, across = (interpolation_basis(*one) for one in zip((rows, columns), shape, strict=False))
+    return render(down, fields, across)
 
 
 def read(images, rows, columns):

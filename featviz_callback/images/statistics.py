@@ -128,7 +128,7 @@ def _square_root(covariance):
 def _spectrum(images, detail):
     """Return the mean magnitudes of images `(images, height, width, channels)`."""
     size = images.shape[1:3]
-    down, across = (_orthonormal_basis(length, detail) for length in size)
+    down, across = (fourier_basis.orthonormal(length, detail) for length in size)
     coefficients = np.einsum("yi,nyxc,xj->ncij", down, images, across, optimize=True)
     parts = map(ops.convert_to_numpy, fourier_basis.to_complex(coefficients, size, detail))
     real, imaginary, mirror_real, mirror_imaginary = parts
@@ -142,11 +142,3 @@ def _spectrum(images, detail):
     amplitudes = np.where(lengths > 0, amplitudes, 1.0)
     amplitudes /= np.sqrt(np.sum(amplitudes**2, axis=(1, 2), keepdims=True))
     return Spectrum(amplitudes.astype("float32"))
-
-
-def _orthonormal_basis(size, detail):
-    positions = np.arange(size, dtype="float32")[None]
-    basis = ops.convert_to_numpy(
-        fourier_basis.evaluate(ops.convert_to_tensor(positions), size, detail)
-    )[0]
-    return basis * fourier_basis.norms(size, detail) / np.sqrt(size)

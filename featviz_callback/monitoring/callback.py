@@ -22,9 +22,9 @@ from featviz_callback.monitoring import checks, plan
 from featviz_callback.monitoring.costs import Costs
 from featviz_callback.monitoring.messages import Reporter
 from featviz_callback.monitoring.preparation import choose_objectives, prepare_observer
-from featviz_callback.monitoring.probe_data import ProbeImages
 from featviz_callback.objectives import NothingToShow, Objective, is_known, is_wrapper
 from featviz_callback.optimization import Settings
+from featviz_callback.optimization.probe_data import ProbeImages
 from featviz_callback.records import History
 from featviz_callback.tensorboard import EventFile, absolute, summaries
 

@@ -17,7 +17,6 @@ from typing import cast
 import numpy as np
 
 from featviz_callback import backend
-from featviz_callback.monitoring import ranking
 from featviz_callback.objectives import (
     JoinedTargets,
     Objective,
@@ -26,7 +25,8 @@ from featviz_callback.objectives import (
     walk,
     warn_once,
 )
-from featviz_callback.optimization import Task, compile_seconds, find_starts, run
+from featviz_callback.optimization import Task, compile_seconds, find_starts, ranking, run
+from featviz_callback.optimization.comparison import best_known, score_ratio, verdict
 from featviz_callback.records import Result, Snapshot, drift, pictures
 
 logger = logging.getLogger("featviz_callback")
@@ -34,10 +34,6 @@ logger = logging.getLogger("featviz_callback")
 _REAL_IMAGES_SHOWN = 6
 
 _NAMES_LISTED = 10
-
-# Scores that differ by no more than this share of how much real images differ are equal but
-# for rounding.
-_EQUAL = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,18 +127,18 @@ class Observer:
         """
         self.check()
         rankings = self._rank()
-        best_known = [self._best_of(task, rankings) for task in self._tasks]
+        best = [self._best_of(task, rankings) for task in self._tasks]
         compiled_before = self._compile_seconds()
         is_warm = any(params is not None for params in self._params)
         if with_floor:
             # What has found nothing for long gets another chance.
             self._status = ["" if one == "no_gradient" else one for one in self._status]
-        result = self._run(best_known)
+        result = self._run(best)
         ran = time.perf_counter()
-        floor = self._floor(result, best_known, is_warm) if with_floor else None
+        floor = self._floor(result, best, is_warm) if with_floor else None
         floored = time.perf_counter()
         compiling = max(0.0, self._compile_seconds() - compiled_before)
-        result, ratio, examples = self._compare_with_real(result, rankings, best_known)
+        result, ratio, examples = self._compare_with_real(result, rankings, best)
         self._starts, self._status = result.starts, result.status
         return Observation(result, floor, ratio, examples, floored - ran, compiling)
 
@@ -259,11 +255,8 @@ class Observer:
         """Return the score of the best real image for each target of a task, but for rounding."""
         if not rankings:
             return None
-        ranked = [rankings[id(part)] for part in cast(JoinedTargets, task.targets).parts]
-        best = np.concatenate([one.scores[:, 0] for one in ranked])
-        spread = np.concatenate([one.spread for one in ranked])
-        with np.errstate(invalid="ignore"):
-            return best - _EQUAL * np.minimum(np.abs(best), spread)
+        parts = cast(JoinedTargets, task.targets).parts
+        return best_known([rankings[id(part)] for part in parts])
 
     def _compare_with_real(self, result, rankings, best_known):
         if not rankings:
@@ -276,7 +269,7 @@ class Observer:
         best = scores[:, 0]
         is_weak = result.scores < np.concatenate(best_known)[self._order]
         status = [
-            _verdict(status, *conditions)
+            verdict(status, *conditions)
             for status, *conditions in zip(
                 result.status, is_silent, is_constant, is_weak, strict=True
             )
@@ -287,9 +280,8 @@ class Observer:
             self._example(result, i, indices[i, :count], scores[i, :count])
             for i, count in enumerate(shown)
         ]
-        with np.errstate(invalid="ignore"):
-            ratio = result.scores / np.where((best > 0) & ~is_silent, best, np.nan)
-        return replace(result, status=status), ratio.astype("float32"), examples
+        ratio = score_ratio(result.scores, best, is_silent)
+        return replace(result, status=status), ratio, examples
 
     def _rank(self):
         """Return the top activating real images of each objective, by its identity."""
@@ -348,20 +340,6 @@ def _refusal(task):
         # Memory may suffice for fewer images, which the optimisation finds out.
         return None if backend.is_out_of_memory(error) else f"{type(error).__name__}: {error}"
     return None
-
-
-def _verdict(status, is_silent, is_constant, is_weak):
-    """Return the first status that holds, see `Result.status`."""
-    if status == "nan":
-        return status
-    if is_silent:
-        return "dead"
-    if is_constant:
-        return "constant"
-    if status == "no_gradient":
-        # At the highest value of a bounded unit, a gradient is zero too.
-        return status if is_weak else "ok"
-    return "weak" if is_weak else status
 
 
 def _order(objectives, placed):

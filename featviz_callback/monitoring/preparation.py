@@ -9,25 +9,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import keras
 
 from featviz_callback.monitoring.observer import Observer
-from featviz_callback.monitoring.probe_data import ProbeImages, images_of
-from featviz_callback.monitoring.values_range import choose_values_range
 from featviz_callback.objectives import (
-    NothingToShow,
     Objective,
     as_taken,
     default_objectives,
     has_own_step,
-    inputs,
     join_alike,
     walk,
     warn_once,
 )
-from featviz_callback.optimization import Settings, prepare, unknown_size, with_parameterization
+from featviz_callback.optimization import Settings, prepare, with_parameterization
+from featviz_callback.optimization.completion import complete, resolve_input
+from featviz_callback.optimization.probe_data import ProbeImages, images_of
 from featviz_callback.tensorboard import summaries
 
 
@@ -78,7 +75,8 @@ def prepare_observer(
     """
     models = {id(one.model): one.model for one in objectives}
     found = _read(real_images, models, settings, trained)
-    settings, images = _completed(settings, objectives[0].model, found)
+    model = objectives[0].model
+    settings, images = complete(settings, model, found.get(id(model)))
     tasks = [
         prepare(joined, settings, found.get(id(joined.model))) for joined in join_alike(objectives)
     ]
@@ -109,7 +107,7 @@ def _read(real_images, models, settings, trained):
     try:
         found = {key: real_images.of_inputs(model) for key, model in models.items()}
         for key, model in models.items():
-            images_of(found[key], model, _resolve(settings, model, found[key])[0])
+            images_of(found[key], model, resolve_input(settings, model, found[key])[0])
     except ValueError as error:
         warn_once(
             trained,
@@ -119,29 +117,6 @@ def _read(real_images, models, settings, trained):
         )
         return {}
     return found
-
-
-def _resolve(settings, model, found):
-    rank = len(settings.image_shape or ())
-    return inputs.resolve(model, settings.fixed_inputs, rank, found, announce=False)
-
-
-def _completed(settings, model, found):
-    """Return the settings with the shape and the range of the images, and the real images."""
-    given, own = settings.image_shape or (), found.get(id(model))
-    taken, fixed = _resolve(settings, model, own)
-    images = None if own is None else images_of(own, model, taken)
-    if not given and None in taken.shape and images is not None:
-        given = images.shape[1 + taken.is_signal :]
-        settings = replace(settings, image_shape=given)
-    if settings.values_range is None:
-        sizes = taken.complete(given) if given else taken.shape
-        if None in sizes:
-            raise NothingToShow(unknown_size(model, taken))
-        shape = tuple(known or size for known, size in zip(taken.shape, sizes, strict=False))
-        chosen = choose_values_range(model, taken, fixed, shape, images)
-        settings = replace(settings, values_range=chosen)
-    return settings, images
 
 
 def _as_list(objectives, model, fixed_inputs, shape):

@@ -6,6 +6,7 @@ become scores), inputs, and the care that leaves a model as it was. The room imp
 """
 
 from featviz_callback.objectives import inputs
+from featviz_callback.objectives.anchors import find_anchor
 from featviz_callback.objectives.defaults import default_objectives
 from featviz_callback.objectives.inputs import ImageInput
 from featviz_callback.objectives.joined import JoinedTargets, join_alike, require_units
@@ -14,13 +15,13 @@ from featviz_callback.objectives.objective import Objective
 from featviz_callback.objectives.paths import walk
 from featviz_callback.objectives.preserve import preserved
 from featviz_callback.objectives.reachability import require_path
-from featviz_callback.objectives.readouts import read_scores
-from featviz_callback.objectives.recording import record
+from featviz_callback.objectives.readouts import read_scores, read_scores_and
+from featviz_callback.objectives.recording import Tap, record
 from featviz_callback.objectives.relaxation import relaxed_activations
 from featviz_callback.objectives.scaling import Scaling, measure_scaling, warn_if_flat
 from featviz_callback.objectives.scoring import as_taken, score_all
 from featviz_callback.objectives.shapes import output_shapes
-from featviz_callback.objectives.terms import Targets
+from featviz_callback.objectives.terms import SomeTargets, Targets
 from featviz_callback.objectives.wrappers import has_own_step, is_known, is_wrapper
 
 __all__ = [
@@ -29,9 +30,12 @@ __all__ = [
     "NothingToShow",
     "Objective",
     "Scaling",
+    "SomeTargets",
+    "Tap",
     "Targets",
     "as_taken",
     "default_objectives",
+    "find_anchor",
     "has_own_step",
     "inputs",
     "is_known",
@@ -41,6 +45,7 @@ __all__ = [
     "output_shapes",
     "preserved",
     "read_scores",
+    "read_scores_and",
     "record",
     "relaxed_activations",
     "require_path",

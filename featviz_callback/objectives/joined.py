@@ -33,6 +33,16 @@ class JoinedTargets(Targets):
     parts: tuple[Objective, ...]
 
     @property
+    def facet_count(self) -> int:
+        """How many targets in a row are facets of one unit, 1 without facets."""
+        return self.parts[0].facet_count
+
+    @property
+    def facet_strength(self) -> float:
+        """How much the images of facets have to differ."""
+        return self.parts[0].facet_strength
+
+    @property
     def names(self) -> list[str]:
         """One name a target."""
         return [name for part in self.parts for name in part.names]
@@ -69,7 +79,12 @@ def join_alike(objectives: Sequence[Objective]) -> list[JoinedTargets]:
 
 def _are_alike(one, other):
     # The scores of one optimisation are divided by one scale.
-    return one.model is other.model and one.readouts == other.readouts and one.scale == other.scale
+    return (
+        one.model is other.model
+        and one.readouts == other.readouts
+        and one.scale == other.scale
+        and one.several == other.several
+    )
 
 
 def require_units(objectives: Sequence[Objective]) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
+from numbers import Integral, Real
 
 import keras
 import numpy as np
@@ -29,20 +29,26 @@ from numpy.typing import ArrayLike
 
 from featviz_callback import backend
 from featviz_callback.objectives import inputs, units
+from featviz_callback.objectives.given import as_given
 from featviz_callback.objectives.preserve import preserved
 from featviz_callback.objectives.readouts import (
     ChannelReadout,
     CustomReadout,
     DirectionReadout,
     LayerReadout,
+    LikenessReadout,
     NeuronReadout,
     read_scores,
 )
-from featviz_callback.objectives.terms import WeightedSum, check_multiplier, make_term
+from featviz_callback.objectives.terms import Facets, WeightedSum, check_multiplier, make_term
 from featviz_callback.objectives.units import is_number
 
 # The only row of data of a readout that takes a layer as a whole.
 _NO_IDS = np.zeros(1, "int32")
+
+
+# The power of the cosine in a caricature.
+_EXAGGERATION = 2.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -55,6 +61,7 @@ class Objective(WeightedSum):
     Attributes:
         model: The Keras model whose layers are read.
         terms: The terms of the sum.
+        several: What `facets` was given, or `None`.
 
     Example:
     >>> import keras
@@ -288,6 +295,103 @@ class Objective(WeightedSum):
         return Objective(model, (term,))
 
     @staticmethod
+    def inversion(
+        model: keras.Model,
+        layer: str | int | keras.Layer,
+        images: ArrayLike,
+        multiplier: float = 1.0,
+        names: str | Sequence[str] | None = None,
+        *,
+        pre_activation: bool | None = None,
+    ) -> Objective:
+        """Images with the same activations as given ones: what a layer knows of them.
+
+        The score is `1 - |x - a|**2 / |a|**2`, with activations `x` of an image and `a` of
+        the given one, on the weights that the model has at that time. The standard
+        transformations leave these images where they are.
+
+        Args:
+            model: A built Keras model.
+            layer: A layer, as for `Objective.neuron`.
+            images: Images `(images, height, width, channels)` as the model takes them, or
+                one without the first axis; for a model of signals `(images, time,
+                channels)`. Finite.
+            multiplier: Factor of the score. Finite.
+            names: One name an image. Defaults to `"Inversion#layer_i"`.
+            pre_activation: Whether to read what the layer's activation receives.
+                By default a softmax or a sigmoid is removed.
+
+        Returns:
+            An objective with one target an image.
+
+        Raises:
+            ValueError: If an argument is invalid.
+
+        Example:
+        >>> from keras import Input, Sequential
+        >>> from keras.layers import Conv2D
+        >>> model = Sequential([Input((8, 8, 1)), Conv2D(4, 3, name="conv")])
+        >>> inversion = Objective.inversion(model, "conv", np.ones((1, 8, 8, 1)))
+        >>> inversion.names, inversion.score(np.ones((1, 8, 8, 1)))
+        (['Inversion#conv_0'], array([1.], dtype=float32))
+
+        Reference:
+            Mahendran and Vedaldi, "Understanding Deep Image Representations by Inverting
+            Them", CVPR 2015.
+        """
+        model, tap, shape = units.find_tap(model, layer, pre_activation)
+        readout = LikenessReadout(len(shape) > 1)
+        term = _of_images("Inversion", model, tap, readout, images, multiplier, names)
+        return Objective(model, (term,))
+
+    @staticmethod
+    def caricature(
+        model: keras.Model,
+        layer: str | int | keras.Layer,
+        images: ArrayLike,
+        multiplier: float = 1.0,
+        names: str | Sequence[str] | None = None,
+        *,
+        pre_activation: bool | None = None,
+    ) -> Objective:
+        """Images that exaggerate what a layer makes of given ones.
+
+        The score is that of `Objective.direction`, with the given image's activations at
+        each position as the vectors, on the weights that the model has at that time. The
+        standard transformations leave these images where they are.
+
+        Args:
+            model: A built Keras model.
+            layer: A layer, as for `Objective.neuron`.
+            images: Images, as for `Objective.inversion`.
+            multiplier: Factor of the score. Finite.
+            names: One name an image. Defaults to `"Caricature#layer_i"`.
+            pre_activation: Whether to read what the layer's activation receives.
+                By default a softmax or a sigmoid is removed.
+
+        Returns:
+            An objective with one target an image.
+
+        Raises:
+            ValueError: If an argument is invalid.
+
+        Example:
+        >>> from keras import Input, Sequential
+        >>> from keras.layers import Conv2D
+        >>> model = Sequential([Input((8, 8, 1)), Conv2D(4, 3, name="conv")])
+        >>> Objective.caricature(model, "conv", np.ones((2, 8, 8, 1))).names
+        ['Caricature#conv_0', 'Caricature#conv_1']
+
+        Reference:
+            Olah et al., "The Building Blocks of Interpretability", Distill 2018, for the
+            product of activations with the power of a cosine.
+        """
+        model, tap, shape = units.find_tap(model, layer, pre_activation)
+        readout = DirectionReadout(_EXAGGERATION, len(shape) > 1)
+        term = _of_images("Caricature", model, tap, readout, images, multiplier, names)
+        return Objective(model, (term,))
+
+    @staticmethod
     def custom(
         model: keras.Model,
         layers: str | int | keras.Layer | Sequence[str | int | keras.Layer],
@@ -344,6 +448,52 @@ class Objective(WeightedSum):
         term = make_term(CustomReadout(function), taps, _NO_IDS, multiplier, names, labels)
         return Objective(models[0], (term,))
 
+    def facets(self, count: int, strength: float = 1.0) -> Objective:
+        """Several images of each target that differ from each other: what else activates it.
+
+        They are made one after the other. An image that equals an earlier one loses all
+        that it scores above a plain background, times `strength`. Images are compared by
+        their pixels, and by the Gram matrix of the last feature map on the way to the
+        target. The first facet is a picture as it is without others.
+
+        Args:
+            count: Images of each target, 2 or more.
+            strength: How much they have to differ. 0 or more, finite.
+
+        Returns:
+            An objective with `count` targets for each one of this, named
+            `"Neuron#logits_0, facet 1 of 4"`. It can be multiplied, but not added to
+            another one: add first.
+
+        Raises:
+            ValueError: If an argument is invalid, or the objective has facets already.
+
+        Example:
+        >>> from keras import Input, Sequential
+        >>> from keras.layers import Conv2D
+        >>> model = Sequential([Input((8, 8, 1)), Conv2D(4, 3, name="conv")])
+        >>> Objective.channel(model, "conv", 3).facets(2).names
+        ['Channel#conv_3, facet 1 of 2', 'Channel#conv_3, facet 2 of 2']
+
+        Reference:
+            Olah, Mordvintsev, Schubert, "Feature Visualization", Distill 2017, "Diversity".
+        """
+        if not isinstance(count, Integral) or isinstance(count, bool) or count < 2:
+            raise ValueError(
+                "Invalid value for argument `count`. Expected a whole number, 2 or more. "
+                f"Received: count={count!r}"
+            )
+        if not (is_number(strength) and 0 <= strength < math.inf):
+            raise ValueError(
+                "Invalid value for argument `strength`. Expected a finite number, 0 or more. "
+                f"Received: strength={strength!r}"
+            )
+        if self.several is not None:
+            raise ValueError(
+                f"Expected an objective without facets. Received: one with {self.facet_count}."
+            )
+        return replace(self, several=Facets(int(count), float(strength)))
+
     def __add__(self, other: Objective | int) -> Objective:
         if isinstance(other, Real) and other == 0:  # where `sum` starts
             return self
@@ -353,6 +503,11 @@ class Objective(WeightedSum):
             raise ValueError(
                 "Objectives of different models cannot be added: one image goes through "
                 f"one model. Received: models '{self.model.name}' and '{other.model.name}'."
+            )
+        if self.several or other.several:
+            raise ValueError(
+                "Objectives with facets cannot be added. Expected the facets of a sum: "
+                "`(a + b).facets(4)`."
             )
         return Objective(self.model, self.terms + other.terms)
 
@@ -371,7 +526,7 @@ class Objective(WeightedSum):
         scaled = (
             replace(t, multiplier=check_multiplier(t.multiplier * factor)) for t in self.terms
         )
-        return Objective(self.model, tuple(scaled))
+        return replace(self, terms=tuple(scaled))
 
     __rmul__ = __mul__
     # An array times an objective is refused, not an array of objectives.
@@ -440,3 +595,17 @@ class Objective(WeightedSum):
             arguments = image_input.call_arguments(self.model, tensor, fixed)
             scores = read_scores(self.model, self.readouts, arguments, data)
         return backend.load().to_numpy(scores)
+
+
+def _of_images(kind, model, tap, readout, images, multiplier, names):
+    """Return a term that compares with given images, one alternative an image."""
+    given = as_given(images, model, tap)
+    rows = given.activations(model)
+    silent = np.flatnonzero(~rows.reshape(len(rows), -1).any(1))
+    if len(silent):
+        raise ValueError(
+            f"Invalid value for argument `images`. Expected images that activate the layer "
+            f"{tap.name!r}. Received: images {silent.tolist()}, on which it is zero everywhere"
+        )
+    labels = [f"{kind}#{tap.name}_{i}" for i in range(len(rows))]
+    return replace(make_term(readout, (tap,), rows, multiplier, names, labels), given=given)

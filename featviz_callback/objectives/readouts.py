@@ -25,9 +25,11 @@ class Readout:
 
     A readout of single units also has `units(output)`, which returns all units at once.
     `reads_map` says whether it reads outputs that have positions, as a feature map has.
+    `highest` is the score that no image exceeds.
     """
 
     reads_map = False
+    highest = None
 
     def __call__(self, outputs, data):
         """Return one score an image, `(images,)`.
@@ -129,6 +131,31 @@ class DirectionReadout(Readout):
 
 
 @dataclass(frozen=True)
+class LikenessReadout(Readout):
+    """How close an output is to a given one: 1 if equal, 0 as far as zeros are."""
+
+    reads_map: bool = False
+    highest = 1.0
+
+    def __call__(self, outputs, given):
+        """Return one score an image, `(images,)`."""
+        if tuple(outputs[0].shape) != tuple(given.shape):
+            raise ValueError(
+                "An inversion compares outputs of one shape. Expected images of the size of the "
+                f"given ones, which give {tuple(given.shape[1:])}. Received: outputs of shape "
+                f"{tuple(outputs[0].shape[1:])}"
+            )
+        axes = tuple(range(1, len(given.shape)))
+        squares = ops.maximum(ops.sum(ops.square(given), axes), _TINY)
+        return 1.0 - ops.sum(ops.square(outputs[0] - given), axes) / squares
+
+    def fits(self, shape: tuple, row: np.ndarray) -> bool:
+        """Whether the layer still has the given output's shape."""
+        sizes = zip(shape, row.shape, strict=False)
+        return len(shape) == len(row.shape) and all(n in (None, m) for n, m in sizes)
+
+
+@dataclass(frozen=True)
 class CustomReadout(Readout):
     """The result of a user's function of the outputs of some layers."""
 
@@ -182,12 +209,16 @@ def read_scores(model, readouts, arguments, data):
     Returns:
         Float32 tensor `(images,)`.
     """
-    taps = [tap for _, taps, _ in readouts for tap in taps]
-    outputs = record(model, arguments, taps)
-    images = data[0][1].shape[0]
-    require_one_each(taps, outputs, images)
-    outputs = iter(ops.cast(output, "float32") for output in outputs)
-    scores = 0.0
+    return read_scores_and(model, readouts, arguments, data, ())[0]
+
+
+def read_scores_and(model, readouts, arguments, data, others):
+    """Return the score of each image, see `read_scores`, and the outputs at other taps."""
+    read = [tap for _, taps, _ in readouts for tap in taps]
+    outputs = record(model, arguments, [*read, *others])
+    require_one_each([*read, *others], outputs, data[0][1].shape[0])
+    outputs = [ops.cast(output, "float32") for output in outputs]
+    of_readouts, scores = iter(outputs[: len(read)]), 0.0
     for (readout, taps, _), (rows, multipliers) in zip(readouts, data, strict=True):
-        scores = scores + multipliers * readout([next(outputs) for _ in taps], rows)
-    return scores
+        scores = scores + multipliers * readout([next(of_readouts) for _ in taps], rows)
+    return scores, outputs[len(read) :]

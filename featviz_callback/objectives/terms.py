@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from featviz_callback.objectives.given import GivenImages
 from featviz_callback.objectives.readouts import Readout
 from featviz_callback.objectives.recording import Tap
 from featviz_callback.objectives.units import is_number, is_sequence
@@ -35,6 +36,8 @@ class Term:
         data: One row an alternative: int32 ids or float32 vectors.
         names: One name an alternative.
         multiplier: A finite number.
+        given: Images whose activations are the data, `None` without any. These follow the
+            weights, so that `data` has only those of the weights at first.
     """
 
     readout: Readout
@@ -42,6 +45,11 @@ class Term:
     data: np.ndarray
     names: tuple[str, ...]
     multiplier: float
+    given: GivenImages | None = None
+
+    def rows(self, model: keras.Model) -> np.ndarray:
+        """Return the data, on the weights that a model has now."""
+        return self.data if self.given is None else self.given.activations(model)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -66,6 +74,16 @@ class Targets:
     def __len__(self) -> int:
         raise NotImplementedError
 
+    @property
+    def facet_count(self) -> int:
+        """How many targets in a row are facets of one unit, 1 without facets."""
+        return 1
+
+    @property
+    def facet_strength(self) -> float:
+        """How much the images of facets have to differ."""
+        return 0.0
+
     def data(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """Return what the compiled step gets of each term.
 
@@ -86,9 +104,73 @@ class Targets:
         return all(readout.reads_map for readout, _, _ in self.readouts)
 
     @property
+    def compares_places(self) -> bool:
+        """Whether a term compares each place with that of a given image."""
+        return any(term.given is not None for term in self.terms)
+
+    @property
+    def highest(self) -> float | None:
+        """The score that no image can exceed, `None` if there is none."""
+        highest = self.readouts[0][0].highest
+        # Of a sum, no image need reach the highest score of each term.
+        if highest is None or len(self.readouts) > 1 or self.terms[0].multiplier < 0:
+            return None
+        return self.scale * highest
+
+    @property
     def scale(self) -> float:
         """The largest absolute multiplier, by which scores are divided for half precision."""
         return max(abs(term.multiplier) for term in self.terms)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SomeTargets(Targets):
+    """Some of other targets.
+
+    Attributes:
+        model: The model of the others.
+        terms: Their terms.
+        whole: The others.
+        places: Which of them.
+    """
+
+    whole: Targets
+    places: slice
+
+    @classmethod
+    def of(cls, whole: Targets, places: slice) -> SomeTargets:
+        """Return some targets of others."""
+        return cls(whole.model, whole.terms, whole, places)
+
+    @property
+    def names(self) -> list[str]:
+        """One name a target."""
+        return self.whole.names[self.places]
+
+    def __len__(self) -> int:
+        return len(range(len(self.whole))[self.places])
+
+    @property
+    def facet_strength(self) -> float:
+        """How much the images of facets have to differ."""
+        return self.whole.facet_strength
+
+    def data(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Return what the compiled step gets of each term, see `Targets.data`."""
+        return tuple((rows[self.places], by[self.places]) for rows, by in self.whole.data())
+
+    @property
+    def readouts(self) -> tuple[tuple[Readout, tuple[Tap, ...], tuple[int, ...]], ...]:
+        """How each term reads which taps, see `Targets.readouts`."""
+        return self.whole.readouts
+
+
+@dataclass(frozen=True)
+class Facets:
+    """How many images each target gets, and how much these have to differ."""
+
+    count: int
+    strength: float
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,15 +178,35 @@ class WeightedSum(Targets):
     """The sum of all terms, for each combination of their alternatives.
 
     Ten neurons plus five channels are fifty targets, in order.
+
+    Attributes:
+        model: The Keras model whose layers are read.
+        terms: All terms.
+        several: The facets of each combination, `None` for one image of each.
     """
+
+    several: Facets | None = None
+
+    @property
+    def facet_count(self) -> int:
+        """How many targets in a row are facets of one unit, 1 without facets."""
+        return 1 if self.several is None else self.several.count
+
+    @property
+    def facet_strength(self) -> float:
+        """How much the images of facets have to differ."""
+        return 0.0 if self.several is None else self.several.strength
 
     @property
     def names(self) -> list[str]:
         """One name a target; the names of combined alternatives are joined by ` & `."""
-        return [" & ".join(n) for n in itertools.product(*(t.names for t in self.terms))]
+        names = [" & ".join(n) for n in itertools.product(*(t.names for t in self.terms))]
+        if (count := self.facet_count) == 1:
+            return names
+        return [f"{name}, facet {k + 1} of {count}" for name in names for k in range(count)]
 
     def __len__(self) -> int:
-        return math.prod(len(term.names) for term in self.terms)
+        return self.facet_count * math.prod(len(term.names) for term in self.terms)
 
     def __repr__(self) -> str:
         names = self.names
@@ -114,9 +216,9 @@ class WeightedSum(Targets):
     def data(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """Return ids or vectors of each term, with its multiplier; see `Targets.data`."""
         counts = [len(term.names) for term in self.terms]
-        chosen = np.unravel_index(np.arange(len(self)), counts)
+        chosen = np.unravel_index(np.arange(len(self)) // self.facet_count, counts)
         return tuple(
-            (term.data[rows], np.full(len(self), term.multiplier, "float32"))
+            (term.rows(self.model)[rows], np.full(len(self), term.multiplier, "float32"))
             for term, rows in zip(self.terms, chosen, strict=True)
         )
 

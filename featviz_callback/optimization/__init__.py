@@ -5,7 +5,7 @@
 and never anything about event files or training.
 """
 
-from featviz_callback.optimization.api import optimize, prepare, unknown_size, with_parameterization
+from featviz_callback.optimization.api import optimize, prepare, with_parameterization
 from featviz_callback.optimization.run import run
 from featviz_callback.optimization.settings import Settings
 from featviz_callback.optimization.starts import find_starts
@@ -21,6 +21,5 @@ __all__ = [
     "optimize",
     "prepare",
     "run",
-    "unknown_size",
     "with_parameterization",
 ]

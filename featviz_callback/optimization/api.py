@@ -14,18 +14,32 @@ from numbers import Integral
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
-from featviz_callback.images import augmentation, for_default_optimization, parameterizations
+from featviz_callback import backend
+from featviz_callback.images import (
+    Accentuation,
+    accentuated,
+    augmentation,
+    for_default_optimization,
+    parameterizations,
+)
 from featviz_callback.objectives import (
     NothingToShow,
     Objective,
     Targets,
+    as_taken,
+    find_anchor,
     inputs,
     output_shapes,
     require_path,
     warn_if_flat,
 )
+from featviz_callback.optimization.comparison import best_known, compared
+from featviz_callback.optimization.completion import complete, unknown_size
 from featviz_callback.optimization.optimizer import get_optimizer
+from featviz_callback.optimization.probe_data import ProbeImages
+from featviz_callback.optimization.ranking import rank
 from featviz_callback.optimization.run import run
 from featviz_callback.optimization.schedule import Schedule
 from featviz_callback.optimization.settings import Settings, as_regularizers, as_values_range
@@ -38,6 +52,12 @@ from featviz_callback.records import Result
 _LARGEST_BATCH = 64
 _MOST_PIXELS = 2 * 512 * 512
 
+# Augmented or resized images may be beyond their range by such a share.
+_BEYOND = 0.05
+
+# So many top activating real images are in a result.
+_REAL_IMAGES = 6
+
 
 def optimize(
     objective: Objective,
@@ -46,14 +66,17 @@ def optimize(
     parameterization: str | object = Settings.parameterization,
     transformations: str | Sequence | None = Settings.transformations,
     regularizers: Sequence[Callable] = Settings.regularizers,
-    values_range: tuple[float, float] = (0.0, 1.0),
+    values_range: tuple[float, float] | None = (0.0, 1.0),
     image_shape: tuple[int, ...] | None = Settings.image_shape,
-    save_every: int | None = Settings.save_every,
+    save_every: int | Sequence[int] | None = Settings.save_every,
     warmup_steps: int = Settings.warmup_steps,
     batch_size: int | None = Settings.batch_size,
     seed: int = Settings.seed,
     verbose: int = 0,
     fixed_inputs: Mapping | None = Settings.fixed_inputs,
+    start: ArrayLike | None = Settings.start,
+    start_strength: float = Settings.start_strength,
+    probe_data: object | None = None,
 ) -> Result:
     """Find the images that maximise an objective, by gradient ascent.
 
@@ -89,15 +112,17 @@ def optimize(
             by score minus penalty is kept, or the one without where it has the lower
             penalty. See `featviz_callback.regularizers`.
         values_range: Lowest and highest value of an image, in the units of the
-            model's input.
+            model's input. `None` is found out from the model and from `probe_data`, and
+            logged, as `FeatureVisCallback` does.
         image_shape: `(height, width)` or `(height, width, channels)`, whatever the
             model's own order; for signals `(time,)` or `(time, channels)`. Defaults
             to the model's. Unless the model takes any size, a larger image is
             cropped at random at each step, and a smaller one is enlarged. An input
             with two axes is a signal, unless `image_shape` has three numbers, such as
             `(28, 28, 1)` for grey images.
-        save_every: Keep the images every so many steps, and after the last, as
-            `result.frames`.
+        save_every: Keep the images every so many steps, or after chosen steps such as
+            `[1, 8, 64]`, and after the last, as `result.frames`. `result.save("a.gif")` then
+            shows how they came about.
         warmup_steps: In so many first steps, ReLUs that are off let a gradient
             through, which can start a unit that gets none.
         batch_size: Images in one call of the model, which bounds the memory. Defaults
@@ -105,12 +130,28 @@ def optimize(
             pixels: 10 images of 224 x 224, 2 of 512 x 512. A model whose input has a
             fixed number of images is called with that number.
         seed: Seed of all that is random, an int, 0 or more.
-        verbose: 1 shows a progress bar.
+        verbose: 1 shows a progress bar, with the mean score of the images of that step.
         fixed_inputs: For a model with several inputs, the values of all but the
             optimised one: a mapping from their names (or places in a list) to one
             example each, without the axis of the batch, or to a number or a string.
             Default: 0, 1 for whole numbers, and empty strings, for all inputs but the
             first of images, which a warning names.
+        start: Images to begin at, in place of noise: one `(height, width, channels)` for all
+            targets, or one for each, `(targets, height, width, channels)`, in
+            `values_range`. The result shows what of the image a target would have more
+            of (feature accentuation). Detail, window and contrast of the parameterization
+            are then those of the change, and `"fixed_magnitude"` keeps the magnitudes of
+            the given image. A model that takes images of any size takes those of this one.
+            Values within 1 % of an end of the range move to that distance.
+        start_strength: How much images stay near those of `start`, 0 or more: the weight
+            of the squared distance in a feature map half way to the target, as a share of
+            that of the given image under the same random transformation. The unit follows from
+            the target's gradient at that image, and so fits any target. It costs a
+            call of the model up to that map.
+        probe_data: Real inputs as `fit` takes them, see `FeatureVisCallback`. The result then
+            has the top activating real images, and scores and status in comparison
+            with them. Pictures take over their mean and colours, with `"fixed_magnitude"`
+            also their spectrum. They have to be in `values_range`, or that is `None`.
 
     Returns:
         A `Result`: float32 images `(targets, height, width, channels)`, or signals
@@ -133,8 +174,10 @@ def optimize(
     >>> images.shape, names
     ((2, 8, 8, 1), ['Neuron#logits_0', 'Neuron#logits_1'])
 
-    Reference:
-        Olah, Mordvintsev, Schubert, "Feature Visualization", Distill 2017.
+    References:
+        Olah, Mordvintsev, Schubert, "Feature Visualization", Distill 2017. For `start`,
+        Hamblin, Fel, Saha, Konkle, Alvarez, "Feature Accentuation: Revealing 'What'
+        Features Respond to in Natural Images", 2024 (arXiv:2402.10039).
     """
     _require_targets(objective)
     settings = Settings(
@@ -150,8 +193,43 @@ def optimize(
         batch_size=batch_size,
         seed=seed,
         fixed_inputs=fixed_inputs,
+        start=start,
+        start_strength=start_strength,
     )
-    return run(prepare(objective, settings), verbose=verbose)[0]
+    if probe_data is None:
+        if values_range is None:
+            settings, _ = complete(settings, objective.model, None)
+        return run(prepare(objective, settings), verbose=verbose)[0]
+    return _optimize_beside(objective, settings, probe_data, verbose)
+
+
+def _optimize_beside(objective, settings, probe_data, verbose):
+    """Optimise in comparison with real images."""
+    model = objective.model
+    with backend.random_states_preserved():
+        real = ProbeImages(probe_data)
+        found = real.of_inputs(model)
+    settings, images = complete(settings, model, found)
+    _require_range(images, settings.values_range)
+    task = prepare(objective, settings, found)
+    if settings.parameterization in ("fourier", "fixed_magnitude"):
+        name = str(settings.parameterization)
+        task = with_parameterization(task, real.parameterization(name, task.plan, images))
+    taken = as_taken(objective, images, task.plan.image_input, task.fixed_inputs)
+    [ranking] = rank([objective], taken, _REAL_IMAGES, task.plan.image_input, task.fixed_inputs)
+    result = run(task, verbose=verbose, best_known=best_known([ranking]))[0]
+    return compared(result, ranking, task.plan.image_input.to_given(taken))
+
+
+def _require_range(images, values_range):
+    low, high = values_range
+    beyond = _BEYOND * (high - low)
+    if images.min() < low - beyond or images.max() > high + beyond:
+        raise ValueError(
+            "Invalid value for argument `values_range`. Expected the range of `probe_data`, or "
+            f"None to find it out. Received: values_range={values_range}, and images from "
+            f"{float(images.min()):g} to {float(images.max()):g}"
+        )
 
 
 def prepare(
@@ -181,21 +259,35 @@ def prepare(
         objective.model, settings.fixed_inputs, len(given_shape), found
     )
     require_path(objective, image_input)
+    given = _given_images(settings.start, objective, image_input)
+    if given is not None and not given_shape and None in image_input.shape:
+        given_shape = given.shape[1 + image_input.is_signal :]
     image_shape, input_shape = _shapes(objective, image_input, given_shape)
+    is_still = objective.compares_places and isinstance(settings.transformations, str)
     warn_if_flat(objective.model, image_input, fixed_inputs, input_shape, values_range)
     transformations = augmentation.get(
-        settings.transformations, image_shape, settings.steps, values_range
+        None if is_still else settings.transformations, image_shape, settings.steps, values_range
     )
     moves, changes = augmentation.split(transformations)
     limit = settings.batch_size or _largest_batch(image_shape, input_shape)
+    at_once = len(objective) // objective.facet_count
     optimizer = get_optimizer(settings.optimizer)
     parameterization = parameterizations.get(settings.parameterization, image_shape)
+    anchor, start = None, ()
+    if given is not None:
+        anchor = find_anchor(objective, image_input, input_shape)
+        parameterization = accentuated(parameterization, image_shape, optimizer is None)
+        shares = _as_shares(given, image_shape, values_range)
+        fields = zip(*map(parameterization.start, shares), strict=True)
+        start = tuple(np.resize(one, (len(objective), *one[0].shape)) for one in fields)
+    if objective.facet_count > 1:
+        anchor = find_anchor(objective, image_input, input_shape, depth=1.0)
     plan = Plan(
         readouts=objective.readouts,
         image_input=image_input,
         fixed_specs=tuple((one.shape, one.dtype) for one in fixed_inputs),
         # Chunks are equal, so that the last one is padded the least.
-        batch=image_input.batch or math.ceil(len(objective) / math.ceil(len(objective) / limit)),
+        batch=image_input.batch or math.ceil(at_once / math.ceil(at_once / limit)),
         image_shape=image_shape,
         input_shape=input_shape,
         parameterization=_optimised(
@@ -205,13 +297,58 @@ def prepare(
         regularizers=as_regularizers(settings.regularizers),
         values_range=values_range,
         optimizer=optimizer,
+        anchor=anchor,
+        facets=objective.facet_count,
     )
     _require_hashable(plan)
     schedule = Schedule(settings.steps, settings.warmup_steps, settings.save_every)
-    may_be_still = isinstance(settings.transformations, str)
+    may_be_still = isinstance(settings.transformations, str) and not is_still
     return Task(
-        objective, plan, moves, changes, schedule, settings.seed, may_be_still, fixed_inputs
+        objective,
+        plan,
+        moves,
+        changes,
+        schedule,
+        settings.seed,
+        may_be_still,
+        fixed_inputs,
+        start,
+        settings.start_strength,
     )
+
+
+def _given_images(start, objective, image_input):
+    """Return the images of `start`, `(images, height, width, channels)`; `None` without any."""
+    if start is None:
+        return None
+    rank = 2 if image_input.is_signal else 3
+    images = start[None] if start.ndim == rank else start
+    if images.ndim != rank + 1 or len(images) not in (1, len(objective)):
+        one = "(time, channels)" if image_input.is_signal else "(height, width, channels)"
+        raise ValueError(
+            f"Invalid value for argument `start`. Expected one image {one}, or {len(objective)} of "
+            f"them, one a target. Received: an array of shape {start.shape}"
+        )
+    return image_input.to_images(images)
+
+
+def _as_shares(images, image_shape, values_range):
+    """Return given images on a scale from 0 to 1, if they have that shape and range."""
+    if images.shape[1:] != image_shape:
+        raise ValueError(
+            f"Invalid value for argument `start`. Expected images of shape {image_shape}: "
+            "resize them, or set `image_shape`. Received: images of shape "
+            f"{images.shape[1:]}"
+        )
+    low, high = values_range
+    shares = (images - low) / (high - low)
+    if shares.min() < -_BEYOND or shares.max() > 1 + _BEYOND:
+        raise ValueError(
+            f"Invalid value for argument `start`. Expected images in values_range={values_range}: "
+            "scale them, or set `values_range`. Received: values from "
+            f"{images.min():g} to {images.max():g}"
+        )
+    return shares
 
 
 def _largest_batch(image_shape, input_shape):
@@ -221,16 +358,20 @@ def _largest_batch(image_shape, input_shape):
 
 def with_parameterization(task: Task, parameterization: object) -> Task:
     """Return a task with another parameterization."""
-    plan = task.plan
+    plan, start = task.plan, task.start
+    if plan.is_change:
+        parameterization = accentuated(parameterization, plan.image_shape, plan.optimizer is None)
+        given = zip(*map(parameterization.start_of, start[0]), strict=True)
+        start = tuple(np.stack(one) for one in given)
     optimised = _optimised(
         parameterization, plan.optimizer, plan.values_range, plan.image_shape, task.targets
     )
-    return replace(task, plan=replace(plan, parameterization=optimised))
+    return replace(task, plan=replace(plan, parameterization=optimised), start=start)
 
 
 def _optimised(parameterization, optimizer, values_range, shape, targets):
     """What the optimisation moves in place of a parameterization."""
-    if optimizer is not None:
+    if optimizer is not None or isinstance(parameterization, Accentuation):
         return parameterization
     return for_default_optimization(parameterization, values_range, shape, targets.reads_maps)
 
@@ -256,17 +397,6 @@ def _require_targets(objective):
             "Invalid value for argument `objective`. Expected an Objective, such as "
             f"Objective.neuron(model, layer, ids). Received: objective={objective!r}"
         )
-
-
-def unknown_size(model: keras.Model, image_input: inputs.ImageInput) -> str:
-    """Return the message for a model of images of any size, if none is given."""
-    shape = tuple(image_input.shape["hwc".index(axis)] for axis in image_input.axes)
-    space, example = ("time", "(128,)") if image_input.is_signal else ("height, width", "(64, 64)")
-    return (
-        f"The model '{model.name}' takes images of any size, {shape}. Expected `image_shape` as "
-        f"({space}) or ({space}, channels), such as image_shape={example}, or `probe_data` of one "
-        "size. Received: neither."
-    )
 
 
 def _shapes(objective, image_input, given_shape):

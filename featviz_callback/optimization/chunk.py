@@ -7,6 +7,7 @@ step, and that step is the same for every chunk. No global random generator is e
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from functools import lru_cache
@@ -31,6 +32,10 @@ _SHARES = (0.8, 0.6, 0.45, 0.3, 0.2, 0.1, 0.0)
 
 # Parameterizations whose contrast is in proportion to the parameters.
 _LINEAR = (Coefficients, parameterizations.Fourier, parameterizations.Pixel)
+
+# The weight of the distance from a given image, as a share of what the image would gain on a
+# straight line if it changed by its whole contrast. So it fits scores of any unit.
+_PULL = 0.1
 
 # Parameters shrink by this share of the rate at each step, towards the plain background.
 _SHRINKAGE = 0.3
@@ -78,6 +83,14 @@ class Chunk:
         )
         self.scale = task.targets.scale or 1.0
         self.aims = () if self.compiled.contrasts is None else ops.convert_to_tensor(aims)
+        self.start = tuple(ops.convert_to_tensor(rows[targets]) for rows in task.start)
+        self.apart = tuple(ops.convert_to_tensor(rows[targets]) for rows in task.apart)
+        self.unit = self.pull = ()
+        if plan.is_change:
+            # The size of the gradient at the given image, which the first step finds.
+            self.unit = ops.zeros(len(targets))
+            pull = _PULL * task.start_strength * math.prod(drawn.shape[1:])
+            self.pull = ops.convert_to_tensor(np.float32(pull))
         self.fading = ()
         if isinstance(plan.parameterization, Coefficients):
             fading = np.zeros_like(drawn) if fading is None else fading
@@ -88,9 +101,12 @@ class Chunk:
         """Take the next step; return the scores before it, and the gradients' sizes."""
         compiled, data = next(self.steps)
         began = time.perf_counter()
-        self.params, self.state, sizes, scores = compiled.step(self.params, self.state, data)
+        self.params, self.state, sizes, _, scores = compiled.step(self.params, self.state, data)
         compiled.note_call(time.perf_counter() - began)
         self._last_scores = scores
+        if self.task.plan.is_change:
+            is_new = ops.logical_and(ops.isfinite(sizes), ops.equal(self.unit, 0))
+            self.unit = ops.where(is_new, sizes, self.unit)
         return scores, sizes
 
     @property
@@ -101,10 +117,10 @@ class Chunk:
     def images(self) -> np.ndarray:
         """Return the images as they are now, at their full contrast."""
         finished = self.compiled.finished(self.average, self.state)
-        return ops.convert_to_numpy(self.compiled.images(finished))
+        return ops.convert_to_numpy(self.compiled.images(finished, start=self.start))
 
-    def end(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the final images, their scores, and their scores less their penalties.
+    def end(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+        """Return the final images, scores, scores less penalties, and importance.
 
         Scores are without random transformation. An image gets its full contrast, unless
         it scores higher as it is, with less. With penalties, even less contrast may be
@@ -122,8 +138,21 @@ class Chunk:
                 # Steps of a fixed length end beside a maximum, and a weaker image may be nearer.
                 for share in _SHARES:
                     found = self._compared(found, params * share)
-        params, scores, values = found
-        return ops.convert_to_numpy(self.compiled.images(params)), scores, values
+        params, scores, values, gradient = found
+        images = self.compiled.images(params, start=self.start)
+        return ops.convert_to_numpy(images), scores, values, self._importance(gradient)
+
+    def _importance(self, gradient):
+        """Return how much each pixel matters, from the gradient on the final images."""
+        plan = self.task.plan
+        if not hasattr(plan.parameterization, "field_gradient"):
+            return None
+        by_value = plan.parameterization.field_gradient(gradient, plan.image_shape)
+        if by_value is None:
+            return None
+        sizes = np.nan_to_num(np.abs(ops.convert_to_numpy(by_value)).mean(-1))
+        largest = sizes.max((1, 2), keepdims=True)
+        return sizes / np.where(largest > 0, largest, 1)
 
     def _is_fainter_than(self, params):
         """Return whether each image has less contrast as it is, `(images, 1, ...)`."""
@@ -136,21 +165,25 @@ class Chunk:
     def _compared(self, found, params):
         """Return the better of what was found and of these parameters, for each image."""
         plan = self.task.plan
-        values = scores = self._clean_scores(params)
+        scores, gradient = self._clean_scores(params)
+        values = scores
         if plan.regularizers:
-            penalties = penalty(plan, self.compiled.images(params))
+            penalties = penalty(plan, self.compiled.images(params, start=self.start))
             values = scores - ops.convert_to_numpy(penalties)
         if found is None:
-            return params, scores, values
+            return params, scores, values, gradient
         is_better = values > found[2]
         chosen = np.reshape(is_better, (-1, *(1,) * (len(params.shape) - 1)))
+        chosen = ops.convert_to_tensor(chosen)
         return (
-            ops.where(ops.convert_to_tensor(chosen), params, found[0]),
+            ops.where(chosen, params, found[0]),
             np.where(is_better, scores, found[1]),
             np.where(is_better, values, found[2]),
+            ops.where(chosen, gradient, found[3]),
         )
 
     def _clean_scores(self, params):
+        """Return the scores of whole images, and the gradient of what is maximised."""
         plan, compiled, state = self.task.plan, self.compiled, self.state
         draw = augmentation.identity(self.task.changes, self._shape)
         values = self.values
@@ -165,8 +198,13 @@ class Chunk:
         draws = _stacked([draw] * plan.batch)
         arrays = map(sampling.to_tensor, (numbers, *preconditioner))
         data = self._data(values, draws, *compiled.whole_image_grid(), *arrays)
-        *_, scores = compiled.step(params, state, data)
-        return ops.convert_to_numpy(scores)
+        if self.task.plan.is_change:
+            # The score alone is what the importance is of.
+            data["pull"] = ops.zeros_like(self.pull)
+        if self.apart:
+            data["apart"] = (ops.zeros_like(self.apart[0]), *self.apart[1:])
+        *_, gradient, scores = compiled.step(params, state, data)
+        return ops.convert_to_numpy(scores), gradient
 
     @property
     def _shape(self):
@@ -215,6 +253,10 @@ class Chunk:
         """Return the numbers of a step, and the preconditioner of its gradient."""
         settings = settings_at(number, self.task.schedule.steps, plan.image_shape)
         rate, preconditioner = settings.rate, ()
+        if plan.is_change:
+            # A change ends where the way on is as far as the way back, beside which steps of
+            # one length would go to and fro.
+            rate *= 1 - number / self.task.schedule.steps
         if plan.optimizer is None and hasattr(plan.parameterization, "precondition"):
             spectrum = (settings.steepness, settings.lowest, settings.chroma)
             preconditioner = _preconditioner(plan.parameterization, plan.image_shape, *spectrum)
@@ -222,6 +264,9 @@ class Chunk:
         pace = rate * (1 - MOMENTUM) / (1 - MOMENTUM ** (number + 1))
         first = augmentation.first_value(number)
         shrinkage = 1 - _SHRINKAGE * rate
+        if self.task.targets.compares_places:
+            # What a given image has is all to be there, not what a score gains most by.
+            shrinkage = 1.0
         # A unit that is still off says nothing about contrast.
         growth = settings.growth * (number >= self.task.schedule.warmup_steps)
         numbers = (self.scale, pace, shrinkage, first, settings.due, growth)
@@ -232,6 +277,10 @@ class Chunk:
             "terms": self.terms,
             "aims": self.aims,
             "fading": self.fading,
+            "start": self.start,
+            "pull": self.pull,
+            "unit": self.unit,
+            "apart": self.apart,
             "fixed_inputs": self.fixed_inputs,
             "rows": rows,
             "columns": columns,

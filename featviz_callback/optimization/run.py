@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from featviz_callback.objectives import preserved
+from featviz_callback.optimization.facets import apart_from, join_facets, split_facets
 from featviz_callback.optimization.starts import Starts, find_starts, score_images
 from featviz_callback.optimization.step import penalty
 from featviz_callback.optimization.task import Task
@@ -49,19 +50,39 @@ def run(
     Returns:
         The result, and the final parameters, one row a target, if they were asked for.
     """
+    # Activations of given images follow the weights.
+    task = replace(task)
     with preserved(task.targets.model):
+        known = find_starts([task])[0] if known is None else known
+        given = {"params": params, "starts": starts, "status": status, "best_known": best_known}
+        count = task.targets.facet_count
+        results: list[Result] = []
+        finals = []
+        for k, one in enumerate(split_facets(task)):
+            own = None if known is None else replace(known, scores=known.scores[k::count])
+            own_given = {n: None if v is None else v[k::count] for n, v in given.items()}
+            if count > 1:
+                one = apart_from(one, results, own)
+            found = _tried(one, own, verbose, with_params, **own_given)
+            results.append(_result(one, found))
+            finals.append(found.arrays["params"][0] if with_params else None)
+    result = join_facets(results, task.targets.names)
+    return result, np.stack(finals, 1).reshape(-1, *finals[0].shape[1:]) if with_params else None
 
-        def tries(task, known, verbose):
-            found = Tries(task, known, best_known, params, with_params, verbose)
-            found.run() if starts is None else found.run_again(starts, status)
-            return found
 
-        found = tries(task, find_starts([task])[0] if known is None else known, verbose)
-        if task.plan.regularizers:
-            plain = replace(task, plan=replace(task.plan, regularizers=()))
-            found.keep_better_of(tries(plain, find_starts([plain])[0], verbose=0))
-        result = _result(task, found)
-    return result, found.arrays["params"][0] if with_params else None
+def _tried(task, known, verbose, with_params, params, starts, status, best_known):
+    """Run all tries of a task, with penalties and without."""
+
+    def tries(task, known, verbose):
+        found = Tries(task, known, best_known, params, with_params, verbose)
+        found.run() if starts is None else found.run_again(starts, status)
+        return found
+
+    found = tries(task, known, verbose)
+    if task.plan.regularizers:
+        plain = replace(task, plan=replace(task.plan, regularizers=()))
+        found.keep_better_of(tries(plain, find_starts([plain])[0], verbose=0))
+    return found
 
 
 def _result(task, found):
@@ -77,7 +98,14 @@ def _result(task, found):
         frames=to_given(arrays["frames"]) if has_frames else None,
         frame_steps=np.array(task.schedule.frame_steps) if has_frames else None,
         starts=found.starts,
+        importance=_importance(task, arrays),
     )
+
+
+def _importance(task, arrays):
+    if "importance" not in arrays:
+        return None
+    return task.plan.image_input.to_given(arrays["importance"][0][..., None])[..., 0]
 
 
 def _status(task, found):

@@ -23,17 +23,20 @@ class Schedule:
     Attributes:
         steps: Steps of the whole optimisation.
         warmup_steps: How many first steps let a gradient through ReLUs that are off.
-        save_every: Keep the images every so many steps; `None` keeps the last ones only.
+        save_every: Keep the images every so many steps, or after these steps; `None` keeps
+            the last ones only.
     """
 
     steps: int
     warmup_steps: int
-    save_every: int | None
+    save_every: int | tuple[int, ...] | None
 
     @property
     def frame_steps(self) -> list[int]:
         """The steps after which images are kept, the last one among them."""
         every = self.save_every or self.steps
+        if isinstance(every, tuple):
+            return sorted({*every, self.steps})
         return sorted({*range(every, self.steps + 1, every), self.steps})
 
 

@@ -15,6 +15,7 @@ from numbers import Integral, Real
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from featviz_callback.images import augmentation, hint_to_call, parameterizations
 
@@ -35,11 +36,13 @@ class Settings:
         regularizers: A function, a sequence of functions, or `None`.
         values_range: Two floats, or `None` until they are known.
         image_shape: A tuple, or `None` for the shape of the model's input.
-        save_every: Steps between two frames, or `None`.
+        save_every: Steps between two frames, the steps after which there is one, or `None`.
         warmup_steps: How many first steps relax ReLUs.
         batch_size: Images in one call of the model, or `None`.
         seed: An int, 0 or more.
         fixed_inputs: Values by the names of inputs, or `None`.
+        start: Images to begin at, or `None`.
+        start_strength: How much images stay near those, a number, 0 or more.
 
     Raises:
         ValueError: If a setting is invalid for every model.
@@ -52,18 +55,23 @@ class Settings:
     regularizers: Sequence[Callable] = ()
     values_range: tuple[float, float] | None = None
     image_shape: tuple[int, ...] | None = None
-    save_every: int | None = None
+    save_every: int | Sequence[int] | None = None
     warmup_steps: int = 0
     batch_size: int | None = None
     seed: int = 0
     fixed_inputs: Mapping | None = None
+    start: ArrayLike | None = None
+    start_strength: float = 1.0
 
     def __post_init__(self):
         _require_whole("steps", self.steps, 1)
-        _require_whole("save_every", self.save_every, 1, or_none=True)
+        object.__setattr__(self, "save_every", _as_saved(self.save_every, self.steps))
         _require_whole("warmup_steps", self.warmup_steps, 0)
         _require_whole("batch_size", self.batch_size, 1, or_none=True)
         _require_whole("seed", self.seed, 0)
+        _require_strength("start_strength", self.start_strength)
+        if self.start is not None:
+            object.__setattr__(self, "start", _as_images(self.start))
         parameterizations.check(self.parameterization)
         augmentation.check(self.transformations)
         as_regularizers(self.regularizers)
@@ -107,6 +115,46 @@ def _require_whole(name, value, lowest, or_none=False):
             f"Invalid value for argument `{name}`. Expected a whole number, {lowest} or more"
             f"{', or None' if or_none else ''}. Received: {name}={value!r}"
         )
+
+
+def _as_saved(save_every, steps):
+    """Return steps between two frames as they are, and chosen steps as a tuple."""
+    if not isinstance(save_every, (list, tuple, range, np.ndarray)):
+        _require_whole("save_every", save_every, 1, or_none=True)
+        return save_every
+    chosen = tuple(save_every)
+    are_whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in chosen)
+    if not chosen or not are_whole or min(chosen) < 1 or max(chosen) > steps:
+        raise ValueError(
+            f"Invalid value for argument `save_every`. Expected steps from 1 to {steps}, or one "
+            f"whole number. Received: save_every={save_every!r}"
+        )
+    return tuple(map(int, chosen))
+
+
+def _require_strength(name, value):
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value < math.inf:
+        raise ValueError(
+            f"Invalid value for argument `{name}`. Expected a finite number, 0 or more. "
+            f"Received: {name}={value!r}"
+        )
+
+
+def _as_images(start):
+    """Return given images as a float32 array, in the shape that the user gave."""
+    try:
+        images = np.asarray(keras.tree.map_structure(keras.ops.convert_to_numpy, start), "float32")
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "Invalid value for argument `start`. Expected an array of images. "
+            f"Received: what is no array of numbers ({error})"
+        ) from error
+    if not images.size or not np.isfinite(images).all():
+        raise ValueError(
+            "Invalid value for argument `start`. Expected images of finite numbers. Received: an "
+            f"array of shape {images.shape}{' with NaN or infinite values' * bool(images.size)}"
+        )
+    return images
 
 
 def as_regularizers(regularizers: object) -> tuple[Callable, ...]:

@@ -27,6 +27,9 @@ from featviz_callback.optimization.task import Task
 # The start of a target that has no better one: faint noise, drawn for its name.
 FAINT = "faint noise"
 
+# The only start, where images are given to begin at.
+GIVEN = "given image"
+
 # A picture of a feature map's unit should score so much above the best image that is known,
 # as a share. A logit's should only beat it, since its greys tell more than its score does.
 _MARGIN, _LOGIT_MARGIN = 0.4, 0.1
@@ -60,12 +63,14 @@ class Starts:
         scores: Float32 array `(targets, starts)`, less penalties. The first column is of a
             plain background, since the faint noise is another one for each target.
         margin: How far above the best known image a picture should score, as a share.
+        highest: The score that no image exceeds, and a picture should reach, if there is one.
     """
 
     names: list[str]
     params: list[np.ndarray]
     scores: np.ndarray
     margin: float
+    highest: float | None = None
 
     def first_choice(self) -> np.ndarray:
         """Return the index of each target's start, 0 if none is better than faint noise.
@@ -130,6 +135,8 @@ class Starts:
         best = np.fmax.reduce(self.scores, axis=1) if best_known is None else best_known
         best = np.nan_to_num(best).astype("float64")
         goal = best + self.margin * np.abs(best)
+        if self.highest is not None:
+            goal = np.full_like(goal, self.highest)
         least = floor + self.margin * np.abs(floor) + tiny
         aims = np.stack([floor, np.fmax(goal, least)], axis=1)
         return np.clip(aims, *_FLOAT32).astype("float32")
@@ -158,7 +165,7 @@ def find_starts(tasks: Sequence[Task]) -> list[Starts | None]:
             found_scores = _score(plan, seed, some)
         for i, scores in zip(members, found_scores, strict=True):
             margin = _MARGIN if tasks[i].targets.reads_maps else _LOGIT_MARGIN
-            found[i] = Starts(names, params, scores, margin)
+            found[i] = Starts(names, params, scores, margin, tasks[i].targets.highest)
     return found
 
 

@@ -1,7 +1,7 @@
 """The compiled optimisation step, reused for every epoch.
 
-A step is a pure function `(params, state, data) -> (params, state, sizes, scores)`. It
-makes images from parameters, augments them by the random draws in the data and calls the
+A step is a pure function `(params, state, data) -> (params, state, sizes, gradient, scores)`.
+It makes images from parameters, augments them by the random draws in the data and calls the
 model on them. Then it makes one score an image from the layers' outputs, and moves the
 parameters along the gradient.
 
@@ -28,13 +28,22 @@ from keras import ops
 
 from featviz_callback import backend
 from featviz_callback.images import (
+    Accentuation,
     Coefficients,
     apply_preconditioner,
     augmentation,
     lowest_value,
     sampling,
 )
-from featviz_callback.objectives import ImageInput, read_scores, relaxed_activations, walk
+from featviz_callback.objectives import (
+    ImageInput,
+    Tap,
+    read_scores_and,
+    record,
+    relaxed_activations,
+    walk,
+)
+from featviz_callback.optimization.likeness import describe, likeness
 from featviz_callback.optimization.optimizer import Optimizer
 
 # A snapshot of many layers needs a compiled step for each layer, and another one for units
@@ -45,6 +54,9 @@ MOMENTUM = 0.8
 
 # How fast contrast changes: at full speed if a score is this share of the way behind or ahead.
 _EAGERNESS = 4.0
+
+# Features that are all zero have no length.
+_TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,10 @@ class Plan:
         values_range: Lowest and highest value of an image.
         optimizer: A Keras optimizer by value, or `None` for the default update.
         relaxed: Whether ReLUs that are off let a gradient through.
+        anchor: The feature map in which an image stays near the given one that it begins
+            at, or its Gram matrix unlike that of earlier facets; `None` compares the
+            images alone.
+        facets: How many facets a target has.
     """
 
     readouts: tuple
@@ -79,16 +95,24 @@ class Plan:
     values_range: tuple[float, float]
     optimizer: Optimizer | None
     relaxed: bool = False
+    anchor: Tap | None = None
+    facets: int = 1
+
+    @property
+    def is_change(self) -> bool:
+        """Whether images are changes of given ones."""
+        return isinstance(self.parameterization, Accentuation)
 
 
-def render(plan: Plan, params, rows=None, columns=None):
-    """Render the images of some parameters: whole images, or at positions in pixels."""
-    height, width, _ = plan.image_shape
+def render(plan: Plan, params, rows=None, columns=None, start: tuple = ()):
+    """Render the images of some parameters: whole images, or at positions in pixels.
+
+    `start` is that of an `Accentuation`, and no parameters then render the given images.
+    """
     if rows is None:
-        batch = params.shape[0]
-        rows = sampling.to_tensor(np.tile(np.arange(height), (batch, 1)))
-        columns = sampling.to_tensor(np.tile(np.arange(width), (batch, 1)))
-    images = plan.parameterization.image(params, rows, columns, plan.image_shape)
+        rows, columns = sampling.every_pixel(params.shape[0], plan.image_shape)
+    given = (start,) if plan.is_change else ()
+    images = plan.parameterization.image(params, rows, columns, plan.image_shape, *given)
     lowest, (low, high) = lowest_value(plan.parameterization), plan.values_range
     factor = (high - low) / (1.0 - lowest)
     # Even a multiplication by one would read and write every value.
@@ -101,8 +125,9 @@ class CompiledStep:
     """One step, compiled for one model and plan.
 
     Attributes:
-        step: `(params, state, data) -> (params, state, sizes, scores)`: new parameters
-            and state, each image's root mean square gradient, and its score before.
+        step: `(params, state, data) -> (params, state, sizes, gradient, scores)`: new
+            parameters and state, each image's root mean square gradient, its gradient, and
+            its score before.
         traces: How often the step was traced. Torch traces nothing, so its calls count.
         contrasts: The lowest and the highest contrast of an image, if it follows from the
             score; `None` if it is fixed.
@@ -119,7 +144,8 @@ class CompiledStep:
         self._backend = backend.load()
         self._optimizer = self._variable = None
         self.contrasts = _contrasts(plan)
-        self.averages = plan.optimizer is None and isinstance(plan.parameterization, Coefficients)
+        moved = plan.parameterization.change if plan.is_change else plan.parameterization
+        self.averages = plan.optimizer is None and isinstance(moved, Coefficients)
         if plan.optimizer is not None:
             self._optimizer, self._variable = self._build(plan.optimizer)
         self.step = self._backend.compile_step(self._score, self._update, self.model)
@@ -152,9 +178,9 @@ class CompiledStep:
         zeros = np.zeros((self.plan.batch, *one.shape))
         return self._backend.build_optimizer(optimizer.make, zeros)
 
-    def images(self, params, rows=None, columns=None):
+    def images(self, params, rows=None, columns=None, start=()):
         """Render the images of some parameters, see `render`."""
-        return render(self.plan, params, rows, columns)
+        return render(self.plan, params, rows, columns, start)
 
     def whole_image_grid(self):
         """Return the positions of the whole of each image, at the model's input size."""
@@ -166,22 +192,53 @@ class CompiledStep:
     def _score(self, params, data):
         """Return the scores to maximise and the scores to report, one of each an image."""
         self.traces += 1
-        draws = data["draws"]
-        images = self.images(params, data["rows"], data["columns"])
-        first = data["numbers"][3]
-        size = self.plan.image_input.shape[:2]
-        images = augmentation.apply(self.plan.changes, images, draws, data["values"], first, size)
-        relax = relaxed_activations if self.plan.relaxed else nullcontext
-        model = self.model()
-        arguments = self.plan.image_input.call_arguments(model, images, data["fixed_inputs"])
-        with relax(model):
-            scores = read_scores(model, self.plan.readouts, arguments, data["terms"])
+        plan, model = self.plan, self.model()
+        images, arguments = self._augmented(params, data)
+        others = () if plan.anchor is None else (plan.anchor,)
+        with self._relaxed(model):
+            scores, features = read_scores_and(
+                model, plan.readouts, arguments, data["terms"], others
+            )
         target = scores
-        if self.plan.regularizers:
-            target = scores - penalty(self.plan, self.images(params))
+        if plan.regularizers:
+            target = scores - penalty(plan, self.images(params, start=data["start"]))
         # Half precision has few exponents. So the model's gradient has to be that of a score
         # near one, whatever the multipliers.
-        return target / data["numbers"][0], scores
+        target = target / data["numbers"][0]
+        if plan.is_change:
+            given = self._of_start(data)
+            weights = data["pull"] * data["unit"]
+            target = target - weights * _distance((features or [images])[0], given)
+        if plan.facets > 1:
+            weights, *others = data["apart"]
+            whole = self.images(params, start=data["start"])
+            described = describe(whole, features[0] if features else None)
+            target = target - weights * likeness(described, others) / data["numbers"][0]
+        return target, scores
+
+    def _augmented(self, params, data):
+        """Return augmented images, and the argument of the model's call on them."""
+        plan = self.plan
+        images = self.images(params, data["rows"], data["columns"], data["start"])
+        first, size = data["numbers"][3], plan.image_input.shape[:2]
+        images = augmentation.apply(
+            plan.changes, images, data["draws"], data["values"], first, size
+        )
+        arguments = plan.image_input.call_arguments(self.model(), images, data["fixed_inputs"])
+        return images, arguments
+
+    def _relaxed(self, model):
+        return relaxed_activations(model) if self.plan.relaxed else nullcontext()
+
+    def _of_start(self, data):
+        """Return the features of the given images under the same random transformations."""
+        images, arguments = self._augmented(None, data)
+        if self.plan.anchor is None:
+            return images
+        model = self.model()
+        with self._relaxed(model):
+            [features] = record(model, arguments, [self.plan.anchor])
+        return ops.stop_gradient(ops.cast(features, "float32"))
 
     def finished(self, params, state):
         """Return the parameters of images at their full contrast."""
@@ -192,7 +249,8 @@ class CompiledStep:
         return parameterization.finish(params, shape, *contrast)
 
     def _update(self, params, gradient, state, data, target):
-        """Return new parameters and state, and each image's root mean square gradient."""
+        """Return new parameters and state, each image's root mean square gradient, and it."""
+        raw = gradient
         scale, pace, shrinkage, _, due, growth, fade, newest = ops.unstack(data["numbers"])
         if self.averages:
             *state, average = state
@@ -208,8 +266,12 @@ class CompiledStep:
         sizes = _root_mean_squares(gradient, direction)
         if self._optimizer is None:
             # One division an image is cheaper than one a parameter.
+            lengths = sizes
+            if self.plan.is_change:
+                # Steps get shorter where the way on is as far as the way back.
+                lengths = ops.maximum(sizes, ops.reshape(data["unit"], sizes.shape))
             usable = ops.logical_and(ops.isfinite(sizes), sizes > 0)
-            inverses = ops.where(usable, 1.0 / ops.where(usable, sizes, 1.0), 0.0)
+            inverses = ops.where(usable, 1.0 / ops.where(usable, lengths, 1.0), 0.0)
             move, state = _nesterov(self._backend.product_or_zero(direction, inverses), state)
             params = (params + pace * move) * shrinkage
         else:
@@ -217,11 +279,12 @@ class CompiledStep:
             params, state = self._backend.apply_optimizer(
                 self._optimizer, self._variable, params, -gradient * scale, state
             )
-        params = self.plan.parameterization.project(params, self.plan.image_shape, *contrast)
+        given = (data["start"],) if self.plan.is_change else contrast
+        params = self.plan.parameterization.project(params, self.plan.image_shape, *given)
         state = [*state, *contrast]
         if self.averages:
             state.append(average + newest * (params - average))
-        return params, state, ops.reshape(sizes, (-1,))
+        return params, state, ops.reshape(sizes, (-1,)), raw
 
     def _raised(self, contrast, scores, aims, due, growth):
         """Return each image's contrast: higher if its score is behind, lower if it is ahead."""
@@ -232,6 +295,13 @@ class CompiledStep:
         change = ops.where(ops.isfinite(change), change, 0.0)
         factors = ops.reshape(ops.exp(change), (-1, 1, 1, 1))
         return ops.clip(contrast * factors, *self.contrasts)
+
+
+def _distance(features, others):
+    """Return the squared distance of features, as a share of the squared length of others."""
+    axes = tuple(range(1, len(features.shape)))
+    squares = ops.sum(ops.square(others), axes)
+    return ops.sum(ops.square(features - others), axes) / ops.maximum(squares, _TINY)
 
 
 def _component(params, direction):

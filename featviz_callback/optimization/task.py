@@ -32,6 +32,11 @@ class Task:
         may_be_still: Whether a target may be optimised without the moves at last, since
             the user asked for the standard transformations.
         fixed_inputs: One example of each other input of the model.
+        start: The data of given images to begin at, see `Accentuation.start`: arrays with
+            one row a target, or none.
+        start_strength: How much images stay near these.
+        apart: For facets the weights `(targets,)` of the likeness to earlier facets, and how
+            these are described, see `likeness`.
     """
 
     targets: Targets
@@ -42,6 +47,9 @@ class Task:
     seed: int
     may_be_still: bool = False
     fixed_inputs: tuple[np.ndarray, ...] = ()
+    start: tuple[np.ndarray, ...] = ()
+    start_strength: float = 1.0
+    apart: tuple[np.ndarray, ...] = ()
 
     @cached_property
     def data(self) -> tuple:

@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops
 
 from featviz_callback.optimization.chunk import Chunk
-from featviz_callback.optimization.starts import FAINT, Starts
+from featviz_callback.optimization.starts import FAINT, GIVEN, Starts
 from featviz_callback.optimization.step import penalty
 from featviz_callback.optimization.task import Task
 
@@ -68,13 +68,16 @@ class Tries:
         self.task, self.known, self.best_known = task, known, best_known
         self.params, self.with_params = params, with_params
         self.aims = np.array([[0.0, 1.0]] * count) if known is None else known.aims(best_known)
-        self.names = [FAINT] if known is None else known.names
+        only = GIVEN if task.plan.is_change else FAINT
+        self.names = [only] if known is None else known.names
         self.chosen, self.manners = np.zeros(count, int), np.full(count, _USUAL, object)
         self.arrays: dict[str, np.ndarray] = {}
         self.is_without_gradient = np.ones(count, bool)
         self._is_done = np.zeros(count, bool)
         parts = -(-count // task.plan.batch)
-        self._progress_bar = keras.utils.Progbar(task.schedule.steps * parts, verbose=verbose)
+        self._progress_bar = keras.utils.Progbar(
+            task.schedule.steps * parts, verbose=verbose, stateful_metrics=["score"]
+        )
 
     @property
     def starts(self) -> list[str]:
@@ -283,13 +286,16 @@ def _run_chunk(chunk, progress_bar):
             recorded.append(chunk.step())
             if number + 1 in frame_steps and number + 1 < schedule.steps:
                 frames.append(chunk.images())
-            if progress_bar is not None:
-                progress_bar.add(1)
+            if progress_bar is not None and progress_bar.verbose:
+                # Only who looks waits for the score of each step.
+                score = np.mean(ops.convert_to_numpy(recorded[-1][0]))
+                progress_bar.add(1, [("score", score)])
     history, gradients = (
         np.stack(list(map(ops.convert_to_numpy, s))) for s in zip(*recorded, strict=True)
     )
-    last, scores, values = chunk.end()
+    last, scores, values, importance = chunk.end()
     return {
+        **({} if importance is None else {"importance": importance[None]}),
         "frames": np.stack([*frames, last]),
         "history": history,
         "gradients": gradients,

@@ -76,6 +76,26 @@ def of_targets(
     return np.stack([draw(image, values_range) for image in images])
 
 
+def faded(picture: np.ndarray, importance: np.ndarray) -> np.ndarray:
+    """Let a picture fade into the background where it matters little.
+
+    Args:
+        picture: Uint8 array `(height, width, 1 or 3)`.
+        importance: Array `(height, width)`, from 0 to 1. The most important fifth of the
+            pixels is opaque.
+
+    Returns:
+        Uint8 array `(height, width, 3)`.
+
+    Reference:
+        Fel et al., "Unlocking Feature Visualization for Deeper Networks with MAgnitude
+        Constrained Optimization", NeurIPS 2023, section 3.2.
+    """
+    opaque = np.percentile(importance, 80) or importance.max() or 1.0
+    shares = np.clip(importance / opaque, 0, 1)[..., None]
+    return np.round(shares * picture + (1 - shares) * np.array(_BACKGROUND)).astype("uint8")
+
+
 def plot(signal: np.ndarray, values_range: tuple[float, float]) -> np.ndarray:
     """Draw a signal: time across, one line a channel.
 

@@ -36,8 +36,8 @@ class Result:
             the unit, and the last one does anyway. `"weak"`: its image
             scores below the best real image. `"saturated"`: half of the image's values are
             at an end of the range, and it scores, less penalties, no better than at half
-            the contrast. Else `"ok"`. Only a snapshot with `probe_data` can tell what is
-            dead, constant or weak.
+            the contrast. Else `"ok"`. Only `probe_data` can tell what is dead, constant
+            or weak.
         values_range: Lowest and highest value of an image.
         frames: Float32 array `(frames, targets, height, width, channels)` of the
             images during the optimisation, if `save_every` was given, else `None`.
@@ -47,6 +47,16 @@ class Result:
             `decay`, and which of several) or `"plain 7"` (which of several plain colours).
             With `", relaxed"`, activations were relaxed for most steps. With `", still"`, no
             transformation moved the image.
+        importance: Float32 array `(targets, height, width)`, for signals `(targets, time)`,
+            from 0 to 1: how much the score, less penalties, depends on each place of the
+            final image. It is the mean absolute gradient by the values before the sigmoid,
+            as a share of the largest, without random transformation. `None` for a
+            parameterization of your own without a method `field_gradient`.
+        score_ratio: Float32 array `(targets,)`, the score divided by that of the best real
+            image; NaN if that is not above 0. `None` without `probe_data`.
+        real_images: Float32 array `(targets, best, height, width, channels)`: each target's
+            top activating images of `probe_data`, best first, or `None`.
+        real_scores: Float32 array `(targets, best)`: their scores, or `None`.
 
     Example:
     >>> image, score = np.zeros((1, 8, 8, 1)), np.zeros(1)
@@ -64,6 +74,10 @@ class Result:
     frames: np.ndarray | None = None
     frame_steps: np.ndarray | None = None
     starts: list[str] | None = None
+    importance: np.ndarray | None = None
+    score_ratio: np.ndarray | None = None
+    real_images: np.ndarray | None = None
+    real_scores: np.ndarray | None = None
 
     def __iter__(self) -> Iterator:
         return iter((self.images, self.names))
@@ -76,27 +90,57 @@ class Result:
         best = np.max(self.scores, initial=-np.inf, where=np.isfinite(self.scores))
         return f"<Result of {len(self)} images {shape}, best score {best:.3g}>"
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Write a contact sheet, or the arrays.
+    def save(self, path: str | os.PathLike, importance: bool = False) -> None:
+        """Write a contact sheet, the arrays, or an animation.
 
         Args:
             path: A file name; `.npz` saves every attribute as an array, any other
-                ending is a picture in the format that Pillow knows by it.
+                ending is a picture in the format that Pillow knows by it. A `.gif` is an
+                animation of `frames`, if there are any.
+            importance: Whether pictures fade where the score depends little on them.
 
         Raises:
-            ValueError: If Pillow writes no format of that ending.
+            ValueError: If Pillow writes no format of that ending, or there is no
+                importance to show.
         """
-        if os.fspath(path).lower().endswith(".npz"):
+        ending = os.path.splitext(os.fspath(path))[1].lower()
+        if ending == ".npz":
             arrays = {k: v for k, v in vars(self).items() if v is not None}
             with open(path, "wb") as file:
                 np.savez_compressed(file, **arrays)
+        elif ending == ".gif" and self.frames is not None:
+            with open(path, "wb") as file:
+                file.write(pictures.encode_gif(self._animation(importance)))
         else:
-            pictures.save(self.sheet(), path)
+            pictures.save(self.sheet(importance), path)
 
-    def sheet(self) -> np.ndarray:
-        """Draw a contact sheet, uint8 `(height, width, 3)`, with names and status."""
-        shown = pictures.of_targets(self.images, self.values_range)
-        return pictures.sheet(list(shown), pictures.captions(self.names, self.status))
+    def sheet(self, importance: bool = False) -> np.ndarray:
+        """Draw a contact sheet, uint8 `(height, width, 3)`, with names and status.
+
+        Args:
+            importance: As for `save`.
+        """
+        return self._sheet_of(self.images, importance)
+
+    def _sheet_of(self, images, importance, title=""):
+        shown = list(pictures.of_targets(images, self.values_range))
+        if importance:
+            shown = [pictures.faded(*pair) for pair in zip(shown, self._required(), strict=True)]
+        return pictures.sheet(shown, pictures.captions(self.names, self.status), title)
+
+    def _required(self):
+        """Return the importance of images, or refuse where there is none to show."""
+        if self.importance is None or self.importance.ndim != 3:
+            raise ValueError(
+                "Invalid value for argument `importance`. Expected a result of images whose "
+                "`importance` is known. Received: importance=True"
+            )
+        return self.importance
+
+    def _animation(self, importance):
+        """Return one contact sheet a frame."""
+        pairs = zip(self.frames, self.frame_steps, strict=True)  # type: ignore[arg-type]
+        return [self._sheet_of(images, importance, f"step {step}") for images, step in pairs]
 
     def _repr_png_(self) -> bytes:
         return pictures.encode_png(self.sheet())

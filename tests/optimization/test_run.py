@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 from featviz_callback import Objective, optimize
-from featviz_callback.images.parameterizations import Pixel
+from featviz_callback.images.parameterizations import FixedMagnitude, Fourier, Pixel
 from featviz_callback.images.regularizers import L2, TotalVariation
 from featviz_callback.images.transformations import Blur, Flip, Jitter, Noise, Rotate, Scale
 from featviz_callback.optimization import run, starts
@@ -655,3 +655,78 @@ def test_only_the_parameters_that_are_asked_for_are_returned(neurons):
     task = prepare(neurons)
     assert run(task)[1] is None
     assert run(task, with_params=True)[1].shape == (4, 1, 12, 10)
+
+
+# --- importance -----------------------------------------------------------------------
+
+LINEAR = (12, 10, 3)
+
+
+def linear_unit(corner=(12, 10)):
+    """Return a unit that reads the upper left corner of an image, and its weights."""
+    weights = np.random.default_rng(0).normal(size=LINEAR)
+    weights[corner[0] :] = weights[:, corner[1] :] = 0
+    model = sequential(layers.Flatten(), layers.Dense(1, name="unit"), shape=LINEAR)
+    model.layers[-1].set_weights([weights.reshape(-1, 1), np.zeros(1)])
+    return Objective.neuron(model, "unit", 0), weights
+
+
+@pytest.mark.parametrize("start", [None, np.full(LINEAR, 0.4)], ids=["noise", "image"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"parameterization": "pixel"},
+        {"parameterization": Fourier(detail=1.0, window=None)},
+        {"parameterization": Fourier(detail=1.0, window=None), "optimizer": "adam"},
+        {"parameterization": FixedMagnitude(Fourier(detail=1.0, window=None))},
+        {"parameterization": "pixel", "transformations": [Rotate(), lambda x: x]},
+    ],
+    ids=str,
+)
+def test_importance_is_the_mean_absolute_gradient_by_the_values_before_the_sigmoid(settings, start):
+    unit, weights = linear_unit()
+    result = optimize(unit, steps=3, start=start, **settings)
+    image = result.images[0].astype("float64")
+    expected = np.abs(weights * image * (1 - image)).mean(-1)
+    np.testing.assert_allclose(result.importance[0], expected / expected.max(), atol=2e-3)
+
+
+@pytest.mark.parametrize("start", [None, np.full(LINEAR, 0.4)], ids=["noise", "image"])
+@pytest.mark.parametrize("parameterization", ["fourier", "fixed_magnitude", "pixel"])
+def test_a_unit_that_reads_one_corner_has_its_importance_there(parameterization, start):
+    unit, _ = linear_unit(corner=(6, 5))
+    result = optimize(unit, steps=16, start=start, parameterization=parameterization)
+    [importance] = result.importance
+    assert importance[:6, :5].sum() > 0.95 * importance.sum()
+    assert importance.min() >= 0
+    assert importance.max() == 1
+
+
+def test_importance_of_a_signal_is_one_number_a_time():
+    model = sequential(layers.Conv1D(3, 3, name="conv"), shape=(16, 2))
+    result = optimize(Objective.neuron(model, "conv", (4, 0)), steps=2, parameterization="pixel")
+    assert result.importance.shape == (1, 16)
+    assert set(np.flatnonzero(result.importance[0] > 1e-6)) == {4, 5, 6}
+
+
+def test_a_parameterization_that_tells_no_gradient_has_no_importance(neurons):
+    class Own:
+        init, image, project = Pixel().init, Pixel().image, Pixel().project
+
+    assert optimize(neurons, steps=1, parameterization=Own()).importance is None
+
+
+# --- chosen steps, and the progress bar -------------------------------------------------
+
+
+def test_chosen_steps_are_kept(neurons):
+    every = optimize(neurons, steps=6, save_every=1)
+    chosen = optimize(neurons, steps=6, save_every=[4, 1])
+    assert chosen.frame_steps.tolist() == [1, 4, 6]
+    np.testing.assert_array_equal(chosen.frames, every.frames[[0, 3, 5]])
+
+
+def test_the_progress_bar_tells_the_score(neurons, capsys):
+    result = optimize(neurons, steps=3, verbose=1)
+    shown = capsys.readouterr().out
+    assert f"score: {result.history[-1].mean():.4f}" in shown

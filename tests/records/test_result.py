@@ -23,6 +23,7 @@ def make_result(count=5, channels=3, status=None, frames=False):
         frames=np.stack([images * 0, images]) if frames else None,
         frame_steps=np.array([2, 4]) if frames else None,
         starts=["faint noise"] * (count - 1) + ["noise 3 1.5 0"] if frames else None,
+        importance=random_images(count, 8, 6) if frames else None,
     )
 
 
@@ -50,7 +51,7 @@ def test_the_archive_holds_every_array_without_pickle(tmp_path):
 def test_the_archive_omits_attributes_that_are_none(tmp_path):
     make_result().save(str(tmp_path / "all.npz"))
     with np.load(tmp_path / "all.npz", allow_pickle=False) as archive:
-        assert not {"frames", "frame_steps", "starts"} & set(archive)
+        assert not {"frames", "frame_steps", "starts", "importance"} & set(archive)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 9])
@@ -79,3 +80,43 @@ def test_a_status_that_is_not_ok_is_written_below_its_image():
 def test_a_notebook_shows_the_sheet():
     shown = Image.open(io.BytesIO(make_result()._repr_png_()))
     np.testing.assert_array_equal(np.asarray(shown), make_result().sheet())
+
+
+def test_a_gif_shows_the_frames_and_how_many_steps_they_took(tmp_path):
+    result = make_result(2, frames=True)
+    result.save(tmp_path / "a.GIF")
+    with Image.open(tmp_path / "a.GIF") as animation:
+        assert animation.n_frames == 2
+        first = np.asarray(animation.convert("RGB"))
+        animation.seek(1)
+        last = np.asarray(animation.convert("RGB"))
+    # The first frame is black, and its title tells another step.
+    assert (first == 0).all(-1).mean() > 0.5 > (last == 0).all(-1).mean()
+    assert (first[:16] != last[:16]).any()
+
+
+def test_a_gif_without_frames_is_a_still_picture(tmp_path):
+    make_result(2).save(tmp_path / "a.gif")
+    with Image.open(tmp_path / "a.gif") as animation:
+        assert animation.n_frames == 1
+
+
+def test_pictures_fade_to_white_where_they_do_not_matter(tmp_path):
+    result = make_result(1, frames=True)
+    result.images[:] = 0.2
+    result.importance[:] = 0.0
+    result.importance[0, :4, :3] = 1.0
+    result.importance[0, 4:, 3:] = 0.5
+    result.save(tmp_path / "a.png", importance=True)
+    sheet = np.asarray(Image.open(tmp_path / "a.png"))
+    np.testing.assert_array_equal(sheet, result.sheet(importance=True))
+    # Eight by six pixels are enlarged sixteen times, and a quarter of them is opaque.
+    quarter = 8 * 6 // 4 * 16**2
+    opaque, half = round(0.2 * 255), round(0.6 * 255)
+    areas = [(sheet == value).all(-1).sum() for value in (opaque, half)]
+    assert all(quarter <= area < quarter + 100 for area in areas)
+
+
+def test_importance_that_is_not_known_is_not_shown(tmp_path):
+    with pytest.raises(ValueError, match="`importance`"):
+        make_result(2).save(tmp_path / "a.png", importance=True)

@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from featviz_callback import Objective
-from featviz_callback.monitoring.ranking import rank
+from featviz_callback.optimization.ranking import rank
 from tests.conftest import layer_output, make_small_model, random_images, sequential
 
 IMAGES = random_images(70, 12, 10, 1)

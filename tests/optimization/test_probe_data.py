@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from featviz_callback.backend import random_states_preserved
-from featviz_callback.monitoring import reading
-from featviz_callback.monitoring.probe_data import ProbeImages, find_values_range, to_images
-from featviz_callback.monitoring.probe_data import images_of as images_of_inputs
 from featviz_callback.objectives import inputs
+from featviz_callback.optimization import reading
+from featviz_callback.optimization.probe_data import ProbeImages, find_values_range, to_images
+from featviz_callback.optimization.probe_data import images_of as images_of_inputs
 
 IMAGES = np.random.default_rng(0).random((40, 6, 5, 3))
 LABELS = np.arange(40)

@@ -12,9 +12,9 @@ import keras
 import numpy as np
 
 from featviz_callback.images import parameterizations
-from featviz_callback.monitoring import reading
 from featviz_callback.objectives import ImageInput, inputs
-from featviz_callback.optimization import Plan
+from featviz_callback.optimization import reading
+from featviz_callback.optimization.step import Plan
 
 # Images that span no more than this share of a usual range have a range of their own.
 _HALF = 0.5

@@ -9,8 +9,8 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from featviz_callback.monitoring.probe_data import find_values_range
 from featviz_callback.objectives import ImageInput, Scaling, measure_scaling, warn_once
+from featviz_callback.optimization.probe_data import find_values_range
 
 _UNIT, _BYTES = (0.0, 1.0), (0.0, 255.0)
 

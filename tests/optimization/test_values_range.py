@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from featviz_callback.monitoring.values_range import choose_values_range, range_before
 from featviz_callback.objectives import Scaling, inputs
+from featviz_callback.optimization.values_range import choose_values_range, range_before
 
 SHAPE = (6, 5, 3)
 IMAGES = np.random.default_rng(0).random((20, *SHAPE), "float32")

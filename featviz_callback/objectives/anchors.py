@@ -1,0 +1,52 @@
+"""Choose the layer in which an image is compared with another one.
+
+The choice depends on the layers of the model alone, never on its weights.
+"""
+
+from __future__ import annotations
+
+import math
+
+from featviz_callback.objectives.inputs import ImageInput
+from featviz_callback.objectives.reachability import Reach
+from featviz_callback.objectives.recording import Tap
+from featviz_callback.objectives.shapes import layer_calls
+from featviz_callback.objectives.terms import Targets
+
+# A layer sees shapes and textures about so far on the way from the image to the target.
+_DEPTH = 0.5
+
+
+def find_anchor(
+    targets: Targets, image_input: ImageInput, input_shape: tuple, depth: float = _DEPTH
+) -> Tap | None:
+    """Return a feature map on the way to what the targets read.
+
+    Args:
+        targets: What is maximised.
+        image_input: The model's input that takes the images.
+        input_shape: `(height, width, channels)` that the model receives.
+        depth: How far on the way, from 0 to 1.
+
+    Returns:
+        The tap of the map; `None` if no map is on the way.
+    """
+    model = targets.model
+    calls = layer_calls(model, image_input.specs(model, input_shape))
+    read = {tap.path for term in targets.terms for tap in term.taps}
+    last = min((i for i, call in enumerate(calls) if call.path in read), default=len(calls) - 1)
+    reach = Reach(model, [image_input.position or 0])
+    maps, seen = [], set()
+    for call in calls[: last + 1]:
+        tap = Tap(call.path, channels_first=call.channels_first, index=call.index)
+        is_first, _ = tap not in seen, seen.add(tap)
+        if is_first and _is_map(call) and reach.includes(tap):
+            maps.append(tap)
+    return maps[round(depth * (len(maps) - 1))] if maps else None
+
+
+def _is_map(call):
+    """Whether a call returns features at several positions, made by weights."""
+    places = call.shape[:-1]
+    has_weights = bool(call.layer.weights)
+    return len(call.shape) > 1 and math.prod(n or 2 for n in places) > 1 and has_weights

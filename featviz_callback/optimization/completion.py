@@ -1,0 +1,63 @@
+"""Complete settings by what real images, and the model, tell of the images to be made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import keras
+import numpy as np
+
+from featviz_callback.objectives import ImageInput, NothingToShow, inputs
+from featviz_callback.optimization.probe_data import images_of
+from featviz_callback.optimization.settings import Settings
+from featviz_callback.optimization.values_range import choose_values_range
+
+
+def resolve_input(
+    settings: Settings, model: keras.Model, found: Mapping[int, np.ndarray] | None
+) -> tuple[ImageInput, tuple[np.ndarray, ...]]:
+    """Return the input that takes the images, and the fixed values of the others."""
+    rank = len(settings.image_shape or ())
+    return inputs.resolve(model, settings.fixed_inputs, rank, found, announce=False)
+
+
+def complete(
+    settings: Settings, model: keras.Model, found: Mapping[int, np.ndarray] | None
+) -> tuple[Settings, np.ndarray | None]:
+    """Return the settings with the shape and the range of the images, and the real images.
+
+    Args:
+        settings: The settings, in which both may be `None`.
+        model: The model.
+        found: Examples of its inputs, as `ProbeImages.of_inputs` returns them, or `None`.
+
+    Raises:
+        NothingToShow: If the model takes images of any size, and none is known.
+        ValueError: If the examples are no images of the model.
+    """
+    given = settings.image_shape or ()
+    taken, fixed = resolve_input(settings, model, found)
+    images = None if found is None else images_of(found, model, taken)
+    if not given and None in taken.shape and images is not None:
+        given = images.shape[1 + taken.is_signal :]
+        settings = replace(settings, image_shape=given)
+    if settings.values_range is None:
+        sizes = taken.complete(given) if given else taken.shape
+        if None in sizes:
+            raise NothingToShow(unknown_size(model, taken))
+        shape = tuple(known or size for known, size in zip(taken.shape, sizes, strict=False))
+        chosen = choose_values_range(model, taken, fixed, shape, images)
+        settings = replace(settings, values_range=chosen)
+    return settings, images
+
+
+def unknown_size(model: keras.Model, image_input: ImageInput) -> str:
+    """Return the message for a model of images of any size, if none is given."""
+    shape = tuple(image_input.shape["hwc".index(axis)] for axis in image_input.axes)
+    space, example = ("time", "(128,)") if image_input.is_signal else ("height, width", "(64, 64)")
+    return (
+        f"The model '{model.name}' takes images of any size, {shape}. Expected `image_shape` as "
+        f"({space}) or ({space}, channels), such as image_shape={example}, or `probe_data` of one "
+        "size. Received: neither."
+    )

@@ -1,0 +1,118 @@
+"""Optimise the facets of each target one after the other, each unlike those before it.
+
+The first facet is a picture as a target has it without any other. A facet never depends on
+what other targets there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import keras
+import numpy as np
+from keras import ops
+
+from featviz_callback import backend
+from featviz_callback.objectives import SomeTargets, inputs, record
+from featviz_callback.optimization.likeness import describe
+from featviz_callback.optimization.starts import Starts
+from featviz_callback.optimization.task import Task
+from featviz_callback.records import Result
+
+
+def split_facets(task: Task) -> list[Task]:
+    """Return one task a facet; the task itself if its targets have but one."""
+    count = task.targets.facet_count
+    if count == 1:
+        return [task]
+    return [
+        replace(
+            task,
+            targets=SomeTargets.of(task.targets, slice(k, None, count)),
+            start=tuple(rows[k::count] for rows in task.start),
+        )
+        for k in range(count)
+    ]
+
+
+def apart_from(task: Task, found: Sequence[Result], known: Starts | None) -> Task:
+    """Return the task of a facet whose images must differ from those of earlier ones.
+
+    An image that equals an earlier one loses all that it scores above a plain background,
+    times the strength.
+
+    Args:
+        task: The task of the facet.
+        found: The results of the earlier facets.
+        known: The starts of the task, which tell the score of a plain background.
+    """
+    count = len(task.targets)
+    to_images = task.plan.image_input.to_images
+    if not found:
+        # The first facet shares its compiled step with the others.
+        blank = np.zeros((count, *task.plan.image_shape), "float32")
+        others = [tuple(np.zeros_like(one) for one in _described(task, blank))]
+        weights = np.zeros(count)
+    else:
+        others = [_described(task, to_images(one.images)) for one in found]
+        floor = 0.0 if known is None else known.scores[:, 0]
+        weights = task.targets.facet_strength * np.abs(found[0].scores - floor)
+    most = task.plan.facets - 1
+    stacked = (np.stack(parts, 1) for parts in zip(*others, strict=True))
+    padded = (np.pad(one, [(0, 0), (0, most - one.shape[1]), (0, 0)]) for one in stacked)
+    return replace(task, apart=(np.nan_to_num(weights).astype("float32"), *padded))
+
+
+def _described(task, images):
+    """Describe final images, see `likeness.describe`, as arrays."""
+    plan, size = task.plan, task.plan.input_shape[:2]
+    parts = []
+    for first in range(0, len(images), plan.batch):
+        # A model may take no other number of images than that of a batch.
+        some = images[np.arange(first, first + plan.batch) % len(images)]
+        tensor = ops.convert_to_tensor(some)
+        features = None if plan.anchor is None else _features(task, _resized(tensor, size))
+        parts.append([ops.convert_to_numpy(one) for one in describe(tensor, features)])
+    return tuple(np.concatenate(one)[: len(images)] for one in zip(*parts, strict=True))
+
+
+def _resized(images, size):
+    if tuple(images.shape[1:3]) == tuple(size):
+        return images
+    return ops.image.resize(images, size, data_format="channels_last")
+
+
+def _features(task, images):
+    model, plan = task.targets.model, task.plan
+    fixed = inputs.repeat(task.fixed_inputs, len(images))
+    with backend.load().without_gradients(), keras.StatelessScope():
+        arguments = plan.image_input.call_arguments(model, images, fixed)
+        [features] = record(model, arguments, [plan.anchor])
+    return ops.cast(features, "float32")
+
+
+def join_facets(found: Sequence[Result], names: list[str]) -> Result:
+    """Join the results of facets, so that those of one target follow each other."""
+    if len(found) == 1:
+        return found[0]
+
+    def joined(attribute, axis=0):
+        parts = [getattr(one, attribute) for one in found]
+        if parts[0] is None:
+            return None
+        stacked = np.stack([np.asarray(one) for one in parts], axis + 1)
+        shape = stacked.shape
+        return stacked.reshape(*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :])
+
+    return replace(
+        found[0],
+        names=names,
+        images=joined("images"),
+        scores=joined("scores"),
+        history=joined("history", axis=1),
+        frames=joined("frames", axis=1),
+        importance=joined("importance"),
+        status=joined("status").tolist(),
+        starts=joined("starts").tolist(),
+    )
