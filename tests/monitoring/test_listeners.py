@@ -9,7 +9,7 @@ import pytest
 from tensorboard.util.tensor_util import make_ndarray
 
 from featviz_callback import FeatureVisCallback, Objective
-from tests.conftest import PIXELS, accumulator, compiled, layer_output, read_events, train
+from tests.conftest import PIXELS, accumulator, compiled, layer_output, read_events, set_random_seed, train
 
 
 def followed(tmp_path, model, on_snapshot=None, **settings):
@@ -22,7 +22,7 @@ def test_the_function_gets_each_snapshot_after_it_was_written(tmp_path):
 
     def listen(snapshot):
         heard.append(snapshot)
-        images, _ = read_events(tmp_path)
+        images, _ = read_events(tmp_path / "feature_vis")
         written.append([step for step, _ in images["feature_vis/Neuron#logits_0"]])
 
     callback = followed(tmp_path, model, listen, probe_data=PIXELS)
@@ -36,7 +36,7 @@ def test_the_function_gets_each_snapshot_after_it_was_written(tmp_path):
     assert last.pictures.dtype == "uint8"
     np.testing.assert_array_equal(last.pictures, expected)
     assert last.health is None
-    images, _ = read_events(tmp_path)
+    images, _ = read_events(tmp_path / "feature_vis")
     for name, picture in zip(last.names, last.real_pictures, strict=True):
         np.testing.assert_array_equal(images[f"feature_vis_examples/{name}"][-1][1], picture)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -65,6 +65,7 @@ def test_a_function_that_fails_is_told_once_and_stops_nothing(tmp_path):
 
 def test_training_is_the_same_with_a_function_that_looks_on(tmp_path):
     def weights(*callbacks):
+        set_random_seed(0)
         model = compiled()
         made = [make(model) for make in callbacks]
         train(model, *made)
@@ -84,7 +85,7 @@ def len_of(snapshot):
 def test_private_images_are_told_by_scores_and_places_alone(tmp_path):
     model, heard = compiled(), []
     train(model, followed(tmp_path, model, heard.append, probe_data=PIXELS, log_real_images=False))
-    reader = accumulator(tmp_path)
+    reader = accumulator(tmp_path / "feature_vis")
     assert not [tag for tag in reader.Tags()["tensors"] if "examples" in tag]
     assert all(one.real_pictures == [] for one in heard)
     [*_, last] = reader.Tensors("feature_vis_real_scores/Neuron#logits_1")
@@ -97,7 +98,7 @@ def test_private_images_are_told_by_scores_and_places_alone(tmp_path):
 def test_real_images_are_accentuated_at_each_snapshot(tmp_path):
     model = compiled()
     train(model, followed(tmp_path, model, probe_data=PIXELS, accentuate=3))
-    images, _ = read_events(tmp_path)
+    images, _ = read_events(tmp_path / "feature_vis")
     for name in ("Neuron#logits_0", "Neuron#logits_1"):
         shown = images[f"feature_vis_accentuated/{name}"]
         assert [step for step, _ in shown] == [-1, 0, 1]
