@@ -5,5 +5,6 @@ It never changes a weight, a random state or an optimizer of the training that i
 """
 
 from featviz_callback.monitoring.callback import FeatureVisCallback
+from featviz_callback.monitoring.listeners import TakenSnapshot
 
-__all__ = ["FeatureVisCallback"]
+__all__ = ["FeatureVisCallback", "TakenSnapshot"]

@@ -20,6 +20,7 @@ import keras
 from featviz_callback import backend
 from featviz_callback.monitoring import checks, plan
 from featviz_callback.monitoring.costs import Costs
+from featviz_callback.monitoring.listeners import as_taken_snapshot
 from featviz_callback.monitoring.messages import Reporter
 from featviz_callback.monitoring.preparation import choose_objectives, prepare_observer
 from featviz_callback.objectives import NothingToShow, Objective, is_known, is_wrapper
@@ -131,6 +132,19 @@ class FeatureVisCallback(keras.callbacks.Callback):
             lets training go on. `"raise"` ends training.
         verbose: 1 prints a line at each snapshot.
         fixed_inputs: See `optimize`.
+        on_snapshot: A function that is called with each snapshot after it was written, such
+            as one that feeds another tracker. Its argument is frozen, with the attributes
+            `epoch`, `names`, `images`, `pictures` (uint8), `scores`, `status`, `drift`,
+            `health` and `real_pictures`, see `monitoring.TakenSnapshot`. If it fails, that is
+            said once, and training goes on unless `on_error="raise"`. If several processes
+            train one model, the first one calls it.
+        accentuate: How many images of `probe_data`, spread evenly, each target accentuates at
+            each snapshot, as `optimize(start=...)` does: TensorBoard shows these beside the
+            real ones, as `feature_vis_accentuated/<name>`. Each costs as much as a picture, and
+            a call of the model up to the middle for each step.
+        log_real_images: Whether real images are shown, which may be private. If not, their
+            scores and their positions among those that were read are written, as the text
+            `feature_vis_real_scores/<name>`.
 
     Attributes:
         history: All snapshots, a `featviz_callback.History`.
@@ -175,11 +189,15 @@ class FeatureVisCallback(keras.callbacks.Callback):
         on_error: str = "warn",
         verbose: int = 0,
         fixed_inputs: Mapping | None = Settings.fixed_inputs,
+        on_snapshot: Callable | None = None,
+        accentuate: int = 0,
+        log_real_images: bool = True,
     ):
         super().__init__()
         self._freq = checks.as_freq(freq)
         checks.check_arguments(max_overhead, on_error)
         checks.check_log_dir(log_dir)
+        checks.check_listening(on_snapshot, log_real_images, accentuate, probe_data)
         self._settings = Settings(
             steps=steps,
             optimizer=optimizer,
@@ -199,6 +217,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._max_overhead = max_overhead
         self._on_error = on_error
         self._verbose = verbose
+        self._on_snapshot = on_snapshot
+        self._accentuate = accentuate
+        self._log_real_images = log_real_images
         self.history = History()
         self._real_images: ProbeImages | None = None
         self._watched_model = self._observer = self._run = self._film = None
@@ -216,7 +237,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._observer = self._events = self._first_epoch = None
         self._reporter = Reporter(self._verbose)
         self._costs = Costs(self._max_overhead)
-        self._introduced = self._has_given_up = False
+        self._introduced = self._has_given_up = self._writes = False
         self._last_epoch = self._last_snapshot = None
         self._epoch_began = time.perf_counter()
 
@@ -265,9 +286,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
         # Training may change the working directory.
         self._log_dir = absolute(self.log_dir)
         # Each of several processes takes snapshots, and one writes them.
-        writes = backend.load().writes(self.model)
-        self._events = EventFile(self._log_dir if writes else None, is_new=True)
-        self._reporter = Reporter(self._verbose if writes else 0)
+        self._writes = backend.load().writes(self.model)
+        self._events = EventFile(self._log_dir if self._writes else None, is_new=True)
+        self._reporter = Reporter(self._verbose if self._writes else 0)
 
     def _prepare_or_give_up(self):
         """Prepare the observer; without any picture to make, warn and let training go on."""
@@ -290,7 +311,12 @@ class FeatureVisCallback(keras.callbacks.Callback):
             if len(self.history):
                 self.history, self._film = History(self.history.most_bytes), None
         self._observer = prepare_observer(
-            objectives, self._settings, self._real_images, self._warm_start, self.model
+            objectives,
+            self._settings,
+            self._real_images,
+            self._warm_start,
+            self.model,
+            self._accentuate,
         )
         if len(self.history):
             self._observer.go_on_from(self.history.last, self._warm_params)
@@ -410,6 +436,19 @@ class FeatureVisCallback(keras.callbacks.Callback):
                 self._film.restore(snapshot)
             self._reporter.snapshot_taken(snapshot, share, found.compile_seconds, epoch_seconds)
         summaries.write_costs(self._events, epoch, snapshot.seconds, share, found.compile_seconds)
+        self._tell(snapshot, found)
+
+    def _tell(self, snapshot, found):
+        """Call the user's function, whose failure is its own."""
+        if self._on_snapshot is None or not self._writes:
+            return
+        shown = found.examples if self._log_real_images else []
+        try:
+            self._on_snapshot(as_taken_snapshot(snapshot, shown))
+        except Exception as error:
+            if self._on_error == "raise":
+                raise
+            self._reporter.listener_failed(error)
 
     def _write_snapshot(self, found):
         snapshot = self.history.last
@@ -417,8 +456,15 @@ class FeatureVisCallback(keras.callbacks.Callback):
             summaries.write_objectives(self._events, snapshot.epoch, self._observer.targets)
             self._introduced = True
         summaries.write_snapshot(self._events, snapshot, found.score_ratio is not None)
-        for name, example in zip(snapshot.names, found.examples, strict=False):
-            summaries.write_examples(self._events, snapshot.epoch, name, example)
+        if self._log_real_images:
+            for name, example in zip(snapshot.names, found.examples, strict=False):
+                summaries.write_examples(self._events, snapshot.epoch, name, example)
+        else:
+            top = zip(snapshot.names, found.real_indices, found.real_scores, strict=False)
+            for name, *best in top:
+                summaries.write_real_scores(self._events, snapshot.epoch, name, *best)
+        for name, picture in zip(snapshot.names, found.accentuated, strict=False):
+            summaries.write_accentuated(self._events, snapshot.epoch, name, picture)
 
     def _write_film(self):
         film = self.history if self._film is None else self._film

@@ -52,6 +52,32 @@ def check_arguments(max_overhead: Any, on_error: Any) -> None:
         )
 
 
+def check_listening(on_snapshot: Any, log_real_images: Any, accentuate: Any, probe: Any) -> None:
+    """Refuse what cannot be called, or accentuated.
+
+    Raises:
+        ValueError: If an argument is invalid.
+    """
+    if on_snapshot is not None and not callable(on_snapshot):
+        raise ValueError(
+            "Invalid value for argument `on_snapshot`. Expected None, or a function of a "
+            f"snapshot. Received: on_snapshot={on_snapshot!r}"
+        )
+    if not isinstance(log_real_images, bool):
+        raise ValueError(
+            "Invalid value for argument `log_real_images`. Expected True or False. "
+            f"Received: log_real_images={log_real_images!r}"
+        )
+    is_whole = isinstance(accentuate, Integral) and not isinstance(accentuate, bool)
+    if not is_whole or accentuate < 0 or (accentuate and (probe is None or not log_real_images)):
+        raise ValueError(
+            "Invalid value for argument `accentuate`. Expected 0, or how many images of "
+            "`probe_data` to accentuate, with log_real_images=True since it shows them. Received: "
+            f"accentuate={accentuate!r}, probe_data={'None' if probe is None else 'given'}, "
+            f"log_real_images={log_real_images!r}"
+        )
+
+
 def check_log_dir(log_dir: object) -> None:
     """Refuse what is no path.
 

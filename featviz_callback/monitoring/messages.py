@@ -82,6 +82,17 @@ class Reporter:
                 stacklevel=3,
             )
 
+    def listener_failed(self, error: Exception) -> None:
+        """Warn once that the user's `on_snapshot` failed, and that training goes on."""
+        if self._is_new("listener"):
+            self._end_line()
+            warnings.warn(
+                "`on_snapshot` failed. The snapshot is logged, training goes on, and further "
+                "failures are not reported. Use on_error='raise' to see the traceback. "
+                f"{type(error).__name__}: {error}",
+                stacklevel=3,
+            )
+
     def nothing_to_show(self, error: Exception) -> None:
         """Log that training goes on without pictures."""
         logger.warning("FeatureVisCallback makes no pictures, and training goes on. %s", error)

@@ -11,12 +11,13 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
 
 from featviz_callback import backend
+from featviz_callback.monitoring.accentuation import Accentuations
 from featviz_callback.objectives import (
     JoinedTargets,
     Objective,
@@ -50,6 +51,11 @@ class Observation:
             image, then the top activating real images. Empty without real images.
         floor_seconds: How long the optimisations with the other seed took.
         compile_seconds: About how long compiling took.
+        real_indices: The positions of the top activating images among the real images that
+            were read, one int array a target. Empty without real images.
+        real_scores: Their scores, one float32 array a target.
+        accentuated: Uint8 pictures `(height, width, 3)`, one a target: real images, and what
+            the target makes of them. Empty unless asked for.
     """
 
     result: Result
@@ -58,6 +64,9 @@ class Observation:
     examples: list[np.ndarray]
     floor_seconds: float
     compile_seconds: float
+    real_indices: list[np.ndarray] = field(default_factory=list)
+    real_scores: list[np.ndarray] = field(default_factory=list)
+    accentuated: list[np.ndarray] = field(default_factory=list)
 
 
 class Observer:
@@ -69,6 +78,7 @@ class Observer:
         real_images: Array `(images, height, width, channels)` as the model takes them, or
             `None`.
         warm_start: Whether each snapshot starts where the last one ended.
+        accentuations: The optimisations that begin at real images, one a task.
     """
 
     def __init__(
@@ -77,6 +87,7 @@ class Observer:
         tasks: Sequence[Task],
         real_images: np.ndarray | None,
         warm_start: bool,
+        accentuations: Accentuations | None = None,
     ):
         self._objectives = list(objectives)
         self._tasks = list(tasks)
@@ -84,6 +95,7 @@ class Observer:
         self._order = _order(objectives, [part for one in joined for part in one.parts])
         self._real_images = real_images
         self._warm_start = warm_start
+        self._accentuations = accentuations
         self._params: list[np.ndarray | None] = [None] * len(self._tasks)
         self._starts: list[str] = []
         self._status: list[str] = []
@@ -137,10 +149,13 @@ class Observer:
         ran = time.perf_counter()
         floor = self._floor(result, best, is_warm) if with_floor else None
         floored = time.perf_counter()
+        accentuated = [] if self._accentuations is None else self._accentuations.draw(self._order)
         compiling = max(0.0, self._compile_seconds() - compiled_before)
-        result, ratio, examples = self._compare_with_real(result, rankings, best)
+        result, ratio, examples, top = self._compare_with_real(result, rankings, best)
         self._starts, self._status = result.starts, result.status
-        return Observation(result, floor, ratio, examples, floored - ran, compiling)
+        return Observation(
+            result, floor, ratio, examples, floored - ran, compiling, *top, accentuated
+        )
 
     def _compile_seconds(self):
         return sum(compile_seconds(objectives[0].model) for objectives in self._by_model())
@@ -170,6 +185,8 @@ class Observer:
         self._order = _order(self._objectives, parts)
         if refused:
             self._params = [None] * len(self._tasks)
+            # Their places are those of the tasks as they were.
+            self._accentuations = None
         self._checked = True
 
     def _by_model(self):
@@ -260,7 +277,7 @@ class Observer:
 
     def _compare_with_real(self, result, rankings, best_known):
         if not rankings:
-            return result, None, []
+            return result, None, [], ([], [])
         ordered = [rankings[id(one)] for one in self._objectives]
         indices, scores, is_silent, is_constant = (
             np.concatenate([getattr(one, name) for one in ordered])
@@ -281,7 +298,8 @@ class Observer:
             for i, count in enumerate(shown)
         ]
         ratio = score_ratio(result.scores, best, is_silent)
-        return replace(result, status=status), ratio, examples
+        top = [[row[:n] for row, n in zip(rows, shown, strict=True)] for rows in (indices, scores)]
+        return replace(result, status=status), ratio, examples, top
 
     def _rank(self):
         """Return the top activating real images of each objective, by its identity."""

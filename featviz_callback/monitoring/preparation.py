@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import keras
 
+from featviz_callback.monitoring.accentuation import Accentuations
 from featviz_callback.monitoring.observer import Observer
 from featviz_callback.objectives import (
     Objective,
@@ -58,6 +59,7 @@ def prepare_observer(
     real_images: ProbeImages | None,
     warm_start: bool,
     trained: keras.Model | None = None,
+    accentuate: int = 0,
 ) -> Observer:
     """Check all settings against the model, and return the observer that takes snapshots.
 
@@ -68,6 +70,7 @@ def prepare_observer(
         warm_start: Whether each snapshot starts where the last one ended.
         trained: The model that is trained. Its own `train_step` may make images of what
             `fit` takes. Then real images of another shape are left out, with a warning.
+        accentuate: How many real images are accentuated for each target.
 
     Raises:
         NothingToShow: If the model takes images of any size, and none is known.
@@ -95,7 +98,13 @@ def prepare_observer(
         ]
     first = tasks[0]
     taken = as_taken(first.targets, images, first.plan.image_input, first.fixed_inputs)
-    return Observer(objectives, tasks, taken, warm_start)
+    accentuations = None
+    if accentuate:
+        to_given = first.plan.image_input.to_given
+        accentuations = Accentuations(
+            [task.targets for task in tasks], settings, images, accentuate, to_given
+        )
+    return Observer(objectives, tasks, taken, warm_start, accentuations)
 
 
 def _read(real_images, models, settings, trained):

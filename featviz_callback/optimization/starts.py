@@ -172,7 +172,15 @@ def find_starts(tasks: Sequence[Task]) -> list[Starts | None]:
 def _as_drawn(plan):
     """Return a plan with only what starts depend on."""
     return replace(
-        plan, readouts=(), fixed_specs=(), batch=1, changes=(), regularizers=(), relaxed=False
+        plan,
+        readouts=(),
+        fixed_specs=(),
+        batch=1,
+        changes=(),
+        regularizers=(),
+        relaxed=False,
+        anchor=None,
+        facets=1,
     )
 
 

@@ -11,7 +11,9 @@ Each snapshot writes, with the epoch as its step:
   training began that snapshots took;
 * if something was compiled, the scalar `feature_vis/compile_seconds`;
 * with real images, scalars `feature_vis_score_ratio/<name>`, `feature_vis/dead`, the
-  share of dead targets, and images `feature_vis_examples/<name>`.
+  share of dead targets, and images `feature_vis_examples/<name>`; where these are private,
+  in their place the texts `feature_vis_real_scores/<name>`, JSON;
+* where it was asked for, images `feature_vis_accentuated/<name>`.
 
 The first snapshot of a run also writes `feature_vis/objectives`, a description of the
 targets as JSON. The end of training writes the images `feature_vis/evolution`, the film
@@ -46,6 +48,8 @@ DRIFT_TAG = "feature_vis_drift/{}"
 STATUS_TAG = "feature_vis_status/{}"
 SCORE_RATIO_TAG = "feature_vis_score_ratio/{}"
 EXAMPLES_TAG = "feature_vis_examples/{}"
+REAL_SCORES_TAG = "feature_vis_real_scores/{}"
+ACCENTUATED_TAG = "feature_vis_accentuated/{}"
 NOISE_FLOOR_TAG = "feature_vis_drift_floor/{}"
 SECONDS_TAG = "feature_vis/seconds"
 SHARE_TAG = "feature_vis/share"
@@ -153,6 +157,29 @@ def write_examples(events: EventFile, epoch: int, name: str, picture: np.ndarray
     """Write a target's picture beside real ones, uint8 `(height, width, 3)`."""
     description = f"{html.escape(name)}: the optimised image, then real ones by their score."
     events.image(EXAMPLES_TAG.format(name), epoch, picture, description)
+
+
+def write_real_scores(
+    events: EventFile, epoch: int, name: str, indices: np.ndarray, scores: np.ndarray
+) -> None:
+    """Write which real images activate a target most, without showing them.
+
+    Args:
+        events: The file to write to.
+        epoch: The step.
+        name: The target.
+        indices: Their positions among the real images that were read, best first.
+        scores: Their scores; one that is no finite number is written as null.
+    """
+    finite = [float(one) if np.isfinite(one) else None for one in scores]
+    text = json.dumps({"version": 1, "indices": np.asarray(indices).tolist(), "scores": finite})
+    events.text(REAL_SCORES_TAG.format(name), epoch, text, OBJECTIVES_PLUGIN)
+
+
+def write_accentuated(events: EventFile, epoch: int, name: str, picture: np.ndarray) -> None:
+    """Write real images above what a target makes of them, uint8 `(height, width, 3)`."""
+    description = f"{html.escape(name)}: real images, and what would activate it more in them."
+    events.image(ACCENTUATED_TAG.format(name), epoch, picture, description)
 
 
 def write_evolution(events: EventFile, epoch: int, strip: np.ndarray) -> None:

@@ -65,12 +65,13 @@ def two_templates():
 
 def test_both_facets_of_a_unit_that_has_two_are_found():
     model, templates = two_templates()
-    result = optimize(Objective.neuron(model, "unit", 0).facets(2), steps=32)
+    still = {"steps": 32, "transformations": None}
+    result = optimize(Objective.neuron(model, "unit", 0).facets(2), **still)
     found = np.corrcoef([*result.images.reshape(2, -1), *templates])[:2, 2:]
     assert sorted(found.argmax(1)) == [0, 1]
     assert (found.max(1) > 0.5).all()
-    alone = optimize(Objective.neuron(model, "unit", 0), steps=32)
-    assert (result.scores > 0.85 * alone.scores).all()
+    alone = optimize(Objective.neuron(model, "unit", 0), **still)
+    assert (result.scores > 0.75 * alone.scores).all()
 
 
 def test_a_target_s_facets_do_not_depend_on_other_targets(small_model):

@@ -24,6 +24,9 @@ def make_result(count=5, channels=3, status=None, frames=False):
         frame_steps=np.array([2, 4]) if frames else None,
         starts=["faint noise"] * (count - 1) + ["noise 3 1.5 0"] if frames else None,
         importance=random_images(count, 8, 6) if frames else None,
+        score_ratio=np.ones(count, "float32") if frames else None,
+        real_images=random_images(count, 2, 8, 6, channels) if frames else None,
+        real_scores=np.ones((count, 2), "float32") if frames else None,
     )
 
 

@@ -1,0 +1,122 @@
+"""`on_snapshot`, and what is logged of real images that are private."""
+
+import dataclasses
+import json
+import warnings
+
+import numpy as np
+import pytest
+from tensorboard.util.tensor_util import make_ndarray
+
+from featviz_callback import FeatureVisCallback, Objective
+from tests.conftest import PIXELS, accumulator, compiled, layer_output, read_events, set_random_seed, train
+
+
+def followed(tmp_path, model, on_snapshot=None, **settings):
+    two = Objective.neuron(model, "logits", [0, 1])
+    return FeatureVisCallback(two, tmp_path, steps=2, on_snapshot=on_snapshot, **settings)
+
+
+def test_the_function_gets_each_snapshot_after_it_was_written(tmp_path):
+    model, heard, written = compiled(), [], []
+
+    def listen(snapshot):
+        heard.append(snapshot)
+        images, _ = read_events(tmp_path / "feature_vis")
+        written.append([step for step, _ in images["feature_vis/Neuron#logits_0"]])
+
+    callback = followed(tmp_path, model, listen, probe_data=PIXELS)
+    train(model, callback)
+    assert [one.epoch for one in heard] == [-1, 0, 1]
+    assert written == [[-1], [-1, 0], [-1, 0, 1]]
+    last, kept = heard[-1], callback.history.last
+    for name in ("names", "images", "scores", "status", "drift"):
+        np.testing.assert_array_equal(getattr(last, name), getattr(kept, name))
+    expected = np.round(np.clip(last.images.astype("float64"), 0, 1) * 255)
+    assert last.pictures.dtype == "uint8"
+    np.testing.assert_array_equal(last.pictures, expected)
+    assert last.health is None
+    images, _ = read_events(tmp_path / "feature_vis")
+    for name, picture in zip(last.names, last.real_pictures, strict=True):
+        np.testing.assert_array_equal(images[f"feature_vis_examples/{name}"][-1][1], picture)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        last.epoch = 5
+
+
+def test_a_function_that_fails_is_told_once_and_stops_nothing(tmp_path):
+    model, calls = compiled(), []
+
+    def fail(snapshot):
+        calls.append(snapshot.epoch)
+        raise OSError("no network")
+
+    callback = followed(tmp_path, model, fail)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train(model, callback)
+    told = [str(one.message) for one in caught if "on_snapshot" in str(one.message)]
+    assert len(told) == 1
+    assert "OSError: no network" in told[0]
+    assert calls == [-1, 0, 1]
+    assert callback.history.epochs.tolist() == [-1, 0, 1]
+    with pytest.raises(OSError, match="no network"):
+        train(model, followed(tmp_path, model, fail, on_error="raise"))
+
+
+def test_training_is_the_same_with_a_function_that_looks_on(tmp_path):
+    def weights(*callbacks):
+        set_random_seed(0)
+        model = compiled()
+        made = [make(model) for make in callbacks]
+        train(model, *made)
+        return model.get_weights()
+
+    def listening(model):
+        return followed(tmp_path, model, len_of, probe_data=PIXELS, accentuate=2)
+
+    for one, other in zip(weights(), weights(listening), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def len_of(snapshot):
+    return len(snapshot.names)
+
+
+def test_private_images_are_told_by_scores_and_places_alone(tmp_path):
+    model, heard = compiled(), []
+    train(model, followed(tmp_path, model, heard.append, probe_data=PIXELS, log_real_images=False))
+    reader = accumulator(tmp_path / "feature_vis")
+    assert not [tag for tag in reader.Tags()["tensors"] if "examples" in tag]
+    assert all(one.real_pictures == [] for one in heard)
+    [*_, last] = reader.Tensors("feature_vis_real_scores/Neuron#logits_1")
+    told = json.loads(make_ndarray(last.tensor_proto).item())
+    scores = layer_output(model, "logits", PIXELS)[:, 1]
+    assert told["indices"] == np.argsort(-scores, kind="stable")[:6].tolist()
+    np.testing.assert_allclose(told["scores"], np.sort(scores)[::-1][:6], rtol=1e-4)
+
+
+def test_real_images_are_accentuated_at_each_snapshot(tmp_path):
+    model = compiled()
+    train(model, followed(tmp_path, model, probe_data=PIXELS, accentuate=3))
+    images, _ = read_events(tmp_path / "feature_vis")
+    for name in ("Neuron#logits_0", "Neuron#logits_1"):
+        shown = images[f"feature_vis_accentuated/{name}"]
+        assert [step for step, _ in shown] == [-1, 0, 1]
+        assert (shown[0][1] != shown[-1][1]).any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"on_snapshot": "wandb"}, "on_snapshot"),
+        ({"log_real_images": "no"}, "log_real_images"),
+        ({"accentuate": 2}, "accentuate"),
+        ({"accentuate": -1, "probe_data": PIXELS}, "accentuate"),
+        ({"accentuate": 1.5, "probe_data": PIXELS}, "accentuate"),
+        ({"accentuate": 2, "probe_data": PIXELS, "log_real_images": False}, "accentuate"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_followed_is_refused(settings, name):
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        FeatureVisCallback(**settings)

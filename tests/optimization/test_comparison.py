@@ -1,0 +1,115 @@
+"""`optimize` beside real images: what the result tells of them."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from featviz_callback import Objective, optimize
+from featviz_callback.images import parameterizations
+from featviz_callback.objectives import inputs
+from tests.conftest import fill, layer_output, random_images, sequential
+
+REAL = random_images(20, 12, 10, 1, seed=2)
+
+
+class Batches(keras.utils.PyDataset):
+    """The real images in batches of five, with labels."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return REAL[5 * index :][:5], np.zeros(5)
+
+
+@pytest.mark.parametrize("data", [REAL, (REAL, np.zeros(20)), Batches()], ids=["x", "xy", "set"])
+def test_the_top_activating_images_and_the_ratio_to_the_best_are_in_the_result(data, small_model):
+    two = Objective.neuron(small_model, "logits", [0, 1])
+    result = optimize(two, steps=8, probe_data=data)
+    scores = layer_output(small_model, "logits", REAL)[:, :2].T
+    order = np.argsort(-scores, axis=1)[:, :6]
+    np.testing.assert_array_equal(result.real_images, REAL[order])
+    np.testing.assert_allclose(result.real_scores, np.take_along_axis(scores, order, 1), rtol=1e-4)
+    best = scores.max(1)
+    expected = np.where(best > 0, result.scores / best, np.nan)
+    np.testing.assert_allclose(result.score_ratio, expected, rtol=1e-3)
+
+
+def test_pictures_take_over_the_colours_of_the_images(small_model):
+    unit = Objective.neuron(small_model, "logits", 0)
+    given = 0.1 + 0.2 * REAL
+    beside = optimize(unit, steps=1, probe_data=given, values_range=(0, 1))
+    like = parameterizations.like_data(given, (0.0, 1.0), (12, 10, 1))
+    alone = optimize(unit, steps=1, parameterization=like)
+    np.testing.assert_allclose(beside.images, alone.images, atol=1e-4)
+
+
+def test_the_range_is_found_out_where_it_is_none(small_model):
+    unit = Objective.neuron(small_model, "logits", 0)
+    result = optimize(unit, steps=1, probe_data=REAL * 255, values_range=None)
+    assert result.values_range == (0.0, 255.0)
+    assert optimize(unit, steps=1, values_range=None).values_range == (0.0, 1.0)
+    with pytest.raises(ValueError, match="`values_range`.*None to find it out"):
+        optimize(unit, steps=1, probe_data=REAL * 255)
+
+
+def test_units_that_no_image_activates_are_dead():
+    model = sequential(
+        layers.Flatten(), layers.Dense(2, activation="relu", name="units"), shape=(4, 3, 1)
+    )
+    kernel = np.stack([np.ones(12), -np.ones(12)], 1)
+    model.layers[-1].set_weights([kernel, np.zeros(2)])
+    units = Objective.neuron(model, "units", [0, 1])
+    result = optimize(units, steps=4, probe_data=0.5 + random_images(5, 4, 3, 1) / 2)
+    assert result.status[1] == "dead"
+    assert result.status[0] != "dead"
+
+
+def test_the_size_of_the_images_is_that_of_pictures_of_a_model_of_any_size():
+    model = keras.Sequential([keras.Input((None, None, 1)), layers.Conv2D(2, 3, name="conv")])
+    unit = Objective.channel(fill(model), "conv", 0)
+    result = optimize(unit, steps=1, probe_data=REAL)
+    assert result.images.shape == (1, 12, 10, 1)
+
+
+def test_signals_have_top_signals():
+    model = sequential(layers.Conv1D(3, 3, name="conv"), shape=(16, 2))
+    given = random_images(7, 16, 2)
+    result = optimize(Objective.channel(model, "conv", [0, 1]), steps=1, probe_data=given)
+    assert result.real_images.shape == (2, 6, 16, 2)
+
+
+def test_images_to_begin_at_and_real_ones_go_together(small_model):
+    unit = Objective.neuron(small_model, "logits", 0)
+    for parameterization in ("fourier", "fixed_magnitude"):
+        given = {"probe_data": REAL, "start": REAL[3], "parameterization": parameterization}
+        image = optimize(0 * unit, steps=1, **given).images[0]
+        np.testing.assert_allclose(image, np.clip(REAL[3], 0.01, 0.99), atol=2e-3)
+
+
+def test_facets_are_compared_with_real_images_each(small_model):
+    both = Objective.neuron(small_model, "logits", [0, 1]).facets(2)
+    result = optimize(both, steps=2, probe_data=REAL)
+    assert result.score_ratio.shape == (4,)
+    np.testing.assert_array_equal(result.real_images[::2], result.real_images[1::2])
+
+
+def test_other_inputs_take_their_mean():
+    image, more = keras.Input((6, 5, 1), name="image"), keras.Input((2,), name="more")
+    both = layers.Concatenate()([layers.Flatten()(image), more])
+    model = fill(keras.Model([image, more], layers.Dense(2, name="logits")(both)))
+    x, extra = random_images(9, 6, 5, 1), random_images(9, 2)
+    unit = Objective.neuron(model, "logits", 0)
+    result = optimize(unit, steps=2, probe_data={"image": x, "more": extra})
+    fixed = {"more": extra.mean(0)}
+    expected = unit.score(result.images, fixed_inputs=fixed)
+    np.testing.assert_allclose(result.scores, expected, rtol=1e-4)
+    assert inputs.names(model) == ["image", "more"]
+
+
+def test_what_are_no_images_is_refused(small_model):
+    unit = Objective.neuron(small_model, "logits", 0)
+    for data in (REAL[:, :5], REAL * np.nan, []):
+        with pytest.raises(ValueError, match="`probe_data`"):
+            optimize(unit, steps=1, probe_data=data)
