@@ -14,10 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
+import keras
 import numpy as np
 
 from featviz_callback import backend
 from featviz_callback.monitoring import ranking
+from featviz_callback.monitoring.behaviour import Classes, UnitMeter
+from featviz_callback.monitoring.checkup import HealthMeter, prefixes
 from featviz_callback.objectives import (
     JoinedTargets,
     Objective,
@@ -27,7 +30,7 @@ from featviz_callback.objectives import (
     warn_once,
 )
 from featviz_callback.optimization import Task, compile_seconds, find_starts, run
-from featviz_callback.records import Result, Snapshot, drift, pictures
+from featviz_callback.records import Behaviour, Checkup, Result, Snapshot, drift, pictures
 
 logger = logging.getLogger("featviz_callback")
 
@@ -52,6 +55,9 @@ class Observation:
             activating real images; `None` without real images.
         examples: Uint8 pictures `(height, width, 3)`, one a target: the optimised
             image, then the top activating real images. Empty without real images.
+        behaviour: What the units do on the real images; `None` without any.
+        checkup: The numbers of every layer.
+        histograms: Of the activations of each layer, see `LayerMeter`.
         floor_seconds: How long the optimisations with the other seed took.
         compile_seconds: About how long compiling took.
     """
@@ -60,6 +66,9 @@ class Observation:
     noise_floor: np.ndarray | None
     score_ratio: np.ndarray | None
     examples: list[np.ndarray]
+    behaviour: Behaviour | None
+    checkup: Checkup
+    histograms: dict[str, np.ndarray]
     floor_seconds: float
     compile_seconds: float
 
@@ -73,6 +82,8 @@ class Observer:
         real_images: Array `(images, height, width, channels)` as the model takes them, or
             `None`.
         warm_start: Whether each snapshot starts where the last one ended.
+        trained: The model that is trained, if it has more layers than that of the objectives.
+        classes: The class of each real image, if it is known.
     """
 
     def __init__(
@@ -81,6 +92,8 @@ class Observer:
         tasks: Sequence[Task],
         real_images: np.ndarray | None,
         warm_start: bool,
+        trained: keras.Model | None = None,
+        classes: Classes | None = None,
     ):
         self._objectives = list(objectives)
         self._tasks = list(tasks)
@@ -88,6 +101,11 @@ class Observer:
         self._order = _order(objectives, [part for one in joined for part in one.parts])
         self._real_images = real_images
         self._warm_start = warm_start
+        self._units = UnitMeter(classes)
+        models = list({id(one.model): one.model for one in objectives}.values())
+        found = prefixes(models, trained)
+        self._prefixes = dict(zip(map(id, models), found, strict=True))
+        self._health = HealthMeter(dict(zip(found, models, strict=True)), trained)
         self._params: list[np.ndarray | None] = [None] * len(self._tasks)
         self._starts: list[str] = []
         self._status: list[str] = []
@@ -144,7 +162,12 @@ class Observer:
         compiling = max(0.0, self._compile_seconds() - compiled_before)
         result, ratio, examples = self._compare_with_real(result, rankings, best_known)
         self._starts, self._status = result.starts, result.status
-        return Observation(result, floor, ratio, examples, floored - ran, compiling)
+        return Observation(
+            *(result, floor, ratio, examples),
+            self._behaviour(rankings),
+            *self._health.checkup(),
+            *(floored - ran, compiling),
+        )
 
     def _compile_seconds(self):
         return sum(compile_seconds(objectives[0].model) for objectives in self._by_model())
@@ -185,14 +208,25 @@ class Observer:
         """The parameters at which a warm start goes on, one array a task."""
         return list(self._params)
 
-    def go_on_from(self, snapshot: Snapshot, params: Sequence = ()) -> None:
+    @property
+    def kept(self) -> tuple:
+        """What the next snapshot is compared with: the ranks of real images, and weights."""
+        return self._units.kept, self._health.kept
+
+    def go_on_from(
+        self, snapshot: Snapshot, params: Sequence = (), kept: tuple | None = None
+    ) -> None:
         """Keep the starts of an earlier snapshot of the same targets.
 
         Args:
             snapshot: The snapshot.
             params: The parameters of an observer of the same targets. Without them, a warm
                 start begins anew.
+            kept: What that observer has kept, to compare the next snapshot with.
         """
+        if kept is not None:
+            self._units.go_on_from(kept[0])
+            self._health.go_on_from(kept[1])
         if snapshot.names == self.names and all(snapshot.starts):
             self._starts, self._status = snapshot.starts, snapshot.status
             if self._warm_start and len(params) == len(self._tasks):
@@ -303,6 +337,7 @@ class Observer:
                 _REAL_IMAGES_SHOWN,
                 task.plan.image_input,
                 task.fixed_inputs,
+                self._health.watch(self._prefixes[id(model)], len(self._real_images)),
             )
             ranked |= dict(zip(map(id, objectives), rankings, strict=True))
         unknown = [
@@ -320,6 +355,12 @@ class Observer:
                 ", ".join(unknown[:_NAMES_LISTED]),
             )
         return ranked
+
+    def _behaviour(self, rankings):
+        if not rankings:
+            return None
+        scores = [rankings[id(one)].all_scores for one in self._objectives]
+        return self._units.measure(self.names, np.concatenate(scores))
 
     def _example(self, result, i, indices, scores):
         to_given = self._tasks[0].plan.image_input.to_given

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import keras
 
+from featviz_callback.monitoring.behaviour import find_classes
 from featviz_callback.monitoring.observer import Observer
 from featviz_callback.monitoring.probe_data import ProbeImages, images_of
 from featviz_callback.monitoring.values_range import choose_values_range
@@ -84,7 +85,7 @@ def prepare_observer(
     ]
     _require_one_shape(tasks)
     if real_images is None or images is None:
-        return Observer(objectives, tasks, None, warm_start)
+        return Observer(objectives, tasks, None, warm_start, trained)
     # The model of each task has to take the real images.
     for task in tasks:
         model = task.targets.model
@@ -97,7 +98,10 @@ def prepare_observer(
         ]
     first = tasks[0]
     taken = as_taken(first.targets, images, first.plan.image_input, first.fixed_inputs)
-    return Observer(objectives, tasks, taken, warm_start)
+    classes = None if real_images.labels is None else find_classes(real_images.labels)
+    if classes is not None and len(classes.of_images) != len(taken):
+        classes = None
+    return Observer(objectives, tasks, taken, warm_start, trained, classes)
 
 
 def _read(real_images, models, settings, trained):

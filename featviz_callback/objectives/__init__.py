@@ -9,29 +9,36 @@ from featviz_callback.objectives import inputs
 from featviz_callback.objectives.defaults import default_objectives
 from featviz_callback.objectives.inputs import ImageInput
 from featviz_callback.objectives.joined import JoinedTargets, join_alike, require_units
+from featviz_callback.objectives.layers import Ending, ending
 from featviz_callback.objectives.notices import NothingToShow, warn_once
 from featviz_callback.objectives.objective import Objective
 from featviz_callback.objectives.paths import walk
 from featviz_callback.objectives.preserve import preserved
 from featviz_callback.objectives.reachability import require_path
 from featviz_callback.objectives.readouts import read_scores
-from featviz_callback.objectives.recording import record
+from featviz_callback.objectives.recording import Tap, record
 from featviz_callback.objectives.relaxation import relaxed_activations
 from featviz_callback.objectives.scaling import Scaling, measure_scaling, warn_if_flat
 from featviz_callback.objectives.scoring import as_taken, score_all
 from featviz_callback.objectives.shapes import output_shapes
 from featviz_callback.objectives.terms import Targets
+from featviz_callback.objectives.watching import Watch, feature_taps, weights_by_layer
 from featviz_callback.objectives.wrappers import has_own_step, is_known, is_wrapper
 
 __all__ = [
+    "Ending",
     "ImageInput",
     "JoinedTargets",
     "NothingToShow",
     "Objective",
     "Scaling",
+    "Tap",
     "Targets",
+    "Watch",
     "as_taken",
     "default_objectives",
+    "ending",
+    "feature_taps",
     "has_own_step",
     "inputs",
     "is_known",
@@ -49,4 +56,5 @@ __all__ = [
     "walk",
     "warn_if_flat",
     "warn_once",
+    "weights_by_layer",
 ]
