@@ -17,7 +17,7 @@ from featviz_callback.records import Behaviour
 Ranks = tuple[list[str], np.ndarray]
 # So many of the top activating images are compared with those before.
 TOP = 9
-# A class with fewer images would be told from all others by chance.
+# A class with fewer images would be told from all others by chance, and so would all others.
 _FEWEST_OF_A_CLASS = 5
 
 
@@ -127,7 +127,7 @@ class UnitMeter:
         places, names = self._classes.of_images, self._classes.names
         counts = np.bincount(places, minlength=len(names))
         sums = np.bincount(places, ranks, minlength=len(names))
-        fits = (counts >= _FEWEST_OF_A_CLASS) & (counts < len(places))
+        fits = np.minimum(counts, len(places) - counts) >= _FEWEST_OF_A_CLASS
         if not fits.any() or _is_constant(ranks):
             return np.nan, ""
         # The statistic of Mann and Whitney, divided by the number of pairs.

@@ -57,8 +57,8 @@ FUNCTIONAL_DRIFT_TAG = "feature_vis_functional_drift/{}"
 TOP_OVERLAP_TAG = "feature_vis_top_overlap/{}"
 SELECTIVITY_TAG = "feature_vis_selectivity/{}"
 ACTIVE_SHARE_TAG = "feature_vis_active_share/{}"
-LAYER_TAG = "feature_vis_layer_{}/{}"
-ACTIVATIONS_TAG = "feature_vis_activations/{}"
+LAYER_TAGS = "feature_vis_layer_{}/{}"
+ACTIVATION_TAGS = "feature_vis_activations/{}"
 SECONDS_TAG = "feature_vis/seconds"
 SHARE_TAG = "feature_vis/share"
 COMPILE_SECONDS_TAG = "feature_vis/compile_seconds"
@@ -78,7 +78,7 @@ OBJECTIVES_PLUGIN = "feature_vis"
 _START = re.compile(r"Begun from (.*?)\. Its status")
 _CLASS = re.compile(r"Most selective for the class (.*?)\. (?:Begun from|Its status)")
 
-_LAYER_NUMBER = re.compile(LAYER_TAG.format("([a-z_]+)", "(.+)"))
+_LAYER_NUMBER = re.compile(LAYER_TAGS.format("([a-z_]+)", "(.+)"))
 # The numbers of a target that are written where they are known.
 _NUMBERS = {
     "scores": SCORE_TAG,
@@ -165,12 +165,12 @@ def write_health(
         histograms: Float array `(buckets, 3)` of each layer: left edge, right edge, count.
     """
     scalars = {
-        LAYER_TAG.format(number, layer): value
+        LAYER_TAGS.format(number, layer): value
         for number in NUMBERS
         for layer, value in zip(checkup.layers, getattr(checkup, number), strict=True)
         if np.isfinite(value)
     }
-    tagged = {ACTIVATIONS_TAG.format(layer): one for layer, one in histograms.items()}
+    tagged = {ACTIVATION_TAGS.format(layer): one for layer, one in histograms.items()}
     events.layers(epoch, scalars, tagged)
 
 
