@@ -51,7 +51,8 @@ class LayerMeter:
         images: How many images there will be.
 
     Attributes:
-        numbers: For each layer by its name, its numbers as in `records.Checkup`.
+        numbers: For each layer by its name, its numbers as in `records.Checkup`. If every
+            unit has some activation that is no finite number, the share of these is all.
         units: For each layer by its name, bool arrays `(units,)`: which units are `"dead"`,
             `"dormant"` and `"duplicate"`.
         histograms: Of each layer by its name, float64 `(buckets, 3)`: left and right edge
@@ -83,6 +84,9 @@ class LayerMeter:
             self.error = error
 
     def _finish(self, name, layer):
+        if not layer.has_known_units:
+            self.numbers[name] = {"nan": layer.share_broken}
+            return
         self.units[name], rows = layer.units(), layer.rows()
         shares = {kind: float(one.mean()) for kind, one in self.units[name].items()}
         self.numbers[name] = {**layer.numbers(), **shares, "effective_rank": effective_rank(rows)}
@@ -108,21 +112,30 @@ class _Layer:
     def is_complete(self) -> bool:
         return self._missing <= 0
 
+    @property
+    def has_known_units(self) -> bool:
+        return bool(np.any(self._is_known))
+
+    @property
+    def share_broken(self) -> float:
+        return self._broken / (self._count * len(self._total))
+
     def add(self, output, images):
         units = output.shape[-1]
         # Sums over the first axis are the quickest ones.
         values = ops.reshape(ops.cast(output, "float32"), (output.shape[0], -1))
-        values = self._without_broken(values, units)
-        low, high = (_reduced(one(values, axis=0), units) for one in (ops.min, ops.max))
         total = _reduced(ops.sum(values, axis=0), units)
-        self._low, self._high = (
-            np.minimum(self._low, low.min(0)),
-            np.maximum(self._high, high.max(0)),
-        )
-        self._total = self._total + total.sum(0)
+        if not np.isfinite(total).all():
+            values = self._without_broken(values, units)
+            total = _reduced(ops.sum(values, axis=0), units)
+        low = _reduced(ops.min(values, axis=0), units).min(0)
+        high = _reduced(ops.max(values, axis=0), units).max(0)
         size = total if low.min() >= 0 else _reduced(ops.sum(ops.abs(values), axis=0), units)
+        squares = _reduced(ops.sum(ops.square(values), axis=0), units)
+        self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
+        self._total = self._total + total.sum(0)
         self._size = self._size + size.sum(0)
-        self._squares += float(_reduced(ops.sum(ops.square(values), axis=0), units).sum())
+        self._squares += float(squares.sum())
         self._saturated += self._count_saturated(values)
         count = math.prod(values.shape) // units
         self._keep_rows(ops.reshape(values, (count, units)), images)
@@ -130,8 +143,7 @@ class _Layer:
         self._missing -= images
 
     def _without_broken(self, values, units):
-        if np.isfinite(backend.load().to_numpy(ops.sum(values))):
-            return values
+        """Put zeros in place of what is no finite number, and note the units that have such."""
         is_broken = ops.logical_not(ops.isfinite(values))
         broken = _reduced(ops.sum(ops.cast(is_broken, "float32"), axis=0), units).sum(0)
         self._broken += int(broken.sum())
@@ -166,14 +178,13 @@ class _Layer:
         return self._rows[0]
 
     def numbers(self):
-        values = self._count * len(self._total)
-        finite = max(1, values - self._broken)
+        finite = self._count * len(self._total) - self._broken
         mean = self._total.sum() / finite
         has_ends = self._end.lowest is not None or self._end.highest is not None
         return {
             "mean": mean,
             "deviation": math.sqrt(max(0.0, self._squares / finite - mean**2)),
-            "nan": self._broken / values,
+            "nan": self.share_broken,
             "saturated": self._saturated / finite if has_ends else math.nan,
         }
 

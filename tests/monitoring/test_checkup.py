@@ -45,19 +45,21 @@ def move(model, share):
     model.set_weights([one * (1 + share) for one in model.get_weights()])
 
 
+def of_layers(model):
+    """Return the weights of each layer in one row."""
+    weights = [one.get_weights() for one in model.layers if one.weights]
+    return [np.concatenate([one.ravel() for one in own]) for own in weights]
+
+
 def test_the_ratio_is_that_of_the_lengths_of_the_change_and_of_the_weights():
     model, meter = make_small_model(), WeightMeter()
     first = meter.ratios(weights_by_layer(model))
     assert list(first) == ["conv1", "conv2", "logits"]
     assert np.isnan(list(first.values())).all()
-    before = [np.concatenate([w.ravel() for w in one.get_weights()]) for one in model.layers]
+    before = of_layers(model)
     model.set_weights([w + random_images(*w.shape) / 9 for w in model.get_weights()])
-    now = [np.concatenate([w.ravel() for w in one.get_weights()]) for one in model.layers]
-    expected = [
-        np.linalg.norm(b - a) / np.linalg.norm(a)
-        for a, b in zip(before, now, strict=True)
-        if a.size
-    ]
+    pairs = zip(before, of_layers(model), strict=True)
+    expected = [np.linalg.norm(now - one) / np.linalg.norm(one) for one, now in pairs]
     found = list(meter.ratios(weights_by_layer(model)).values())
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert list(meter.ratios(weights_by_layer(model)).values()) == [0, 0, 0]
