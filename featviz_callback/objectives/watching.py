@@ -164,7 +164,9 @@ class _Show:
         # A layer may fold the parts of an image into the batch.
         parts, rest = divmod(tensor.shape[0], self._images)
         if parts and not rest:
-            self._watch.see(tap, tensor[: parts * self._fresh], self._fresh)
+            if self._fresh < self._images:
+                tensor = tensor[: parts * self._fresh]
+            self._watch.see(tap, tensor, self._fresh)
 
 
 def _dtype(tensor):

@@ -116,8 +116,11 @@ class EventFile:
         metadata.data_class = DATA_CLASS_SCALAR
         self._add(tag, step, _number(value), metadata)
 
-    def layers(
-        self, step: int, scalars: Mapping[str, float], histograms: Mapping[str, np.ndarray]
+    def many(
+        self,
+        step: int,
+        scalars: Mapping[str, float],
+        histograms: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Add many numbers and histograms in one record, which is quicker than a record each.
 
@@ -136,7 +139,7 @@ class EventFile:
         about.data_class = DATA_CLASS_TENSOR
         values += [
             Summary.Value(tag=tag, tensor=_table(buckets), metadata=about)
-            for tag, buckets in histograms.items()
+            for tag, buckets in (histograms or {}).items()
         ]
         if values:
             self._write(Event(step=step, summary=Summary(value=values)))

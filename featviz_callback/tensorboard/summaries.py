@@ -85,6 +85,9 @@ _NUMBERS = {
     "drift": DRIFT_TAG,
     "noise_floor": NOISE_FLOOR_TAG,
     "score_ratio": SCORE_RATIO_TAG,
+}
+# Those that are written in one record for all targets.
+_NUMBERS_AT_ONCE = {
     "functional_drift": FUNCTIONAL_DRIFT_TAG,
     "top_overlap": TOP_OVERLAP_TAG,
     "selectivity": SELECTIVITY_TAG,
@@ -126,6 +129,13 @@ def write_snapshot(events: EventFile, snapshot: Snapshot, with_real_images: bool
         events.scalar(STATUS_TAG.format(name), snapshot.epoch, STATUSES.index(snapshot.status[i]))
         for field, tag in _NUMBERS.items():
             _scalar_if_known(events, tag.format(name), snapshot.epoch, getattr(snapshot, field)[i])
+    behaviour = {
+        tag.format(name): value
+        for field, tag in _NUMBERS_AT_ONCE.items()
+        for name, value in zip(snapshot.names, getattr(snapshot, field), strict=True)
+        if np.isfinite(value)
+    }
+    events.many(snapshot.epoch, behaviour)
     if with_real_images:
         dead = snapshot.status.count("dead") / len(snapshot.status)
         events.scalar(DEAD_TAG, snapshot.epoch, dead)
@@ -171,7 +181,7 @@ def write_health(
         if np.isfinite(value)
     }
     tagged = {ACTIVATION_TAGS.format(layer): one for layer, one in histograms.items()}
-    events.layers(epoch, scalars, tagged)
+    events.many(epoch, scalars, tagged)
 
 
 def write_costs(
@@ -326,5 +336,5 @@ def _as_snapshot(step, names, summaries, values_range):
         values_range=values_range,
         starts=words(_START),
         best_class=words(_CLASS),
-        **{field: scalars(tag) for field, tag in _NUMBERS.items()},
+        **{field: scalars(tag) for field, tag in (_NUMBERS | _NUMBERS_AT_ONCE).items()},
     )
