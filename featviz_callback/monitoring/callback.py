@@ -26,7 +26,7 @@ from featviz_callback.monitoring.preparation import choose_objectives, prepare_o
 from featviz_callback.objectives import NothingToShow, Objective, is_known, is_wrapper
 from featviz_callback.optimization import Settings
 from featviz_callback.optimization.probe_data import ProbeImages
-from featviz_callback.records import History
+from featviz_callback.records import Health, History
 from featviz_callback.tensorboard import EventFile, absolute, summaries
 
 # What belongs to a training, so that no copy and no other process could use it.
@@ -111,7 +111,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
             a `tf.data.Dataset` shuffles, give another one than `fit` trains on, since
             reading uses up its first order. Each target's top activating images are
             shown beside its picture, and its score is compared with theirs. This costs
-            one forward pass over the real images at each snapshot. The parameterization
+            one forward pass over the real images at each snapshot. The pass measures every
+            layer too, see `health`. Class labels, as in `(x, y)`, also tell how selective
+            each unit is (`history.selectivity`). The parameterization
             `"fourier"` also takes over their mean and their colours, and
             `"fixed_magnitude"` takes over their spectrum too.
         max_overhead: Largest share of the time of the whole training, without compiling,
@@ -148,6 +150,10 @@ class FeatureVisCallback(keras.callbacks.Callback):
 
     Attributes:
         history: All snapshots, a `featviz_callback.History`.
+        health: The numbers of every layer at every snapshot, a
+            `featviz_callback.records.Health`. With `probe_data` it tells which units are
+            dead, dormant or duplicate, how much is saturated, and the effective rank;
+            without, by how much the weights have changed.
         log_dir: The folder of the next `fit`. Set it to give a copy its own folder.
 
     Raises:
@@ -225,13 +231,15 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._watched_model = self._observer = self._run = self._film = None
         # Where a warm start goes on in the next `fit`.
         self._warm_params: list = []
+        # What the first snapshot of the next `fit` is compared with.
+        self._kept: tuple | None = None
         self._events: EventFile | None = None
         self._begin_run()
 
     def _begin_run(self):
         """Reset everything that belongs to one `fit` alone."""
         if self._observer is not None:
-            self._warm_params = self._observer.params
+            self._warm_params, self._kept = self._observer.params, self._observer.kept
         if self._events is not None and self._events.run is not None:
             self._run = self._events.run
         self._observer = self._events = self._first_epoch = None
@@ -240,6 +248,11 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._introduced = self._has_given_up = self._writes = False
         self._last_epoch = self._last_snapshot = None
         self._epoch_began = time.perf_counter()
+
+    @property
+    def health(self) -> Health:
+        """The numbers of every layer of the network, at every snapshot."""
+        return self.history.health
 
     def __getstate__(self) -> dict:
         """Leave out what belongs to a training, of which a copy has none."""
@@ -308,6 +321,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         if self._watched_model is None or self._watched_model() is not self.model:
             self._watched_model = weakref.ref(self.model)
             # A user may already hold an empty history, in order to show it later.
+            self._kept = None
             if len(self.history):
                 self.history, self._film = History(self.history.most_bytes), None
         self._observer = prepare_observer(
@@ -319,7 +333,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
             self._accentuate,
         )
         if len(self.history):
-            self._observer.go_on_from(self.history.last, self._warm_params)
+            self._observer.go_on_from(self.history.last, self._warm_params, self._kept)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Take a snapshot of the network before it is trained."""
@@ -403,6 +417,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
                 lost[snapshot.epoch] = snapshot.images.shape[1:]
         if len(self.history):
             observer.go_on_from(self.history.last)
+        for before, checkup in summaries.read_health(run):
+            if before in self.history.epochs:
+                self.history.health.restore(before, checkup)
         lost = {one: shape for one, shape in lost.items() if one not in self.history.epochs}
         if lost:
             self._reporter.lost(list(lost), lost[max(lost)], expected)
@@ -422,7 +439,10 @@ class FeatureVisCallback(keras.callbacks.Callback):
         _ = self.model
         is_first = not self._costs.spent
         found = self._observer.take_snapshot(with_floor=is_first or self._is_last(epoch))
-        self.history.add(epoch, found.result, 0.0, found.noise_floor, found.score_ratio)
+        self.history.add(
+            *(epoch, found.result, 0.0, found.noise_floor, found.score_ratio, found.behaviour)
+        )
+        self.history.health.add(epoch, found.checkup)
         try:
             self._write_snapshot(found)
         finally:
@@ -435,6 +455,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
             if self._film is not None:
                 self._film.restore(snapshot)
             self._reporter.snapshot_taken(snapshot, share, found.compile_seconds, epoch_seconds)
+            self._reporter.checked(epoch, found.checkup)
         summaries.write_costs(self._events, epoch, snapshot.seconds, share, found.compile_seconds)
         self._tell(snapshot, found)
 
@@ -444,7 +465,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
             return
         shown = found.examples if self._log_real_images else []
         try:
-            self._on_snapshot(as_taken_snapshot(snapshot, shown))
+            self._on_snapshot(as_taken_snapshot(snapshot, shown, found.checkup))
         except Exception as error:
             if self._on_error == "raise":
                 raise
@@ -456,6 +477,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
             summaries.write_objectives(self._events, snapshot.epoch, self._observer.targets)
             self._introduced = True
         summaries.write_snapshot(self._events, snapshot, found.score_ratio is not None)
+        summaries.write_health(self._events, snapshot.epoch, found.checkup, found.histograms)
         if self._log_real_images:
             for name, example in zip(snapshot.names, found.examples, strict=False):
                 summaries.write_examples(self._events, snapshot.epoch, name, example)

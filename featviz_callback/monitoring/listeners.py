@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from featviz_callback.records import Snapshot, pictures
+from featviz_callback.records import Checkup, Snapshot, pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +21,7 @@ class TakenSnapshot:
         scores: Float32 array `(targets,)`.
         status: One word a target, see `featviz_callback.Result`.
         drift: Float32 array `(targets,)`, NaN at the first snapshot.
-        health: What is known of every layer; `None` if nothing is.
+        health: The numbers of every layer, a `featviz_callback.records.Checkup`.
         real_pictures: Uint8 pictures `(height, width, 3)`, one a target: the optimised image
             beside the top activating real ones. Empty without `probe_data`, and with
             `log_real_images=False`.
@@ -34,12 +34,12 @@ class TakenSnapshot:
     scores: np.ndarray
     status: list[str]
     drift: np.ndarray
-    health: object | None
+    health: Checkup
     real_pictures: list[np.ndarray]
 
 
 def as_taken_snapshot(
-    snapshot: Snapshot, real_pictures: list[np.ndarray], health: object | None = None
+    snapshot: Snapshot, real_pictures: list[np.ndarray], health: Checkup
 ) -> TakenSnapshot:
     """Return what a function of the user's gets of a snapshot."""
     return TakenSnapshot(

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from featviz_callback.records import Snapshot
+from featviz_callback.records import Checkup, Snapshot
 
 logger = logging.getLogger("featviz_callback")
 
@@ -32,6 +32,26 @@ _MEANINGS = {
         "contrast"
     ),
     "nan": "these have a score or a gradient that is not a finite number",
+}
+
+
+# From which share of a layer on something is logged of it, what, and what may help.
+_ILLNESSES = {
+    "nan": (
+        1e-9,
+        "{} of the activations of {} are no finite numbers",
+        "the learning rate may be too high, or a value may be divided by zero",
+    ),
+    "dead": (
+        0.5,
+        "{} of the units of {} are dead",
+        "the learning rate may be too high. No image of `probe_data` activates them",
+    ),
+    "duplicate": (
+        0.5,
+        "{} of the units of {} do what another unit does",
+        "the layer may have more units than it needs, or its weights may have begun alike",
+    ),
 }
 
 
@@ -136,6 +156,45 @@ class Reporter:
                 f"{_compared(snapshot)}"
             )
 
+    def checked(self, epoch: int, checkup: Checkup) -> None:
+        """Log layers that are in trouble, once each.
+
+        Nothing is logged of the untrained network. Its units may come to life.
+
+        Args:
+            epoch: The epoch that had just ended; -1 before any.
+            checkup: The numbers of every layer.
+        """
+        if epoch < 0:
+            return
+        for number, (least, says, advice) in _ILLNESSES.items():
+            values = getattr(checkup, number)
+            layers = [
+                (layer, value)
+                for layer, value in zip(checkup.layers, values, strict=True)
+                if value >= least and (layer, number) not in self._named
+            ]
+            self._named.update((layer, number) for layer, _ in layers)
+            if layers:
+                logger.warning("%s since epoch %d: %s", _listed(layers, says), epoch, advice)
+        self._name_still(epoch, checkup)
+
+    def _name_still(self, epoch, checkup):
+        layers = [
+            layer
+            for layer, ratio in zip(checkup.layers, checkup.update_ratio, strict=True)
+            if ratio == 0 and (layer, "still") not in self._named
+        ]
+        self._named.update((layer, "still") for layer in layers)
+        if layers:
+            more = f" and {len(layers) - _NAMES_LISTED} more" * (len(layers) > _NAMES_LISTED)
+            logger.warning(
+                "Epoch %d: the weights of %s have not changed since the last snapshot, though they "
+                "are trainable. No gradient may reach them, or the learning rate may be 0.",
+                epoch,
+                ", ".join(layers[:_NAMES_LISTED]) + more,
+            )
+
     def skipped(self, epoch: int, most: float) -> None:
         """Log once that snapshots are skipped."""
         if self._is_new("skipped"):
@@ -197,6 +256,15 @@ class Reporter:
                 more = f" and {len(names) - _NAMES_LISTED} more" * (len(names) > _NAMES_LISTED)
                 listed = ", ".join(names[:_NAMES_LISTED]) + more
                 logger.warning("Epoch %d: %s (%s): %s", snapshot.epoch, meaning, status, listed)
+
+
+def _listed(layers, says):
+    parts = [
+        says.format(f"{max(value, 0.01):.0%}".replace("%", " %"), layer)
+        for layer, value in layers[:_NAMES_LISTED]
+    ]
+    more = f" and {len(layers) - _NAMES_LISTED} more layers" * (len(layers) > _NAMES_LISTED)
+    return ", ".join(parts) + more
 
 
 def _compared(snapshot):

@@ -14,10 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
+import keras
 import numpy as np
 
 from featviz_callback import backend
 from featviz_callback.monitoring.accentuation import Accentuations
+from featviz_callback.monitoring.behaviour import Classes, UnitMeter
+from featviz_callback.monitoring.checkup import HealthMeter, prefixes
 from featviz_callback.objectives import (
     JoinedTargets,
     Objective,
@@ -28,7 +31,7 @@ from featviz_callback.objectives import (
 )
 from featviz_callback.optimization import Task, compile_seconds, find_starts, ranking, run
 from featviz_callback.optimization.comparison import best_known, score_ratio, verdict
-from featviz_callback.records import Result, Snapshot, drift, pictures
+from featviz_callback.records import Behaviour, Checkup, Result, Snapshot, drift, pictures
 
 logger = logging.getLogger("featviz_callback")
 
@@ -49,6 +52,9 @@ class Observation:
             activating real images; `None` without real images.
         examples: Uint8 pictures `(height, width, 3)`, one a target: the optimised
             image, then the top activating real images. Empty without real images.
+        behaviour: What the units do on the real images; `None` without any.
+        checkup: The numbers of every layer.
+        histograms: Of the activations of each layer, see `LayerMeter`.
         floor_seconds: How long the optimisations with the other seed took.
         compile_seconds: About how long compiling took.
         real_indices: The positions of the top activating images among the real images that
@@ -62,6 +68,9 @@ class Observation:
     noise_floor: np.ndarray | None
     score_ratio: np.ndarray | None
     examples: list[np.ndarray]
+    behaviour: Behaviour | None
+    checkup: Checkup
+    histograms: dict[str, np.ndarray]
     floor_seconds: float
     compile_seconds: float
     real_indices: list[np.ndarray] = field(default_factory=list)
@@ -79,6 +88,8 @@ class Observer:
             `None`.
         warm_start: Whether each snapshot starts where the last one ended.
         accentuations: The optimisations that begin at real images, one a task.
+        trained: The model that is trained, if it has more layers than that of the objectives.
+        classes: The class of each real image, if it is known.
     """
 
     def __init__(
@@ -88,6 +99,8 @@ class Observer:
         real_images: np.ndarray | None,
         warm_start: bool,
         accentuations: Accentuations | None = None,
+        trained: keras.Model | None = None,
+        classes: Classes | None = None,
     ):
         self._objectives = list(objectives)
         self._tasks = list(tasks)
@@ -96,6 +109,11 @@ class Observer:
         self._real_images = real_images
         self._warm_start = warm_start
         self._accentuations = accentuations
+        self._units = UnitMeter(classes)
+        models = list({id(one.model): one.model for one in objectives}.values())
+        found = prefixes(models, trained)
+        self._prefixes = dict(zip(map(id, models), found, strict=True))
+        self._health = HealthMeter(dict(zip(found, models, strict=True)), trained)
         self._params: list[np.ndarray | None] = [None] * len(self._tasks)
         self._starts: list[str] = []
         self._status: list[str] = []
@@ -154,7 +172,11 @@ class Observer:
         result, ratio, examples, top = self._compare_with_real(result, rankings, best)
         self._starts, self._status = result.starts, result.status
         return Observation(
-            result, floor, ratio, examples, floored - ran, compiling, *top, accentuated
+            *(result, floor, ratio, examples),
+            self._behaviour(rankings),
+            *self._health.checkup(),
+            *(floored - ran, compiling),
+            *(*top, accentuated),
         )
 
     def _compile_seconds(self):
@@ -198,14 +220,25 @@ class Observer:
         """The parameters at which a warm start goes on, one array a task."""
         return list(self._params)
 
-    def go_on_from(self, snapshot: Snapshot, params: Sequence = ()) -> None:
+    @property
+    def kept(self) -> tuple:
+        """What the next snapshot is compared with: the ranks of real images, and weights."""
+        return self._units.kept, self._health.kept
+
+    def go_on_from(
+        self, snapshot: Snapshot, params: Sequence = (), kept: tuple | None = None
+    ) -> None:
         """Keep the starts of an earlier snapshot of the same targets.
 
         Args:
             snapshot: The snapshot.
             params: The parameters of an observer of the same targets. Without them, a warm
                 start begins anew.
+            kept: What that observer has kept, to compare the next snapshot with.
         """
+        if kept is not None:
+            self._units.go_on_from(kept[0])
+            self._health.go_on_from(kept[1])
         if snapshot.names == self.names and all(snapshot.starts):
             self._starts, self._status = snapshot.starts, snapshot.status
             if self._warm_start and len(params) == len(self._tasks):
@@ -313,6 +346,7 @@ class Observer:
                 _REAL_IMAGES_SHOWN,
                 task.plan.image_input,
                 task.fixed_inputs,
+                self._health.watch(self._prefixes[id(model)], len(self._real_images)),
             )
             ranked |= dict(zip(map(id, objectives), rankings, strict=True))
         unknown = [
@@ -330,6 +364,12 @@ class Observer:
                 ", ".join(unknown[:_NAMES_LISTED]),
             )
         return ranked
+
+    def _behaviour(self, rankings):
+        if not rankings:
+            return None
+        scores = [rankings[id(one)].all_scores for one in self._objectives]
+        return self._units.measure(self.names, np.concatenate(scores))
 
     def _example(self, result, i, indices, scores):
         to_given = self._tasks[0].plan.image_input.to_given

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import keras
 
 from featviz_callback.monitoring.accentuation import Accentuations
+from featviz_callback.monitoring.behaviour import find_classes
 from featviz_callback.monitoring.observer import Observer
 from featviz_callback.objectives import (
     Objective,
@@ -85,7 +86,7 @@ def prepare_observer(
     ]
     _require_one_shape(tasks)
     if real_images is None or images is None:
-        return Observer(objectives, tasks, None, warm_start)
+        return Observer(objectives, tasks, None, warm_start, trained=trained)
     # The model of each task has to take the real images.
     for task in tasks:
         model = task.targets.model
@@ -104,7 +105,10 @@ def prepare_observer(
         accentuations = Accentuations(
             [task.targets for task in tasks], settings, images, accentuate, to_given
         )
-    return Observer(objectives, tasks, taken, warm_start, accentuations)
+    classes = None if real_images.labels is None else find_classes(real_images.labels)
+    if classes is not None and len(classes.of_images) != len(taken):
+        classes = None
+    return Observer(objectives, tasks, taken, warm_start, accentuations, trained, classes)
 
 
 def _read(real_images, models, settings, trained):

@@ -10,6 +10,7 @@ from featviz_callback.objectives.anchors import find_anchor
 from featviz_callback.objectives.defaults import default_objectives
 from featviz_callback.objectives.inputs import ImageInput
 from featviz_callback.objectives.joined import JoinedTargets, join_alike, require_units
+from featviz_callback.objectives.layers import Ending, ending
 from featviz_callback.objectives.notices import NothingToShow, warn_once
 from featviz_callback.objectives.objective import Objective
 from featviz_callback.objectives.paths import walk
@@ -22,9 +23,11 @@ from featviz_callback.objectives.scaling import Scaling, measure_scaling, warn_i
 from featviz_callback.objectives.scoring import as_taken, score_all
 from featviz_callback.objectives.shapes import output_shapes
 from featviz_callback.objectives.terms import SomeTargets, Targets
+from featviz_callback.objectives.watching import Watch, feature_taps, weights_by_layer
 from featviz_callback.objectives.wrappers import has_own_step, is_known, is_wrapper
 
 __all__ = [
+    "Ending",
     "ImageInput",
     "JoinedTargets",
     "NothingToShow",
@@ -33,8 +36,11 @@ __all__ = [
     "SomeTargets",
     "Tap",
     "Targets",
+    "Watch",
     "as_taken",
     "default_objectives",
+    "ending",
+    "feature_taps",
     "find_anchor",
     "has_own_step",
     "inputs",
@@ -54,4 +60,5 @@ __all__ = [
     "walk",
     "warn_if_flat",
     "warn_once",
+    "weights_by_layer",
 ]

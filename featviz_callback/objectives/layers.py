@@ -6,6 +6,7 @@ This module reads the structure of a model. It never calls the model.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -64,6 +65,52 @@ def _is_function(activation, name):
     except Exception:
         # A function of other tensors, or one that is only called in a graph.
         return False
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The values that a layer can return, as far as its activation tells.
+
+    Attributes:
+        is_rectifier: Whether they are never below zero, and zero where the layer is off.
+        lowest: The lowest value, at which a unit is saturated, if there is one.
+        highest: The highest value, in the same way.
+    """
+
+    is_rectifier: bool = False
+    lowest: float | None = None
+    highest: float | None = None
+
+
+# Of Keras' activations that have an end.
+_ENDINGS = {
+    "relu": Ending(True),
+    "relu6": Ending(True, None, 6.0),
+    "sigmoid": Ending(False, 0.0, 1.0),
+    "hard_sigmoid": Ending(False, 0.0, 1.0),
+    "tanh": Ending(False, -1.0, 1.0),
+    "hard_tanh": Ending(False, -1.0, 1.0),
+}
+
+
+def ending(layer: keras.Operation) -> Ending:
+    """Return which values a layer can return, as far as its activation tells.
+
+    Example:
+    >>> ending(keras.layers.Conv2D(4, 3, activation="relu6"))
+    Ending(is_rectifier=True, lowest=None, highest=6.0)
+    """
+    if isinstance(layer, keras.layers.ReLU):
+        return Ending(not layer.negative_slope, None, layer.max_value)
+    activation = getattr(layer, "activation", None)
+    if isinstance(activation, keras.Layer):
+        return ending(activation)
+    # Recurrent layers multiply what they activate. What a user's layer does, only it knows.
+    if not hasattr(layer, "activation") or has_own_call(layer):
+        return Ending()
+    if isinstance(layer, keras.layers.RNN):
+        return Ending()
+    return _ENDINGS.get(getattr(activation, "__name__", ""), Ending())
 
 
 def has_own_call(layer: keras.Operation) -> bool:

@@ -84,13 +84,14 @@ def tap_before_activation(path: str, layer: keras.Layer) -> Tap:
     )
 
 
-def record(model: keras.Model, arguments, taps: Sequence[Tap]) -> list:
+def record(model: keras.Model, arguments, taps: Sequence[Tap], to_the_end: bool = False) -> list:
     """Call the model for inference, and return the tensors at the taps.
 
     Args:
         model: Any built Keras model.
         arguments: Its one argument: a tensor, or a list or dict of tensors.
         taps: The tensors to record.
+        to_the_end: Whether the call goes on when all of them are recorded.
 
     Returns:
         One tensor a tap, images first and channels last.
@@ -99,15 +100,17 @@ def record(model: keras.Model, arguments, taps: Sequence[Tap]) -> list:
         ValueError: If the model's call does not reach a layer, or does not call
             it so often.
     """
-    return collect(model, arguments, taps).outputs(model)
+    return collect(model, arguments, taps, to_the_end).outputs(model)
 
 
-def collect(model: keras.Model, arguments, taps: Sequence[Tap]) -> Recorder:
+def collect(
+    model: keras.Model, arguments, taps: Sequence[Tap], to_the_end: bool = False
+) -> Recorder:
     """Call the model for inference, see `record`, and return what was recorded.
 
     Whatever is raised here is raised by the model.
     """
-    recorder = Recorder(taps)
+    recorder = Recorder(taps, to_the_end)
     with ExitStack() as stack:
         for layer in model._flatten_layers():
             if getattr(layer, "_remat_mode", None):
@@ -129,8 +132,9 @@ def origin():
 class Recorder:
     """The tensors at some taps, collected during one call of a model."""
 
-    def __init__(self, taps: Sequence[Tap]):
+    def __init__(self, taps: Sequence[Tap], to_the_end: bool = False):
         self.taps = taps
+        self._to_the_end = to_the_end
         self.calls = dict.fromkeys(taps, 0)
         self.tensors: dict = {}
         # What a layer returns that has no tensor at the tap's index.
@@ -155,7 +159,8 @@ class Recorder:
             self.tensors[tap] = tensor
         if trace != self._trace:
             self.lost.add(tap)
-        if len(self.tensors) + len(self.others) == len(self.calls):
+        is_complete = len(self.tensors) + len(self.others) == len(self.calls)
+        if is_complete and not self._to_the_end:
             raise _EverythingRecorded
         if tensor is not None:
             # On torch, a later layer may write into the tensor.
@@ -178,7 +183,7 @@ class Recorder:
                     "mapped, looped or computed twice on its own, or where no gradient is kept: "
                     "no tensor can be taken out of that. Expected a layer around it."
                 )
-        return [_channels_last(self.tensors[tap], tap) for tap in self.taps]
+        return [channels_last(self.tensors[tap], tap) for tap in self.taps]
 
 
 def _no_tensor(model, tap, returned):
@@ -206,7 +211,8 @@ def _not_reached(tap, calls):
     )
 
 
-def _channels_last(tensor, tap):
+def channels_last(tensor, tap: Tap):
+    """Return a tensor as its tap wants it, with the channels last."""
     if tap.sizes is not None:
         return ops.reshape(tensor, (-1, *tap.sizes))
     if tap.channels_first and len(tensor.shape) > 2:

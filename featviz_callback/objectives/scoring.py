@@ -21,6 +21,7 @@ from featviz_callback.objectives.preserve import preserved
 from featviz_callback.objectives.readouts import require_one_each
 from featviz_callback.objectives.recording import record
 from featviz_callback.objectives.terms import Targets
+from featviz_callback.objectives.watching import Watch, watching
 
 # One call of the model takes 4 images of 512 pixels, 20 of 224, or a thousand of 32.
 _PIXELS_AT_ONCE = 4 * 512 * 512
@@ -37,6 +38,7 @@ def score_all(
     images: np.ndarray,
     image_input: ImageInput | None = None,
     fixed_inputs: tuple[np.ndarray, ...] = (),
+    watch: Watch | None = None,
 ) -> list[np.ndarray]:
     """Score every image for every target, without random transformation.
 
@@ -49,6 +51,7 @@ def score_all(
         image_input: The model's input that takes the images, as `inputs.resolve`
             returns it. Default: its only input.
         fixed_inputs: One example of each other input.
+        watch: To whom the outputs of which layers are shown on the way, if to anybody.
 
     Returns:
         One float32 array `(targets, images)` for each element of `targets`.
@@ -70,7 +73,14 @@ def score_all(
     with preserved(model):
         # The last chunk is as long as the others, since a model may take no other number.
         scores = [
-            _score_chunk(targets, images[chunk % len(images)], image_input, fixed_inputs)
+            _score_chunk(
+                targets,
+                images[chunk % len(images)],
+                image_input,
+                fixed_inputs,
+                watch,
+                fresh=min(batch, len(images) - int(chunk[0])),
+            )
             for chunk in chunks
         ]
     joined = (np.concatenate(parts, axis=1) for parts in zip(*scores, strict=True))
@@ -117,14 +127,15 @@ def as_taken(
     return images
 
 
-def _score_chunk(targets, images, image_input, fixed_inputs):
+def _score_chunk(targets, images, image_input, fixed_inputs, watch, fresh):
     """Return scores `(targets, images)` of each element, from one call of the model."""
     model = targets[0].model
     taps = {tap: None for one in targets for term in one.terms for tap in term.taps}
     fixed_inputs = inputs.repeat(fixed_inputs, len(images))
     with backend.load().without_gradients(), keras.StatelessScope():
         arguments = image_input.call_arguments(model, ops.convert_to_tensor(images), fixed_inputs)
-        recorded = record(model, arguments, list(taps))
+        with watching(model, watch, fresh, len(images)):
+            recorded = record(model, arguments, list(taps), to_the_end=watch is not None)
         require_one_each(taps, recorded, len(images))
         outputs = {
             tap: ops.cast(output, "float32") for tap, output in zip(taps, recorded, strict=True)

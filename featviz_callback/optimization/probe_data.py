@@ -28,6 +28,9 @@ class ProbeImages:
             in memory is read for each model, since only the model tells a list of inputs
             from a list of batches.
 
+    Attributes:
+        labels: The label of each example, once they are read; `None` if there are none.
+
     Raises:
         ValueError: If there is nothing to read.
     """
@@ -35,7 +38,10 @@ class ProbeImages:
     def __init__(self, data: object):
         self._data = data if reading.is_in_memory(data) else None
         may_be_several = isinstance(data, (list, tuple))
-        self._read: Any = None if may_be_several else reading.read(data)
+        self._read: Any = None
+        self.labels: np.ndarray | None = None
+        if not may_be_several:
+            self._read, self.labels = reading.read_labelled(data)
         self._measured: dict[tuple, object] = {}
 
     @property
@@ -50,7 +56,9 @@ class ProbeImages:
             ValueError: If no input of the model has any.
         """
         names, shapes = inputs.names(model), inputs.shapes(model)
-        found = self._read if self._data is None else reading.read(self._data, shapes)
+        found = self._read
+        if self._data is not None:
+            found, self.labels = reading.read_labelled(self._data, shapes)
         return _by_input(_prepared(model, found), names, shapes)
 
     def parameterization(self, name: str, plan: Plan, images: np.ndarray) -> object:

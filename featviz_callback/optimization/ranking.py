@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from featviz_callback.objectives import ImageInput, Objective, score_all
+from featviz_callback.objectives import ImageInput, Objective, Watch, score_all
 
 # Scores that differ by no more than this share, 16 units in the last place of float32, are
 # equal but for rounding.
@@ -32,6 +32,8 @@ class Ranking:
             A single image tells nothing of this.
         is_partly_known: Bool array `(targets,)`: whether the score of some image is no
             finite number.
+        all_scores: Float32 array `(targets, images)`: the score of every image, in their
+            order.
     """
 
     indices: np.ndarray
@@ -40,6 +42,7 @@ class Ranking:
     is_silent: np.ndarray
     is_constant: np.ndarray
     is_partly_known: np.ndarray
+    all_scores: np.ndarray
 
 
 def rank(
@@ -48,6 +51,7 @@ def rank(
     most: int,
     image_input: ImageInput | None = None,
     fixed_inputs: tuple[np.ndarray, ...] = (),
+    watch: Watch | None = None,
 ) -> list[Ranking]:
     """Rank images by their scores for each target, without random transformation.
 
@@ -61,6 +65,7 @@ def rank(
         image_input: The model's input that takes the images, as `inputs.resolve`
             returns it. Default: its only input.
         fixed_inputs: One example of each other input.
+        watch: To whom the outputs of which layers are shown on the way, if to anybody.
 
     Returns:
         One ranking an objective.
@@ -73,9 +78,8 @@ def rank(
     >>> ranking.indices
     array([[2, 1]])
     """
-    return [
-        _rank(scores, most) for scores in score_all(objectives, images, image_input, fixed_inputs)
-    ]
+    scored = score_all(objectives, images, image_input, fixed_inputs, watch)
+    return [_rank(scores, most) for scores in scored]
 
 
 def _rank(scores, most):
@@ -95,4 +99,4 @@ def _rank(scores, most):
     with np.errstate(invalid="ignore"):
         spread = np.where(has_several, highest - lowest, strongest)
     is_constant = ~is_silent & has_several & (spread <= _EQUAL * strongest)
-    return Ranking(order, best, spread, is_silent, is_constant, ~is_known.all(1))
+    return Ranking(order, best, spread, is_silent, is_constant, ~is_known.all(1), scores)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 import numpy as np
@@ -61,6 +62,21 @@ def read(data: object, shapes: Sequence[tuple] = (), most: int = MOST_EXAMPLES):
     >>> read(batches, most=10).shape
     (10, 8, 8, 3)
     """
+    return read_labelled(data, shapes, most)[0]
+
+
+def read_labelled(
+    data: object, shapes: Sequence[tuple] = (), most: int = MOST_EXAMPLES
+) -> tuple[Any, np.ndarray | None]:
+    """Return what `read` does, and the label of each example, where the data have some.
+
+    Labels are what stands behind the inputs in a tuple `(x, y)`, of the whole data or of each
+    batch, if it is one array with one entry an example.
+
+    Example:
+    >>> read_labelled((np.zeros((4, 8, 8, 3)), np.arange(4)), most=2)[1]
+    array([0, 3])
+    """
     with _generator_preserved(data):
         try:
             return _read(data, shapes, most)
@@ -80,18 +96,44 @@ def refusal(received: str) -> ValueError:
 
 def _read(data, shapes, most):
     if isinstance(data, Mapping) or hasattr(data, "shape") or _are_inputs(data, shapes):
-        return _some(data, most)
+        return _some(data, most), None
     if isinstance(data, tuple):
-        return _some(data[0], most)
+        found = _some(data[0], most)
+        chosen = spread(_count(data[0]), _count(found))
+        return found, _chosen_labels(data, _count(data[0]), chosen)
     batches: list = []
-    for batch in map(_inputs, _batches(data, most)):
+    labels: list = []
+    for whole in _batches(data, most):
+        batch = _inputs(whole)
         missing = _bounded(most, batch) - sum(map(_count, batches))
         batches.append(keras.tree.map_structure(lambda one, n=missing: _array(one)[:n], batch))
+        labels.append(_chosen_labels(whole, _count(batch), slice(missing)))
         if _count(batches[-1]) >= missing:
             break
     if not batches:
         raise ValueError("nothing in it")
-    return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
+    found = keras.tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
+    return found, None if any(one is None for one in labels) else _joined(labels)
+
+
+def _chosen_labels(data, count, chosen):
+    """Return the labels of some examples, or `None` if there is not one array of them."""
+    labels = data[1] if isinstance(data, (tuple, list)) and len(data) > 1 else None
+    # Images and the like are no labels.
+    if labels is None or isinstance(labels, Mapping) or len(getattr(labels, "shape", ())) > 2:
+        return None
+    try:
+        labels = np.asarray(_on_cpu(labels))
+    except (TypeError, ValueError):
+        return None
+    return labels[chosen] if labels.ndim and len(labels) == count else None
+
+
+def _joined(labels):
+    try:
+        return np.concatenate(labels)
+    except ValueError:
+        return None
 
 
 def _are_inputs(data, shapes):

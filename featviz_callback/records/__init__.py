@@ -6,10 +6,23 @@ an archive of a training on a machine that has neither.
 """
 
 from featviz_callback.records import pictures
+from featviz_callback.records.behaviour import Behaviour
 from featviz_callback.records.drift import drift
+from featviz_callback.records.health import NUMBERS, Checkup, Health
 from featviz_callback.records.history import History
 from featviz_callback.records.result import Result
 from featviz_callback.records.snapshot import Snapshot
 from featviz_callback.records.spread import spread
 
-__all__ = ["History", "Result", "Snapshot", "drift", "pictures", "spread"]
+__all__ = [
+    "NUMBERS",
+    "Behaviour",
+    "Checkup",
+    "Health",
+    "History",
+    "Result",
+    "Snapshot",
+    "drift",
+    "pictures",
+    "spread",
+]

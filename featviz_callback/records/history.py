@@ -15,7 +15,9 @@ from dataclasses import replace
 import numpy as np
 
 from featviz_callback.records import pictures
+from featviz_callback.records.behaviour import Behaviour, settled
 from featviz_callback.records.drift import drift
+from featviz_callback.records.health import Health
 from featviz_callback.records.result import Result
 from featviz_callback.records.snapshot import Snapshot
 from featviz_callback.records.spread import spread
@@ -63,6 +65,26 @@ class History:
         seconds: Float array `(snapshots,)`: how long each snapshot took, without compiling.
         compile_seconds: About how long compiling took: by how much the first call of each
             compiled step took longer than the second one.
+        functional_drift: Float32 array `(snapshots, targets)`: how much has changed what
+            the unit does, where `drift` says how much its picture has. It is one minus
+            Spearman's correlation of its scores of the real images with those at the
+            snapshot before: 0 on equal weights, 1 if they have nothing in common. NaN at
+            the first snapshot, at the first one of a resumed training, and without
+            `probe_data`, as are the four below.
+        top_overlap: Float32 array `(snapshots, targets)`: of the nine top activating images
+            of this snapshot and the one before, the share that is in both.
+        selectivity: Float32 array `(snapshots, targets)`: area under the ROC curve that
+            tells the unit's best class from all others by its score, from 0.5 to 1. NaN if
+            `probe_data` has no labels, as `(x, y)` has. Classes of fewer than 5 images are
+            left out.
+        best_class: Array of strings `(snapshots, targets)`: the name of that class.
+        active_share: Float32 array `(snapshots, targets)`: the share of real images that
+            score above 0.
+        settled: Int array `(targets,)`: the first epoch from which on, to the end, all
+            later snapshots have a drift below the noise floor (the larger one of the first
+            and the last snapshot) and a functional drift below 0.05. There must be three
+            such snapshots at least. -2 for a target that has not settled.
+        health: The numbers of every layer, a `Health`.
         skipped: Int array: epochs whose snapshot was skipped to keep within
             `max_overhead`.
         values_range: Lowest and highest value of an image.
@@ -82,6 +104,7 @@ class History:
         self.names: list[str] = []
         self.values_range = (0.0, 1.0)
         self.compile_seconds = 0.0
+        self.health = Health()
         self._skipped: list[int] = []
         self._snapshots: list[Snapshot] = []
         self._has_warned = False
@@ -93,6 +116,7 @@ class History:
         seconds: float = 0.0,
         noise_floor: np.ndarray | None = None,
         score_ratio: np.ndarray | None = None,
+        behaviour: Behaviour | None = None,
     ) -> Snapshot:
         """Add one snapshot, and return it with its drift.
 
@@ -105,6 +129,7 @@ class History:
             seconds: How long the snapshot took.
             noise_floor: Float32 array `(targets,)`; NaN where it is not given.
             score_ratio: Float32 array `(targets,)`; NaN where it is not given.
+            behaviour: What the units do on real images; NaN where it is not given.
 
         Returns:
             The snapshot that was added.
@@ -125,6 +150,7 @@ class History:
             seconds=seconds,
             values_range=result.values_range,
             starts=list(result.starts or [""] * len(result.names)),
+            **vars(behaviour or Behaviour.unknown(len(result.names))),
         )
         self._append(snapshot)
         return snapshot
@@ -160,6 +186,7 @@ class History:
             self._snapshots.clear()
             self._skipped.clear()
             self.compile_seconds = 0.0
+            self.health = Health()
         self.names, self.values_range = snapshot.names, snapshot.values_range
         # A loop of the user's own ends without notice, after an epoch that was skipped.
         self._skipped = [epoch for epoch in self._skipped if epoch != snapshot.epoch]
@@ -230,6 +257,37 @@ class History:
         return self._column("starts", str)
 
     @property
+    def functional_drift(self) -> np.ndarray:
+        """How much has changed, since the snapshot before, what each unit does."""
+        return self._column("functional_drift", "float32")
+
+    @property
+    def top_overlap(self) -> np.ndarray:
+        """The share of top activating images that are those of the snapshot before."""
+        return self._column("top_overlap", "float32")
+
+    @property
+    def selectivity(self) -> np.ndarray:
+        """How well each unit tells its best class from all others."""
+        return self._column("selectivity", "float32")
+
+    @property
+    def best_class(self) -> np.ndarray:
+        """The class that each unit tells best from all others."""
+        return self._column("best_class", str)
+
+    @property
+    def active_share(self) -> np.ndarray:
+        """The share of real images that activate each unit."""
+        return self._column("active_share", "float32")
+
+    @property
+    def settled(self) -> np.ndarray:
+        """The epoch at which each target has settled, -2 if it has not."""
+        numbers = self.drift, self.noise_floor, self.functional_drift
+        return settled(self.epochs, *(one.reshape(len(self), len(self.names)) for one in numbers))
+
+    @property
     def seconds(self) -> np.ndarray:
         """The seconds that each snapshot took."""
         return self._column("seconds", "float64")
@@ -242,6 +300,7 @@ class History:
     def save(self, path: str | os.PathLike) -> None:
         """Write every attribute as an array of a `.npz` file, without pickle."""
         arrays = {name: getattr(self, name) for name in (*_COLUMNS, *_REST)}
+        arrays |= self.health.arrays()
         with open(path, "wb") as file:
             np.savez_compressed(file, **arrays)
 
@@ -264,9 +323,10 @@ class History:
         history.values_range = tuple(arrays["values_range"].tolist())
         history.compile_seconds = float(arrays["compile_seconds"])
         history._skipped = arrays["skipped"].tolist()
+        history.health = Health.from_arrays(arrays)
         for i, epoch in enumerate(arrays.pop("epochs").tolist()):
             columns = {name: arrays[name][i] for name in _COLUMNS if name in arrays}
-            columns |= {name: columns[name].tolist() for name in ("status", "starts")}
+            columns |= {name: columns[name].tolist() for name in ("status", *_LISTS)}
             columns["seconds"] = float(columns["seconds"])
             history._snapshots.append(
                 Snapshot(epoch, history.names, **columns, values_range=history.values_range)
@@ -360,8 +420,11 @@ class History:
 
 _COLUMNS = (
     "epochs", "images", "scores", "status", "drift", "noise_floor", "score_ratio", "starts",
-    "seconds",
+    "functional_drift", "top_overlap", "selectivity", "best_class", "active_share", "seconds",
 )  # fmt: skip
+_LISTS = ("starts", "best_class")
+# The first archives have none of these.
+_LATER = ("functional_drift", "top_overlap", "selectivity", "active_share")
 _REST = ("names", "values_range", "compile_seconds", "skipped")
 
 
@@ -376,16 +439,19 @@ def _name_in(archive, name):
     return "drift_floor" if name == "noise_floor" and "drift_floor" in archive else name
 
 
+def _unknown(status):
+    """Return what the first archives do not have, as not known."""
+    numbers = dict.fromkeys(_LATER, np.full(status.shape, np.nan, "float32"))
+    return {**numbers, **dict.fromkeys(_LISTS, np.full(status.shape, "")), **Health().arrays()}
+
+
 def _read(path):
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            names = {name: _name_in(archive, name) for name in (*_COLUMNS, *_REST)}
-            if "starts" not in archive:
-                # The first archives have none.
-                names["starts"] = "status"
-            arrays = {name: archive[its] for name, its in names.items()}
-            if "starts" not in archive:
-                arrays["starts"] = np.full_like(arrays["status"], "")
+            arrays = _unknown(archive["status"])
+            for name in (*_COLUMNS, *_REST, *arrays):
+                if name not in arrays or name in archive:
+                    arrays[name] = archive[_name_in(archive, name)]
             return arrays
     except _NOT_OURS:
         # NumPy's own advice may be to allow pickles, which run the code in them.

@@ -26,6 +26,11 @@ class Snapshot:
         seconds: How long the snapshot took, without compiling.
         values_range: Lowest and highest value of an image.
         starts: One a target, as `Result.starts`; empty where it is not known.
+        functional_drift: Float32 array `(targets,)`, see `Behaviour`, as are all below.
+        top_overlap: Float32 array `(targets,)`.
+        selectivity: Float32 array `(targets,)`.
+        best_class: One name a target; empty where it is not known.
+        active_share: Float32 array `(targets,)`.
     """
 
     epoch: int
@@ -39,3 +44,8 @@ class Snapshot:
     seconds: float
     values_range: tuple[float, float]
     starts: list[str]
+    functional_drift: np.ndarray
+    top_overlap: np.ndarray
+    selectivity: np.ndarray
+    best_class: list[str]
+    active_share: np.ndarray

@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Mapping
 
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -25,6 +26,7 @@ from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_FLOAT, DT_STRING
 from tensorboard.compat.tensorflow_stub.io import gfile
+from tensorboard.plugins.histogram import metadata as histogram_metadata
 from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.scalar import metadata as scalar_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
@@ -110,12 +112,37 @@ class EventFile:
 
     def scalar(self, tag: str, step: int, value: float) -> None:
         """Add a number."""
-        tensor = TensorProto(
-            dtype=DT_FLOAT, float_val=[float(value)], tensor_shape=TensorShapeProto()
-        )
         metadata = scalar_metadata.create_summary_metadata(display_name=None, description=None)
         metadata.data_class = DATA_CLASS_SCALAR
-        self._add(tag, step, tensor, metadata)
+        self._add(tag, step, _number(value), metadata)
+
+    def many(
+        self,
+        step: int,
+        scalars: Mapping[str, float],
+        histograms: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Add many numbers and histograms in one record, which is quicker than a record each.
+
+        Args:
+            step: Epoch.
+            scalars: Numbers, by their tags.
+            histograms: Float arrays `(buckets, 3)` by their tags: left edge, right edge, count.
+        """
+        about = scalar_metadata.create_summary_metadata(display_name=None, description=None)
+        about.data_class = DATA_CLASS_SCALAR
+        values = [
+            Summary.Value(tag=tag, tensor=_number(value), metadata=about)
+            for tag, value in scalars.items()
+        ]
+        about = histogram_metadata.create_summary_metadata(display_name=None, description=None)
+        about.data_class = DATA_CLASS_TENSOR
+        values += [
+            Summary.Value(tag=tag, tensor=_table(buckets), metadata=about)
+            for tag, buckets in (histograms or {}).items()
+        ]
+        if values:
+            self._write(Event(step=step, summary=Summary(value=values)))
 
     def text(self, tag: str, step: int, text: str, plugin: str) -> None:
         """Add a string that the TensorBoard plugin of that name reads."""
@@ -183,6 +210,17 @@ class EventFile:
 def _size(path):
     # Only local files can be cut off. On other file systems the next record begins a new file.
     return os.path.getsize(path) if os.path.exists(path) else 0
+
+
+def _number(value):
+    return TensorProto(dtype=DT_FLOAT, float_val=[float(value)], tensor_shape=TensorShapeProto())
+
+
+def _table(numbers):
+    """Pack an array of two axes in float32, which a histogram needs no more of."""
+    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in numbers.shape])
+    content = np.asarray(numbers, "<f4").tobytes()
+    return TensorProto(dtype=DT_FLOAT, tensor_content=content, tensor_shape=shape)
 
 
 def _strings(strings):

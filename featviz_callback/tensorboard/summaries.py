@@ -12,8 +12,14 @@ Each snapshot writes, with the epoch as its step:
 * if something was compiled, the scalar `feature_vis/compile_seconds`;
 * with real images, scalars `feature_vis_score_ratio/<name>`, `feature_vis/dead`, the
   share of dead targets, and images `feature_vis_examples/<name>`; where these are private,
-  in their place the texts `feature_vis_real_scores/<name>`, JSON;
-* where it was asked for, images `feature_vis_accentuated/<name>`.
+  in their place the texts `feature_vis_real_scores/<name>`, JSON; also the scalars
+  `feature_vis_functional_drift/<name>`, `feature_vis_top_overlap/<name>`,
+  `feature_vis_selectivity/<name>` (whose class is in the description of the picture) and
+  `feature_vis_active_share/<name>`;
+* where it was asked for, images `feature_vis_accentuated/<name>`;
+* for each layer, all in one record, scalars `feature_vis_layer_<number>/<layer>`, where
+  `<number>` is one of `records.NUMBERS`; with real images, histograms
+  `feature_vis_activations/<layer>` of up to 65,536 activations.
 
 The first snapshot of a run also writes `feature_vis/objectives`, a description of the
 targets as JSON. The end of training writes the images `feature_vis/evolution`, the film
@@ -30,7 +36,7 @@ import json
 import os
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event
@@ -38,7 +44,7 @@ from tensorboard.compat.tensorflow_stub import errors
 from tensorboard.compat.tensorflow_stub.io import gfile
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
 
-from featviz_callback.records import Snapshot, pictures
+from featviz_callback.records import NUMBERS, Checkup, Snapshot, pictures
 from featviz_callback.tensorboard.event_file import EventFile
 from featviz_callback.tensorboard.run_folders import find_runs, folder_of
 
@@ -51,6 +57,12 @@ EXAMPLES_TAG = "feature_vis_examples/{}"
 REAL_SCORES_TAG = "feature_vis_real_scores/{}"
 ACCENTUATED_TAG = "feature_vis_accentuated/{}"
 NOISE_FLOOR_TAG = "feature_vis_drift_floor/{}"
+FUNCTIONAL_DRIFT_TAG = "feature_vis_functional_drift/{}"
+TOP_OVERLAP_TAG = "feature_vis_top_overlap/{}"
+SELECTIVITY_TAG = "feature_vis_selectivity/{}"
+ACTIVE_SHARE_TAG = "feature_vis_active_share/{}"
+LAYER_TAGS = "feature_vis_layer_{}/{}"
+ACTIVATION_TAGS = "feature_vis_activations/{}"
 SECONDS_TAG = "feature_vis/seconds"
 SHARE_TAG = "feature_vis/share"
 COMPILE_SECONDS_TAG = "feature_vis/compile_seconds"
@@ -68,6 +80,23 @@ STATUSES = ("ok", "dead", "saturated", "nan", "weak", "no_gradient", "constant")
 OBJECTIVES_PLUGIN = "feature_vis"
 
 _START = re.compile(r"Begun from (.*?)\. Its status")
+_CLASS = re.compile(r"Most selective for the class (.*?)\. (?:Begun from|Its status)")
+
+_LAYER_NUMBER = re.compile(LAYER_TAGS.format("([a-z_]+)", "(.+)"))
+# The numbers of a target that are written where they are known.
+_NUMBERS = {
+    "scores": SCORE_TAG,
+    "drift": DRIFT_TAG,
+    "noise_floor": NOISE_FLOOR_TAG,
+    "score_ratio": SCORE_RATIO_TAG,
+}
+# Those that are written in one record for all targets.
+_NUMBERS_AT_ONCE = {
+    "functional_drift": FUNCTIONAL_DRIFT_TAG,
+    "top_overlap": TOP_OVERLAP_TAG,
+    "selectivity": SELECTIVITY_TAG,
+    "active_share": ACTIVE_SHARE_TAG,
+}
 
 
 def write_objectives(
@@ -102,14 +131,15 @@ def write_snapshot(events: EventFile, snapshot: Snapshot, with_real_images: bool
     for i, name in enumerate(snapshot.names):
         events.image(IMAGE_TAG.format(name), snapshot.epoch, shown[i], _description(snapshot, i))
         events.scalar(STATUS_TAG.format(name), snapshot.epoch, STATUSES.index(snapshot.status[i]))
-        _scalar_if_known(events, SCORE_TAG.format(name), snapshot.epoch, snapshot.scores[i])
-        _scalar_if_known(events, DRIFT_TAG.format(name), snapshot.epoch, snapshot.drift[i])
-        _scalar_if_known(
-            events, NOISE_FLOOR_TAG.format(name), snapshot.epoch, snapshot.noise_floor[i]
-        )
-        _scalar_if_known(
-            events, SCORE_RATIO_TAG.format(name), snapshot.epoch, snapshot.score_ratio[i]
-        )
+        for field, tag in _NUMBERS.items():
+            _scalar_if_known(events, tag.format(name), snapshot.epoch, getattr(snapshot, field)[i])
+    behaviour = {
+        tag.format(name): value
+        for field, tag in _NUMBERS_AT_ONCE.items()
+        for name, value in zip(snapshot.names, getattr(snapshot, field), strict=True)
+        if np.isfinite(value)
+    }
+    events.many(snapshot.epoch, behaviour)
     if with_real_images:
         dead = snapshot.status.count("dead") / len(snapshot.status)
         events.scalar(DEAD_TAG, snapshot.epoch, dead)
@@ -122,10 +152,12 @@ def _description(snapshot, i):
     tag = html.escape(STATUS_TAG.format(snapshot.names[i]))
     ratio, start = snapshot.score_ratio[i], snapshot.starts[i]
     compared = f", {ratio:.3g} times that of the best real image" if np.isfinite(ratio) else ""
+    best = html.escape(snapshot.best_class[i])
+    selective = f"Most selective for the class {best}. " if best else ""
     begun = f"Begun from {html.escape(start)}. " if start else ""
     return (
         f"{name}: {snapshot.status[i]}, score {snapshot.scores[i]:.4g}{compared} at step "
-        f"{snapshot.epoch}. {begun}"
+        f"{snapshot.epoch}. {selective}{begun}"
         f"Its status at each step is the scalar {tag}: {status}."
     )
 
@@ -133,6 +165,27 @@ def _description(snapshot, i):
 def _scalar_if_known(events, tag, step, value):
     if np.isfinite(value):
         events.scalar(tag, step, value)
+
+
+def write_health(
+    events: EventFile, epoch: int, checkup: Checkup, histograms: Mapping[str, np.ndarray]
+) -> None:
+    """Write the numbers of every layer that are known, and histograms of activations.
+
+    Args:
+        events: The file to write to.
+        epoch: The step.
+        checkup: The numbers.
+        histograms: Float array `(buckets, 3)` of each layer: left edge, right edge, count.
+    """
+    scalars = {
+        LAYER_TAGS.format(number, layer): value
+        for number in NUMBERS
+        for layer, value in zip(checkup.layers, getattr(checkup, number), strict=True)
+        if np.isfinite(value)
+    }
+    tagged = {ACTIVATION_TAGS.format(layer): one for layer, one in histograms.items()}
+    events.many(epoch, scalars, tagged)
 
 
 def write_costs(
@@ -253,6 +306,23 @@ def read_snapshots(
                 yield _as_snapshot(step, names, summaries, values_range)
 
 
+def read_health(log_dir: str | os.PathLike) -> Iterator[tuple[int, Checkup]]:
+    """Yield the epoch and the numbers of every layer that earlier processes have written.
+
+    Args:
+        log_dir: The log directory of one run.
+    """
+    for path in _event_files(log_dir):
+        for step, pairs in itertools.groupby(_read_values(path), key=lambda pair: pair[0]):
+            numbers: dict[str, dict[str, float]] = {}
+            for _, value in pairs:
+                found = _LAYER_NUMBER.fullmatch(value.tag)
+                if found and found[1] in NUMBERS:
+                    numbers.setdefault(found[2], {})[found[1]] = value.tensor.float_val[0]
+            if numbers:
+                yield step, Checkup.of(numbers)
+
+
 def _read_values(path):
     """Yield `(step, value)` for every value of every whole record."""
     records = PyRecordReader_New(path)
@@ -264,14 +334,17 @@ def _read_values(path):
                 yield event.step, value
 
 
-def _start_in(value):
-    found = _START.search(value.metadata.summary_description)
+def _word_in(value, pattern):
+    found = pattern.search(value.metadata.summary_description)
     return html.unescape(found[1]) if found else ""
 
 
 def _as_snapshot(step, names, summaries, values_range):
     values = {tag: value.tensor for tag, value in summaries.items()}
-    starts = {tag: _start_in(value) for tag, value in summaries.items()}
+
+    def words(pattern):
+        found = [summaries[IMAGE_TAG.format(name)] for name in names]
+        return [_word_in(value, pattern) for value in found]
 
     def scalars(tag):
         tensors = [values.get(tag.format(name)) for name in names]
@@ -285,12 +358,10 @@ def _as_snapshot(step, names, summaries, values_range):
         epoch=step,
         names=list(names),
         images=(low + (high - low) * shares).astype("float32"),
-        scores=scalars(SCORE_TAG),
         status=[STATUSES[int(i)] for i in np.nan_to_num(scalars(STATUS_TAG))],
-        drift=scalars(DRIFT_TAG),
-        noise_floor=scalars(NOISE_FLOOR_TAG),
-        score_ratio=scalars(SCORE_RATIO_TAG),
         seconds=seconds.float_val[0] if seconds else np.nan,
         values_range=values_range,
-        starts=[starts.get(IMAGE_TAG.format(name), "") for name in names],
+        starts=words(_START),
+        best_class=words(_CLASS),
+        **{field: scalars(tag) for field, tag in (_NUMBERS | _NUMBERS_AT_ONCE).items()},
     )

@@ -8,6 +8,7 @@ import pytest
 
 from featviz_callback.monitoring import messages
 from featviz_callback.monitoring.messages import Reporter
+from featviz_callback.records.behaviour import Behaviour
 from featviz_callback.records.snapshot import Snapshot
 from featviz_callback.tensorboard.summaries import STATUSES
 
@@ -18,7 +19,7 @@ def snapshot(status=("ok", "ok"), names=("a", "b"), epoch=3, seconds=0.5, ratio=
     images = np.zeros((len(names), 2, 2, 1), "float32")
     status, names = list(status), list(names)
     values = (unknown, status, unknown, unknown, ratio, seconds, (0.0, 1.0), [""] * len(names))
-    return Snapshot(epoch, names, images, *values)
+    return Snapshot(epoch, names, images, *values, **vars(Behaviour.unknown(len(names))))
 
 
 @pytest.fixture

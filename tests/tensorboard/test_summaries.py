@@ -200,7 +200,7 @@ def test_snapshots_are_read_back_as_they_were_written(tmp_path, channels):
     assert [one.epoch for one in found] == [-1, 0, 1]
     for one, other in zip(found, written, strict=True):
         np.testing.assert_allclose(one.images, other.images, atol=0.5 / 255 + 1e-6)
-        for name in ("names", "status", "seconds", "starts"):
+        for name in ("names", "status", "seconds", "starts", "best_class"):
             assert getattr(one, name) == getattr(other, name)
         for name in ("scores", "drift", "noise_floor", "score_ratio"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))

@@ -1,0 +1,188 @@
+"""Measure what the drawn units do on the real images, and whether that has changed.
+
+All of it follows from the score of each real image for each unit, which is measured anyway.
+Between snapshots, one number is kept for each unit and image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from featviz_callback.records import Behaviour
+
+# Names of units, and float32 `(units, images)`: the rank of each image.
+Ranks = tuple[list[str], np.ndarray]
+# So many of the top activating images are compared with those before.
+TOP = 9
+# A class with fewer images would be told from all others by chance, and so would all others.
+_FEWEST_OF_A_CLASS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Classes:
+    """The class of each real image.
+
+    Attributes:
+        of_images: Int array `(images,)`: the class of each image, as a place in `names`.
+        names: The name of each class.
+    """
+
+    of_images: np.ndarray
+    names: tuple[str, ...]
+
+
+def find_classes(labels: object) -> Classes | None:
+    """Return the classes that labels mean, or `None` if they mean none.
+
+    Args:
+        labels: What `fit` takes as `y`: whole numbers or strings `(images,)` or
+            `(images, 1)`, or `(images, classes)` with a single 1 a row.
+
+    Example:
+    >>> find_classes(np.array(["cat", "dog", "cat"])).of_images
+    array([0, 1, 0])
+    >>> find_classes(np.eye(3)).names
+    ('0', '1', '2')
+    >>> find_classes(np.array([0.5, 0.1]))
+    """
+    try:
+        given = np.asarray(labels)
+    except (TypeError, ValueError):
+        return None
+    if given.ndim == 2 and given.shape[1] == 1:
+        given = given[:, 0]
+    if given.ndim == 2 and given.dtype.kind in "biuf" and _is_one_hot(given):
+        return Classes(given.argmax(1), tuple(map(str, range(given.shape[1]))))
+    if given.ndim != 1 or given.dtype.kind not in "biufUSO":
+        return None
+    if given.dtype.kind == "f" and not (np.isfinite(given).all() and (given % 1 == 0).all()):
+        return None
+    if given.dtype.kind in "bf":
+        given = given.astype("int64")
+    try:
+        names, places = np.unique(given, return_inverse=True)
+    except TypeError:
+        # Objects of several kinds.
+        return None
+    return Classes(places.reshape(-1), tuple(map(_text, names.tolist())))
+
+
+def _is_one_hot(given):
+    return bool(((given == 0) | (given == 1)).all() and (given.sum(1) == 1).all())
+
+
+def _text(name):
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+
+
+class UnitMeter:
+    """Measures drawn units at each snapshot, and compares them with the snapshot before.
+
+    Args:
+        classes: The class of each real image, if it is known.
+    """
+
+    def __init__(self, classes: Classes | None = None):
+        self._classes = classes
+        self._kept: Ranks = ([], np.empty((0, 0), "float32"))
+
+    @property
+    def kept(self) -> Ranks:
+        """The ranks of the last snapshot, with which the next one is compared."""
+        return self._kept
+
+    def go_on_from(self, kept: Ranks) -> None:
+        """Compare with the ranks that another meter kept."""
+        self._kept = kept
+
+    def measure(self, names: Sequence[str], scores: np.ndarray) -> Behaviour:
+        """Measure every unit.
+
+        Args:
+            names: One name a unit.
+            scores: Float array `(units, images)`: the score of each real image.
+        """
+        ranks = np.stack([_ranks(one) for one in scores])
+        known, before = self._kept
+        if known != list(names) or before.shape != ranks.shape:
+            before = np.full_like(ranks, np.nan)
+        self._kept = list(names), ranks
+        best = [self._best_class(one) for one in ranks]
+        pairs = list(zip(before, ranks, strict=True))
+        return Behaviour(
+            functional_drift=np.array([functional_drift(*pair) for pair in pairs], "float32"),
+            top_overlap=np.array([_overlap(*pair) for pair in pairs], "float32"),
+            selectivity=np.array([area for area, _ in best], "float32"),
+            best_class=[name for _, name in best],
+            active_share=np.array([_active_share(one) for one in scores], "float32"),
+        )
+
+    def _best_class(self, ranks):
+        """Return the area under the ROC curve of a unit's best class, and its name."""
+        if self._classes is None or np.isnan(ranks).any():
+            return np.nan, ""
+        places, names = self._classes.of_images, self._classes.names
+        counts = np.bincount(places, minlength=len(names))
+        sums = np.bincount(places, ranks, minlength=len(names))
+        fits = np.minimum(counts, len(places) - counts) >= _FEWEST_OF_A_CLASS
+        if not fits.any() or _is_constant(ranks):
+            return np.nan, ""
+        # The statistic of Mann and Whitney, divided by the number of pairs.
+        pairs = np.where(fits, counts * (len(places) - counts), 1)
+        areas = np.where(fits, (sums - counts * (counts + 1) / 2) / pairs, -1)
+        return areas.max(), names[int(areas.argmax())]
+
+
+def functional_drift(before: np.ndarray, now: np.ndarray) -> float:
+    """Return one minus Spearman's correlation, from the ranks of the same images.
+
+    It is 0 if all images are in the same order, 1 if the orders have nothing in common, and 2
+    if one is the reverse of the other. A unit that was the same for all images, and no longer
+    is, has drifted by 1.
+
+    Args:
+        before: Float array `(images,)`: the rank of each image, ties having their mean.
+        now: The same of another moment. Images whose rank is NaN in either are left out.
+    """
+    is_known = np.isfinite(before) & np.isfinite(now)
+    if is_known.sum() < 2:
+        return np.nan
+    if not is_known.all():
+        before, now = _ranks(before[is_known]), _ranks(now[is_known])
+    if np.array_equal(before, now):
+        return 0.0
+    before, now = (one - one.mean(dtype="float64") for one in (before, now))
+    lengths = np.linalg.norm(before) * np.linalg.norm(now)
+    return 1.0 - float(before @ now / lengths) if lengths else 1.0
+
+
+def _ranks(scores):
+    """Return ranks from 1, float32; equal scores have the mean of theirs, and NaN has none."""
+    ranks = np.full(len(scores), np.nan, "float32")
+    is_known = np.isfinite(scores)
+    _, places, counts = np.unique(scores[is_known], return_inverse=True, return_counts=True)
+    ranks[is_known] = (np.cumsum(counts) - (counts - 1) / 2)[places.reshape(-1)]
+    return ranks
+
+
+def _is_constant(ranks):
+    return ranks.min() == ranks.max()
+
+
+def _overlap(before, now):
+    """Return the Jaccard index of the top images; NaN if a unit has none."""
+    tops = []
+    for ranks in (before, now):
+        known = ranks[np.isfinite(ranks)]
+        if len(known) < 2 or _is_constant(known):
+            return np.nan
+        tops.append(set(np.argsort(-np.nan_to_num(ranks), kind="stable")[:TOP].tolist()))
+    return len(tops[0] & tops[1]) / len(tops[0] | tops[1])
+
+
+def _active_share(scores):
+    known = scores[np.isfinite(scores)]
+    return float((known > 0).mean()) if len(known) else np.nan

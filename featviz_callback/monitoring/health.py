@@ -1,0 +1,284 @@
+"""Measure every layer of a network: which units are dead, dormant, duplicate or saturated.
+
+A `LayerMeter` sees the outputs of all layers on the way of the one pass that scores the real
+images. It never calls the model, and keeps no layer's output.
+
+Memory. While a layer is seen, there is one copy of its output beside it, for one batch. All
+else are some numbers a unit, and rows of activations by which units are compared. If all
+images pass in one batch, these are rows of one layer at a time, at most 8 MiB, and as many
+bytes of correlations. Otherwise they are rows of all layers, at most 32 MiB together. Nothing
+is kept from one snapshot to the next.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from keras import ops
+
+from featviz_callback import backend
+from featviz_callback.objectives import Ending, Tap
+from featviz_callback.records import spread
+
+# A unit that is active by no more than this share of its layer's mean is dormant.
+DORMANT = 0.025
+# Units whose correlation is above this are duplicates.
+DUPLICATE = 0.95
+# A value is saturated within this share of the range from one of its ends.
+_AT_THE_END = 0.01
+# Values of one unit that differ by no more than this share are equal but for rounding.
+_EQUAL = 2e-6
+
+# So many values are kept of one layer, and of all layers if there are several batches.
+_MOST_VALUES, _MOST_VALUES_OF_ALL = 2**21, 2**23
+# Fewer rows tell nothing of a correlation.
+_FEWEST_ROWS = 32
+# So many rows have all but a little of the singular values.
+_ROWS_OF_RANK = 1024
+# So many units at a time are compared with all others.
+_UNITS_AT_ONCE = 1024
+_VALUES_OF_HISTOGRAM, _BUCKETS = 2**16, 30
+
+
+class LayerMeter:
+    """Measures the layers of a model in one pass over the real images.
+
+    Args:
+        endings: The outputs to measure, and in what they end.
+        units: The number of units of each.
+        images: How many images there will be.
+
+    Attributes:
+        numbers: For each layer by its name, its numbers as in `records.Checkup`. If every
+            unit has some activation that is no finite number, the share of these is all.
+        units: For each layer by its name, bool arrays `(units,)`: which units are `"dead"`,
+            `"dormant"` and `"duplicate"`.
+        histograms: Of each layer by its name, float64 `(buckets, 3)`: left and right edge
+            of a bucket, and how many values are in it, of at most 65,536 values.
+        error: What failed on the way, if anything did. Layers after that are not measured.
+    """
+
+    def __init__(self, endings: Mapping[Tap, Ending], units: Mapping[Tap, int], images: int):
+        most_rows = _MOST_VALUES_OF_ALL // max(1, sum(units.values()))
+        self._layers = {tap: _Layer(end, images, most_rows) for tap, end in endings.items()}
+        self.numbers: dict[str, dict[str, float]] = {}
+        self.units: dict[str, dict[str, np.ndarray]] = {}
+        self.histograms: dict[str, np.ndarray] = {}
+        self.error: Exception | None = None
+
+    def see(self, tap: Tap, output, images: int) -> None:
+        """Take in the output of a layer for so many images; see `Watch`."""
+        if self.error is not None:
+            return
+        try:
+            layer = self._layers[tap]
+            layer.add(output, images)
+            if layer.is_complete:
+                # Its rows are released here.
+                del self._layers[tap]
+                self._finish(tap.name, layer)
+        except Exception as error:
+            # The scores of the images are wanted whatever becomes of this.
+            self.error = error
+
+    def _finish(self, name, layer):
+        if not layer.has_known_units:
+            self.numbers[name] = {"nan": layer.share_broken}
+            return
+        self.units[name], rows = layer.units(), layer.rows()
+        shares = {kind: float(one.mean()) for kind, one in self.units[name].items()}
+        self.numbers[name] = {**layer.numbers(), **shares, "effective_rank": effective_rank(rows)}
+        if len(rows) < _FEWEST_ROWS:
+            self.numbers[name]["duplicate"] = math.nan
+        self.histograms[name] = _histogram(rows)
+
+
+class _Layer:
+    """What is known so far of one layer; units last in every array."""
+
+    def __init__(self, end: Ending, images: int, most_rows: int):
+        self._end, self._images, self._most_rows = end, images, most_rows
+        self._missing = images
+        self._count = self._broken = self._saturated = 0
+        self._rows: list[np.ndarray] = []
+        # Smallest and largest value, sums of values, of absolute values and of squares.
+        self._low, self._high = math.inf, -math.inf
+        self._total = self._size = self._squares = 0.0
+        self._is_known: np.ndarray | bool = True
+
+    @property
+    def is_complete(self) -> bool:
+        return self._missing <= 0
+
+    @property
+    def has_known_units(self) -> bool:
+        return bool(np.any(self._is_known))
+
+    @property
+    def share_broken(self) -> float:
+        return self._broken / (self._count * len(self._total))
+
+    def add(self, output, images):
+        units = output.shape[-1]
+        # Sums over the first axis are the quickest ones.
+        values = ops.reshape(ops.cast(output, "float32"), (output.shape[0], -1))
+        total = _reduced(ops.sum(values, axis=0), units)
+        if not np.isfinite(total).all():
+            values = self._without_broken(values, units)
+            total = _reduced(ops.sum(values, axis=0), units)
+        low = _reduced(ops.min(values, axis=0), units).min(0)
+        high = _reduced(ops.max(values, axis=0), units).max(0)
+        size = total if low.min() >= 0 else _reduced(ops.sum(ops.abs(values), axis=0), units)
+        squares = _reduced(ops.sum(ops.square(values), axis=0), units)
+        self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
+        self._total = self._total + total.sum(0)
+        self._size = self._size + size.sum(0)
+        self._squares += float(squares.sum())
+        self._saturated += self._count_saturated(values)
+        count = math.prod(values.shape) // units
+        self._keep_rows(ops.reshape(values, (count, units)), images)
+        self._count += count
+        self._missing -= images
+
+    def _without_broken(self, values, units):
+        """Put zeros in place of what is no finite number, and note the units that have such."""
+        is_broken = ops.logical_not(ops.isfinite(values))
+        broken = _reduced(ops.sum(ops.cast(is_broken, "float32"), axis=0), units).sum(0)
+        self._broken += int(broken.sum())
+        self._is_known = self._is_known & (broken == 0)
+        return ops.where(is_broken, 0.0, values)
+
+    def _count_saturated(self, values):
+        low, high = self._end.lowest, self._end.highest
+        margin = _AT_THE_END * ((high or 0.0) - (low or 0.0))
+        count = 0
+        for at_end in (
+            *([] if low is None else [values <= low + margin]),
+            *([] if high is None else [values >= high - margin]),
+        ):
+            count += int(backend.load().to_numpy(ops.sum(ops.cast(at_end, "int32"))))
+        return count
+
+    def _keep_rows(self, values, images):
+        """Keep rows that are spread evenly over images and positions."""
+        count, units = values.shape
+        most = _MOST_VALUES // units
+        if images < self._images:
+            # Other layers' rows wait for the rest of the images, too.
+            most = math.ceil(min(most, self._most_rows) * images / self._images)
+        if count > most:
+            values = ops.take(values, ops.convert_to_tensor(places_within(count, most)), axis=0)
+        self._rows.append(backend.load().to_numpy(values))
+
+    def rows(self):
+        if len(self._rows) > 1:
+            self._rows = [np.concatenate(self._rows)]
+        return self._rows[0]
+
+    def numbers(self):
+        finite = self._count * len(self._total) - self._broken
+        mean = self._total.sum() / finite
+        has_ends = self._end.lowest is not None or self._end.highest is not None
+        return {
+            "mean": mean,
+            "deviation": math.sqrt(max(0.0, self._squares / finite - mean**2)),
+            "nan": self.share_broken,
+            "saturated": self._saturated / finite if has_ends else math.nan,
+        }
+
+    def units(self):
+        """Return which units are dead, dormant and duplicate; those with a NaN are none of it."""
+        largest = np.maximum(np.abs(self._low), np.abs(self._high))
+        is_constant = self._high - self._low <= _EQUAL * largest
+        is_dead = self._high <= 0 if self._end.is_rectifier else is_constant
+        is_dormant = self._size <= DORMANT * self._size[self._is_known].mean()
+        is_compared = self._is_known & ~is_constant
+        return {
+            "dead": is_dead & self._is_known,
+            "dormant": is_dormant & self._is_known,
+            "duplicate": duplicates(self.rows(), is_compared),
+        }
+
+
+def _reduced(tensor, units):
+    """Return an array `(positions, units)`, in float64."""
+    return backend.load().to_numpy(tensor).reshape(-1, units).astype("float64")
+
+
+def duplicates(rows: np.ndarray, is_compared: np.ndarray) -> np.ndarray:
+    """Return which units have a correlation above 0.95 with a unit before them.
+
+    Args:
+        rows: Finite float32 array `(rows, units)`: activations at some places of some images.
+        is_compared: Bool array `(units,)`. A unit that is constant in all rows is left out too.
+
+    Returns:
+        Bool array `(units,)`. With fewer than 32 rows no unit is one.
+
+    Example:
+    >>> one, other = np.random.default_rng(0).normal(size=(2, 100))
+    >>> duplicates(np.stack([one, other, 2 * one + 1], 1), np.ones(3, bool))
+    array([False, False,  True])
+    """
+    found = np.zeros(len(is_compared), bool)
+    if len(rows) < _FEWEST_ROWS:
+        return found
+    units = rows - rows.mean(0)
+    largest = np.abs(rows).max(0, initial=0)
+    lengths = np.linalg.norm(units, axis=0)
+    varies = lengths > _EQUAL * math.sqrt(len(rows)) * largest
+    places = np.flatnonzero(is_compared & varies)
+    units = units[:, places] / lengths[places]
+    for first in range(0, len(places), _UNITS_AT_ONCE):
+        some = slice(first, first + _UNITS_AT_ONCE)
+        correlations = np.tril(units[:, some].T @ units, first - 1)
+        found[places[some]] = (correlations > DUPLICATE).any(1)
+    return found
+
+
+def effective_rank(rows: np.ndarray) -> float:
+    """Return how many directions activations use: the exponential of an entropy.
+
+    The entropy is that of the singular values, divided by their sum, of the activations of up
+    to 1,024 rows. It is 1 if all units are multiples of one, and the number of units if all
+    are orthogonal and of one size.
+
+    Args:
+        rows: Finite float32 array `(rows, units)`.
+
+    Returns:
+        From 1 to the smaller of rows and units; 0 if all activations are zero.
+
+    Example:
+    >>> round(effective_rank(np.eye(5)), 3), round(effective_rank(np.ones((9, 5))), 3)
+    (5.0, 1.0)
+
+    Reference:
+        Roy, Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO
+        2007.
+    """
+    some = rows[spread(len(rows), _ROWS_OF_RANK)].astype("float64")
+    gram = some.T @ some if some.shape[1] <= some.shape[0] else some @ some.T
+    values = np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0))
+    if not values.any():
+        return 0.0
+    shares = values[values > 0] / values.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def _histogram(rows):
+    values = rows.reshape(-1)
+    values = values[:: math.ceil(values.size / _VALUES_OF_HISTOGRAM)]
+    counts, edges = np.histogram(values, _BUCKETS)
+    return np.stack([edges[:-1], edges[1:], counts], axis=1).astype("float64")
+
+
+def places_within(count: int, most: int) -> np.ndarray:
+    """Pick so many of more places, spread evenly, the same at each call.
+
+    They are not at even distances, at which they would all be in one column of a map.
+    """
+    within = np.random.default_rng(0).random(most)
+    return ((np.arange(most) + within) * (count / most)).astype("int32")

@@ -1,0 +1,276 @@
+"""Dead, dormant, duplicate and saturated units, against `predict` and NumPy."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from featviz_callback import Objective
+from featviz_callback.monitoring.health import LayerMeter, duplicates, effective_rank
+from featviz_callback.objectives import (
+    Watch,
+    ending,
+    feature_taps,
+    inputs,
+    score_all,
+    scoring,
+    walk,
+)
+from tests.conftest import fill, layer_output, random_images, sequential
+
+IMAGES = random_images(60, 12, 10, 1)
+
+
+def measured(model, images=IMAGES):
+    """Return a meter that has seen all images in the pass that scores them."""
+    units = feature_taps(model, inputs.specs(model))
+    found = dict(walk(model))
+    meter = LayerMeter({tap: ending(found[tap.path]) for tap in units}, units, len(images))
+    target = Objective.layer(model, next(iter(units)).name)
+    score_all([target], images, watch=Watch(units, meter.see))
+    assert meter.error is None
+    return meter
+
+
+def by_numpy(outputs, is_rectifier):
+    """Return which units are dead, dormant and duplicate, from all activations."""
+    rows = outputs.reshape(-1, outputs.shape[-1]).astype("float64")
+    constant = np.ptp(rows, axis=0) == 0
+    sizes = np.abs(rows).mean(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        same = np.tril(np.corrcoef(rows.T) > 0.95, -1).any(1)
+    return {
+        "dead": rows.max(0) <= 0 if is_rectifier else constant,
+        "dormant": sizes <= 0.025 * sizes.mean(),
+        "duplicate": same & ~constant,
+    }
+
+
+def plant(layer, dead=(), dormant=(), copies=()):
+    """Change the weights of a layer so that these units are what they are called."""
+    kernel, *rest = layer.get_weights()
+    bias = rest[0]
+    for unit in dead:
+        kernel[..., unit], bias[unit] = 0.0, -0.5
+    for unit in dormant:
+        kernel[..., unit], bias[unit] = kernel[..., unit] * 1e-3, bias[unit] * 1e-3
+    for unit, original in copies:
+        kernel[..., unit], bias[unit] = 2 * kernel[..., original], 2 * bias[original]
+    layer.set_weights([kernel, bias, *rest[1:]])
+
+
+def lively(model, seed=0):
+    """Give a model weights with which every unit is on for about half of its inputs."""
+    fill(model, seed)
+    weights = [w - w.mean(tuple(range(w.ndim - 1))) if w.ndim > 1 else 0 * w + 0.05
+               for w in model.get_weights()]  # fmt: skip
+    model.set_weights(weights)
+    return model
+
+
+def plain():
+    """Return three layers that end in a ReLU."""
+    model = sequential(
+        layers.Conv2D(12, 3, activation="relu", name="first"),
+        layers.Conv2D(16, 3, strides=2, activation="relu", name="second"),
+        layers.Flatten(),
+        layers.Dropout(0.5),
+        layers.Dense(20, activation="relu", name="third"),
+        layers.Dense(5, name="logits"),
+    )
+    return lively(model), {"first": 12, "second": 16, "third": 20}, True
+
+
+def smooth():
+    """Return layers whose activations are never exactly zero."""
+    model = sequential(
+        layers.Conv2D(12, 3, activation="tanh", name="first"),
+        layers.Conv2D(16, 3, strides=2, activation="gelu", name="second"),
+        layers.Flatten(),
+        layers.Dense(20, activation="silu", name="third"),
+        layers.Dense(5, activation="softmax", name="probabilities"),
+    )
+    return lively(model, 3), {"first": 12, "second": 16, "third": 20}, False
+
+
+def nested():
+    """Return a model whose first layers are in a model inside."""
+    inner = keras.Sequential(
+        [
+            keras.Input((12, 10, 1)),
+            layers.GaussianNoise(0.5),
+            layers.Conv2D(12, 3, activation="relu6", name="first"),
+            layers.Conv2D(16, 3, activation="relu", name="second"),
+        ],
+        name="inner",
+    )
+    image = keras.Input((12, 10, 1))
+    outputs = layers.Dense(5, name="logits")(layers.Flatten()(inner(image)))
+    return lively(keras.Model(image, outputs)), {"inner/first": 12, "inner/second": 16}, True
+
+
+class Own(keras.Model):
+    """A model with a call of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = layers.Conv2D(12, 3, activation="relu", name="first")
+        self.second = layers.Conv2D(16, 3, strides=2, activation="relu", name="second")
+        self.logits = layers.Dense(5, name="logits")
+
+    def call(self, images):
+        maps = self.second(self.first(images))
+        return self.logits(ops.reshape(maps, (-1, 4 * 3 * 16)))
+
+
+def own():
+    """Return a model that is no graph."""
+    model = Own()
+    model(IMAGES[:1])
+    return lively(model, 1), {"first": 12, "second": 16}, True
+
+
+FAULTS = {"dead": [1, 5], "dormant": [3], "copies": [(7, 0), (9, 2)]}
+
+
+@pytest.mark.parametrize("make", [plain, smooth, nested, own])
+def test_planted_units_are_found_and_no_other(make):
+    model, sizes, are_rectified = make()
+    found = dict(walk(model))
+    for path in sizes:
+        plant(found[path], **FAULTS)
+    meter = measured(model)
+    for path, size in sizes.items():
+        units = {kind: np.flatnonzero(one).tolist() for kind, one in meter.units[path].items()}
+        dormant = [1, 3, 5] if are_rectified else [3]
+        assert units == {"dead": [1, 5], "dormant": dormant, "duplicate": [7, 9]}, path
+        assert meter.numbers[path]["dead"] == pytest.approx(2 / size)
+
+
+@pytest.mark.parametrize("make", [plain, smooth])
+@pytest.mark.parametrize("faults", [{}, FAULTS], ids=["as it is", "planted"])
+def test_every_number_is_that_of_numpy(make, faults):
+    model, sizes, are_rectified = make()
+    for path in sizes:
+        plant(model.get_layer(path), **faults)
+    meter = measured(model)
+    for path in (*sizes, model.layers[-1].name):
+        outputs = layer_output(model, path, IMAGES)
+        expected = by_numpy(outputs, are_rectified and path in sizes)
+        numbers = meter.numbers[path]
+        for kind, one in meter.units[path].items():
+            np.testing.assert_array_equal(one, expected[kind], f"{path} {kind}")
+            assert numbers[kind] == pytest.approx(expected[kind].mean())
+        assert numbers["mean"] == pytest.approx(outputs.mean(), rel=1e-4, abs=1e-6)
+        assert numbers["deviation"] == pytest.approx(outputs.std(), rel=1e-4)
+        assert numbers["nan"] == 0
+
+
+def test_the_effective_rank_is_that_of_the_singular_values():
+    model = plain()[0]
+    outputs = layer_output(model, "third", IMAGES)
+    shares = np.linalg.svd(outputs, compute_uv=False)
+    shares = shares[shares > 0] / shares.sum()
+    expected = np.exp(-(shares * np.log(shares)).sum())
+    assert measured(model).numbers["third"]["effective_rank"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("rank", [1, 3, 8])
+def test_orthogonal_directions_of_one_size_are_counted(rank):
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.normal(size=(500, rank)))[0]
+    rows = basis @ np.linalg.qr(rng.normal(size=(20, rank)))[0].T
+    assert effective_rank(rows) == pytest.approx(rank, rel=1e-5)
+
+
+def test_nothing_has_no_direction():
+    assert effective_rank(np.zeros((9, 4))) == 0
+
+
+@pytest.mark.parametrize(
+    ("activation", "share"),
+    [
+        ("sigmoid", lambda values: (values <= 0.01) | (values >= 0.99)),
+        ("tanh", lambda values: np.abs(values) >= 0.98),
+        ("relu6", lambda values: values >= 5.94),
+    ],
+)
+def test_saturated_activations_are_counted(activation, share):
+    model = sequential(layers.Conv2D(4, 3, activation=activation, name="conv"))
+    kernel, bias = model.get_weights()
+    model.set_weights([20 * kernel, bias])
+    expected = share(layer_output(model, "conv", IMAGES)).mean()
+    assert 0.1 < expected < 0.9
+    assert measured(model).numbers["conv"]["saturated"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_what_has_no_end_is_not_saturated():
+    assert np.isnan(measured(plain()[0]).numbers["first"]["saturated"])
+
+
+@pytest.mark.parametrize("at_once", [7, 20, 59])
+def test_several_batches_give_what_one_gives(monkeypatch, at_once):
+    model, sizes, _ = plain()
+    for path in sizes:
+        plant(model.get_layer(path), **FAULTS)
+    whole = measured(model)
+    monkeypatch.setattr(scoring, "_PIXELS_AT_ONCE", at_once * 120)
+    parts = measured(model)
+    for path in whole.numbers:
+        assert parts.numbers[path] == pytest.approx(
+            whole.numbers[path], rel=1e-3, abs=1e-6, nan_ok=True
+        )
+        for kind, one in whole.units[path].items():
+            np.testing.assert_array_equal(parts.units[path][kind], one)
+
+
+def test_a_unit_with_a_nan_is_none_of_it_and_others_are_measured():
+    model, _, _ = plain()
+    plant(model.get_layer("first"), **FAULTS)
+    kernel, bias = model.get_layer("first").get_weights()
+    bias[4] = np.nan
+    model.get_layer("first").set_weights([kernel, bias])
+    meter = measured(model)
+    found = {kind: np.flatnonzero(one).tolist() for kind, one in meter.units["first"].items()}
+    assert found == {"dead": [1, 5], "dormant": [1, 3, 5], "duplicate": [7, 9]}
+    assert meter.numbers["first"]["nan"] == pytest.approx(1 / 12)
+    others = np.delete(layer_output(model, "first", IMAGES), 4, axis=-1)
+    assert meter.numbers["first"]["mean"] == pytest.approx(others.mean(), rel=1e-4)
+    assert meter.numbers["logits"] == {"nan": 1}
+    assert "logits" not in meter.histograms
+
+
+def test_the_histogram_counts_every_activation_of_a_small_layer():
+    model = plain()[0]
+    values = layer_output(model, "third", IMAGES)
+    left, right, counts = measured(model).histograms["third"].T
+    assert counts.sum() == values.size
+    np.testing.assert_allclose(left[1:], right[:-1])
+    assert (left[0], right[-1]) == pytest.approx((values.min(), values.max()), rel=1e-5)
+    expected = np.histogram(values, np.append(left, right[-1]))[0]
+    assert np.abs(counts - expected).sum() <= 4  # a value at an edge may be on either side
+
+
+def test_few_rows_tell_nothing_of_correlation():
+    meter = measured(plain()[0], IMAGES[:8])
+    assert np.isnan(meter.numbers["third"]["duplicate"])
+    assert not meter.units["third"]["duplicate"].any()
+
+
+def test_units_are_compared_with_all_before_them(monkeypatch):
+    monkeypatch.setattr("featviz_callback.monitoring.health._UNITS_AT_ONCE", 4)
+    rows = np.random.default_rng(0).normal(size=(100, 30)).astype("float32")
+    rows[:, 17], rows[:, 29], rows[:, 5] = rows[:, 2] + 3, 5 * rows[:, 28], 1.0
+    found = duplicates(rows, np.ones(30, bool))
+    assert np.flatnonzero(found).tolist() == [17, 29]
+
+
+def test_an_error_on_the_way_leaves_the_scores():
+    model = plain()[0]
+    units = feature_taps(model, inputs.specs(model))
+    # Endings of no layer.
+    meter = LayerMeter({}, units, len(IMAGES))
+    target = Objective.layer(model, "first")
+    scores = score_all([target], IMAGES, watch=Watch(units, meter.see))[0]
+    np.testing.assert_array_equal(scores, score_all([target], IMAGES)[0])
+    assert isinstance(meter.error, KeyError)
