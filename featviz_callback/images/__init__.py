@@ -20,9 +20,10 @@ from featviz_callback.images.coefficients import (
     for_default_optimization,
     lowest_value,
 )
-from featviz_callback.images.fields import hint_to_call
+from featviz_callback.images.fields import AUTO, hint_to_call
 
 __all__ = [
+    "AUTO",
     "Accentuation",
     "Coefficients",
     "accentuated",

@@ -40,7 +40,7 @@ def find_anchor(
     for call in calls[: last + 1]:
         tap = Tap(call.path, channels_first=call.channels_first, index=call.index)
         is_first, _ = tap not in seen, seen.add(tap)
-        if is_first and _is_map(call) and reach.includes(tap):
+        if is_first and _is_map(call) and reach.includes(tap) is not False:
             maps.append(tap)
     return maps[round(depth * (len(maps) - 1))] if maps else None
 

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from featviz_callback import backend
 from featviz_callback.images import (
+    AUTO,
     Accentuation,
     accentuated,
     augmentation,
@@ -54,6 +55,9 @@ _MOST_PIXELS = 2 * 512 * 512
 
 # Augmented or resized images may be beyond their range by such a share.
 _BEYOND = 0.05
+
+# About the contrast of photographs, see `Fourier`.
+_LIKE_PHOTOGRAPHS = 2.0
 
 # So many top activating real images are in a result.
 _REAL_IMAGES = 6
@@ -373,6 +377,10 @@ def _optimised(parameterization, optimizer, values_range, shape, targets):
     """What the optimisation moves in place of a parameterization."""
     if optimizer is not None or isinstance(parameterization, Accentuation):
         return parameterization
+    is_auto = isinstance(parameterization, parameterizations.Fourier) and parameterization.contrast == AUTO
+    if is_auto and targets.highest is not None:
+        # A score that no picture reaches would raise the contrast for ever.
+        parameterization = replace(parameterization, contrast=_LIKE_PHOTOGRAPHS)
     return for_default_optimization(parameterization, values_range, shape, targets.reads_maps)
 
 

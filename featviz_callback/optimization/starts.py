@@ -63,14 +63,12 @@ class Starts:
         scores: Float32 array `(targets, starts)`, less penalties. The first column is of a
             plain background, since the faint noise is another one for each target.
         margin: How far above the best known image a picture should score, as a share.
-        highest: The score that no image exceeds, and a picture should reach, if there is one.
     """
 
     names: list[str]
     params: list[np.ndarray]
     scores: np.ndarray
     margin: float
-    highest: float | None = None
 
     def first_choice(self) -> np.ndarray:
         """Return the index of each target's start, 0 if none is better than faint noise.
@@ -135,8 +133,6 @@ class Starts:
         best = np.fmax.reduce(self.scores, axis=1) if best_known is None else best_known
         best = np.nan_to_num(best).astype("float64")
         goal = best + self.margin * np.abs(best)
-        if self.highest is not None:
-            goal = np.full_like(goal, self.highest)
         least = floor + self.margin * np.abs(floor) + tiny
         aims = np.stack([floor, np.fmax(goal, least)], axis=1)
         return np.clip(aims, *_FLOAT32).astype("float32")
@@ -165,7 +161,7 @@ def find_starts(tasks: Sequence[Task]) -> list[Starts | None]:
             found_scores = _score(plan, seed, some)
         for i, scores in zip(members, found_scores, strict=True):
             margin = _MARGIN if tasks[i].targets.reads_maps else _LOGIT_MARGIN
-            found[i] = Starts(names, params, scores, margin, tasks[i].targets.highest)
+            found[i] = Starts(names, params, scores, margin)
     return found
 
 

@@ -12,9 +12,11 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 _BACKGROUND = (255, 255, 255)
+# Importance is blurred by such a part of a picture's side to be shown.
+_BLURRED = 28
 _INK = (32, 32, 32)
 _MARGIN = 4
 _FRAME = (200, 200, 200)
@@ -92,7 +94,10 @@ def faded(picture: np.ndarray, importance: np.ndarray) -> np.ndarray:
         Constrained Optimization", NeurIPS 2023, section 3.2.
     """
     opaque = np.percentile(importance, 80) or importance.max() or 1.0
-    shares = np.clip(importance / opaque, 0, 1)[..., None]
+    shares = np.round(255 * np.clip(importance / opaque, 0, 1)).astype("uint8")
+    # A gradient changes from pixel to pixel more than a picture does.
+    blur = ImageFilter.GaussianBlur(max(importance.shape) // _BLURRED)
+    shares = np.asarray(Image.fromarray(shares).filter(blur))[..., None] / 255
     return np.round(shares * picture + (1 - shares) * np.array(_BACKGROUND)).astype("uint8")
 
 
