@@ -25,12 +25,13 @@ from featviz_callback.monitoring.preparation import choose_objectives, prepare_o
 from featviz_callback.monitoring.probe_data import ProbeImages
 from featviz_callback.objectives import NothingToShow, Objective, is_known, is_wrapper
 from featviz_callback.optimization import Settings
-from featviz_callback.records import History
+from featviz_callback.records import History, highlights
 from featviz_callback.tensorboard import EventFile, absolute, summaries
 
 # What belongs to a training, so that no copy and no other process could use it.
 _OF_A_TRAINING = (
     "_model", "_watched_model", "_observer", "_events", "_run", "_reporter", "_costs",
+    "_real_written",
 )  # fmt: skip
 
 
@@ -217,6 +218,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._reporter = Reporter(self._verbose)
         self._costs = Costs(self._max_overhead)
         self._introduced = self._has_given_up = False
+        # The real images that were written last, for each target.
+        self._real_written: dict[str, list] = {}
         self._last_epoch = self._last_snapshot = None
         self._epoch_began = time.perf_counter()
 
@@ -419,6 +422,19 @@ class FeatureVisCallback(keras.callbacks.Callback):
         summaries.write_snapshot(self._events, snapshot, found.score_ratio is not None)
         for name, example in zip(snapshot.names, found.examples, strict=False):
             summaries.write_examples(self._events, snapshot.epoch, name, example)
+        for name, shown in zip(snapshot.names, found.shown, strict=False):
+            self._write_real_images(snapshot.epoch, name, shown)
+
+    def _write_real_images(self, epoch, name, shown):
+        """Write a target's top real images, if they or their places have changed."""
+        key = [(one.index, one.place) for one in shown]
+        if self._real_written.get(name, []) != key:
+            pairs = [
+                (one.picture(), highlights.beside(*one.highlighted()) if one.place else None)
+                for one in shown
+            ]
+            summaries.write_real_images(self._events, epoch, name, pairs)
+            self._real_written[name] = key
 
     def _write_film(self):
         film = self.history if self._film is None else self._film

@@ -18,6 +18,7 @@ import numpy as np
 
 from featviz_callback import backend
 from featviz_callback.monitoring import ranking
+from featviz_callback.monitoring.places import Place, Places
 from featviz_callback.objectives import (
     JoinedTargets,
     Objective,
@@ -27,7 +28,7 @@ from featviz_callback.objectives import (
     warn_once,
 )
 from featviz_callback.optimization import Task, compile_seconds, find_starts, run
-from featviz_callback.records import Result, Snapshot, drift, pictures
+from featviz_callback.records import Result, Snapshot, drift, highlights, pictures
 
 logger = logging.getLogger("featviz_callback")
 
@@ -41,6 +42,34 @@ _EQUAL = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
+class ShownImage:
+    """A real image that activates a target, and where it does.
+
+    Attributes:
+        index: Its place among all real images.
+        image: The image or signal, a float32 array.
+        values_range: Values that are drawn as black and as white.
+        place: Where it activates the target, or `None` if that cannot be told. The same
+            object for as long as the image is among the top ones.
+    """
+
+    index: int
+    image: np.ndarray
+    values_range: tuple[float, float]
+    place: Place | None
+
+    def picture(self) -> np.ndarray:
+        """Draw the image."""
+        return pictures.of_targets([self.image], self.values_range)[0]
+
+    def highlighted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Draw the image under its activation, and a crop; see `highlights.of_image`."""
+        place, size = cast(Place, self.place), (1, *self.image.shape)[-3:-1]
+        shares = place.over_image(*size)
+        return highlights.of_image(self.image, self.values_range, shares, place.box)
+
+
+@dataclass(frozen=True, eq=False)
 class Observation:
     """The outcome of one snapshot.
 
@@ -51,7 +80,10 @@ class Observation:
         score_ratio: Float32 array `(targets,)`: scores divided by those of the top
             activating real images; `None` without real images.
         examples: Uint8 pictures `(height, width, 3)`, one a target: the optimised
-            image, then the top activating real images. Empty without real images.
+            image, then the top activating real images, and where these activate the
+            target. Empty without real images.
+        shown: The top activating real images of each target, best first. Empty without
+            real images.
         floor_seconds: How long the optimisations with the other seed took.
         compile_seconds: About how long compiling took.
     """
@@ -60,6 +92,7 @@ class Observation:
     noise_floor: np.ndarray | None
     score_ratio: np.ndarray | None
     examples: list[np.ndarray]
+    shown: list[list[ShownImage]]
     floor_seconds: float
     compile_seconds: float
 
@@ -91,6 +124,7 @@ class Observer:
         self._params: list[np.ndarray | None] = [None] * len(self._tasks)
         self._starts: list[str] = []
         self._status: list[str] = []
+        self._places = None if real_images is None else Places(real_images)
         self._checked = False
 
     @property
@@ -141,13 +175,16 @@ class Observer:
         ran = time.perf_counter()
         floor = self._floor(result, best_known, is_warm) if with_floor else None
         floored = time.perf_counter()
+        result, ratio, shown = self._compare_with_real(result, rankings, best_known)
         compiling = max(0.0, self._compile_seconds() - compiled_before)
-        result, ratio, examples = self._compare_with_real(result, rankings, best_known)
+        examples = [self._example(result, i, one) for i, one in enumerate(shown)]
         self._starts, self._status = result.starts, result.status
-        return Observation(result, floor, ratio, examples, floored - ran, compiling)
+        images = [[one for one, _ in row] for row in shown]
+        return Observation(result, floor, ratio, examples, images, floored - ran, compiling)
 
     def _compile_seconds(self):
-        return sum(compile_seconds(objectives[0].model) for objectives in self._by_model())
+        of_models = (compile_seconds(objectives[0].model) for objectives in self._by_model())
+        return sum(of_models) + (self._places.compile_seconds if self._places else 0.0)
 
     def check(self) -> None:
         """Leave out targets that cannot be read, with a warning, and require all others.
@@ -283,13 +320,40 @@ class Observer:
         ]
         # The top images of a unit that tells no image from another would be any six.
         shown = np.where(is_silent | is_constant, 0, indices.shape[1])
-        examples = [
-            self._example(result, i, indices[i, :count], scores[i, :count])
-            for i, count in enumerate(shown)
+        top = [row[:count] for row, count in zip(indices, shown, strict=True)]
+        images = [
+            [
+                (self._shown(index, place, result), score)
+                for index, place, score in zip(*row, strict=False)
+            ]
+            for row in zip(top, self._find_places(top), scores, strict=True)
         ]
         with np.errstate(invalid="ignore"):
             ratio = result.scores / np.where((best > 0) & ~is_silent, best, np.nan)
-        return replace(result, status=status), ratio.astype("float32"), examples
+        return replace(result, status=status), ratio.astype("float32"), images
+
+    def _shown(self, index, place, result):
+        real = self._real_images[[index]].astype("float32", copy=False)
+        [image] = self._tasks[0].plan.image_input.to_given(real)
+        return ShownImage(int(index), image, result.values_range, place)
+
+    def _find_places(self, top):
+        """Return the place of each of the top images, in the order of the targets."""
+        placed: list = []
+        for i, task in enumerate(self._tasks):
+            wanted = self._of_task(i, top)
+            try:
+                found = self._places.of_task(task, wanted)
+            except Exception as error:
+                # Pictures can do without.
+                warn_once(
+                    task.targets.model,
+                    "Where real images activate %s could not be found. %s: %s",
+                    *(", ".join(task.targets.names[:_NAMES_LISTED]), type(error).__name__, error),
+                )
+                found = [[None] * len(row) for row in wanted]
+            placed += found
+        return [placed[i] for i in self._order]
 
     def _rank(self):
         """Return the top activating real images of each objective, by its identity."""
@@ -321,14 +385,20 @@ class Observer:
             )
         return ranked
 
-    def _example(self, result, i, indices, scores):
-        to_given = self._tasks[0].plan.image_input.to_given
-        real = self._real_images[indices].astype("float32", copy=False)
-        images = [result.images[i], *to_given(real)]
+    def _example(self, result, i, shown):
+        """Draw a target's picture beside real images, and below where these activate it."""
+        optimised, *real = pictures.of_targets(
+            [result.images[i], *(one.image for one, _ in shown)], result.values_range
+        )
+        scores = (result.scores[i], *(score for _, score in shown))
+        rows = [[optimised, *real]]
+        if any(one.place for one, _ in shown):
+            drawn = [one.highlighted() if one.place else (None, None) for one, _ in shown]
+            rows += [[None, *row] for row in zip(*drawn, strict=True)]
         return pictures.grid(
-            [list(pictures.of_targets(images, result.values_range))],
+            rows,
             column_labels=["optimised"],
-            captions=[[f"{score:.3g}" for score in (result.scores[i], *scores)]],
+            captions=[[f"{score:.3g}" for score in scores], *[()] * (len(rows) - 1)],
             smallest=96,
             most_pixels=200_000,
         )

@@ -5,11 +5,11 @@ other room of `featviz_callback`. It never imports Keras or a framework, so you 
 an archive of a training on a machine that has neither.
 """
 
-from featviz_callback.records import pictures
+from featviz_callback.records import highlights, pictures
 from featviz_callback.records.drift import drift
 from featviz_callback.records.history import History
 from featviz_callback.records.result import Result
 from featviz_callback.records.snapshot import Snapshot
 from featviz_callback.records.spread import spread
 
-__all__ = ["History", "Result", "Snapshot", "drift", "pictures", "spread"]
+__all__ = ["History", "Result", "Snapshot", "drift", "highlights", "pictures", "spread"]

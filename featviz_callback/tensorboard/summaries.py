@@ -11,7 +11,10 @@ Each snapshot writes, with the epoch as its step:
   training began that snapshots took;
 * if something was compiled, the scalar `feature_vis/compile_seconds`;
 * with real images, scalars `feature_vis_score_ratio/<name>`, `feature_vis/dead`, the
-  share of dead targets, and images `feature_vis_examples/<name>`.
+  share of dead targets, and images `feature_vis_examples/<name>`;
+* for each target whose top activating real images, or the places in them, are other than
+  before, images `feature_vis_real/<name>/<rank>`, from rank 0, and where there is a place
+  `feature_vis_place/<name>/<rank>`.
 
 The first snapshot of a run also writes `feature_vis/objectives`, a description of the
 targets as JSON. The end of training writes the images `feature_vis/evolution`, the film
@@ -46,6 +49,8 @@ DRIFT_TAG = "feature_vis_drift/{}"
 STATUS_TAG = "feature_vis_status/{}"
 SCORE_RATIO_TAG = "feature_vis_score_ratio/{}"
 EXAMPLES_TAG = "feature_vis_examples/{}"
+REAL_TAG = "feature_vis_real/{}/{}"
+PLACE_TAG = "feature_vis_place/{}/{}"
 NOISE_FLOOR_TAG = "feature_vis_drift_floor/{}"
 SECONDS_TAG = "feature_vis/seconds"
 SHARE_TAG = "feature_vis/share"
@@ -152,7 +157,32 @@ def write_costs(
 def write_examples(events: EventFile, epoch: int, name: str, picture: np.ndarray) -> None:
     """Write a target's picture beside real ones, uint8 `(height, width, 3)`."""
     description = f"{html.escape(name)}: the optimised image, then real ones by their score."
-    events.image(EXAMPLES_TAG.format(name), epoch, picture, description)
+    # Grey in one channel, not three, takes half as many bytes.
+    is_grey = (picture == picture[..., :1]).all()
+    events.image(EXAMPLES_TAG.format(name), epoch, picture[..., : 1 if is_grey else 3], description)
+
+
+def write_real_images(
+    events: EventFile,
+    epoch: int,
+    name: str,
+    shown: Sequence[tuple[np.ndarray, np.ndarray | None]],
+) -> None:
+    """Write the real images that activate a target most, one tag a rank.
+
+    Args:
+        events: The file to write to.
+        epoch: The step.
+        name: The target.
+        shown: For each rank the uint8 picture of an image, and one of where it activates
+            the target, or `None`.
+    """
+    for rank, (picture, place) in enumerate(shown):
+        text = f"Real image that activates {html.escape(name)}, place {rank + 1} of {len(shown)}."
+        events.image(REAL_TAG.format(name, rank), epoch, picture, text)
+        if place is not None:
+            text = "Grey where it does not activate the unit; in the box and on the right, where."
+            events.image(PLACE_TAG.format(name, rank), epoch, place, text)
 
 
 def write_evolution(events: EventFile, epoch: int, strip: np.ndarray) -> None:
