@@ -110,9 +110,11 @@ class FeatureVisCallback(keras.callbacks.Callback):
             to 1,000 images or 256 MiB are read, once, when training first begins. If
             a `tf.data.Dataset` shuffles, give another one than `fit` trains on, since
             reading uses up its first order. Each target's top activating images are
-            shown beside its picture, and its score is compared with theirs. This costs
-            one forward pass over the real images at each snapshot. The parameterization
-            `"fourier"` also takes over their mean and their colours, and
+            shown beside its picture, and its score is compared with theirs. Of targets that
+            read a map, tokens or a signal, it is shown where these images activate them, on
+            the weights at which they came to the top. This costs one forward pass over the
+            real images at each snapshot, and a gradient for each that is new to the top.
+            The parameterization `"fourier"` also takes over their mean and their colours, and
             `"fixed_magnitude"` takes over their spectrum too.
         max_overhead: Largest share of the time of the whole training, without compiling,
             that snapshots may take, such as 0.05. Features form early, so of the epochs

@@ -15,7 +15,8 @@ from featviz_callback.records import pictures
 # What is not activated fades to grey, on which both black and white are seen.
 _GREY = 128
 _LEAST_SHOWN = 0.2
-_SMALLEST = 56
+# The shorter side of a picture, in pixels.
+_SMALLEST, _LARGEST = 56, 128
 
 Box = tuple[tuple[int, int], tuple[int, int]]
 
@@ -34,7 +35,8 @@ def of_image(
 
     Returns:
         Two uint8 pictures `(height, width, 1 or 3)` of one size: the whole, and the part in
-        the box, widened to the proportions of the image. Small images are enlarged.
+        the box, widened to the proportions of the image. Images whose shorter side is below
+        56 or above 128 pixels are enlarged or reduced to about that.
     """
     if image.ndim == 2:
         [whole] = pictures.of_targets([image], values_range)
@@ -46,11 +48,13 @@ def of_image(
         left, right = (round((edge - 0.5) * scale) for edge in box[1])
         return _outlined(_faded(whole, shares), ((0, size[0]), (left, right))), part
     [picture] = pictures.of_targets([image], values_range)
-    factor = -(-_SMALLEST // min(picture.shape[:2]))
-    whole = _enlarged(_faded(picture, shares), factor)
+    shorter = min(picture.shape[:2])
+    factor = -(-_SMALLEST // shorter) if shorter < _LARGEST else _LARGEST / shorter
+    size = tuple(round(factor * side) for side in picture.shape[:2])
+    whole = _resized(_faded(picture, shares), size)
     rows, columns = _as_wide_as(box, picture.shape[:2])
-    part = _resized(picture[slice(*rows), slice(*columns)], whole.shape[:2])
-    return _outlined(whole, tuple((factor * a, factor * b) for a, b in box)), part
+    part = _resized(picture[slice(*rows), slice(*columns)], size)
+    return _outlined(whole, tuple((round(factor * a), round(factor * b)) for a, b in box)), part
 
 
 def beside(whole: np.ndarray, part: np.ndarray) -> np.ndarray:
@@ -62,10 +66,6 @@ def beside(whole: np.ndarray, part: np.ndarray) -> np.ndarray:
 def _faded(picture, shares):
     kept = (_LEAST_SHOWN + (1 - _LEAST_SHOWN) * shares)[..., None]
     return np.round(_GREY + (picture - float(_GREY)) * kept).astype("uint8")
-
-
-def _enlarged(picture, factor):
-    return picture.repeat(factor, 0).repeat(factor, 1)
 
 
 def _outlined(picture, box):
@@ -94,5 +94,7 @@ def _as_wide_as(box, size):
 
 
 def _resized(picture, size):
-    image = pictures.to_pillow(picture).resize(size[::-1], Image.Resampling.NEAREST)
+    is_enlarged = size[0] >= picture.shape[0]
+    how = Image.Resampling.NEAREST if is_enlarged else Image.Resampling.BOX
+    image = pictures.to_pillow(picture).resize(size[::-1], how)
     return np.asarray(image).reshape(*size, picture.shape[2])

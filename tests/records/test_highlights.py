@@ -44,6 +44,18 @@ def test_the_crop_has_the_proportions_of_the_image_and_holds_the_box(box):
     assert count == pytest.approx(image.sum() / (4 * 8))
 
 
+def test_large_images_are_reduced_and_their_crop_is_not():
+    image = np.zeros((256, 512, 3))
+    image[::2, ::2] = 1
+    box = ((64, 192), (256, 512))
+    whole, part = highlights.of_image(image, (0, 1), np.ones((256, 512)), box)
+    assert whole.shape == part.shape == (128, 256, 3)
+    # A mean of four pixels, but for the outline.
+    assert np.abs(whole[:30].astype(int) - 255 / 4).max() <= 1
+    assert (whole[32, 128:] == 255).all()
+    assert set(np.unique(part)) == {0, 255}
+
+
 def test_a_signal_fades_outside_of_its_stretch_and_the_stretch_is_drawn_large():
     signal = np.linspace(0, 1, 100)[:, None]
     shares = np.zeros((1, 100))
