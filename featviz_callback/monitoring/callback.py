@@ -32,6 +32,7 @@ from featviz_callback.tensorboard import EventFile, absolute, summaries
 # What belongs to a training, so that no copy and no other process could use it.
 _OF_A_TRAINING = (
     "_model", "_watched_model", "_observer", "_events", "_run", "_reporter", "_costs",
+    "_real_written",
 )  # fmt: skip
 
 
@@ -110,11 +111,13 @@ class FeatureVisCallback(keras.callbacks.Callback):
             to 1,000 images or 256 MiB are read, once, when training first begins. If
             a `tf.data.Dataset` shuffles, give another one than `fit` trains on, since
             reading uses up its first order. Each target's top activating images are
-            shown beside its picture, and its score is compared with theirs. This costs
-            one forward pass over the real images at each snapshot. The pass measures every
-            layer too, see `health`. Class labels, as in `(x, y)`, also tell how selective
-            each unit is (`history.selectivity`). The parameterization
-            `"fourier"` also takes over their mean and their colours, and
+            shown beside its picture, and its score is compared with theirs. Of targets that
+            read a map, tokens or a signal, it is shown where these images activate them, on
+            the weights at which they came to the top. This costs one forward pass over the
+            real images at each snapshot, and a gradient for each that is new to the top.
+            The pass measures every layer too, see `health`. Class labels, as in `(x, y)`,
+            also tell how selective each unit is (`history.selectivity`). The
+            parameterization `"fourier"` also takes over their mean and their colours, and
             `"fixed_magnitude"` takes over their spectrum too.
         max_overhead: Largest share of the time of the whole training, without compiling,
             that snapshots may take, such as 0.05. Features form early, so of the epochs
@@ -246,6 +249,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._reporter = Reporter(self._verbose)
         self._costs = Costs(self._max_overhead)
         self._introduced = self._has_given_up = self._writes = False
+        # The real images that were written last, for each target.
+        self._real_written: dict[str, list] = {}
         self._last_epoch = self._last_snapshot = None
         self._epoch_began = time.perf_counter()
 
@@ -478,15 +483,23 @@ class FeatureVisCallback(keras.callbacks.Callback):
             self._introduced = True
         summaries.write_snapshot(self._events, snapshot, found.score_ratio is not None)
         summaries.write_health(self._events, snapshot.epoch, found.checkup, found.histograms)
-        if self._log_real_images:
-            for name, example in zip(snapshot.names, found.examples, strict=False):
-                summaries.write_examples(self._events, snapshot.epoch, name, example)
-        else:
-            top = zip(snapshot.names, found.real_indices, found.real_scores, strict=False)
-            for name, *best in top:
-                summaries.write_real_scores(self._events, snapshot.epoch, name, *best)
+        for name, picture, shown in zip(snapshot.names, found.examples, found.shown, strict=False):
+            self._write_real_images(snapshot.epoch, name, picture, shown)
         for name, picture in zip(snapshot.names, found.accentuated, strict=False):
             summaries.write_accentuated(self._events, snapshot.epoch, name, picture)
+
+    def _write_real_images(self, epoch, name, example, shown):
+        """Write a target's top real images, each alone only if it or its place has changed."""
+        if not self._log_real_images:
+            indices, scores = [one.index for one in shown], [one.score for one in shown]
+            summaries.write_real_scores(self._events, epoch, name, indices, scores)
+            return
+        summaries.write_examples(self._events, epoch, name, example)
+        key = [(one.index, one.place) for one in shown]
+        if self._real_written.get(name, []) != key:
+            pairs = [(one.picture(), one.picture_of_place()) for one in shown]
+            summaries.write_real_images(self._events, epoch, name, pairs)
+            self._real_written[name] = key
 
     def _write_film(self):
         film = self.history if self._film is None else self._film

@@ -16,6 +16,10 @@ from featviz_callback.monitoring.plan import Measured
 # Costs to come are the median of so many of the last ones, as other programs may disturb one.
 _RECENT = 5
 
+# Epochs to come may be faster, as on a machine that others have left. What is held back for
+# that is spent as they end.
+_CAUTION = 0.9
+
 
 class Costs:
     """Seconds spent on snapshots, against the time since training began.
@@ -89,7 +93,7 @@ class Costs:
         return Measured(
             spent=self.spent,
             trained=self._elapsed() - self.spent,
-            epoch=median(self._epochs[-_RECENT:] or [0.0]),
+            epoch=_CAUTION * median(self._epochs[-_RECENT:] or [0.0]),
             snapshot=median(usual[-_RECENT:]),
             # It cannot be skipped, and may be as slow as the slowest so far.
             last_snapshot=max(usual) + self._floor,

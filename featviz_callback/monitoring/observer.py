@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 import keras
@@ -21,6 +21,8 @@ from featviz_callback import backend
 from featviz_callback.monitoring.accentuation import Accentuations
 from featviz_callback.monitoring.behaviour import Classes, UnitMeter
 from featviz_callback.monitoring.checkup import HealthMeter, prefixes
+from featviz_callback.monitoring.places import Places
+from featviz_callback.monitoring.real_images import ShownImage, draw_beside
 from featviz_callback.objectives import (
     JoinedTargets,
     Objective,
@@ -31,7 +33,7 @@ from featviz_callback.objectives import (
 )
 from featviz_callback.optimization import Task, compile_seconds, find_starts, ranking, run
 from featviz_callback.optimization.comparison import best_known, score_ratio, verdict
-from featviz_callback.records import Behaviour, Checkup, Result, Snapshot, drift, pictures
+from featviz_callback.records import Behaviour, Checkup, Result, Snapshot, drift
 
 logger = logging.getLogger("featviz_callback")
 
@@ -51,31 +53,30 @@ class Observation:
         score_ratio: Float32 array `(targets,)`: scores divided by those of the top
             activating real images; `None` without real images.
         examples: Uint8 pictures `(height, width, 3)`, one a target: the optimised
-            image, then the top activating real images. Empty without real images.
+            image, then the top activating real images, and where these activate the
+            target. Empty without real images.
+        shown: The top activating real images of each target, best first. Empty without
+            real images.
+        accentuated: Uint8 pictures `(height, width, 3)`, one a target: real images, and what
+            the target makes of them. Empty unless asked for.
         behaviour: What the units do on the real images; `None` without any.
         checkup: The numbers of every layer.
         histograms: Of the activations of each layer, see `LayerMeter`.
         floor_seconds: How long the optimisations with the other seed took.
         compile_seconds: About how long compiling took.
-        real_indices: The positions of the top activating images among the real images that
-            were read, one int array a target. Empty without real images.
-        real_scores: Their scores, one float32 array a target.
-        accentuated: Uint8 pictures `(height, width, 3)`, one a target: real images, and what
-            the target makes of them. Empty unless asked for.
     """
 
     result: Result
     noise_floor: np.ndarray | None
     score_ratio: np.ndarray | None
     examples: list[np.ndarray]
+    shown: list[list[ShownImage]]
+    accentuated: list[np.ndarray]
     behaviour: Behaviour | None
     checkup: Checkup
     histograms: dict[str, np.ndarray]
     floor_seconds: float
     compile_seconds: float
-    real_indices: list[np.ndarray] = field(default_factory=list)
-    real_scores: list[np.ndarray] = field(default_factory=list)
-    accentuated: list[np.ndarray] = field(default_factory=list)
 
 
 class Observer:
@@ -117,6 +118,7 @@ class Observer:
         self._params: list[np.ndarray | None] = [None] * len(self._tasks)
         self._starts: list[str] = []
         self._status: list[str] = []
+        self._places = None if real_images is None else Places(real_images)
         self._checked = False
 
     @property
@@ -168,19 +170,28 @@ class Observer:
         floor = self._floor(result, best, is_warm) if with_floor else None
         floored = time.perf_counter()
         accentuated = [] if self._accentuations is None else self._accentuations.draw(self._order)
+        result, ratio, shown = self._compare_with_real(result, rankings, best)
         compiling = max(0.0, self._compile_seconds() - compiled_before)
-        result, ratio, examples, top = self._compare_with_real(result, rankings, best)
+        examples = [draw_beside(result, i, one) for i, one in enumerate(shown)]
         self._starts, self._status = result.starts, result.status
+        checkup, histograms = self._health.checkup()
         return Observation(
-            *(result, floor, ratio, examples),
-            self._behaviour(rankings),
-            *self._health.checkup(),
-            *(floored - ran, compiling),
-            *(*top, accentuated),
+            result=result,
+            noise_floor=floor,
+            score_ratio=ratio,
+            examples=examples,
+            shown=shown,
+            accentuated=accentuated,
+            behaviour=self._behaviour(rankings),
+            checkup=checkup,
+            histograms=histograms,
+            floor_seconds=floored - ran,
+            compile_seconds=compiling,
         )
 
     def _compile_seconds(self):
-        return sum(compile_seconds(objectives[0].model) for objectives in self._by_model())
+        of_models = (compile_seconds(objectives[0].model) for objectives in self._by_model())
+        return sum(of_models) + (self._places.compile_seconds if self._places else 0.0)
 
     def check(self) -> None:
         """Leave out targets that cannot be read, with a warning, and require all others.
@@ -310,7 +321,7 @@ class Observer:
 
     def _compare_with_real(self, result, rankings, best_known):
         if not rankings:
-            return result, None, [], ([], [])
+            return result, None, []
         ordered = [rankings[id(one)] for one in self._objectives]
         indices, scores, is_silent, is_constant = (
             np.concatenate([getattr(one, name) for one in ordered])
@@ -326,13 +337,39 @@ class Observer:
         ]
         # The top images of a unit that tells no image from another would be any six.
         shown = np.where(is_silent | is_constant, 0, indices.shape[1])
-        examples = [
-            self._example(result, i, indices[i, :count], scores[i, :count])
-            for i, count in enumerate(shown)
+        top = [row[:count] for row, count in zip(indices, shown, strict=True)]
+        images = [
+            [
+                self._shown(index, score, place, result)
+                for index, score, place in zip(*row, strict=False)
+            ]
+            for row in zip(top, scores, self._find_places(top), strict=True)
         ]
         ratio = score_ratio(result.scores, best, is_silent)
-        top = [[row[:n] for row, n in zip(rows, shown, strict=True)] for rows in (indices, scores)]
-        return replace(result, status=status), ratio, examples, top
+        return replace(result, status=status), ratio, images
+
+    def _shown(self, index, score, place, result):
+        real = self._real_images[[index]].astype("float32", copy=False)
+        [image] = self._tasks[0].plan.image_input.to_given(real)
+        return ShownImage(int(index), float(score), image, result.values_range, place)
+
+    def _find_places(self, top):
+        """Return the place of each of the top images, in the order of the targets."""
+        placed: list = []
+        for i, task in enumerate(self._tasks):
+            wanted = self._of_task(i, top)
+            try:
+                found = self._places.of_task(task, wanted)
+            except Exception as error:
+                # Pictures can do without.
+                warn_once(
+                    task.targets.model,
+                    "Where real images activate %s could not be found. %s: %s",
+                    *(", ".join(task.targets.names[:_NAMES_LISTED]), type(error).__name__, error),
+                )
+                found = [[None] * len(row) for row in wanted]
+            placed += found
+        return [placed[i] for i in self._order]
 
     def _rank(self):
         """Return the top activating real images of each objective, by its identity."""
@@ -370,18 +407,6 @@ class Observer:
             return None
         scores = [rankings[id(one)].all_scores for one in self._objectives]
         return self._units.measure(self.names, np.concatenate(scores))
-
-    def _example(self, result, i, indices, scores):
-        to_given = self._tasks[0].plan.image_input.to_given
-        real = self._real_images[indices].astype("float32", copy=False)
-        images = [result.images[i], *to_given(real)]
-        return pictures.grid(
-            [list(pictures.of_targets(images, result.values_range))],
-            column_labels=["optimised"],
-            captions=[[f"{score:.3g}" for score in (result.scores[i], *scores)]],
-            smallest=96,
-            most_pixels=200_000,
-        )
 
 
 def _refusal(task):

@@ -25,7 +25,9 @@ class Readout:
 
     A readout of single units also has `units(output)`, which returns all units at once.
     `reads_map` says whether it reads outputs that have positions, as a feature map has.
-    `highest` is the score that no image exceeds.
+    `highest` is the score that no image exceeds. A readout of maps may have
+    `at_positions(output, data)`, which returns the score at each position, and
+    `position(data)`, which returns the only position that it reads.
     """
 
     reads_map = False
@@ -60,6 +62,14 @@ class NeuronReadout(Readout):
         """Return one score an image, `(images,)`."""
         return _pick(self.units(outputs[0]), ids)
 
+    def at_positions(self, output, ids):
+        """Return the unit's channel at each position, `(images, ...)`."""
+        return _pick_channel(output, ids % self.shape[-1])
+
+    def position(self, ids):
+        """Return the flat position of each unit, `(images,)`."""
+        return ids // self.shape[-1]
+
     def units(self, output):
         """Return all units, `(images, units)`."""
         return ops.reshape(output, (-1, math.prod(output.shape[1:])))
@@ -82,6 +92,10 @@ class ChannelReadout(Readout):
         """Return one score an image, `(images,)`."""
         return _pick(self.units(outputs[0]), ids)
 
+    def at_positions(self, output, ids):
+        """Return the channel at each position, `(images, ...)`."""
+        return _pick_channel(output, ids)
+
     def units(self, output):
         """Return all channels, `(images, channels)`."""
         return ops.mean(output, axis=tuple(range(1, len(output.shape) - 1)))
@@ -100,8 +114,14 @@ class LayerReadout(Readout):
 
     def __call__(self, outputs, ids):
         """Return one score an image, `(images,)`."""
-        flat = ops.reshape(outputs[0], (ids.shape[0], -1))
-        return ops.mean(ops.square(flat) if self.reducer == "magnitude" else flat, axis=1)
+        return ops.mean(ops.reshape(self._values(outputs[0]), (ids.shape[0], -1)), axis=1)
+
+    def at_positions(self, output, ids):
+        """Return the mean over the channels at each position, `(images, ...)`."""
+        return ops.mean(self._values(output), axis=-1)
+
+    def _values(self, output):
+        return ops.square(output) if self.reducer == "magnitude" else output
 
 
 @dataclass(frozen=True)
@@ -113,7 +133,11 @@ class DirectionReadout(Readout):
 
     def __call__(self, outputs, vectors):
         """Return one score an image, `(images,)`."""
-        values = outputs[0]
+        products = self.at_positions(outputs[0], vectors)
+        return ops.mean(ops.reshape(products, (vectors.shape[0], -1)), axis=1)
+
+    def at_positions(self, values, vectors):
+        """Return the score at each position, `(images, ...)`."""
         between = len(values.shape) - len(vectors.shape)
         vectors = ops.reshape(vectors, (vectors.shape[0], *(1,) * between, *vectors.shape[1:]))
         products = ops.sum(values * vectors, axis=-1)
@@ -123,7 +147,7 @@ class DirectionReadout(Readout):
             lengths = ops.maximum(ops.sum(ops.square(vectors), axis=-1), 1e-30)
             cosines = products * ops.rsqrt(ops.maximum(squares, _TINY) * lengths)
             products = products * ops.maximum(cosines, 0.1) ** self.cossim_pow
-        return ops.mean(ops.reshape(products, (vectors.shape[0], -1)), axis=1)
+        return products
 
     def fits(self, shape: tuple, row: np.ndarray) -> bool:
         """Whether the layer still has the vector's number of channels, or its shape."""
@@ -181,6 +205,12 @@ def _pick(values, ids):
     everyone = ops.convert_to_tensor(np.arange(values.shape[1], dtype="int32"))
     chosen = ops.equal(ops.expand_dims(ids, 1), everyone)
     return ops.sum(ops.where(chosen, values, 0.0), axis=1)
+
+
+def _pick_channel(values, ids):
+    everyone = ops.convert_to_tensor(np.arange(values.shape[-1], dtype="int32"))
+    chosen = ops.equal(ops.reshape(ids, (-1, *(1,) * (len(values.shape) - 1))), everyone)
+    return ops.sum(ops.where(chosen, values, 0.0), axis=-1)
 
 
 def require_one_each(taps, outputs, images: int) -> None:

@@ -9,7 +9,7 @@ from featviz_callback.optimization.api import optimize, prepare, with_parameteri
 from featviz_callback.optimization.run import run
 from featviz_callback.optimization.settings import Settings
 from featviz_callback.optimization.starts import find_starts
-from featviz_callback.optimization.step import Plan, compile_seconds
+from featviz_callback.optimization.step import Plan, compile_seconds, fingerprint
 from featviz_callback.optimization.task import Task
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Task",
     "compile_seconds",
     "find_starts",
+    "fingerprint",
     "optimize",
     "prepare",
     "run",

@@ -377,7 +377,10 @@ def _optimised(parameterization, optimizer, values_range, shape, targets):
     """What the optimisation moves in place of a parameterization."""
     if optimizer is not None or isinstance(parameterization, Accentuation):
         return parameterization
-    is_auto = isinstance(parameterization, parameterizations.Fourier) and parameterization.contrast == AUTO
+    is_auto = (
+        isinstance(parameterization, parameterizations.Fourier)
+        and parameterization.contrast == AUTO
+    )
     if is_auto and targets.highest is not None:
         # A score that no picture reaches would raise the contrast for ever.
         parameterization = replace(parameterization, contrast=_LIKE_PHOTOGRAPHS)

@@ -366,7 +366,7 @@ compiled_steps: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 def get_compiled(model: keras.Model, plan: Plan) -> CompiledStep:
     """Return the compiled step of a plan, as long as the model has not changed."""
     of_model = compiled_steps.setdefault(model, OrderedDict())
-    key = (plan, _fingerprint(model))
+    key = (plan, fingerprint(model))
     if key not in of_model:
         of_model[key] = CompiledStep(model, plan)
         if len(of_model) > _STEPS_KEPT_PER_MODEL:
@@ -393,8 +393,11 @@ class _Same:
         return id(self.value)
 
 
-def _fingerprint(model):
-    """Return a key that changes with the model's layers, variables and plain attributes."""
+def fingerprint(model):
+    """Return a key that changes with the model's layers, variables and plain attributes.
+
+    What was compiled for one key must not be used for another.
+    """
     layers = [
         (path, _Same(layer), _settings(layer), layer.dtype_policy.name)
         for path, layer in walk(model)

@@ -5,7 +5,7 @@ other room of `featviz_callback`. It never imports Keras or a framework, so you 
 an archive of a training on a machine that has neither.
 """
 
-from featviz_callback.records import pictures
+from featviz_callback.records import highlights, pictures
 from featviz_callback.records.behaviour import Behaviour
 from featviz_callback.records.drift import drift
 from featviz_callback.records.health import NUMBERS, Checkup, Health
@@ -23,6 +23,7 @@ __all__ = [
     "Result",
     "Snapshot",
     "drift",
+    "highlights",
     "pictures",
     "spread",
 ]

@@ -16,6 +16,9 @@ Each snapshot writes, with the epoch as its step:
   `feature_vis_functional_drift/<name>`, `feature_vis_top_overlap/<name>`,
   `feature_vis_selectivity/<name>` (whose class is in the description of the picture) and
   `feature_vis_active_share/<name>`;
+* for each target whose top activating real images, or the places in them, are other than
+  before, images `feature_vis_real/<name>/<rank>`, from rank 0, and where there is a place
+  `feature_vis_place/<name>/<rank>`;
 * where it was asked for, images `feature_vis_accentuated/<name>`;
 * for each layer, all in one record, scalars `feature_vis_layer_<number>/<layer>`, where
   `<number>` is one of `records.NUMBERS`; with real images, histograms
@@ -56,6 +59,8 @@ SCORE_RATIO_TAG = "feature_vis_score_ratio/{}"
 EXAMPLES_TAG = "feature_vis_examples/{}"
 REAL_SCORES_TAG = "feature_vis_real_scores/{}"
 ACCENTUATED_TAG = "feature_vis_accentuated/{}"
+REAL_TAG = "feature_vis_real/{}/{}"
+PLACE_TAG = "feature_vis_place/{}/{}"
 NOISE_FLOOR_TAG = "feature_vis_drift_floor/{}"
 FUNCTIONAL_DRIFT_TAG = "feature_vis_functional_drift/{}"
 TOP_OVERLAP_TAG = "feature_vis_top_overlap/{}"
@@ -209,11 +214,36 @@ def write_costs(
 def write_examples(events: EventFile, epoch: int, name: str, picture: np.ndarray) -> None:
     """Write a target's picture beside real ones, uint8 `(height, width, 3)`."""
     description = f"{html.escape(name)}: the optimised image, then real ones by their score."
-    events.image(EXAMPLES_TAG.format(name), epoch, picture, description)
+    # Grey in one channel, not three, takes half as many bytes.
+    is_grey = (picture == picture[..., :1]).all()
+    events.image(EXAMPLES_TAG.format(name), epoch, picture[..., : 1 if is_grey else 3], description)
+
+
+def write_real_images(
+    events: EventFile,
+    epoch: int,
+    name: str,
+    shown: Sequence[tuple[np.ndarray, np.ndarray | None]],
+) -> None:
+    """Write the real images that activate a target most, one tag a rank.
+
+    Args:
+        events: The file to write to.
+        epoch: The step.
+        name: The target.
+        shown: For each rank the uint8 picture of an image, and one of where it activates
+            the target, or `None`.
+    """
+    for rank, (picture, place) in enumerate(shown):
+        text = f"Real image that activates {html.escape(name)}, place {rank + 1} of {len(shown)}."
+        events.image(REAL_TAG.format(name, rank), epoch, picture, text)
+        if place is not None:
+            text = "Grey where it does not activate the unit; in the box and on the right, where."
+            events.image(PLACE_TAG.format(name, rank), epoch, place, text)
 
 
 def write_real_scores(
-    events: EventFile, epoch: int, name: str, indices: np.ndarray, scores: np.ndarray
+    events: EventFile, epoch: int, name: str, indices: Sequence[int], scores: Sequence[float]
 ) -> None:
     """Write which real images activate a target most, without showing them.
 
@@ -225,7 +255,7 @@ def write_real_scores(
         scores: Their scores; one that is no finite number is written as null.
     """
     finite = [float(one) if np.isfinite(one) else None for one in scores]
-    text = json.dumps({"version": 1, "indices": np.asarray(indices).tolist(), "scores": finite})
+    text = json.dumps({"version": 1, "indices": list(indices), "scores": finite})
     events.text(REAL_SCORES_TAG.format(name), epoch, text, OBJECTIVES_PLUGIN)
 
 

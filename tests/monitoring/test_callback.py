@@ -1031,11 +1031,50 @@ def test_real_images_are_shown_beside_the_optimised_one(watch, tmp_path):
     assert (first, last) == (-1, 0)
     at = {}
     for level in levels:
-        _, columns = np.nonzero((picture == round(level * 255)).all(-1))
+        # Grey pictures have one channel.
+        _, columns = np.nonzero(picture == round(level * 255))
         if len(columns) > 5000:
             at[level] = np.median(columns)
     assert list(at) == list(levels[3:])
     assert list(at.values()) == sorted(at.values(), reverse=True)
+
+
+def test_real_images_and_their_places_are_written_when_they_change(watch, tmp_path):
+    model = compiled(sequential(layers.Conv2D(3, 3, name="conv"), layers.Flatten(),
+                                layers.Dense(10)), rate=0.0)  # fmt: skip
+    kernel, bias = model.get_layer("conv").get_weights()
+
+    class Turn(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            # After epoch 1, channel 0 is what channel 1 was.
+            if epoch == 1:
+                turned = np.roll(kernel, -1, axis=-1)
+                model.get_layer("conv").set_weights([turned, np.roll(bias, -1)])
+
+    callback = watch(Objective.channel(model, "conv", [0, 1]), probe_data=PIXELS)
+    train(model, Turn(), callback, epochs=4)
+    images, _ = read_events(tmp_path / "feature_vis")
+    scores = layer_output(model, "conv", PIXELS).mean((1, 2))
+    before, after = (np.argsort(-scores[:, i], kind="stable")[:6] for i in (2, 0))
+    assert set(before) != set(after)
+    for rank, pair in enumerate(zip(before, after, strict=True)):
+        written = images[f"feature_vis_real/Channel#conv_0/{rank}"]
+        assert [step for step, _ in written] == [-1, 1]
+        for (_, picture), index in zip(written, pair, strict=True):
+            np.testing.assert_allclose(picture, 255 * PIXELS[index, ..., 0], atol=0.51)
+        places = images[f"feature_vis_place/Channel#conv_0/{rank}"]
+        assert [step for step, _ in places] == [-1, 1]
+    # Beside the picture, two rows of six: under the activation, and a crop.
+    [(_, picture), *_] = images["feature_vis_examples/Channel#conv_0"]
+    height, width = picture.shape[:2]
+    assert 0.9 < (height / 3) / (width / 7) / (12 / 10) < 1.3
+
+
+def test_units_of_a_vector_have_real_images_without_a_place(model, watch, tmp_path):
+    train(model, watch(neurons(model), probe_data=PIXELS), epochs=1)
+    images, _ = read_events(tmp_path / "feature_vis")
+    assert len([tag for tag in images if tag.startswith("feature_vis_real/")]) == 18
+    assert not [tag for tag in images if tag.startswith("feature_vis_place/")]
 
 
 def test_real_images_are_read_once_for_several_trainings(model, watch):
@@ -1099,8 +1138,11 @@ def test_real_signals_are_drawn_beside_the_optimised_one(parameterization, watch
     np.testing.assert_allclose(history.score_ratio[-1], expected, rtol=1e-3)
     [*_, (step, picture)] = images["feature_vis_examples/Channel#conv_0"]
     assert step == 0
-    # Seven plots of twice their height, in a row.
-    assert picture.shape[1] > 6 * picture.shape[0]
+    # Seven plots of twice their height in a row, over two rows of where the signals activate.
+    assert 6 < 3 * picture.shape[1] / picture.shape[0] < 14
+    [(_, whole), *_] = images["feature_vis_real/Channel#conv_0/0"]
+    [(_, place), *_] = images["feature_vis_place/Channel#conv_0/0"]
+    assert place.shape[:2] == (whole.shape[0], 2 * whole.shape[1] + 4)
 
 
 def test_real_grey_images_without_an_axis_of_channels(watch, tmp_path):

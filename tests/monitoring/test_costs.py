@@ -126,6 +126,14 @@ def test_one_slow_epoch_changes_little(clock, slow):
     assert 0 <= len(taken) - len(usual) <= 5 * 0.25 / 0.3 + 1
 
 
+@pytest.mark.parametrize("seconds", [0.8, 0.9])
+@pytest.mark.parametrize("since", [20, 40, 60])
+def test_the_bound_holds_if_epochs_become_faster(clock, since, seconds):
+    costs = Costs(0.05)
+    trained(clock, costs, 80, 79, lambda epoch: 1.0 if epoch < since else seconds)
+    assert costs.share() <= 0.05
+
+
 def test_planning_follows_epochs_that_become_longer(clock):
     usual = trained(clock, Costs(0.1), 60, 59)
     costs = Costs(0.1)

@@ -160,6 +160,37 @@ def test_the_evolution_is_one_picture(tmp_path):
     np.testing.assert_array_equal(picture, strip)
 
 
+def test_real_images_have_a_tag_for_each_rank_and_their_place_another(tmp_path):
+    real, place = (255 * random_images(2, 6, 5, 3)).astype("uint8")
+    with_and_without = [(real, place), (real[::-1], None)]
+    events = event_file.EventFile(tmp_path)
+    summaries.write_real_images(events, 7, NAMES[1], with_and_without)
+    images, _ = read_events(tmp_path / "feature_vis")
+    assert sorted(images) == [
+        f"feature_vis_place/{NAMES[1]}/0",
+        f"feature_vis_real/{NAMES[1]}/0",
+        f"feature_vis_real/{NAMES[1]}/1",
+    ]
+    for tag, expected in zip(sorted(images), (place, real, real[::-1]), strict=True):
+        [(step, picture)] = images[tag]
+        assert step == 7
+        np.testing.assert_array_equal(picture, expected)
+    metadata = accumulator(tmp_path / "feature_vis").SummaryMetadata(sorted(images)[1])
+    assert "&lt;script&gt;" in metadata.summary_description
+
+
+def test_examples_are_written_as_they_are_grey_ones_in_one_channel(tmp_path):
+    events = event_file.EventFile(tmp_path)
+    colours = (255 * random_images(6, 5, 3)).astype("uint8")
+    grey = np.repeat(colours[..., :1], 3, axis=-1)
+    for step, picture in enumerate((colours, grey)):
+        summaries.write_examples(events, step, "unit", picture)
+    images, _ = read_events(tmp_path / "feature_vis")
+    (_, first), (_, second) = images["feature_vis_examples/unit"]
+    np.testing.assert_array_equal(first, colours)
+    np.testing.assert_array_equal(second, grey[..., 0])
+
+
 def test_the_animation_is_written_unchanged(tmp_path):
     gif = pictures.encode_gif([np.full((6, 8, 3), 100 * i, "uint8") for i in range(3)])
     write_animation(EventFile(tmp_path), 11, gif)
@@ -268,7 +299,9 @@ def test_every_tag_is_described():
     module = summaries
     tags = [value for name, value in vars(module).items() if name.endswith("_TAG")]
     assert len(tags) > 5
-    assert [tag for tag in tags if f"`{tag.format('<name>')}`" not in module.__doc__] == []
+    assert [
+        tag for tag in tags if f"`{tag.format('<name>', '<rank>')}`" not in module.__doc__
+    ] == []
 
 
 def test_keras_is_not_needed_to_write():

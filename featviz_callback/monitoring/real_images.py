@@ -1,0 +1,73 @@
+"""Draw the real images that activate a target, beside the optimised one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from featviz_callback.monitoring.places import Place
+from featviz_callback.records import Result, highlights, pictures
+
+
+@dataclass(frozen=True, eq=False)
+class ShownImage:
+    """A real image that activates a target, and where it does.
+
+    Attributes:
+        index: Its place among all real images.
+        score: Its score.
+        image: The image or signal, a float32 array.
+        values_range: Values that are drawn as black and as white.
+        place: Where it activates the target, or `None` if that cannot be told. The same
+            object for as long as the image is among the top ones.
+    """
+
+    index: int
+    score: float
+    image: np.ndarray
+    values_range: tuple[float, float]
+    place: Place | None
+
+    def picture(self) -> np.ndarray:
+        """Draw the image."""
+        return pictures.of_targets([self.image], self.values_range)[0]
+
+    def highlighted(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Draw the image under its activation, and a crop; see `highlights.of_image`."""
+        if self.place is None:
+            return None, None
+        shares = self.place.over_image(*(1, *self.image.shape)[-3:-1])
+        return highlights.of_image(self.image, self.values_range, shares, self.place.box)
+
+    def picture_of_place(self) -> np.ndarray | None:
+        """Draw both side by side; `None` without a place."""
+        whole, part = self.highlighted()
+        return None if whole is None or part is None else highlights.beside(whole, part)
+
+
+def draw_beside(result: Result, target: int, shown: Sequence[ShownImage]) -> np.ndarray:
+    """Draw a target's image beside real ones, and below these where they activate it.
+
+    Args:
+        result: The result with the optimised image.
+        target: The target's index.
+        shown: Its top activating real images, best first.
+
+    Returns:
+        A uint8 picture `(height, width, 3)`.
+    """
+    images = [result.images[target], *(one.image for one in shown)]
+    rows = [list(pictures.of_targets(images, result.values_range))]
+    if any(one.place for one in shown):
+        highlighted = [one.highlighted() for one in shown]
+        rows += [[None, *row] for row in zip(*highlighted, strict=True)]
+    scores = (result.scores[target], *(one.score for one in shown))
+    return pictures.grid(
+        rows,
+        column_labels=["optimised"],
+        captions=[[f"{score:.3g}" for score in scores], *[()] * (len(rows) - 1)],
+        smallest=96,
+        most_pixels=200_000,
+    )
