@@ -392,8 +392,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
     def _plans_snapshot(self, epoch):
         if self._max_overhead is None:
             return True
-        is_known = isinstance(self._epochs, int) and self._epochs > epoch
-        last = self._epochs - 1 if is_known else None
+        is_known = self._epochs is not None and self._epochs > epoch
+        last = int(self._epochs) - 1 if is_known else None
         planned = self._costs.plans_snapshot(epoch, last, self._freq, self._last_snapshot)
         return backend.load().agreed(planned)
 

@@ -227,18 +227,15 @@ def _place(gradient, activation, pinned, is_signal):
     if is_signal:
         activation, at = activation[None], (0, *at)
     offsets = [
-        position - _middle(sum_, edges) * positions / len(sum_)
-        for position, positions, sum_, edges in zip(at, activation.shape, sums, box, strict=True)
+        # The middle of the box is a whole pixel, so that some pixel has the highest activation.
+        position - (start + end - 1) // 2 * positions / len(sum_)
+        for position, positions, sum_, (start, end) in zip(
+            at, activation.shape, sums, box, strict=True
+        )
     ]
     highest = max(float(activation[tuple(at)]), 1e-30)
     shares = np.clip(activation / highest, 0, 1)
     return Place(box, np.round(255 * shares).astype("uint8"), tuple(offsets))
-
-
-def _middle(mass, edges):
-    """Return the centre of the mass between two edges."""
-    places = np.arange(*edges)
-    return (places * mass[places]).sum() / mass[places].sum()
 
 
 def _stretch(mass):
