@@ -100,7 +100,7 @@ def test_another_meter_goes_on_from_what_is_kept():
 def test_the_overlap_is_that_of_the_nine_top_images():
     before = np.arange(60.0)[None]
     now = before.copy()
-    now[0, :4], now[0, 51:55] = now[0, 51:55], now[0, :4]
+    now[0, :4], now[0, 51:55] = before[0, 51:55], before[0, :4]
     # Five of nine are left, and four others have come: 5 of 13.
     assert twice(before, now).top_overlap.tolist() == pytest.approx([5 / 13])
 
