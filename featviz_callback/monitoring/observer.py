@@ -153,8 +153,10 @@ class Observer:
         compiling = max(0.0, self._compile_seconds() - compiled_before)
         result, ratio, examples, top = self._compare_with_real(result, rankings, best)
         self._starts, self._status = result.starts, result.status
+        indices, scores = top
+        seconds = floored - ran
         return Observation(
-            result, floor, ratio, examples, floored - ran, compiling, *top, accentuated
+            result, floor, ratio, examples, seconds, compiling, indices, scores, accentuated
         )
 
     def _compile_seconds(self):

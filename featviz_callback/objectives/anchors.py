@@ -36,12 +36,13 @@ def find_anchor(
     read = {tap.path for term in targets.terms for tap in term.taps}
     last = min((i for i, call in enumerate(calls) if call.path in read), default=len(calls) - 1)
     reach = Reach(model, [image_input.position or 0])
-    maps, seen = [], set()
-    for call in calls[: last + 1]:
-        tap = Tap(call.path, channels_first=call.channels_first, index=call.index)
-        is_first, _ = tap not in seen, seen.add(tap)
-        if is_first and _is_map(call) and reach.includes(tap) is not False:
-            maps.append(tap)
+    # A tap is the first call of a layer.
+    found = {
+        Tap(call.path, channels_first=call.channels_first, index=call.index): None
+        for call in calls[: last + 1]
+        if _is_map(call)
+    }
+    maps = [tap for tap in found if reach.includes(tap) is not False]
     return maps[round(depth * (len(maps) - 1))] if maps else None
 
 

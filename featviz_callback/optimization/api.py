@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
+from typing import cast
 
 import keras
 import numpy as np
@@ -28,6 +29,7 @@ from featviz_callback.images import (
 from featviz_callback.objectives import (
     NothingToShow,
     Objective,
+    Tap,
     Targets,
     as_taken,
     find_anchor,
@@ -277,7 +279,8 @@ def prepare(
     at_once = len(objective) // objective.facet_count
     optimizer = get_optimizer(settings.optimizer)
     parameterization = parameterizations.get(settings.parameterization, image_shape)
-    anchor, start = None, ()
+    anchor: Tap | None = None
+    start: tuple[np.ndarray, ...] = ()
     if given is not None:
         anchor = find_anchor(objective, image_input, input_shape)
         parameterization = accentuated(parameterization, image_shape, optimizer is None)
@@ -305,7 +308,8 @@ def prepare(
         facets=objective.facet_count,
     )
     _require_hashable(plan)
-    schedule = Schedule(settings.steps, settings.warmup_steps, settings.save_every)
+    saved = cast("int | tuple[int, ...] | None", settings.save_every)
+    schedule = Schedule(settings.steps, settings.warmup_steps, saved)
     may_be_still = isinstance(settings.transformations, str) and not is_still
     return Task(
         objective,
@@ -377,7 +381,10 @@ def _optimised(parameterization, optimizer, values_range, shape, targets):
     """What the optimisation moves in place of a parameterization."""
     if optimizer is not None or isinstance(parameterization, Accentuation):
         return parameterization
-    is_auto = isinstance(parameterization, parameterizations.Fourier) and parameterization.contrast == AUTO
+    is_auto = (
+        isinstance(parameterization, parameterizations.Fourier)
+        and parameterization.contrast == AUTO
+    )
     if is_auto and targets.highest is not None:
         # A score that no picture reaches would raise the contrast for ever.
         parameterization = replace(parameterization, contrast=_LIKE_PHOTOGRAPHS)

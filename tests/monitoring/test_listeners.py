@@ -9,7 +9,15 @@ import pytest
 from tensorboard.util.tensor_util import make_ndarray
 
 from featviz_callback import FeatureVisCallback, Objective
-from tests.conftest import PIXELS, accumulator, compiled, layer_output, read_events, set_random_seed, train
+from tests.conftest import (
+    PIXELS,
+    accumulator,
+    compiled,
+    layer_output,
+    read_events,
+    set_random_seed,
+    train,
+)
 
 
 def followed(tmp_path, model, on_snapshot=None, **settings):
