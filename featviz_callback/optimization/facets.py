@@ -21,7 +21,7 @@ from featviz_callback.optimization.task import Task
 from featviz_callback.records import Result
 
 # An image that equals an earlier one loses such a share of its score, times the strength.
-_SHARE = 0.4
+_SHARE = 0.3
 
 # A facet should score such a share of the first one's score.
 _ENOUGH = 0.87
