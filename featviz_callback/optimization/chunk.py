@@ -224,7 +224,12 @@ class Chunk:
             parts = (*grids, settings, *zip(*preconditioners, strict=True))
             for number, *prepared in zip(numbers, *map(_tensors, parts), strict=True):
                 compiled = self.relaxed if number < schedule.warmup_steps else self.compiled
-                yield compiled, self._data(self.values, self._draw(number), *prepared)
+                data = self._data(self.values, self._draw(number), *prepared)
+                if self.apart:
+                    # Once it is on its own way, a facet goes on as any picture does.
+                    weight = min(1.0, 2 - 2 * number / schedule.steps)
+                    data["apart"] = (weight * self.apart[0], *self.apart[1:])
+                yield compiled, data
 
     def _draw_grids(self, numbers):
         """Draw the positions of these steps: rows and columns `(steps, images, size)`."""

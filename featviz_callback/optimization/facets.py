@@ -20,14 +20,11 @@ from featviz_callback.optimization.starts import Starts
 from featviz_callback.optimization.task import Task
 from featviz_callback.records import Result
 
-# An image that equals an earlier one loses such a share of its score, times the strength.
-_SHARE = 0.3
-
 # A facet should score such a share of the first one's score.
 _ENOUGH = 0.87
 
 # So often is a facet that scores less made again with half the weight.
-MOST_TRIES = 3
+MOST_TRIES = 4
 
 
 def split_facets(task: Task) -> list[Task]:
@@ -48,8 +45,8 @@ def split_facets(task: Task) -> list[Task]:
 def apart_from(task: Task, found: Sequence[Result], known: Starts | None) -> Task:
     """Return the task of a facet whose images must differ from those of earlier ones.
 
-    An image that equals an earlier one loses a share of what that scores above a plain
-    background.
+    An image that equals an earlier one loses all that the first facet scores above a plain
+    background, times the strength. In the second half of the steps it loses less and less.
 
     Args:
         task: The task of the facet.
@@ -66,7 +63,7 @@ def apart_from(task: Task, found: Sequence[Result], known: Starts | None) -> Tas
     else:
         others = [_described(task, to_images(one.images)) for one in found]
         floor = 0.0 if known is None else known.scores[:, 0]
-        weights = _SHARE * task.targets.facet_strength * np.abs(found[0].scores - floor)
+        weights = task.targets.facet_strength * np.abs(found[0].scores - floor)
     most = task.plan.facets - 1
     stacked = (np.stack(parts, 1) for parts in zip(*others, strict=True))
     padded = (np.pad(one, [(0, 0), (0, most - one.shape[1]), (0, 0)]) for one in stacked)

@@ -2,7 +2,7 @@
 
 Pixels tell small images apart, in which everything has its place. The Gram matrix of a
 feature map tells textures apart, wherever they are. Each is a vector of unit length, and the
-likeness is the mean of the squares of their two products, from 0 to 1.
+likeness is the mean of their two products, from 0 to 1.
 
 References:
     Gram matrices: Gatys, Ecker, Bethge, "Texture Synthesis Using Convolutional Neural
@@ -41,8 +41,7 @@ def likeness(described: tuple, others: tuple):
             other image.
     """
     products = [
-        # Squares let go of images that hardly are alike.
-        ops.square(ops.relu(ops.einsum("id,ikd->ik", one, other)))
+        ops.relu(ops.einsum("id,ikd->ik", one, other))
         for one, other in zip(described, others, strict=True)
     ]
     return ops.sum(sum(products), axis=1) / len(products)

@@ -26,11 +26,11 @@ def compared(images, features, others, other_features):
     return to_numpy(likeness(own, tuple(one[:, None] for one in described)))
 
 
-def test_likeness_is_the_mean_square_of_a_correlation_and_a_cosine_of_gram_matrices():
+def test_likeness_is_the_mean_of_a_correlation_and_the_cosine_of_gram_matrices():
     found = compared(IMAGES, FEATURES, IMAGES[::-1], FEATURES[::-1])
     flat = IMAGES.reshape(2, -1) - IMAGES.reshape(2, -1).mean(1, keepdims=True)
-    expected = np.maximum(products(flat, flat[::-1]), 0) ** 2
-    expected = (expected + products(grams(FEATURES), grams(FEATURES[::-1])) ** 2) / 2
+    expected = np.maximum(products(flat, flat[::-1]), 0)
+    expected = (expected + products(grams(FEATURES), grams(FEATURES[::-1]))) / 2
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
@@ -57,5 +57,5 @@ def test_many_channels_are_described_by_fewer_mixtures(channels):
     own = describe(tensor(IMAGES), tensor(some))
     assert own[1].shape == (2, 96 * 96)
     found = compared(IMAGES[[0, 0]], some, IMAGES[[0, 0]], some[::-1])
-    expected = (1 + products(grams(some), grams(some[::-1])) ** 2) / 2
+    expected = (1 + products(grams(some), grams(some[::-1]))) / 2
     np.testing.assert_allclose(found, expected, atol=0.15)
