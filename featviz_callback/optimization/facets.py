@@ -23,7 +23,7 @@ from featviz_callback.records import Result
 # A facet should score such a share of the first one's score.
 _ENOUGH = 0.87
 
-# So often is a facet that scores less made again with half the weight.
+# So often is a facet that scores less made again with half the weight, at last with none.
 MOST_TRIES = 4
 
 
@@ -70,20 +70,22 @@ def apart_from(task: Task, found: Sequence[Result], known: Starts | None) -> Tas
     return replace(task, apart=(np.nan_to_num(weights).astype("float32"), *padded))
 
 
-def with_less_weight(task: Task, scores: np.ndarray, first: Result) -> Task | None:
-    """Return the task of a facet, with half the weight where it scores too little beside the first.
+def with_less_weight(task: Task, scores: np.ndarray, first: Result, is_last: bool) -> Task | None:
+    """Return the task of a facet, with half the weight where it scores too little.
 
     Args:
         task: The task, as `apart_from` returned it.
         scores: The scores of its images.
-        first: The result of the first facet.
+        first: The result of the first facet, which tells what is too little.
+        is_last: Whether it is made again for the last time, and then without any weight.
     """
     with np.errstate(invalid="ignore"):
         is_little = scores < first.scores - (1 - _ENOUGH) * np.abs(first.scores)
     if not is_little.any():
         return None
     weights, *others = task.apart
-    return replace(task, apart=(np.where(is_little, weights / 2, weights), *others))
+    factors = np.where(is_little, 0.0 if is_last else 0.5, 1.0).astype("float32")
+    return replace(task, apart=(weights * factors, *others))
 
 
 def _described(task, images):

@@ -70,9 +70,10 @@ def run(
             if count > 1:
                 one = apart_from(one, results, own)
             found = _tried(one, own, verbose, with_params, **own_given)
-            for _ in range(MOST_TRIES if results else 0):
+            for again in range(MOST_TRIES if results else 0):
                 # Targets whose weights stay get the same images again.
-                lighter = with_less_weight(one, found.scores, results[0])
+                is_last = again == MOST_TRIES - 1
+                lighter = with_less_weight(one, found.scores, results[0], is_last)
                 if lighter is None:
                     break
                 one = lighter
