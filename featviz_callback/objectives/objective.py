@@ -456,8 +456,8 @@ class Objective(WeightedSum):
         plain background, times `strength`, and less and less of it in the second half of
         the steps. A facet that ends below 87 % of the first one's score is made again with
         half of that, up to three times, and then without. So a unit that has one facet keeps
-        it. Images are compared by their pixels, and by the Gram matrix of the last feature map on the way
-        to the target.
+        it. Images are compared by their pixels, and by the Gram matrix of the last features
+        on the way to the target.
 
         Args:
             count: Images of each target, 2 or more.

@@ -34,6 +34,7 @@ from featviz_callback.objectives import (
     as_taken,
     find_anchor,
     inputs,
+    last_features,
     output_shapes,
     require_path,
     warn_if_flat,
@@ -288,7 +289,7 @@ def prepare(
         fields = zip(*map(parameterization.start, shares), strict=True)
         start = tuple(np.resize(one, (len(objective), *one[0].shape)) for one in fields)
     if objective.facet_count > 1:
-        anchor = find_anchor(objective, image_input, input_shape, depth=1.0)
+        anchor = last_features(objective, image_input, input_shape)
     plan = Plan(
         readouts=objective.readouts,
         image_input=image_input,
