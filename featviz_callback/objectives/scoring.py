@@ -68,9 +68,11 @@ def score_all(
     batch = image_input.batch or min(most, len(images))
     chunks = (np.arange(first, first + batch) for first in range(0, len(images), batch))
     with preserved(model):
+        # Once, since the activations of given images are computed for it.
+        data = [one.data() for one in targets]
         # The last chunk is as long as the others, since a model may take no other number.
         scores = [
-            _score_chunk(targets, images[chunk % len(images)], image_input, fixed_inputs)
+            _score_chunk(targets, data, images[chunk % len(images)], image_input, fixed_inputs)
             for chunk in chunks
         ]
     joined = (np.concatenate(parts, axis=1) for parts in zip(*scores, strict=True))
@@ -117,7 +119,7 @@ def as_taken(
     return images
 
 
-def _score_chunk(targets, images, image_input, fixed_inputs):
+def _score_chunk(targets, data, images, image_input, fixed_inputs):
     """Return scores `(targets, images)` of each element, from one call of the model."""
     model = targets[0].model
     taps = {tap: None for one in targets for term in one.terms for tap in term.taps}
@@ -135,11 +137,9 @@ def _score_chunk(targets, images, image_input, fixed_inputs):
         return [
             sum(
                 multipliers[:, None] * _readings(readout, taps, rows, outputs, values)
-                for (readout, taps, _), (rows, multipliers) in zip(
-                    one.readouts, one.data(), strict=True
-                )
+                for (readout, taps, _), (rows, multipliers) in zip(one.readouts, own, strict=True)
             )
-            for one in targets
+            for one, own in zip(targets, data, strict=True)
         ]
 
 
