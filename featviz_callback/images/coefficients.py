@@ -136,7 +136,8 @@ class Coefficients:
     def field_gradient(self, gradient, shape: tuple):
         """Return the gradient by each value of the field, from that by the coefficients."""
         squares = (self.fourier.norms(shape) ** 2).astype("float32")
-        return self.field(gradient * squares, *sampling.every_pixel(len(gradient), shape), shape)
+        rows, columns = sampling.every_pixel(len(gradient), shape)
+        return self.field(gradient * squares, rows, columns, shape)
 
     def image(self, params, rows, columns, shape: tuple):
         """Render float32 `(images, len(rows), len(columns), channels)`."""

@@ -243,7 +243,8 @@ class Fourier:
         if (colors := self.color_matrix(shape)) is not None:
             inverse = np.linalg.inv(colors).T.astype("float32")
             gradient = mix_channels(gradient, ops.convert_to_tensor(inverse))
-        return self.render(gradient, *sampling.every_pixel(len(gradient), shape), shape)
+        rows, columns = sampling.every_pixel(len(gradient), shape)
+        return self.render(gradient, rows, columns, shape)
 
     def parameters_of(self, field: np.ndarray) -> np.ndarray:
         """Return the parameters of a field `(height, width, channels)`, without the window.

@@ -27,9 +27,11 @@ def whole_grid(image_size: int, input_size: int) -> np.ndarray:
     return (np.arange(input_size) + 0.5) * step - 0.5
 
 
-def every_pixel(images: int, shape: tuple) -> list:
+def every_pixel(images: int, shape: tuple) -> tuple:
     """Return the rows and the columns of all pixels of so many images, as tensors."""
-    return [to_tensor(np.tile(np.arange(size), (images, 1))) for size in shape[:2]]
+    height, width, _ = shape
+    rows, columns = (np.tile(np.arange(size), (images, 1)) for size in (height, width))
+    return to_tensor(rows), to_tensor(columns)
 
 
 def interpolation_basis(positions, size: int):

@@ -6,7 +6,7 @@ become scores), inputs, and the care that leaves a model as it was. The room imp
 """
 
 from featviz_callback.objectives import inputs
-from featviz_callback.objectives.anchors import find_anchor
+from featviz_callback.objectives.anchors import find_anchor, last_features
 from featviz_callback.objectives.defaults import default_objectives
 from featviz_callback.objectives.inputs import ImageInput
 from featviz_callback.objectives.joined import JoinedTargets, join_alike, require_units
@@ -47,6 +47,7 @@ __all__ = [
     "is_known",
     "is_wrapper",
     "join_alike",
+    "last_features",
     "measure_scaling",
     "output_shapes",
     "preserved",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from keras import ops
@@ -31,7 +32,7 @@ class Readout:
     """
 
     reads_map = False
-    highest = None
+    highest: ClassVar[float | None] = None
 
     def __call__(self, outputs, data):
         """Return one score an image, `(images,)`.
@@ -159,7 +160,7 @@ class LikenessReadout(Readout):
     """How close an output is to a given one: 1 if equal, 0 as far as zeros are."""
 
     reads_map: bool = False
-    highest = 1.0
+    highest: ClassVar[float | None] = 1.0
 
     def __call__(self, outputs, given):
         """Return one score an image, `(images,)`."""

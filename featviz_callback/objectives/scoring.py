@@ -71,10 +71,13 @@ def score_all(
     batch = image_input.batch or min(most, len(images))
     chunks = (np.arange(first, first + batch) for first in range(0, len(images), batch))
     with preserved(model):
+        # Once, since the activations of given images are computed for it.
+        data = [one.data() for one in targets]
         # The last chunk is as long as the others, since a model may take no other number.
         scores = [
             _score_chunk(
                 targets,
+                data,
                 images[chunk % len(images)],
                 image_input,
                 fixed_inputs,
@@ -127,7 +130,7 @@ def as_taken(
     return images
 
 
-def _score_chunk(targets, images, image_input, fixed_inputs, watch, fresh):
+def _score_chunk(targets, data, images, image_input, fixed_inputs, watch, fresh):
     """Return scores `(targets, images)` of each element, from one call of the model."""
     model = targets[0].model
     taps = {tap: None for one in targets for term in one.terms for tap in term.taps}
@@ -146,11 +149,9 @@ def _score_chunk(targets, images, image_input, fixed_inputs, watch, fresh):
         return [
             sum(
                 multipliers[:, None] * _readings(readout, taps, rows, outputs, values)
-                for (readout, taps, _), (rows, multipliers) in zip(
-                    one.readouts, one.data(), strict=True
-                )
+                for (readout, taps, _), (rows, multipliers) in zip(one.readouts, own, strict=True)
             )
-            for one in targets
+            for one, own in zip(targets, data, strict=True)
         ]
 
 

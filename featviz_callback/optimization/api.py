@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
+from typing import cast
 
 import keras
 import numpy as np
@@ -28,10 +29,12 @@ from featviz_callback.images import (
 from featviz_callback.objectives import (
     NothingToShow,
     Objective,
+    Tap,
     Targets,
     as_taken,
     find_anchor,
     inputs,
+    last_features,
     output_shapes,
     require_path,
     warn_if_flat,
@@ -277,7 +280,8 @@ def prepare(
     at_once = len(objective) // objective.facet_count
     optimizer = get_optimizer(settings.optimizer)
     parameterization = parameterizations.get(settings.parameterization, image_shape)
-    anchor, start = None, ()
+    anchor: Tap | None = None
+    start: tuple[np.ndarray, ...] = ()
     if given is not None:
         anchor = find_anchor(objective, image_input, input_shape)
         parameterization = accentuated(parameterization, image_shape, optimizer is None)
@@ -285,7 +289,7 @@ def prepare(
         fields = zip(*map(parameterization.start, shares), strict=True)
         start = tuple(np.resize(one, (len(objective), *one[0].shape)) for one in fields)
     if objective.facet_count > 1:
-        anchor = find_anchor(objective, image_input, input_shape, depth=1.0)
+        anchor = last_features(objective, image_input, input_shape)
     plan = Plan(
         readouts=objective.readouts,
         image_input=image_input,
@@ -305,7 +309,8 @@ def prepare(
         facets=objective.facet_count,
     )
     _require_hashable(plan)
-    schedule = Schedule(settings.steps, settings.warmup_steps, settings.save_every)
+    saved = cast("int | tuple[int, ...] | None", settings.save_every)
+    schedule = Schedule(settings.steps, settings.warmup_steps, saved)
     may_be_still = isinstance(settings.transformations, str) and not is_still
     return Task(
         objective,

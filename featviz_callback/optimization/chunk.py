@@ -261,7 +261,7 @@ class Chunk:
         if plan.is_change:
             # A change ends where the way on is as far as the way back, beside which steps of
             # one length would go to and fro.
-            rate *= 1 - number / self.task.schedule.steps
+            rate *= 0.5 * (1 - number / self.task.schedule.steps)
         if plan.optimizer is None and hasattr(plan.parameterization, "precondition"):
             spectrum = (settings.steepness, settings.lowest, settings.chroma)
             preconditioner = _preconditioner(plan.parameterization, plan.image_shape, *spectrum)

@@ -11,7 +11,13 @@ import numpy as np
 from keras import ops
 
 from featviz_callback.objectives import preserved
-from featviz_callback.optimization.facets import apart_from, join_facets, split_facets
+from featviz_callback.optimization.facets import (
+    MOST_TRIES,
+    apart_from,
+    join_facets,
+    split_facets,
+    with_less_weight,
+)
 from featviz_callback.optimization.starts import Starts, find_starts, score_images
 from featviz_callback.optimization.step import penalty
 from featviz_callback.optimization.task import Task
@@ -57,17 +63,26 @@ def run(
         given = {"params": params, "starts": starts, "status": status, "best_known": best_known}
         count = task.targets.facet_count
         results: list[Result] = []
-        finals = []
+        finals: list[np.ndarray] = []
         for k, one in enumerate(split_facets(task)):
             own = None if known is None else replace(known, scores=known.scores[k::count])
             own_given = {n: None if v is None else v[k::count] for n, v in given.items()}
             if count > 1:
                 one = apart_from(one, results, own)
             found = _tried(one, own, verbose, with_params, **own_given)
+            for again in range(MOST_TRIES if results else 0):
+                # Targets whose weights stay get the same images again.
+                is_last = again == MOST_TRIES - 1
+                lighter = with_less_weight(one, found.scores, results[0], is_last)
+                if lighter is None:
+                    break
+                one = lighter
+                found = _tried(one, own, 0, with_params, **own_given)
             results.append(_result(one, found))
-            finals.append(found.arrays["params"][0] if with_params else None)
+            if with_params:
+                finals.append(found.arrays["params"][0])
     result = join_facets(results, task.targets.names)
-    return result, np.stack(finals, 1).reshape(-1, *finals[0].shape[1:]) if with_params else None
+    return result, np.stack(finals, 1).reshape(-1, *finals[0].shape[1:]) if finals else None
 
 
 def _tried(task, known, verbose, with_params, params, starts, status, best_known):

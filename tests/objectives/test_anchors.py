@@ -5,7 +5,7 @@ import pytest
 from keras import layers
 
 from featviz_callback import Objective
-from featviz_callback.objectives import find_anchor, inputs
+from featviz_callback.objectives import find_anchor, inputs, last_features
 from tests.conftest import fill, make_small_model, sequential
 
 
@@ -41,6 +41,18 @@ def test_a_model_without_maps_has_none():
     assert anchor(Objective.neuron(model, "hidden", 0), (12, 10, 1)) is None
 
 
+def test_the_last_features_may_be_a_vector_but_not_the_one_that_is_read():
+    def last(objective):
+        image_input = inputs.resolve(objective.model)[0]
+        return last_features(objective, image_input, (12, 10, 1))
+
+    model = sequential(layers.Flatten(), layers.Dense(3, name="hidden"), layers.Dense(2))
+    assert last(Objective.neuron(model, -1, 0)).path == "hidden"
+    assert last(Objective.neuron(model, "hidden", 0)) is None
+    assert last(Objective.neuron(make_small_model(), "logits", 0)).path == "conv2"
+    assert last(Objective.channel(make_small_model(), "conv2", 0)).path == "conv2"
+
+
 def test_a_map_that_the_image_never_reaches_is_none():
     image, other = keras.Input((8, 8, 1), name="image"), keras.Input((8, 8, 1), name="other")
     ours = layers.Conv2D(2, 3, name="ours")(image)
@@ -56,13 +68,14 @@ class Own(keras.Model):
     def __init__(self):
         super().__init__()
         self.conv = layers.Conv2D(2, 3, name="conv")
+        self.flatten = layers.Flatten()
         self.out = layers.Dense(2, name="out")
 
     def call(self, images):
-        return self.out(layers.Flatten()(self.conv(images)))
+        return self.out(self.flatten(self.conv(images)))
 
 
 def test_maps_of_subclassed_models_are_found():
     model = Own()
-    model.build((None, 8, 8, 1))
+    model(keras.ops.zeros((1, 8, 8, 1)))
     assert anchor(Objective.neuron(model, "out", 0), (8, 8, 1)) == "conv"

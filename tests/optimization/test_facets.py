@@ -41,8 +41,11 @@ def test_facets_differ_and_the_first_is_any_picture(small_model):
     sets = [one.images.reshape(2, COUNT, 12, 10, 1) for one in (result, plain)]
     np.testing.assert_allclose(sets[0][:, 0], sets[1][:, 0], atol=1e-5)
     apart, together = map(correlations, sets)
-    assert (apart < 0.6).all()
-    assert (together > 0.9).all()
+    assert (apart < together - 0.05).all()
+    assert apart.mean() < 0.75
+    # A unit that is hardly curved has hardly more than one facet, and keeps its score.
+    ratios = result.scores.reshape(2, COUNT) / result.scores.reshape(2, COUNT)[:, :1]
+    assert (ratios > 0.8).all()
 
 
 def two_templates():
@@ -71,7 +74,7 @@ def test_both_facets_of_a_unit_that_has_two_are_found():
     assert sorted(found.argmax(1)) == [0, 1]
     assert (found.max(1) > 0.5).all()
     alone = optimize(Objective.neuron(model, "unit", 0), **still)
-    assert (result.scores > 0.75 * alone.scores).all()
+    assert (result.scores > 0.85 * alone.scores).all()
 
 
 def test_a_target_s_facets_do_not_depend_on_other_targets(small_model):
