@@ -2,7 +2,7 @@
 
 import { pictureUrl } from './api.js';
 import { arrange, h, setAttribute } from './dom.js';
-import { stepLabel, STATUSES } from './model.js';
+import { stepLabel } from './words.js';
 
 // The width that style.css gives to a still.
 const STILL = 68;
@@ -34,10 +34,10 @@ export class FilmStrip {
     if (!this.#stills.has(key)) {
       const step = run.steps[index];
       const go = () => this.clock.go(this.clock.steps.indexOf(step));
-      this.#stills.set(key, makeStill(pictureUrl(run.name, target.name, step, key), step, go));
+      this.#stills.set(key, makeStill(pictureUrl(key), step, go));
     }
     const node = this.#stills.get(key);
-    setAttribute(node, 'data-status', STATUSES[target.status?.[index]] ?? 'unknown');
+    setAttribute(node, 'data-status', run.frameAt(target.name, run.steps[index])?.status ?? 'unknown');
     return node;
   }
 

@@ -1,12 +1,16 @@
 // The tab "Features" of TensorBoard: the app wires the runs, the view, the clock and the keys to
 // the parts of the page. The first line of each module says what that module is about.
 
-import { debounce, h } from './dom.js';
+import { debounce, h, setText } from './dom.js';
 import { NameFilter } from './filter.js';
-import { followTheme, isShown, onAddressChange, onReload } from './host.js';
+import { followTheme, goBack, isOwnEntry, isShown, onAddressChange, onReload } from './host.js';
 import { followKeys } from './keys.js';
-import { emptiness, Message, NO_ANSWER } from './message.js';
-import { arrangeWall, countStatuses, groupByLayer, meanDrift, targetNames } from './model.js';
+import { Figure } from './figure.js';
+import { Matrix } from './matrix.js';
+import { damageIn, emptiness, Message, NO_ANSWER } from './message.js';
+import { arrangeWall, countStatuses, groupByLayer, targetNames } from './model.js';
+import { Network } from './network.js';
+import { meanDrift } from './numbers.js';
 import { Pictures } from './pictures.js';
 import { Runs } from './runs.js';
 import { Clock, Timeline } from './timeline.js';
@@ -15,9 +19,13 @@ import { isFiltered, readView, withoutFilters, writeView } from './view.js';
 import { Viewer } from './viewer.js';
 import { Wall } from './wall.js';
 
-const SECONDS_BETWEEN_REFRESHES = 3;
+// The page asks for news so often while a run is young, and less often the longer nothing came.
+const SECONDS = { least: 3, most: 30 };
+const PATIENCE = 40;
 // Below this size, in pixels, a card has no room for text, and shows its pictures alone.
 const DENSE = 72;
+// More runs than these have no room side by side, and become the rows of a matrix.
+const MOST_COLUMNS = 4;
 // While the clock plays, the page fetches the pictures of so many steps in advance.
 const AHEAD = 3;
 
@@ -30,21 +38,43 @@ class App {
     this.filter = new NameFilter(() => this.update());
     this.clock = new Clock();
     this.pictures = new Pictures();
-    const open = (name) => this.change({ open: name });
-    this.main = h('main', { tabindex: -1 });
-    this.wall = new Wall(this.pictures, { open, changed: () => this.want(), root: this.main });
-    this.toolbar = new Toolbar((change) => this.change(change));
+    const open = (name, part) => this.open(name, part);
+    this.main = h('main', { tabindex: -1, id: 'pictures' });
+    const common = { open, changed: () => this.want(), root: this.main };
+    this.wall = new Wall(this.pictures, common);
+    this.matrix = new Matrix(this.pictures, common);
+    this.network = new Network({
+      change: (change) => this.change(change),
+      goTo: (layer, step) => {
+        this.clock.go(this.clock.steps.findLastIndex((one) => one <= step));
+        this.change({ page: 'pictures', layers: [layer] });
+      },
+    });
+    this.figure = new Figure();
+    this.toolbar = new Toolbar((change) => this.change(change), () => this.figure.open(this.runs.shown, this.pane.order, this.runs.steps, this.clock.step));
     this.timeline = new Timeline(this.clock);
     this.viewer = new Viewer(this.clock, this.pictures, {
-      close: () => this.change({ open: null }), go: (by) => this.openNeighbour(by),
+      close: () => this.#closed(), go: (by) => this.openNeighbour(by), open: (name) => this.change({ open: name }),
+      change: (change) => this.change(change), want: () => this.want(),
     });
     this.message = new Message(() => this.change(withoutFilters));
-    this.latest = h('button', { type: 'button', class: 'latest idle', onclick: () => this.clock.go(this.clock.last) }, 'Latest');
-    this.timeline.node.append(this.latest);
-    this.main.append(h('h1', { class: 'unseen' }, 'Features'), this.message.node, this.wall.node);
-    this.root = h('div', { class: 'app' }, this.toolbar.node, this.main, this.timeline.node, this.viewer.node);
+    this.damage = h('p', { class: 'notice damage', role: 'status', hidden: true });
+    const skip = h('a', { class: 'skip', href: '#', onclick: (event) => this.#skip(event) }, 'Skip to the pictures');
+    this.main.append(h('h1', { class: 'unseen' }, 'Features'), this.message.node, this.damage, this.wall.node, this.matrix.node, this.network.node);
+    this.root = h('div', { class: 'app' }, skip, this.toolbar.node, this.main, this.timeline.node, this.viewer.node, this.figure.node);
     this.saveView = debounce(250, () => writeView(this.#sharedView()));
     this.#listen();
+  }
+
+  // What shows the pictures: the wall, or the matrix for many runs.
+  get pane() {
+    return this.runs.shown.length > MOST_COLUMNS ? this.matrix : this.wall;
+  }
+
+  #skip(event) {
+    event.preventDefault();
+    if (this.view.page === 'network') this.main.focus();
+    else (this.main.querySelector('.card[tabindex="0"]') ?? this.main).focus();
   }
 
   #listen() {
@@ -54,7 +84,10 @@ class App {
       this.frameTime = now;
       this.#play(now);
     }));
-    followKeys(this.clock, this.viewer, (by) => this.openNeighbour(by));
+    followKeys(this.clock, {
+      isOpen: () => this.viewer.node.open, openNeighbour: (by) => this.openNeighbour(by),
+      moveFocus: (targets, rows) => this.view.page === 'pictures' && this.pane.move(targets, rows),
+    });
     // The server may be restarting, so the page asks again after a while.
     this.pictures.addEventListener('failure', debounce(2000, () => this.want()));
     onReload(() => this.refresh());
@@ -69,7 +102,9 @@ class App {
   async watch() {
     for (;;) {
       if (isShown()) await this.refresh();
-      await new Promise((resolve) => { setTimeout(resolve, SECONDS_BETWEEN_REFRESHES * 1000); });
+      const idle = Math.min(SECONDS.most, Math.max(SECONDS.least, this.runs.idleSeconds / PATIENCE));
+      const seconds = this.runs.isReading ? 0.1 : idle;
+      await new Promise((resolve) => { setTimeout(resolve, seconds * 1000); });
     }
   }
 
@@ -102,18 +137,32 @@ class App {
   change(change) {
     Object.assign(this.view, change);
     if ('runs' in change) this.refresh();
-    if ('open' in change && change.open === null) this.#close();
     this.update();
   }
 
-  #close() {
+  // The page of a unit is an entry of the history, so that Back closes it.
+  open(name, part = null) {
+    writeView(this.#sharedView());
+    this.view = { ...this.view, open: name, part: part ?? this.view.part };
+    writeView(this.#sharedView(), true);
+    this.update();
+  }
+
+  #closed() {
     const { name } = this.viewer;
     this.viewer.name = null;
-    if (name) this.wall.focus(name);
+    if (this.view.open !== null) {
+      this.view.open = null;
+      // The entry of the open unit goes, and the one before is brought up to date.
+      if (isOwnEntry()) goBack();
+      setTimeout(() => writeView(this.#sharedView()), 50);
+    }
+    this.update();
+    if (name) this.pane.focus(name);
   }
 
   openNeighbour(by) {
-    const names = this.wall.order;
+    const names = this.pane.order;
     const at = names.indexOf(this.viewer.name);
     // Where the filters hide the open target, j leads to the first target and k to the last.
     const next = at < 0 && by < 0 ? -1 : at + by;
@@ -127,20 +176,43 @@ class App {
     const groups = arrangeWall(runs.shown, view, clock.step, filter.matches);
     const layers = groupByLayer(runs.shown);
     const [shown, total] = [groups, layers].map((all) => all.reduce((sum, { names }) => sum + names.length, 0));
+    const counted = view.statuses.length ? arrangeWall(runs.shown, { ...view, statuses: [] }, clock.step, filter.matches) : groups;
+    const isNetwork = view.page === 'network';
     this.root.style.setProperty('--size', `${view.size}px`);
     this.root.style.setProperty('--runs', String(Math.max(1, runs.shown.length)));
     this.root.classList.toggle('dense', view.size < DENSE);
     this.root.classList.toggle('bare', !runs.all.length);
     this.toolbar.update({
-      view, allRuns: runs.all, chosen: runs.choose(view.runs), runs: runs.shown, colours: runs.colours,
-      layers, shown, total, complaint: filter.complaint, counts: countStatuses(runs.shown, clock.step),
+      view, allRuns: runs.all, chosen: runs.choose(view.runs), runs: runs.shown, colours: runs.colours, layers, shown, total,
+      complaint: filter.complaint, counts: countStatuses(runs.shown, counted.flatMap(({ names }) => names), clock.step),
     });
-    this.wall.step = clock.step;
-    this.wall.arrange(groups, runs.shown, runs.colours, runs.steps, view.sort);
-    if (this.loaded) this.#say(this.failed ? NO_ANSWER : emptiness(runs, view, shown, total));
+    this.#updatePane(groups, isNetwork);
+    if (this.loaded) this.#say(this.failed ? NO_ANSWER : this.#emptiness(shown, total, isNetwork));
+    const damage = damageIn(runs.shown);
+    this.damage.hidden = !damage;
+    setText(this.damage, damage);
     this.#updateViewer(layers);
     this.schedule();
     this.saveView();
+  }
+
+  #emptiness(shown, total, isNetwork) {
+    const { runs, view } = this;
+    if (!total && runs.isReading) return 'Reading the log…';
+    return emptiness(runs, view, isNetwork ? total : shown, total);
+  }
+
+  #updatePane(groups, isNetwork) {
+    const { view, runs, clock, pane } = this;
+    for (const one of [this.wall, this.matrix]) {
+      one.node.hidden = isNetwork || one !== pane;
+      one.step = clock.step;
+    }
+    this.network.node.hidden = !isNetwork;
+    const look = { sort: view.sort, size: view.size, isDense: view.size < DENSE };
+    if (isNetwork) this.network.show(runs.shown, runs.colours, view, clock.step);
+    else if (pane === this.matrix) pane.arrange(groups, runs.shown, runs.colours, look);
+    else pane.arrange(groups, runs.shown, runs.colours, runs.steps, look);
   }
 
   // A shared address shows the same runs later, though the default runs may then be others.
@@ -154,7 +226,7 @@ class App {
     const { runs, viewer, view: { open } } = this;
     if (layers.some(({ names }) => names.includes(open))) {
       viewer.open(open);
-      viewer.setRuns(runs.shown, runs.colours, runs.steps);
+      viewer.setRuns(runs.shown, runs.colours, runs.steps, this.view);
     } else if (viewer.name) {
       viewer.close();
     }
@@ -162,7 +234,7 @@ class App {
 
   #say(text) {
     if (this.message.text === text) return;
-    this.message.say(text, { isAbove: this.wall.order.length > 0, isFiltered: this.loaded && isFiltered(this.view) });
+    this.message.say(text, { isAbove: this.pane.order.length > 0 || this.view.page === 'network', isFiltered: this.loaded && isFiltered(this.view) });
     this.viewer.say(this.failed ? text : '');
   }
 
@@ -172,18 +244,12 @@ class App {
     this.scheduled = true;
     requestAnimationFrame(() => {
       this.scheduled = false;
-      const { step, index, last } = this.clock;
-      this.wall.show(step);
+      const { step } = this.clock;
+      if (this.view.page === 'pictures') this.pane.show(step);
+      else this.network.mark(step);
       this.viewer.show(step);
       this.want();
-      this.#showLatest(last - index);
     });
-  }
-
-  #showLatest(behind) {
-    // The idle button keeps its place, so that the slider keeps its length under the pointer.
-    this.latest.classList.toggle('idle', !behind || this.clock.playing);
-    this.latest.title = `${behind} later`;
   }
 
   // The pictures on the screen come first, then their neighbours in time.
@@ -193,8 +259,12 @@ class App {
     const indices = [clock.index, ...range(1, ahead).map((by) => clock.index + by)];
     if (!clock.playing) indices.push(clock.index - 1);
     const wanted = indices.filter((index) => index in steps);
-    const frames = (index) => [...this.viewer.framesAt(steps[index]), ...this.wall.framesAt(steps[index])];
-    this.pictures.want(wanted.flatMap(frames));
+    this.pictures.want(wanted.map((index) => this.#keysAt(steps[index])));
+  }
+
+  #keysAt(step) {
+    const frames = this.view.page === 'pictures' ? this.pane.framesAt(step) : [];
+    return [...this.viewer.keysAt(step), ...frames.map(({ key }) => key)].filter(Boolean);
   }
 
   #rest() {
@@ -207,8 +277,7 @@ class App {
       this.schedule();
       return;
     }
-    const frames = this.viewer.name ? this.viewer.framesAt(this.clock.step) : this.wall.framesAt(this.clock.step);
-    const ready = frames.every(({ key }) => this.pictures.has(key));
+    const ready = this.#keysAt(this.clock.step).every((key) => this.pictures.has(key));
     if (this.clock.tick(now - this.frameTime, ready)) this.frameTime = now;
     if (this.clock.playing) requestAnimationFrame((later) => this.#play(later));
   }
