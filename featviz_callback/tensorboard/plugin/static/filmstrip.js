@@ -2,6 +2,7 @@
 
 import { pictureUrl } from './api.js';
 import { arrange, h, setAttribute } from './dom.js';
+import { isSignal } from './signal.js';
 import { stepLabel } from './words.js';
 
 // The width that style.css gives to a still.
@@ -63,7 +64,10 @@ export class FilmStrip {
 
 function makeStill(src, step, go) {
   const image = h('img', { src, alt: '', loading: 'lazy', decoding: 'async' });
-  image.onload = () => image.classList.toggle('small', image.naturalWidth <= STILL / 2);
+  image.onload = () => {
+    image.classList.toggle('small', image.naturalWidth <= STILL / 2);
+    image.classList.toggle('signal', isSignal(image));
+  };
   // The server may only be restarting.
   let wait = FIRST_RETRY;
   image.onerror = () => {

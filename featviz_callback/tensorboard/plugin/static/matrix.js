@@ -1,6 +1,7 @@
 // The matrix: runs down, targets across, for more runs than have room side by side. Only the
 // cells near the screen exist.
 
+import { columnsOf } from './columns.js';
 import { arrange, h, setAttribute, setText } from './dom.js';
 import { Thumb } from './thumb.js';
 import { cutMiddle, describeFrame, formatNumber, shortName } from './words.js';
@@ -30,14 +31,16 @@ export class Matrix {
     pictures.addEventListener('arrival', () => this.draw());
   }
 
-  arrange(groups, runs, colours, { sort, size }) {
+  arrange(groups, runs, colours, steps, { sort, size }) {
     const layers = new Map(groups.flatMap(({ layer, names }) => names.map((name) => [name, layer])));
     const kind = sort.replace('-', '');
     Object.assign(this, {
       groups, runs, colours, layers, names: [...layers.keys()], size: Math.max(40, Math.min(size, 160)),
       number: ['drift', 'ratio', 'selectivity', 'functional', 'share', 'settled'].includes(kind) ? kind : 'score',
     });
-    this.node.hidden = !this.names.length || !runs.length;
+    const { titles, values } = columnsOf(runs.map(({ label }) => label));
+    this.labels = new Map(runs.map(({ name }, i) => [name, values[i].map((value, j) => (titles[j].startsWith('Run') ? value : `${titles[j]} ${value}`)).join(', ')]));
+    this.node.hidden = this.node.hidden || !this.names.length || !runs.length;
     setAttribute(this.node, 'aria-rowcount', String(runs.length + 1));
     setAttribute(this.node, 'aria-colcount', String(this.names.length + 1));
     for (const cell of this.#cells.values()) cell.stale = true;
@@ -100,12 +103,14 @@ export class Matrix {
   #rowOf(run) {
     if (!this.#rows.has(run.name)) {
       const { letter, colour } = this.colours.get(run.name);
-      const title = h('span', { class: 'row-head', role: 'rowheader', title: run.label }, h('span', { class: 'letter' }, letter), h('span', {}, cutMiddle(run.label, 56)));
+      const title = h('span', { class: 'row-head', role: 'rowheader', title: run.label }, h('span', { class: 'letter' }, letter), h('span', {}));
       const node = h('div', { class: 'matrix-row', role: 'row' });
       node.style.setProperty('--run', colour);
       this.#rows.set(run.name, { node, title });
     }
-    return this.#rows.get(run.name);
+    const row = this.#rows.get(run.name);
+    setText(row.title.lastChild, cutMiddle(this.labels.get(run.name), 56));
+    return row;
   }
 
   #cell(run, name, used) {

@@ -146,7 +146,7 @@ export class Part {
     const text = JSON.stringify(facts);
     if (this.facts === text) return;
     this.facts = text;
-    this.numbers.replaceChildren(...facts.map(([term, value, why]) => h('div', {}, h('dt', {}, term),
+    this.numbers.replaceChildren(...facts.map(([term, value, why]) => h('div', { class: why ? 'with-why' : null }, h('dt', {}, term),
       h('dd', {}, value, why ? h('span', { class: 'why' }, why) : null))));
   }
 

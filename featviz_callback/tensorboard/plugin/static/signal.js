@@ -12,7 +12,8 @@ const COLOURS = [
 const counts = new WeakMap();
 
 export function isSignal(bitmap) {
-  return bitmap.width === SIZE[0] && bitmap.height === SIZE[1] && channelsIn(bitmap) > 0;
+  const [width, height] = [bitmap.naturalWidth ?? bitmap.width, bitmap.naturalHeight ?? bitmap.height];
+  return width === SIZE[0] && height === SIZE[1] && channelsIn(bitmap) > 0;
 }
 
 // Returns how many channels a plot shows, or 0 if it is another picture of that size.

@@ -29,6 +29,12 @@ export class Clock extends EventTarget {
     return Math.max(0, this.steps.length - 1);
   }
 
+  // Returns the step that is shown, then so many that follow, then the one before.
+  near(ahead) {
+    const indices = [...Array.from({ length: ahead + 1 }, (_, i) => this.index + i), ...(this.playing ? [] : [this.index - 1])];
+    return indices.filter((index) => index in this.steps).map((index) => this.steps[index]);
+  }
+
   // New steps do not move the clock, unless it follows the latest step.
   setSteps(steps, wanted) {
     this.steps = steps;

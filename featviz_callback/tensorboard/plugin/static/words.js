@@ -67,13 +67,14 @@ export function verdictOf(frame) {
 export function reasonOf(frame) {
   if (!frame.status) return '';
   const said = frame.logged === frame.status ? '' : ` (the log says ${STATUS_LABELS[frame.logged]}, and its own numbers refute that)`;
-  return `${STATUS_LABELS[frame.status]}: ${REASONS[frame.status]}${said}`;
+  return `${REASONS[frame.status]}${said}`;
 }
 
 // Says all that is known of a frame, for titles and for screen readers.
 export function describeFrame(frame, step) {
   if (!frame) return 'not seen yet';
-  const parts = [`score ${formatNumber(frame.score)}`, `drift ${formatNumber(frame.drift)}`, verdictOf(frame), reasonOf(frame)];
+  const parts = [`score ${formatNumber(frame.score)}`, `drift ${formatNumber(frame.drift)}`, verdictOf(frame)];
+  if (frame.status) parts.push(`${STATUS_LABELS[frame.status]}: ${reasonOf(frame)}`);
   if (frame.step !== step) parts.push(`at ${stepLabel(frame.step)}`);
   return parts.filter(Boolean).join(', ');
 }
