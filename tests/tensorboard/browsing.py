@@ -49,7 +49,7 @@ class Page:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("request", lambda request: self.requests.append(request))
         page.goto(f"{address}/data/plugin_entry.html?name=feature_vis#{view}")
-        self.find(".card, .network-table, .message").first.wait_for(timeout=30_000)
+        page.wait_for_function("() => document.querySelector('.card, .network-table')")
         self.settle()
 
     def find(self, selector, **options):

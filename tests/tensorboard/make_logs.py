@@ -157,8 +157,8 @@ def write_two_trainings(folder):
             write_target(events, "Channel#conv_0", step, float(step), look=name)
 
 
-def write_many_units(folder, layers=20, units=500, side=12):
-    """Write one step of ten thousand units."""
+def write_many_units(folder, layers=20, units=500, epochs=1, side=12):
+    """Write ten thousand units."""
     events = EventFile(folder)
     rows = [
         (f"Channel#block{layer}_{i}", f"block{layer}", layer)
@@ -166,8 +166,9 @@ def write_many_units(folder, layers=20, units=500, side=12):
         for i in range(units)
     ]
     summaries.write_objectives(events, 0, rows)
-    for i, (name, _, _) in enumerate(rows):
-        write_target(events, name, 0, float(i % 97), look=str(i % 50), side=side)
+    for step in range(epochs):
+        for i, (name, _, _) in enumerate(rows):
+            write_target(events, name, step, float(i % 97), look=str(i % 50), side=side)
 
 
 def damage(folder, at=8):
