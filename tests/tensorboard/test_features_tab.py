@@ -971,7 +971,7 @@ def test_everything_has_a_name_and_can_be_reached_by_keyboard(open_tab):
     for role in ("button", "checkbox", "combobox", "slider", "searchbox"):
         assert not re.search(rf"- {role}(:|$| \[)", snapshot, re.MULTILINE), f"a {role} has no name"
     assert 'slider "Epoch"' in snapshot
-    label = tab.card(NAMES[0]).get_attribute("aria-label")
+    label = tab.card(NAMES[0]).locator(".described").text_content()
     assert re.fullmatch(r"Neuron#logits_0; long: score .*; short: score .*, at epoch 1", label)
     tab.page.keyboard.press("Tab")
     reached = []

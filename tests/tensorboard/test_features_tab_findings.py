@@ -369,7 +369,7 @@ def test_the_slider_is_twelve_stops_away_and_cards_have_arrow_keys(open_page, se
         tab.page.keyboard.press("ArrowDown")
     last = tab.page.evaluate(focused)
     assert last.startswith("Channel#block4")
-    assert "score" in tab.card(last).get_attribute("aria-label")
+    assert "score" in tab.card(last).locator(".described").text_content()
 
 
 EDGES = """() => {
@@ -477,7 +477,9 @@ def test_a_layer_of_the_network_leads_to_its_units(open_page, serve):
 
 def test_ten_thousand_units_are_a_few_elements(open_page, serve):
     tab = open_page(serve("many_units"))
-    assert tab.find(".shown").inner_text() == "10000 targets"
+    # The server answers with what it has read so far, and the page asks again.
+    playwright.expect(tab.find(".shown")).to_have_text("10000 targets", timeout=30_000)
+    tab.settle()
     assert tab.find(".card").count() < 150
     tab.find("main").evaluate("main => { main.scrollTop = main.scrollHeight; }")
     tab.settle()
@@ -505,7 +507,8 @@ def test_axe_finds_nothing_serious(open_page, serve, view, dark):
     if view == "figure":
         tab.find(".figure-button").click()
         tab.find(".preview svg").wait_for()
-    tab.page.add_script_tag(path=AXE)
+    # The page's policy forbids a script of ours that is not the server's; the debugger may run it.
+    tab.page.evaluate(AXE.read_text() + ';0')
     for width in (400, 900, 1440, 2500):
         tab.page.set_viewport_size({"width": width, "height": 900})
         tab.page.wait_for_timeout(150)

@@ -43,10 +43,12 @@ export class Card {
   constructor(name, open) {
     this.name = name;
     this.columns = [];
-    this.label = h('span', { class: 'name' });
+    this.label = h('span', { class: 'name', 'aria-hidden': 'true' });
+    // What can be seen is too short for a name, so the name is text that cannot be seen.
+    this.said = h('span', { class: 'unseen described' });
     this.strip = h('span', { class: 'columns', 'aria-hidden': 'true' });
     this.button = h('button', { type: 'button', class: 'card', tabindex: -1, 'data-name': name, onclick: () => open(name) },
-      this.label, this.strip);
+      this.said, this.label, this.strip);
     this.node = h('li', {}, this.button);
     this.node.card = this;
     this.visible = true;
@@ -81,7 +83,7 @@ export class Card {
       column.show(frame, step, number);
       return `${this.letters ? `${column.run.label}: ` : ''}${describeFrame(frame, step)}`;
     });
-    setAttribute(this.button, 'aria-label', [this.name, ...parts].join('; '));
+    setText(this.said, [this.name, ...parts].join('; '));
     setAttribute(this.button, 'title', [this.name, stepLabel(step), ...parts].join('\n'));
   }
 

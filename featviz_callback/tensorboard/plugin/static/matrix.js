@@ -118,9 +118,11 @@ export class Matrix {
     used.add(key);
     if (!this.#cells.has(key)) {
       const thumb = new Thumb();
-      const number = h('span', { class: 'number' });
-      const node = h('div', { class: 'card cell', role: 'gridcell', tabindex: -1, 'data-name': name, onclick: () => this.open(name, run.name) }, thumb.node, number);
-      const cell = { run, name, thumb, number, node, stale: true };
+      const number = h('span', { class: 'number', 'aria-hidden': 'true' });
+      const said = h('span', { class: 'unseen described' });
+      thumb.node.setAttribute('aria-hidden', 'true');
+      const node = h('div', { class: 'card cell', role: 'gridcell', tabindex: -1, 'data-name': name, onclick: () => this.open(name, run.name) }, said, thumb.node, number);
+      const cell = { run, name, thumb, number, said, node, stale: true };
       node.cell = cell;
       this.#cells.set(key, cell);
     }
@@ -136,7 +138,7 @@ export class Matrix {
     cell.thumb.show(frame, cell.node);
     setText(cell.number, frame ? formatNumber(frame[this.number]) : '–');
     const text = `${cell.name}, ${cell.run.label}: ${describeFrame(frame, this.step)}`;
-    setAttribute(cell.node, 'aria-label', text);
+    setText(cell.said, text);
     setAttribute(cell.node, 'title', text);
     cell.thumb.draw(this.pictures);
   }
