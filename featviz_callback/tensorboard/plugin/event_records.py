@@ -12,27 +12,31 @@ The format is that of TFRecord files. Each record is
     n bytes  the data, a serialised `Event`
     4 bytes  checksum of the data
 
-The last checksum is not checked. TensorBoard computes it in Python, which takes longer than
-to read a picture, and a PNG has checksums of its own.
+The last checksum is checked for short records. A long record is a picture, and a PNG has
+checksums of its own. After a header that is damaged, the next sound header is looked for.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.io import gfile
-from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+
+from featviz_callback.tensorboard.plugin import checksums
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = 4
 # Bytes that are read of a long record: enough for its step and its tag.
 _HEAD = 1024
+_WHOLE = _HEADER.size + _HEAD + _FOOTER
+_EMPTY = _HEADER.size + _FOOTER
 _SHORTEST_READ, _LONGEST_READ = 4 * _HEAD, 1024 * _HEAD
 
 # The first fields of an event with a summary, in the order that every writer uses: wall
@@ -46,16 +50,21 @@ _STEP_AND_TAG = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record's place, and its data; a long record has only its first bytes."""
+    """A record's place, and its data; a long record has only its first bytes.
+
+    Attributes:
+        offset: Where it begins.
+        length: Bytes of its data.
+        head: The data, or their first bytes.
+        end: The offset of the next record.
+        checksum: Of the data, as it was written; 0 for a long record.
+    """
 
     offset: int
     length: int
     head: bytes
-
-    @property
-    def end(self) -> int:
-        """The offset of the next record."""
-        return self.offset + _HEADER.size + self.length + _FOOTER
+    end: int
+    checksum: int = 0
 
     @property
     def whole(self) -> bool:
@@ -63,17 +72,25 @@ class Record:
         return len(self.head) == self.length
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Bytes in which no record was found, from `offset` to `end`."""
+
+    offset: int
+    end: int
+
+
 def size(path: str) -> int:
     """Return a file's length in bytes."""
     return gfile.stat(path).length
 
 
-def scan(path: str, offset: int) -> Iterator[Record]:
-    """Yield every complete record from an offset on.
+def scan(path: str, offset: int) -> Iterator[Record | Gap]:
+    """Yield every complete record from an offset on, and gaps where a header is damaged.
 
     The iterator ends before a record that is incomplete, perhaps because it is being
-    written, and before one whose length is damaged, since nothing after that can be
-    found. Begin again at that record's offset to see whether it has grown.
+    written. Begin again at its end to see whether the file has grown. Gaps that follow
+    each other are one. Empty records that follow each other are given as one.
 
     Args:
         path: An event file.
@@ -84,18 +101,70 @@ def scan(path: str, offset: int) -> Iterator[Record]:
         return
     with _opened(path) as read:
         chunk, start, count = b"", offset, _SHORTEST_READ
-        while True:
+        while offset + _HEADER.size + _FOOTER <= end_of_file:
             at = offset - start
-            if at + _HEADER.size + _HEAD > len(chunk) and start + len(chunk) < end_of_file:
+            if at + _WHOLE > len(chunk) and start + len(chunk) < end_of_file:
                 # Short records that follow each other are read many at a time.
                 count = min(2 * count, _LONGEST_READ) if at <= len(chunk) else _SHORTEST_READ
                 chunk, start, at = read(offset, count), offset, 0
             length = _length(chunk[at : at + _HEADER.size])
-            if length is None or offset + _HEADER.size + length + _FOOTER > end_of_file:
+            if length is None:
+                item = Gap(offset, _next_header(read, offset + 1, end_of_file))
+            elif offset + _HEADER.size + length + _FOOTER > end_of_file:
                 return
-            data = at + _HEADER.size
-            yield Record(offset, length, chunk[data : data + min(length, _HEAD)])
-            offset += _HEADER.size + length + _FOOTER
+            else:
+                item = _record(chunk, at, offset, length)
+            yield item
+            offset = item.end
+
+
+def _record(chunk, at, offset, length):
+    data = at + _HEADER.size
+    head = chunk[data : data + min(length, _HEAD)]
+    end = offset + _HEADER.size + length + _FOOTER
+    if length == 0:
+        end += _EMPTY * _count_repeats(chunk, at)
+    footer = chunk[data + length : data + length + _FOOTER]
+    return Record(offset, length, head, end, int.from_bytes(footer, "little"))
+
+
+def _count_repeats(chunk, at):
+    """Count how often an empty record is repeated behind itself."""
+    whole = (len(chunk) - at) // _EMPTY
+    rows = np.frombuffer(chunk, "uint8", whole * _EMPTY, at).reshape(whole, _EMPTY)
+    same = (rows == rows[:1]).all(axis=1)
+    return (whole if same.all() else int(np.argmin(same))) - 1
+
+
+def _next_header(read, offset, end_of_file):
+    """Return where the next record begins, or where the search for it is to go on."""
+    data = read(offset, 4 * _LONGEST_READ)
+    found = checksums.find_header(data, end_of_file - offset)
+    return offset + found if found is not None else max(offset, offset + len(data) - 11)
+
+
+def damaged(records: Sequence[Record]) -> list[Record]:
+    """Return those of some whole records whose data are not what was written."""
+    found = checksums.of_each([record.head for record in records])
+    return [r for r, one in zip(records, found.tolist(), strict=True) if one != r.checksum]
+
+
+def read_record(path: str, offset: int, most: int) -> Event:
+    """Read the event at an offset.
+
+    Args:
+        path: An event file.
+        offset: The byte at which its record begins.
+        most: The most bytes to read.
+
+    Raises:
+        ValueError: If there is no record, or a longer one.
+    """
+    with _opened(path) as read:
+        length = _length(read(offset, _HEADER.size))
+    if length is None or length > most:
+        raise ValueError(f"No record of up to {most} bytes at {offset}.")
+    return read_event(path, offset, length)
 
 
 def read_event(path: str, offset: int, length: int) -> Event:
@@ -153,7 +222,7 @@ def _length(header):
     if len(header) < _HEADER.size:
         return None
     length, checksum = _HEADER.unpack(header)
-    return length if masked_crc32c(header[:8]) == checksum else None
+    return length if checksums.of(header[:8]) == checksum else None
 
 
 def _varint(digits):

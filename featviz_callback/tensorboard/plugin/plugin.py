@@ -1,52 +1,68 @@
-"""Serve the tab: all routes answer GET, under `data/plugin/feature_vis`.
+"""Serve the tab, under `data/plugin/feature_vis`.
 
 `/index`
-    JSON `{"runs": [{"name": "run1", "began": 1.7e9}, ...]}`, by name.
+    JSON `{"runs": [{"name": "run1", "label": "run1", "began": 1.7e9, "stamp": 4096}, ...]}`,
+    by name. A stamp changes when the run's files do.
 `/frames?run=`
-    JSON of every frame of a run: `{"version": 7, "steps": [-1, 0, 1], "targets":
+    JSON of every frame of a run: `{"version": 7, "read": true, "steps": [-1, 0, 1], "targets":
     [{"name": "Neuron#logits_0", "layer": "logits", "order": 3, "key": [...], "score":
-    [...], "drift": [...], "status": [...], "ratio": [...], "examples": [...]}, ...]}`. The
-    lists have one entry a step, or null, and a series without any entry is absent. A
-    status is a place in `summaries.STATUSES`. Add the `&version=` of an earlier answer to
-    get 204 and no content if there is nothing newer.
-`/picture?run=&name=&step=`
-    One picture, as it was logged; `&kind=examples` gives the one with real images. Browsers
-    may keep the answer for a year if the request has the `&key=` of the frame.
-`/pictures?run=&step=&name=&name=...`
-    Several targets' pictures of one step in one answer: for each name, in order,
-    four bytes, the length of the PNG, little-endian, 0 if there is none, and the PNG.
+    [...], "drift": [...], "status": [...], "ratio": [...], "examples": [...], ...}, ...],
+    "layers": {"steps": [...], "rows": [{"layer": "conv", "order": 1, "dead": [...], ...}]},
+    "damaged": [{"file": "events...", "offset": 80, "bytes": 60}]}`. The lists have one entry
+    a step, or null, and a series without any entry is absent. `key`, `examples`, `real` and
+    `importance` are keys of pictures. A status is a place in `summaries.STATUSES`. `read` is
+    false while the server has not read the whole log yet. Add the `&version=` of an earlier
+    answer to get 204 and no content if there is nothing newer.
+`/news`, POST `{"runs": {"run1": 7, "run2": null}}`
+    The same for several runs and the versions that the page has: `{"run1": null, "run2":
+    {...}}`, null where there is nothing newer. A run that has gone is absent.
+`/picture?key=`
+    One picture, as it was logged, which browsers may keep for a year. Or
+    `/picture?run=&name=&step=`; `&kind=examples` gives the one with real images.
+`/pictures`, POST `{"keys": [...]}`
+    Several pictures in one answer: for each key, in order, four bytes, the length of the
+    PNG, little-endian, 0 if there is none, and the PNG. Or, by GET,
+    `/pictures?run=&step=&name=&name=...`.
 `/animation?run=&name=`
     A GIF of all steps of a target.
+`/real?run=&name=&step=`
+    JSON of the real images of a target: `{"step": 3, "images": [{"key": "...", "place":
+    "..." or null, "description": "..."}]}`, from the one that activates it most.
+`/nearest?run=&name=&step=`
+    JSON of the targets whose pictures are most alike: `{"compared": 40, "targets": [{"name":
+    "...", "correlation": 0.9, "key": "..."}]}`.
 `/static/<file>`
     The page.
 
-Every request is answered from the runs found in the log directory. No path is ever made
-from a request. A missing run or picture is answered by 404, a malformed request by 400.
+The arguments of `/animation`, `/real` and `/nearest` may also come as JSON by POST, since
+an address holds no name of any length. Every request is answered from the runs found in the
+log directory. No path is ever made from a request. A missing run or picture is answered by
+404, a malformed request by 400, a picture of too many pixels by 413.
 """
 
 from __future__ import annotations
 
+import html
 import importlib.resources
-import io
 import json
-import re
 import struct
 import threading
+import time
 
-import numpy as np
-from PIL import Image
 from tensorboard import errors
 from tensorboard.backend import http_util
 from tensorboard.plugins import base_plugin
-from werkzeug import wrappers
 
-from featviz_callback.records import pictures, spread
 from featviz_callback.tensorboard import summaries
-from featviz_callback.tensorboard.plugin import logs, runs
+from featviz_callback.tensorboard.plugin import answers, contents, logs, places, runs
+from featviz_callback.tensorboard.plugin.animations import Animations
+from featviz_callback.tensorboard.plugin.nearest import Nearest
 
 _YEAR = 365 * 24 * 3600
 _MOST_NAMES = 64
-_MOST_GIF_VALUES = 32 * 1024 * 1024
+_MOST_KEYS = 2000
+_MOST_ANSWER = 128 * 1024 * 1024
+_NEIGHBOURS = 12
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
@@ -63,7 +79,7 @@ class FeaturesPlugin(base_plugin.TBPlugin):
         super().__init__(context)
         spec = getattr(context.flags, "logdir_spec", "")
         self._runs = runs.Runs(runs.parse_roots(context.logdir, spec))
-        self._one_animation_at_a_time = threading.Lock()
+        self._animations, self._nearest_pictures = Animations(), Nearest()
         self._static = {
             file.name: file.read_bytes()
             for file in (importlib.resources.files(__package__) / "static").iterdir()
@@ -85,81 +101,148 @@ class FeaturesPlugin(base_plugin.TBPlugin):
 
     def get_plugin_apps(self) -> dict:
         """Return every route, see the module's docstring."""
+        read, both, write = ("GET", "HEAD"), ("GET", "HEAD", "POST"), ("POST",)
         apps = {
-            "/index": self._index,
-            "/frames": self._frames,
-            "/picture": self._picture,
-            "/pictures": self._pictures,
-            "/animation": self._animation,
+            "/index": (self._index, read),
+            "/frames": (self._frames, read),
+            "/news": (self._news, write),
+            "/picture": (self._picture, read),
+            "/pictures": (self._pictures, both),
+            "/animation": (self._animation, both),
+            "/real": (self._real, both),
+            "/nearest": (self._nearest, both),
         }
-        routes = {route: _application(answer) for route, answer in apps.items()}
+        routes = {route: answers.application(*app) for route, app in apps.items()}
         for name, content in self._static.items():
-            routes[f"/static/{name}"] = _application(_static_file(name, content))
+            routes[f"/static/{name}"] = answers.application(_static_file(name, content), read)
         return routes
 
     def _index(self, request):
         found = sorted(self._runs.found().items())
-        listed = [{"name": name, "began": run.began} for name, run in found]
+        listed = [
+            {"name": name, "label": run.label, "began": run.began, "stamp": run.size}
+            for name, run in found
+        ]
         return _json(request, json.dumps({"runs": listed}))
 
     def _frames(self, request):
-        run = self._run(request)
+        run = self._run(answers.text(request.args, "run"))
         run.update()
         version = request.args.get("version")
-        content = run.frames(None if version is None else _integer(version, "version"))
+        content = run.frames(None if version is None else answers.integer(version, "version"))
         if content is None:
             return http_util.Respond(request, b"", "application/json", code=204)
         return _json(request, content)
 
+    def _news(self, request):
+        wanted = answers.arguments(request).get("runs")
+        if not isinstance(wanted, dict):
+            raise errors.InvalidArgumentError("Expected runs and their versions.")
+        found, parts, size = self._runs.found(), [], 0
+        # All runs together take as long as one may, and each of them gets its turn.
+        deadline = time.monotonic() + logs.PATIENCE
+        for name, version in wanted.items():
+            if name in found and size < _MOST_ANSWER:
+                found[name].update(max(0.0, deadline - time.monotonic()) / 2)
+                content = found[name].frames(version if isinstance(version, int) else None)
+                parts.append(json.dumps(name).encode() + b":" + (content or b"null"))
+                size += len(parts[-1])
+        return _json(request, b"{" + b",".join(parts) + b"}")
+
     def _picture(self, request):
-        run, name, step = self._run(request), _text(request, "name"), _step(request)
-        kind = request.args.get("kind", logs.PICTURES)
-        if kind not in (logs.PICTURES, logs.EXAMPLES):
+        key = request.args.get("key")
+        if key is not None and "name" not in request.args:
+            png = answers.found(lambda: places.read_by_key(key, self._runs.paths_by_key()).png)
+            return http_util.Respond(request, png, "image/png", expires=_YEAR)
+        run, name = self._run(answers.text(request.args, "run")), answers.text(request.args, "name")
+        step = answers.step(request.args)
+        kind = request.args.get("kind", contents.PICTURES)
+        if kind not in (contents.PICTURES, contents.EXAMPLES):
             raise errors.InvalidArgumentError("Expected kind=pictures or kind=examples.")
         place = run.find(kind, name, step)
         if place is None:
             raise errors.NotFoundError("No such picture.")
-        content = _read(place)
-        kept = _YEAR if request.args.get("key") == place.key else 0
-        return http_util.Respond(request, content, "image/png", expires=kept)
+        kept = _YEAR if key == place.key else 0
+        return http_util.Respond(request, answers.found(place.read), "image/png", expires=kept)
 
     def _pictures(self, request):
-        run, step = self._run(request), _step(request)
-        names = request.args.getlist("name")
-        if not 0 < len(names) <= _MOST_NAMES:
-            raise errors.InvalidArgumentError(f"Expected 1 to {_MOST_NAMES} names.")
-        places = [run.find(logs.PICTURES, name, step) for name in names]
-        contents = [_read_if_there(place) for place in places]
-        body = b"".join(struct.pack("<I", len(content)) + content for content in contents)
-        return http_util.Respond(request, body, "application/octet-stream")
+        if request.method == "POST":
+            readers = self._readers_by_key(answers.arguments(request).get("keys"))
+        else:
+            run, step = self._run(answers.text(request.args, "run")), answers.step(request.args)
+            names = request.args.getlist("name")
+            if not 0 < len(names) <= _MOST_NAMES:
+                raise errors.InvalidArgumentError(f"Expected 1 to {_MOST_NAMES} names.")
+            found = [run.find(contents.PICTURES, name, step) for name in names]
+            readers = [place.read if place else bytes for place in found]
+        body, size = [], 0
+        for read in readers:
+            content = _content_or_nothing(read) if size < _MOST_ANSWER else b""
+            size += len(content)
+            body += [struct.pack("<I", len(content)), content]
+        return http_util.Respond(request, b"".join(body), "application/octet-stream")
+
+    def _readers_by_key(self, keys):
+        is_list = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+        if not is_list or not 0 < len(keys) <= _MOST_KEYS:
+            raise errors.InvalidArgumentError(f"Expected 1 to {_MOST_KEYS} keys.")
+        paths = self._runs.paths_by_key()
+        return [lambda key=key: places.read_by_key(key, paths).png for key in keys]
 
     def _animation(self, request):
-        film = self._run(request).film(_text(request, "name"))
+        arguments = answers.arguments(request)
+        film = self._run(answers.text(arguments, "run")).film(answers.text(arguments, "name"))
         if not film:
             raise errors.NotFoundError("No such target.")
-        with self._one_animation_at_a_time:
-            return http_util.Respond(request, _encode_film(film), "image/gif")
+        return http_util.Respond(
+            request, answers.found(lambda: self._animations.get(film)), "image/gif"
+        )
 
-    def _run(self, request):
-        run = self._runs.found().get(_text(request, "run"))
+    def _real(self, request):
+        arguments = answers.arguments(request)
+        run, name = self._run(answers.text(arguments, "run")), answers.text(arguments, "name")
+        step, ranks = run.real_images(name, answers.step(arguments))
+        images = [_describe_real_image(rank) for rank in ranks]
+        return _json(request, json.dumps({"step": step, "images": images}))
+
+    def _nearest(self, request):
+        arguments = answers.arguments(request)
+        run, name = self._run(answers.text(arguments, "run")), answers.text(arguments, "name")
+        found = run.pictures_at(answers.step(arguments))
+        if name not in found:
+            raise errors.NotFoundError("No such target.")
+        first = {other for other in found if run.layer_of(other) == run.layer_of(name)}
+        pairs, compared = answers.found(
+            lambda: self._nearest_pictures.find(name, found, first, _NEIGHBOURS)
+        )
+        targets = [
+            {"name": other, "correlation": round(value, 4), "key": found[other].key}
+            for other, value in pairs
+        ]
+        return _json(request, json.dumps({"compared": compared, "targets": targets}))
+
+    def _run(self, name):
+        run = self._runs.found().get(name)
         if run is None:
             raise errors.NotFoundError("No such run.")
         return run
 
 
-def _application(answer):
-    """Make a WSGI application of a function from a request to a response."""
+def _describe_real_image(rank):
+    place, at = rank[contents.REAL], rank.get(contents.REAL_PLACE)
+    try:
+        values = place.read_event().summary.value
+        description = html.unescape(values[0].metadata.summary_description) if values else ""
+    except ValueError:
+        description = ""
+    return {"key": place.key, "place": at.key if at else None, "description": description}
 
-    @wrappers.Request.application
-    def application(request):
-        if request.method not in ("GET", "HEAD"):
-            return http_util.Respond(request, "Expected GET.", "text/plain", code=405)
-        try:
-            return answer(request)
-        except errors.PublicError as error:
-            return http_util.Respond(request, str(error), "text/plain", code=error.http_code)
 
-    return application
+def _content_or_nothing(read):
+    try:
+        return read()
+    except ValueError:
+        return b""
 
 
 def _static_file(name, content):
@@ -169,54 +252,3 @@ def _static_file(name, content):
 
 def _json(request, content):
     return http_util.Respond(request, content, "application/json")
-
-
-def _text(request, argument):
-    value = request.args.get(argument)
-    if value is None:
-        raise errors.InvalidArgumentError(f"Expected an argument {argument}.")
-    return value
-
-
-def _step(request):
-    return _integer(_text(request, "step"), "step")
-
-
-def _integer(text, argument):
-    if not re.fullmatch(r"-?[0-9]{1,18}", text):
-        raise errors.InvalidArgumentError(f"Expected {argument} to be a whole number.")
-    return int(text)
-
-
-def _read(place):
-    try:
-        return place.read()
-    except ValueError as error:
-        raise errors.NotFoundError(str(error)) from error
-
-
-def _read_if_there(place):
-    try:
-        return b"" if place is None else place.read()
-    except ValueError:
-        return b""
-
-
-def _encode_film(film):
-    """Encode `(step, place)` pairs as a GIF, or as many of them as fit into memory."""
-    most = max(2, _MOST_GIF_VALUES // _decode(film[-1][1]).size)
-    frames = [_labelled(*film[i]) for i in spread(len(film), most)]
-    # A resumed run may have pictures of another size.
-    return pictures.encode_gif([frame for frame in frames if frame.shape == frames[-1].shape])
-
-
-def _labelled(step, place):
-    label = "untrained" if step < 0 else f"epoch {step}"
-    return pictures.grid([[_decode(place)]], column_labels=[label], smallest=128)
-
-
-def _decode(place):
-    try:
-        return np.asarray(Image.open(io.BytesIO(_read(place))).convert("RGB"))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise errors.NotFoundError("The picture cannot be decoded.") from error

@@ -6,15 +6,20 @@ them is ever written.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import threading
 import time
 from collections.abc import Iterator
 
+from tensorboard.compat.proto.event_pb2 import SessionLog
+from tensorboard.compat.tensorflow_stub import errors
 from tensorboard.compat.tensorflow_stub.io import gfile
 
+from featviz_callback.tensorboard.plugin import event_records
 from featviz_callback.tensorboard.plugin.logs import RunLog
+from featviz_callback.tensorboard.plugin.places import MOST_BYTES, file_key
 from featviz_callback.tensorboard.run_folders import FOLDER
 
 # Seconds to wait for another search of the log directory.
@@ -34,6 +39,7 @@ class Runs:
         self._found: dict[str, RunLog] = {}
         self._searched = float("-inf")
         self._search_seconds = 0.0
+        self._beginnings: dict[str, tuple[bool, int | None]] = {}
 
     def found(self) -> dict[str, RunLog]:
         """Return every run, or those found last if a search takes long."""
@@ -51,8 +57,11 @@ class Runs:
         found = {}
         for root, group in self._roots.items():
             for name, folder, files in find_runs(root, group):
-                found[name] = self._kept(name, folder)
-                found[name].began = max(map(_time_in, files))
+                paths = [gfile.get_filesystem(folder).join(folder, file) for file in sorted(files)]
+                for number, part in enumerate(self._split(paths), start=1):
+                    later = f" (training {number})" if number > 1 else ""
+                    run = found[name + later] = self._kept(name + later, part)
+                    run.label = (_folder_name(root) if name == "." else name) + later
         self._found = found
         self._searched = time.monotonic()
         self._search_seconds = self._searched - began
@@ -61,11 +70,70 @@ class Runs:
         """Read the newest run."""
         newest = max(self.found().values(), key=lambda run: run.began, default=None)
         if newest is not None:
-            newest.update()
+            newest.read_all()
 
-    def _kept(self, name, folder):
-        known = self._found.get(name)
-        return known if known is not None and known.folder == folder else RunLog(folder)
+    def paths_by_key(self) -> dict[str, str]:
+        """Return every event file, by the part of a picture's key that tells it."""
+        return {file_key(path): path for run in self.found().values() for path in run.paths}
+
+    def _kept(self, name, paths):
+        run = self._found.get(name)
+        if run is None or run.paths[0] not in paths:
+            run = RunLog(paths)
+        run.paths = paths
+        run.began = max(map(_time_in, paths))
+        run.size = sum(map(_size, paths))
+        return run
+
+    def _split(self, paths):
+        """Give each training its files: one that begins where the first one began is another."""
+        parts, begun = [], None
+        for path in paths:
+            resumed, step = self._beginning(path)
+            if parts and (resumed or begun is None or step is None or step > begun):
+                parts[-1].append(path)
+                begun = step if begun is None else begun
+            else:
+                parts.append([path])
+                begun = step
+        return parts
+
+    def _beginning(self, path):
+        """Return whether a file resumes a training, and its first step, or `None` for now."""
+        if path not in self._beginnings:
+            found = _read_beginning(path)
+            if found[1] is None:
+                return found
+            self._beginnings[path] = found
+        return self._beginnings[path]
+
+
+def _read_beginning(path):
+    try:
+        for item in itertools.islice(event_records.scan(path, 0), 8):
+            if isinstance(item, event_records.Record) and item.length <= MOST_BYTES:
+                event = event_records.read_event(path, item.offset, item.length)
+                if event.session_log.status == SessionLog.START:
+                    return True, event.step
+                if event.summary.value:
+                    return False, event.step
+    except (errors.OpError, OSError, ValueError):
+        pass
+    return False, None
+
+
+def _size(path):
+    try:
+        return event_records.size(path)
+    except (errors.OpError, OSError):
+        return 0
+
+
+def _folder_name(root):
+    """Return the name of the folder that is the root, for a run that has no other."""
+    path = root.rstrip("/") if "://" in root else os.path.abspath(root)
+    name = os.path.basename(path)
+    return (os.path.basename(os.path.dirname(path)) if name == FOLDER else name) or path
 
 
 def parse_roots(logdir: str | None, logdir_spec: str | None) -> dict[str, str]:

@@ -212,7 +212,7 @@ def test_a_run_that_was_replaced_is_read_again(browser, tmp_path):
 def test_the_pictures_of_a_run_are_not_read_into_memory(tmp_path):
     write_run(tmp_path / "run", steps=range(10), names=NAMES[:2], size=500)
     assert event_file_in(tmp_path / "run").stat().st_size > 4_000_000
-    run = logs.RunLog(str(tmp_path / "run/feature_vis"))
+    run = logs.RunLog([str(event_file_in(tmp_path / "run"))])
     tracemalloc.start()
     run.update()
     _, peak = tracemalloc.get_traced_memory()

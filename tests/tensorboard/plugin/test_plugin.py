@@ -19,7 +19,7 @@ from featviz_callback import FeatureVisCallback, Objective
 from featviz_callback.records import pictures
 from featviz_callback.tensorboard import summaries
 from featviz_callback.tensorboard.event_file import EventFile
-from featviz_callback.tensorboard.plugin import logs, plugin
+from featviz_callback.tensorboard.plugin import animations, contents, plugin
 from tests.tensorboard.conftest import event_file_in
 from tests.tensorboard.plugin.conftest import NAMES, PREFIX, Browser, picture, write_run
 
@@ -85,7 +85,7 @@ def test_several_pictures_of_a_step_come_in_one_answer(browser):
 
 def test_a_damaged_picture_of_several_is_left_out(browser, tmp_path):
     browser.json("frames", run="run")
-    place = browser.plugin._runs.found()["run"].find(logs.PICTURES, NAMES[0], 1)
+    place = browser.plugin._runs.found()["run"].find(contents.PICTURES, NAMES[0], 1)
     data = bytearray(Path(place.path).read_bytes())
     data[place.offset + 12 : place.offset + 12 + place.length] = b"\xff" * place.length
     Path(place.path).write_bytes(data)
@@ -101,7 +101,7 @@ def test_an_animation_has_a_frame_for_each_step(browser):
 
 
 def test_a_long_animation_of_large_pictures_omits_frames(tmp_path, monkeypatch):
-    monkeypatch.setattr(plugin, "_MOST_GIF_VALUES", 9 * 9 * 3 * 4)
+    monkeypatch.setattr(animations, "_MOST_VALUES", 9 * 9 * 3 * 4)
     write_run(tmp_path / "run", steps=range(20), names=NAMES[:1])
     answer = Browser(tmp_path).get("animation", run="run", name=NAMES[0])
     assert Image.open(io.BytesIO(answer.data)).n_frames == 4

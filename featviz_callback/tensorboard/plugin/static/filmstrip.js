@@ -2,7 +2,8 @@
 
 import { pictureUrl } from './api.js';
 import { arrange, h, setAttribute } from './dom.js';
-import { stepLabel, STATUSES } from './model.js';
+import { isSignal } from './signal.js';
+import { stepLabel } from './words.js';
 
 // The width that style.css gives to a still.
 const STILL = 68;
@@ -34,10 +35,10 @@ export class FilmStrip {
     if (!this.#stills.has(key)) {
       const step = run.steps[index];
       const go = () => this.clock.go(this.clock.steps.indexOf(step));
-      this.#stills.set(key, makeStill(pictureUrl(run.name, target.name, step, key), step, go));
+      this.#stills.set(key, makeStill(pictureUrl(key), step, go));
     }
     const node = this.#stills.get(key);
-    setAttribute(node, 'data-status', STATUSES[target.status?.[index]] ?? 'unknown');
+    setAttribute(node, 'data-status', run.frameAt(target.name, run.steps[index])?.status ?? 'unknown');
     return node;
   }
 
@@ -63,7 +64,10 @@ export class FilmStrip {
 
 function makeStill(src, step, go) {
   const image = h('img', { src, alt: '', loading: 'lazy', decoding: 'async' });
-  image.onload = () => image.classList.toggle('small', image.naturalWidth <= STILL / 2);
+  image.onload = () => {
+    image.classList.toggle('small', image.naturalWidth <= STILL / 2);
+    image.classList.toggle('signal', isSignal(image));
+  };
   // The server may only be restarting.
   let wait = FIRST_RETRY;
   image.onerror = () => {

@@ -2,6 +2,7 @@
 
 const PREFIX = 'p.feature_vis.';
 const TAB = 'feature_vis';
+const OURS = 'featureVisUnit';
 
 const host = (() => {
   try {
@@ -30,7 +31,7 @@ export function readAddress() {
 }
 
 // The values of other tabs stay in the address.
-export function writeAddress(values) {
+export function writeAddress(values, isEntry = false) {
   const others = readHash().filter(([name]) => !name.startsWith(PREFIX));
   const [tab] = others.find(([, value]) => value === null) ?? [embedded ? TAB : ''];
   if (embedded && tab !== TAB) return; // The address belongs to another tab.
@@ -41,11 +42,23 @@ export function writeAddress(values) {
   if (hash === host.location.hash) return;
   // A hash alone would be resolved against the page's base, which is another address.
   const { pathname, search } = host.location;
-  host.history.replaceState(host.history.state, '', pathname + search + hash);
+  const url = pathname + search + hash;
+  if (isEntry) host.history.pushState({ ...host.history.state, [OURS]: true }, '', url);
+  else host.history.replaceState(host.history.state, '', url);
+}
+
+// Whether the address is an entry of the history that this page has added.
+export function isOwnEntry() {
+  return Boolean(host.history.state?.[OURS]);
+}
+
+export function goBack() {
+  host.history.back();
 }
 
 export function onAddressChange(action) {
   host.addEventListener('hashchange', action);
+  host.addEventListener('popstate', action);
 }
 
 export function followTheme(root) {

@@ -1,28 +1,42 @@
-// The keyboard: arrows, home and end move the clock, space plays, j and k open a neighbour.
+// The keyboard: arrows, home and end move the clock, space plays, j and k lead to a neighbour.
 
 import { onHostKey } from './host.js';
 
 const NEIGHBOURS = { j: 1, k: -1 };
+const ROWS = { ArrowDown: 1, ArrowUp: -1 };
 
-export function followKeys(clock, viewer, openNeighbour) {
+export function followKeys(clock, { isOpen, openNeighbour, moveFocus }) {
   const follow = (event) => {
     if (isTaken(event)) return;
     const { key, target } = event;
     const moves = { ArrowLeft: clock.index - 1, ArrowRight: clock.index + 1, Home: 0, End: clock.last };
     if (key in moves && !isSlider(target)) clock.go(moves[key]);
-    else if (key === ' ' && !target.matches('button, summary, a')) clock.toggle();
-    else if (key in NEIGHBOURS && viewer.node.open) openNeighbour(NEIGHBOURS[key]);
+    else if (key === ' ' && !isPressed(target)) clock.toggle();
+    else if (key in NEIGHBOURS && isOpen()) openNeighbour(NEIGHBOURS[key]);
+    else if (key in NEIGHBOURS) moveFocus(NEIGHBOURS[key], 0);
+    else if (key in ROWS && !isOpen() && target.closest('main')) moveFocus(0, ROWS[key]);
     else return;
     event.preventDefault();
   };
   document.addEventListener('keydown', follow);
+  // A button would be pressed as the key goes up.
+  document.addEventListener('keyup', (event) => {
+    if (event.key === ' ' && event.target.matches(PICTURES)) event.preventDefault();
+  });
   onHostKey(follow);
 }
+
+const PICTURES = '.card, .still, .real-image, .neighbour';
 
 // The browser's shortcuts and the fields for text keep their keys.
 function isTaken(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return true;
   return event.target.matches('input, select, textarea') && !isSlider(event.target);
+}
+
+// Space presses a button; on a picture, which the enter key opens, it plays.
+function isPressed(target) {
+  return target.matches('button, summary') && !target.matches(PICTURES);
 }
 
 // A slider of time handles arrows, home and end by itself; the page handles its other keys.

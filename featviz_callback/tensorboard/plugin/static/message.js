@@ -30,3 +30,12 @@ export function emptiness(runs, view, shown, total) {
   if (!total) return 'This run has no pictures yet.';
   return shown ? '' : 'No target matches.';
 }
+
+// Says which records of the shown runs are damaged, and where.
+export function damageIn(runs) {
+  const all = runs.flatMap(({ label, damaged }) => damaged.map((one) => ({ label, ...one })));
+  if (!all.length) return '';
+  const [{ label, file, offset, bytes }] = all;
+  const more = all.length > 1 ? ` And ${all.length - 1} more.` : '';
+  return `A record of ${label} is damaged, and lost: ${file}, ${bytes} bytes at ${offset}. What follows was read where it could be.${more}`;
+}

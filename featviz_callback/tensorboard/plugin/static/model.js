@@ -1,53 +1,30 @@
 // The model: runs, targets, steps, filters and orders as plain values, without elements.
 
-// In the order of their numbers in the log.
-export const STATUSES = ['ok', 'dead', 'saturated', 'nan', 'weak', 'no_gradient', 'constant'];
-export const STATUS_LABELS = {
-  ok: 'ok', dead: 'dead', saturated: 'saturated', nan: 'not a number', weak: 'weak',
-  no_gradient: 'no gradient', constant: 'constant',
-};
+import { isWithin, NUMBERS, numberOf, settledAt } from './numbers.js';
+import { compareNames, STATUSES } from './words.js';
 
 export const SORTS = [
   ['network', 'Network order'],
   ['name', 'Name'],
-  ['score', 'Score, high to low'],
-  ['-score', 'Score, low to high'],
-  ['drift', 'Drift, high to low'],
-  ['-drift', 'Drift, low to high'],
+  ...Object.entries(NUMBERS).flatMap(([kind, label]) => [
+    [kind, `${label}, high to low`], [`-${kind}`, `${label}, low to high`]]),
 ];
 
 const UNKNOWN_LAYER = 'other targets';
-
-const collator = new Intl.Collator('en', { numeric: true });
-
-export function compareNames(a, b) {
-  return collator.compare(a, b);
-}
-
-export function stepLabel(step) {
-  return step < 0 ? 'untrained' : `epoch ${step}`;
-}
-
-// Beside its layer's name, "Channel#conv1_3" is "channel 3".
-export function shortName(name, layer) {
-  const [, kind, rest] = /^(Neuron|Channel|Direction)#([^&]+)$/.exec(name) ?? [];
-  return rest?.startsWith(`${layer}_`) ? `${kind.toLowerCase()} ${rest.slice(layer.length + 1)}` : name;
-}
-
-export function formatNumber(value) {
-  if (value === null || value === undefined) return '–';
-  if (value === 0) return '0';
-  const size = Math.abs(value);
-  if (size >= 1e5 || size < 1e-3) return value.toExponential(2).replaceAll('-', '−').replace('+', '');
-  return value.toPrecision(3).replace('-', '−');
-}
+const ALL_LAYERS = 'All layers';
+// A picture whose score is nearly that of the best real image is not called weak.
+const NEARLY = 0.95;
 
 // One run: the server's answer, with the targets by name.
 export class Run {
-  constructor(name, answer) {
+  constructor(name, label, answer) {
     this.name = name;
+    this.label = label;
     this.version = answer.version;
+    this.isRead = answer.read !== false;
     this.steps = answer.steps;
+    this.layers = answer.layers ?? { steps: [], rows: [] };
+    this.damaged = answer.damaged ?? [];
     this.targets = new Map(answer.targets.map((target) => [target.name, target]));
   }
 
@@ -70,18 +47,23 @@ export class Run {
     const target = this.targets.get(name);
     const index = target ? this.indexAt(target, step) : -1;
     if (index < 0) return null;
-    const status = STATUSES[target.status?.[index]] ?? null;
-    return {
-      run: this.name,
-      name,
-      step: this.steps[index],
-      key: target.key[index],
-      status,
-      score: target.score?.[index] ?? null,
-      drift: target.drift?.[index] ?? null,
-      ratio: target.ratio?.[index] ?? null,
+    const number = (kind) => target[kind]?.[index] ?? null;
+    const logged = STATUSES[target.status?.[index]] ?? null;
+    const frame = {
+      run: this.name, name, index, logged, step: this.steps[index], key: target.key[index],
+      importance: number('importance'), score: number('score'), drift: number('drift'),
+      ratio: number('ratio'), share: number('share'), selectivity: number('selectivity'),
+      functional: number('functional'), settled: settledAt(target, this.steps, index),
     };
+    return { ...frame, status: judge(logged, frame) };
   }
+}
+
+// The first logs call a unit dead that real images activate, and a picture ok that scores below
+// them. Their own numbers tell.
+function judge(logged, { ratio, share }) {
+  if (logged === 'dead' && (ratio !== null || share > 0)) return 'no_gradient';
+  return logged === 'ok' && ratio !== null && ratio < NEARLY ? 'weak' : logged;
 }
 
 export function targetNames(runs) {
@@ -117,18 +99,14 @@ export function isExpression(text) {
   }
 }
 
-// Where runs differ, the first run that has a number for a name gives its place.
 export function sortNames(names, sort, runs, step) {
   if (sort === 'network') return names;
   if (sort === 'name') return [...names].sort(compareNames);
   const kind = sort.replace('-', '');
   const sign = sort.startsWith('-') ? 1 : -1;
-  const values = new Map(names.map((name) => {
-    const frames = runs.map((run) => run.frameAt(name, step)).filter(Boolean);
-    return [name, frames.map((frame) => frame[kind]).find((value) => value !== null)];
-  }));
-  const known = names.filter((name) => values.get(name) !== undefined);
-  const unknown = names.filter((name) => values.get(name) === undefined);
+  const values = new Map(names.map((name) => [name, numberOf(runs, name, step, kind)]));
+  const known = names.filter((name) => values.get(name) !== null);
+  const unknown = names.filter((name) => values.get(name) === null);
   return [...known.sort((a, b) => sign * (values.get(a) - values.get(b))), ...unknown];
 }
 
@@ -137,60 +115,34 @@ export function sortNames(names, sort, runs, step) {
 export function arrangeWall(runs, view, step, matches) {
   const layers = new Set(view.layers);
   const statuses = new Set(view.statuses);
-  const keep = (name) => (matches?.has(name) ?? true) && (!statuses.size
-    || statusesOf(name, runs, step).some((status) => statuses.has(status)));
-  return groupByLayer(runs)
+  const keep = (name) => (matches?.has(name) ?? true)
+    && (!statuses.size || statusesOf(name, runs, step).some((status) => statuses.has(status)))
+    && isWithin(view.limits, runs, name, step);
+  const groups = groupByLayer(runs)
     .filter(({ layer }) => !layers.size || layers.has(layer))
-    .map(({ layer, names }) => (
-      { layer, total: names.length, names: sortNames(names.filter(keep), view.sort, runs, step) }))
+    .map(({ layer, names }) => ({ layer, total: names.length, names: names.filter(keep) }));
+  const joined = view.across && groups.length > 1 ? [{
+    layer: ALL_LAYERS, total: groups.reduce((sum, { total }) => sum + total, 0), names: groups.flatMap(({ names }) => names),
+  }] : groups;
+  return joined
+    .map((group) => ({ ...group, names: sortNames(group.names, view.sort, runs, step) }))
     .filter(({ names }) => names.length);
 }
 
-// A target is ok only where all runs find it ok; else each trouble of any run counts.
 function statusesOf(name, runs, step) {
-  const found = new Set(runs.map((run) => run.frameAt(name, step)?.status).filter(Boolean));
-  if (found.size > 1) found.delete('ok');
-  return [...found];
+  return [...new Set(runs.map((run) => run.frameAt(name, step)?.status).filter(Boolean))];
 }
 
-export function countStatuses(runs, step) {
-  const counts = Object.fromEntries(STATUSES.map((status) => [status, 0]));
-  for (const name of targetNames(runs)) {
-    for (const status of statusesOf(name, runs, step)) counts[status] += 1;
-  }
-  return counts;
-}
-
-// Returns the mean drift of all targets and runs at each step, or null where none has one.
-export function meanDrift(runs, steps) {
-  const sums = new Map(steps.map((step) => [step, [0, 0]]));
-  for (const run of runs) {
-    for (const { drift } of run.targets.values()) {
-      drift?.forEach((value, index) => {
-        const sum = sums.get(run.steps[index]);
-        if (value !== null && sum) {
-          sum[0] += value;
-          sum[1] += 1;
-        }
-      });
+// Returns how often each run finds each status among some names: counts by run and status.
+export function countStatuses(runs, names, step) {
+  return new Map(runs.map((run) => {
+    const counts = Object.fromEntries(STATUSES.map((status) => [status, 0]));
+    let settled = 0;
+    for (const name of names) {
+      const frame = run.frameAt(name, step);
+      if (frame?.status) counts[frame.status] += 1;
+      if (frame && frame.settled !== undefined && frame.settled !== null) settled += 1;
     }
-  }
-  return steps.map((step) => {
-    const [sum, count] = sums.get(step);
-    return count ? sum / count : null;
-  });
-}
-
-// All runs share a range, so that their charts can be compared.
-export function rangeOf(runs, name, kind) {
-  let low = Infinity;
-  let high = -Infinity;
-  for (const run of runs) {
-    for (const value of run.targets.get(name)?.[kind] ?? []) {
-      if (value === null) continue;
-      low = Math.min(low, value);
-      high = Math.max(high, value);
-    }
-  }
-  return low <= high ? [low, high] : [0, 0];
+    return [run.name, { ...counts, settled }];
+  }));
 }

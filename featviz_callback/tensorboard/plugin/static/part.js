@@ -1,46 +1,49 @@
-// A part of the viewer: one run's picture, numbers, film strip, examples, chart and downloads.
+// A part of the page of a unit: one run's picture, numbers, film strip, real images, chart and
+// downloads.
 
 import { fetchAnimation, pictureUrl } from './api.js';
-import { Chart, chartKey } from './chart.js';
+import { csvOf, fileName, save } from './download.js';
 import { h, setAttribute, setText } from './dom.js';
-import { Examples } from './examples.js';
 import { FilmStrip } from './filmstrip.js';
-import { formatNumber, STATUS_LABELS, stepLabel, STATUSES } from './model.js';
+import { Neighbours } from './neighbours.js';
 import { paint } from './pictures.js';
+import { Plot } from './plot.js';
+import { RealImages } from './real.js';
+import { channelsIn, isSignal, legendOf } from './signal.js';
+import { formatNumber, formatPercent, reasonOf, STATUS_LABELS, stepLabel, verdictOf } from './words.js';
 
-const COLUMNS = ['Epoch', 'Score', 'Drift', 'Status'];
+const COLUMNS = ['Epoch', 'Score', 'Ratio', 'Drift', 'Functional drift', 'Status'];
 
 export class Part {
-  constructor(run, letter, colour, clock) {
+  constructor(run, letter, colour, clock, open) {
     this.clock = clock;
-    this.title = h('h3', {}, letter ? h('span', { class: 'letter' }, letter) : null, run.name);
+    this.title = h('h3', {}, letter ? h('span', { class: 'letter' }, letter) : null, run.label);
     this.canvas = h('canvas', { width: 1, height: 1, role: 'img' });
+    this.over = h('canvas', { width: 1, height: 1, class: 'importance', 'aria-hidden': 'true' });
     this.badge = h('span', { class: 'badge' });
+    this.verdict = h('p', { class: 'verdict' });
+    this.legend = h('div', {});
     this.numbers = h('dl', {});
     this.png = h('a', { class: 'download' }, 'PNG');
     this.gif = h('button', { type: 'button', class: 'download', onclick: () => this.#saveAnimation() }, 'GIF');
+    this.csv = h('button', { type: 'button', class: 'download', onclick: () => save(`${fileName(this.run.name, this.name)}.csv`, csvOf([this.run], [this.name], this.run.steps), 'text/csv') }, 'CSV');
     this.strip = new FilmStrip(clock);
-    this.chart = new Chart('plot');
-    this.chart.node.addEventListener('click', (event) => this.#goTo(event));
-    this.range = h('span', {});
-    this.examples = new Examples();
+    this.plot = new Plot(clock);
+    this.real = new RealImages();
+    this.neighbours = new Neighbours(clock, open);
     this.rows = h('tbody', {});
     this.table = h('details', { class: 'all-numbers', ontoggle: () => this.#fillTable() },
       h('summary', {}, 'All numbers'),
-      h('table', {}, h('thead', {}, h('tr', {}, ...COLUMNS.map((text) => h('th', { scope: 'col' }, text)))),
-        this.rows));
-    const downloads = h('p', { class: 'downloads' }, h('span', {}, 'Download'), this.png, this.gif);
-    this.first = h('span', {});
-    this.last = h('span', {});
-    this.plot = h('div', { class: 'plot-frame' }, this.range, chartKey(), this.chart.node,
-      this.first, this.last);
+      h('table', {}, h('thead', {}, h('tr', {}, ...COLUMNS.map((text) => h('th', { scope: 'col' }, text)))), this.rows));
+    const downloads = h('p', { class: 'downloads' }, h('span', {}, 'Download'), this.png, this.gif, this.csv);
     this.node = h('section', { class: 'part' }, this.title, h('div', { class: 'sheet' },
-      h('span', { class: 'picture large' }, this.canvas, this.badge),
-      this.numbers, downloads, this.strip.node, this.examples.node, this.plot, this.table));
-    this.node.style.setProperty('--run', `var(--run-${colour})`);
+      h('div', { class: 'large-side' }, h('span', { class: 'picture large' }, this.canvas, this.over, this.badge), this.legend),
+      h('div', { class: 'facts' }, this.verdict, this.numbers, downloads),
+      this.strip.node, this.real.node, this.plot.node, this.neighbours.node, this.table));
+    this.node.style.setProperty('--run', colour);
   }
 
-  setRun(run, name, steps, ranges) {
+  setRun(run, name, steps) {
     const target = run.targets.get(name);
     const same = this.run?.version === run.version && this.name === name && this.steps === steps;
     this.steps = steps;
@@ -49,21 +52,19 @@ export class Part {
     if (same) return;
     this.node.hidden = !target;
     if (!target) return;
-    this.chart.draw(run, target, steps, ranges.score, ranges.drift);
-    setText(this.range, `score ${ranges.score.map(formatNumber).join(' to ')}`);
-    setText(this.first, stepLabel(steps[0]));
-    setText(this.last, stepLabel(steps.at(-1)));
-    this.plot.hidden = steps.length < 2;
+    this.plot.draw(run, target, steps);
     this.strip.setTarget(run, target);
+    this.neighbours.setTarget(run, name);
     this.#fillTable();
   }
 
   // Until the new target's pictures come, the old target's pictures would pass for them.
   #forget() {
     this.strip.forget();
-    this.examples.forget();
-    this.drawn = undefined;
-    this.canvas.width = 1;
+    this.real.forget();
+    this.drawn = this.drawnOver = undefined;
+    this.canvas.width = this.over.width = 1;
+    this.legend.replaceChildren();
   }
 
   // The server takes a while to make a long animation, and a plain link would not say so.
@@ -73,36 +74,31 @@ export class Part {
     setAttribute(gif, 'aria-busy', 'true');
     setText(gif, 'GIF, being made…');
     try {
-      const url = URL.createObjectURL(await fetchAnimation(run.name, name));
-      h('a', { href: url, download: `${fileName(run.name, name)}.gif` }).click();
-      setTimeout(() => URL.revokeObjectURL(url), 60_000);
+      save(`${fileName(run.name, name)}.gif`, await fetchAnimation(run.name, name));
       setText(gif, 'GIF');
     } catch (error) {
-      console.warn(error);
-      setText(gif, 'GIF: failed, try again');
+      setText(gif, error.status === 413 ? 'GIF: too large' : 'GIF: failed, try again');
     }
     setAttribute(gif, 'aria-busy', 'false');
   }
 
-  #goTo(event) {
-    const { left, width } = this.chart.node.getBoundingClientRect();
-    this.clock.go(this.clock.steps.indexOf(this.chart.stepAt((event.clientX - left) / width)));
-  }
-
-  show(step, pictures) {
+  show(step, pictures, withImportance) {
     const frame = this.run.frameAt(this.name, step);
-    this.frame = frame;
-    this.chart.showFrame(frame, step);
+    Object.assign(this, { frame, withImportance });
+    this.plot.showStep(step);
     setText(this.badge, frame?.status && frame.status !== 'ok' ? STATUS_LABELS[frame.status] : '');
+    setAttribute(this.badge, 'title', frame ? reasonOf(frame) : '');
     setAttribute(this.node, 'data-status', frame?.status ?? 'unknown');
     const label = frame ? stepLabel(frame.step) : 'not seen yet';
-    setAttribute(this.canvas, 'aria-label', `${this.name}, ${this.run.name}, ${label}`);
+    setAttribute(this.canvas, 'aria-label', `${this.name}, ${this.run.label}, ${label}`);
+    setText(this.verdict, frame ? verdictOf(frame) : '');
     this.#showNumbers(frame, label);
     this.strip.show(frame);
-    this.examples.show(this.run, this.target, frame);
+    this.real.show(this.run, this.target, frame);
+    this.neighbours.update();
     this.png.hidden = !frame;
     if (frame) {
-      this.png.href = pictureUrl(this.run.name, this.name, frame.step, frame.key);
+      this.png.href = pictureUrl(frame.key);
       this.png.download = `${fileName(this.run.name, this.name)}_${stepLabel(frame.step).replace(' ', '_')}.png`;
     }
     this.draw(pictures);
@@ -111,14 +107,29 @@ export class Part {
   draw(pictures) {
     const key = this.frame?.key ?? null;
     const bitmap = key === null ? null : pictures.get(key);
+    this.#drawImportance(pictures);
     if (this.drawn === key || bitmap === undefined) return;
     this.drawn = key;
     this.node.classList.toggle('missing', bitmap === null);
+    this.legend.replaceChildren();
     if (bitmap === null) {
       this.canvas.width = 1;
       return;
     }
     paint(this.canvas, bitmap);
+    const signal = isSignal(bitmap);
+    this.canvas.classList.toggle('signal', signal);
+    if (signal) this.legend.replaceChildren(legendOf(channelsIn(bitmap)));
+  }
+
+  #drawImportance(pictures) {
+    const key = this.withImportance ? this.frame?.importance ?? null : null;
+    const bitmap = key === null ? null : pictures.get(key);
+    this.over.hidden = !bitmap;
+    if (bitmap && this.drawnOver !== key) {
+      this.drawnOver = key;
+      paint(this.over, bitmap);
+    }
   }
 
   #showNumbers(frame, label) {
@@ -128,32 +139,34 @@ export class Part {
       ['Drift', formatNumber(frame?.drift)],
     ];
     if (this.target.ratio) facts.push(['Score ÷ best real', formatNumber(frame?.ratio)]);
-    if (frame?.status) facts.push(['Status', this.#since(frame)]);
+    if (this.target.functional) facts.push(['Functional drift', formatNumber(frame?.functional)]);
+    if (this.target.selectivity) facts.push(['Selectivity', formatNumber(frame?.selectivity)]);
+    if (this.target.share) facts.push(['Fires on', (frame?.share ?? null) === null ? '–' : formatPercent(frame.share)]);
+    if (frame?.status) facts.push(['Status', this.#since(frame), reasonOf(frame)]);
     const text = JSON.stringify(facts);
     if (this.facts === text) return;
     this.facts = text;
-    this.numbers.replaceChildren(...facts.map(([term, value]) => h('div', {}, h('dt', {}, term), h('dd', {}, value))));
+    this.numbers.replaceChildren(...facts.map(([term, value, why]) => h('div', { class: why ? 'with-why' : null }, h('dt', {}, term),
+      h('dd', {}, value, why ? h('span', { class: 'why' }, why) : null))));
   }
 
   // A trouble is shown with the epoch at which it began.
-  #since({ status, step }) {
+  #since({ status, index }) {
     const label = STATUS_LABELS[status];
     if (status === 'ok') return label;
-    let first = this.run.steps.indexOf(step);
-    while (first > 0 && this.target.status[first - 1] === STATUSES.indexOf(status)) first -= 1;
+    let first = index;
+    while (first > 0 && this.run.frameAt(this.name, this.run.steps[first - 1])?.status === status) first -= 1;
     return `${label} since ${stepLabel(this.run.steps[first])}`;
   }
 
   #fillTable() {
     if (!this.table.open) return;
-    const { steps } = this.run;
-    const { key, score, drift, status } = this.target;
-    this.rows.replaceChildren(...steps.map((step, i) => (key[i] ? h('tr', {},
-      h('th', { scope: 'row' }, stepLabel(step)), h('td', {}, formatNumber(score?.[i])),
-      h('td', {}, formatNumber(drift?.[i])), h('td', {}, STATUS_LABELS[STATUSES[status?.[i]]] ?? '–')) : '')));
+    const { run, name, target } = this;
+    this.rows.replaceChildren(...run.steps.map((step, i) => {
+      if (!target.key[i]) return '';
+      const frame = run.frameAt(name, step);
+      const numbers = [frame.score, frame.ratio, frame.drift, frame.functional].map(formatNumber);
+      return h('tr', {}, h('th', { scope: 'row' }, stepLabel(step)), ...[...numbers, STATUS_LABELS[frame.status] ?? '–'].map((text) => h('td', {}, text)));
+    }));
   }
-}
-
-function fileName(...parts) {
-  return parts.join('_').replace(/[^\p{L}\p{N}._-]+/gu, '_');
 }

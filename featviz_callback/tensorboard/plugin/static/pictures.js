@@ -1,9 +1,9 @@
 // The pictures: this module fetches those that are on the screen, or about to be, and keeps them
-// while there is room. One request asks for many pictures of a run and step.
+// while there is room. One request asks for all pictures of a screen and step.
 
 import { fetchPictures } from './api.js';
 
-const MOST_NAMES = 32;
+const MOST_KEYS = 1000;
 const MOST_REQUESTS = 2;
 const MOST_BYTES = 256 * 1024 * 1024;
 // The page enlarges pictures of up to half this width before it shows them.
@@ -30,10 +30,13 @@ export class Pictures extends EventTarget {
     return this.#kept.has(key);
   }
 
-  // The most urgent frames come first, and replace all frames that were wanted before.
-  want(frames) {
-    const byKey = new Map(frames.map((frame) => [frame.key, frame]));
-    this.#wanted = [...byKey.values()].filter(({ key }) => !this.#kept.has(key));
+  // Takes lists of keys, the most urgent list first; they replace all that was wanted before.
+  want(lists) {
+    const urgencies = new Map();
+    lists.forEach((keys, urgency) => {
+      for (const key of keys) if (key && !urgencies.has(key)) urgencies.set(key, urgency);
+    });
+    this.#wanted = [...urgencies].map(([key, urgency]) => ({ key, urgency })).filter(({ key }) => !this.#kept.has(key));
     this.#fetchNext();
   }
 
@@ -47,9 +50,8 @@ export class Pictures extends EventTarget {
 
   #takeBatch() {
     const open = this.#wanted.filter(({ key }) => !this.#kept.has(key) && !this.#asked.has(key));
-    const first = open[0];
-    const isAlike = (frame) => frame.run === first.run && frame.step === first.step;
-    const batch = first ? open.filter(isAlike).slice(0, MOST_NAMES) : [];
+    const urgency = open[0]?.urgency;
+    const batch = open.filter((frame) => frame.urgency === urgency).slice(0, MOST_KEYS);
     this.#wanted = open;
     return batch;
   }
@@ -58,8 +60,7 @@ export class Pictures extends EventTarget {
     this.#requests += 1;
     for (const { key } of batch) this.#asked.add(key);
     try {
-      const { run, step } = batch[0];
-      const blobs = await fetchPictures(run, step, batch.map(({ name }) => name));
+      const blobs = await fetchPictures(batch.map(({ key }) => key));
       const bitmaps = await Promise.all(blobs.map(decode));
       batch.forEach(({ key }, i) => this.#keep(key, bitmaps[i]));
     } catch {

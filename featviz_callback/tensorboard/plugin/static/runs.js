@@ -1,11 +1,14 @@
 // The runs: the server's list of all runs, the choice of the runs to show, and their frames.
 
-import { fetchFrames, fetchRuns } from './api.js';
-import { compareNames, Run, unionSteps } from './model.js';
+import { fetchNews, fetchRuns } from './api.js';
+import { Run, unionSteps } from './model.js';
+import { compareNames } from './words.js';
 
 // By default the page shows up to so many runs; of a longer list it shows the newest run.
 const MOST_DEFAULT_RUNS = 3;
-const COLOURS = 8;
+// Hues that follow each other by the golden angle never repeat, and neighbours differ most.
+const FIRST_HUE = 255;
+const GOLDEN_ANGLE = 137.508;
 
 export class Runs {
   all = [];
@@ -13,18 +16,30 @@ export class Runs {
   steps = [];
   // A run keeps its letter and its colour, whatever runs come later.
   colours = new Map();
+  #known = new Map(); // runs by name, with the stamp at which each was fetched
   #defaults = null;
   #refreshes = 0;
 
   // Returns the names of the runs to show, in order. `wanted` are the address's names, or null.
   choose(wanted) {
-    const names = this.isLost(wanted) ? this.#defaults : wanted ?? this.#defaults ?? [];
-    return namesOf(this.all).filter((name) => names.includes(name));
+    const names = new Set(this.isLost(wanted) ? this.#defaults : wanted ?? this.#defaults ?? []);
+    return namesOf(this.all).filter((name) => names.has(name));
   }
 
   // An address is lost where it names only runs that the server does not have.
   isLost(wanted) {
     return Boolean(wanted?.length && this.all.length && !namesOf(this.all).some((name) => wanted.includes(name)));
+  }
+
+  // Whether the server is still reading the log of a shown run.
+  get isReading() {
+    return this.shown.some((run) => !run.isRead);
+  }
+
+  // Seconds since a shown run was written last, as far as the page saw it.
+  get idleSeconds() {
+    const latest = Math.max(this.lastNews ?? 0, ...this.all.map(({ began }) => 1000 * began));
+    return (Date.now() - latest) / 1000;
   }
 
   // Says whether the list and the shown runs are new, or null once a later refresh has begun.
@@ -37,13 +52,36 @@ export class Runs {
       if (isOvertaken()) return null;
       const isListNew = String(namesOf(all)) !== String(namesOf(this.all));
       this.#setAll(all);
-      const known = new Map(this.shown.map((run) => [run.name, run]));
-      const fetched = await Promise.all(this.choose(wanted).map((name) => fetchRun(name, known.get(name))));
+      await this.#fetchNews(this.choose(wanted));
       if (isOvertaken()) return null;
-      return { isListNew, areShownNew: this.#setShown(fetched.filter(Boolean)) };
+      const shown = this.choose(wanted).map((name) => this.#known.get(name)?.run).filter(Boolean);
+      return { isListNew, areShownNew: this.#setShown(shown) };
     } catch (error) {
       if (isOvertaken()) return null;
       throw error;
+    }
+  }
+
+  // One request for all runs whose files have changed; a finished run is not asked for again.
+  async #fetchNews(names) {
+    const stamps = new Map(this.all.map(({ name, stamp }) => [name, stamp]));
+    const isOld = (name) => {
+      const known = this.#known.get(name);
+      return !known || known.stamp !== stamps.get(name) || !known.run.isRead;
+    };
+    const old = names.filter(isOld);
+    if (!old.length) return;
+    const news = await fetchNews(Object.fromEntries(old.map((name) => [name, this.#known.get(name)?.run.version ?? null])));
+    const labels = new Map(this.all.map(({ name, label }) => [name, label]));
+    for (const name of old) {
+      if (news[name]) {
+        this.#known.set(name, { stamp: stamps.get(name), run: new Run(name, labels.get(name) ?? name, news[name]) });
+        this.lastNews = Date.now();
+      } else if (name in news && this.#known.has(name)) {
+        this.#known.get(name).stamp = stamps.get(name);
+      } else {
+        this.#known.delete(name);
+      }
     }
   }
 
@@ -51,7 +89,7 @@ export class Runs {
     const added = namesOf(all).filter((name) => !this.colours.has(name));
     for (const name of added) {
       const place = this.colours.size;
-      this.colours.set(name, { letter: String.fromCharCode(65 + (place % 26)), colour: place % COLOURS });
+      this.colours.set(name, { letter: letterOf(place), colour: colourOf(place) });
     }
     this.all = all;
     if (!all.length) return;
@@ -75,17 +113,17 @@ export class Runs {
   }
 }
 
-// Resolves to the known run where nothing is new, and to null where the run has gone.
-async function fetchRun(name, known) {
-  try {
-    const answer = await fetchFrames(name, known?.version);
-    return answer ? new Run(name, answer) : known;
-  } catch (error) {
-    if (error.status === 404) return null;
-    throw error;
-  }
+// A to Z, then AA to ZZ.
+function letterOf(place) {
+  const last = String.fromCharCode(65 + (place % 26));
+  return place < 26 ? last : letterOf(Math.floor(place / 26) - 1) + last;
 }
 
-function namesOf(runs) {
+// The theme sets the lightness, at which every hue has enough contrast.
+function colourOf(place) {
+  return `oklch(var(--run-light) 0.13 ${((FIRST_HUE + place * GOLDEN_ANGLE) % 360).toFixed(1)})`;
+}
+
+export function namesOf(runs) {
   return runs.map(({ name }) => name);
 }

@@ -1,11 +1,12 @@
 // Time: the clock, and the timeline with its slider and its button that plays.
 
 import { h, setAttribute, setText, svg } from './dom.js';
-import { stepLabel } from './model.js';
+import { stepLabel } from './words.js';
 
 // While the clock plays, a frame lasts so many milliseconds, or longer until its pictures come.
 const FRAME = 220;
 const LONGEST_WAIT = 1500;
+const SPEEDS = [0.5, 1, 2, 4];
 
 const ICONS = {
   play: 'M8 5v14l11-7z',
@@ -18,6 +19,7 @@ export class Clock extends EventTarget {
   index = 0;
   following = true;
   playing = false;
+  speed = 1;
 
   get step() {
     return this.steps[this.index] ?? 0;
@@ -25,6 +27,12 @@ export class Clock extends EventTarget {
 
   get last() {
     return Math.max(0, this.steps.length - 1);
+  }
+
+  // Returns the step that is shown, then so many that follow, then the one before.
+  near(ahead) {
+    const indices = [...Array.from({ length: ahead + 1 }, (_, i) => this.index + i), ...(this.playing ? [] : [this.index - 1])];
+    return indices.filter((index) => index in this.steps).map((index) => this.steps[index]);
   }
 
   // New steps do not move the clock, unless it follows the latest step.
@@ -65,7 +73,7 @@ export class Clock extends EventTarget {
 
   // A frame waits for its pictures, but not for ever: one of them may never come.
   tick(elapsed, ready) {
-    if (!this.playing || elapsed < FRAME || (!ready && elapsed < LONGEST_WAIT)) return false;
+    if (!this.playing || elapsed < FRAME / this.speed || (!ready && elapsed < LONGEST_WAIT)) return false;
     if (this.index >= this.last) this.pause();
     else this.go(this.index + 1);
     return true;
@@ -90,12 +98,15 @@ export class Timeline {
     });
     this.drift = svg('path');
     this.label = h('output', { class: 'epoch', 'aria-live': 'off' });
+    this.latest = h('button', { type: 'button', class: 'latest idle', onclick: () => clock.go(clock.last) }, 'Latest');
+    this.speed = h('select', { class: 'speed', 'aria-label': 'Speed', title: 'How fast it plays', onchange: () => { clock.speed = Number(this.speed.value); } },
+      ...SPEEDS.map((speed) => h('option', { value: speed, selected: speed === 1 }, `${speed} ×`)));
+    // The slider comes first for the tab key, though the button stands before it.
     this.node = h('section', { class: 'timeline', 'aria-label': 'Time' },
-      this.button,
       h('div', { class: 'track' },
         svg('svg', { class: 'change', viewBox: '0 0 100 20', preserveAspectRatio: 'none', 'aria-hidden': 'true' }, this.drift),
         this.range),
-      this.label);
+      this.button, this.label, this.speed, this.latest);
     clock.addEventListener('move', () => this.update());
     clock.addEventListener('play', () => this.update());
     this.update();
@@ -114,6 +125,10 @@ export class Timeline {
     setAttribute(this.button, 'title', playing ? 'Pause (space)' : 'Play (space)');
     setAttribute(this.icon, 'd', playing ? ICONS.pause : ICONS.play);
     setText(this.label, label);
+    // The idle button keeps its place, so that the slider keeps its length under the pointer.
+    this.latest.classList.toggle('idle', index === last || playing);
+    setAttribute(this.latest, 'title', `${last - index} later`);
+    this.speed.value = String(this.clock.speed);
   }
 
   // Square roots, because the first changes dwarf all later ones.

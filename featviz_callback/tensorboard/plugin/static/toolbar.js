@@ -1,68 +1,22 @@
-// The toolbar: it chooses the runs, the targets, their order and their size.
+// The toolbar: it chooses the page, the runs, the targets, their order and their size.
 
-import { arrange, h, setAttribute, setText } from './dom.js';
-import { SORTS, STATUS_LABELS, STATUSES } from './model.js';
+import { h, setAttribute, setText } from './dom.js';
+import { kindsIn, Limits } from './limits.js';
+import { Menu, rove } from './menu.js';
+import { SORTS } from './model.js';
+import { RunTable } from './runtable.js';
 import { SIZES } from './view.js';
+import { STATUS_LABELS, STATUSES } from './words.js';
 
-// A button that opens a list of boxes to tick.
-class Menu {
-  #boxes = new Map();
-
-  constructor(title, changed) {
-    this.title = title;
-    this.changed = changed;
-    this.summary = h('summary', {});
-    this.list = h('div', { class: 'choices', role: 'group', 'aria-label': title });
-    this.node = h('details', { class: 'menu' }, this.summary, this.list);
-    this.node.addEventListener('keydown', (event) => {
-      if (event.key !== 'Escape' || !this.node.open) return;
-      this.node.open = false;
-      this.summary.focus();
-      event.stopPropagation();
-    });
-    document.addEventListener('pointerdown', (event) => {
-      if (!this.node.contains(event.target)) this.node.open = false;
-    });
-  }
-
-  // Choices are `{ value, label, note, letter, colour }`.
-  update(choices, ticked, text) {
-    setText(this.summary, text);
-    this.node.hidden = choices.length < 2;
-    arrange(this.list, choices.map((choice) => this.#box(choice, ticked)));
-  }
-
-  #box({ value, label, note, letter, colour }, ticked) {
-    if (!this.#boxes.has(value)) {
-      const input = h('input', { type: 'checkbox', onchange: () => this.#collect() });
-      const mark = h('span', { class: 'letter' });
-      const text = h('span', {}, label);
-      const small = h('span', { class: 'note' });
-      const only = h('button', {
-        type: 'button', class: 'only', 'aria-label': `Only ${label}`, onclick: () => this.changed([value]),
-      }, 'only');
-      const node = h('div', { class: 'choice' }, h('label', {}, input, mark, text, small), only);
-      this.#boxes.set(value, { node, input, small, mark });
-    }
-    const { node, input, small, mark } = this.#boxes.get(value);
-    input.checked = ticked.includes(value);
-    setText(small, note ?? '');
-    setText(mark, letter ?? '');
-    mark.hidden = !letter;
-    if (colour !== undefined) node.style.setProperty('--run', `var(--run-${colour})`);
-    return node;
-  }
-
-  #collect() {
-    const all = [...this.#boxes].filter(([, { node }]) => node.parentNode);
-    this.changed(all.filter(([, { input }]) => input.checked).map(([value]) => value));
-  }
-}
+const MOST_COUNTS = 4;
 
 export class Toolbar {
-  constructor(change) {
-    this.runs = new Menu('Runs', (runs) => change({ runs }));
-    this.layers = new Menu('Layers', (layers) => change({ layers }));
+  constructor(change, openFigure) {
+    this.page = h('select', { 'aria-label': 'Page', onchange: () => change({ page: this.page.value }) },
+      h('option', { value: 'pictures' }, 'Pictures'), h('option', { value: 'network' }, 'Network'));
+    this.runs = new RunTable((runs) => change({ runs }));
+    this.limits = new Limits(change);
+    this.layers = new Menu('Layers', (layers) => change({ layers }), this.limits.node);
     this.query = h('input', {
       type: 'search', placeholder: 'Filter by name', 'aria-label': 'Filter by name, a regular expression',
       spellcheck: 'false', autocomplete: 'off', oninput: () => change({ query: this.query.value }),
@@ -70,20 +24,20 @@ export class Toolbar {
     this.statuses = new Map(STATUSES.map((status) => [status, h('button', {
       type: 'button', class: 'chip', 'data-status': status, onclick: () => change({ statuses: this.#toggle(status) }),
     })]));
+    this.chips = h('div', { class: 'chips', role: 'group', 'aria-label': 'Status' }, ...this.statuses.values());
+    rove(this.chips, '.chip');
     this.sort = h('select', { 'aria-label': 'Order', onchange: () => change({ sort: this.sort.value }) },
       ...SORTS.map(([value, label]) => h('option', { value }, label)));
     this.size = h('input', {
       type: 'range', min: SIZES.least, max: SIZES.most, step: 8, 'aria-label': 'Size of the pictures',
       oninput: () => change({ size: Number(this.size.value) }),
     });
+    this.figure = h('button', { type: 'button', class: 'figure-button', onclick: openFigure }, 'Figure…');
     this.shown = h('span', { class: 'shown', role: 'status' });
-    this.legend = h('span', { class: 'legend' });
+    this.ofPictures = [this.query, this.chips, this.sort, this.figure];
     this.node = h('div', { class: 'toolbar', role: 'search', 'aria-label': 'Pictures to show' },
-      this.runs.node, this.legend, this.layers.node, this.query,
-      h('div', { class: 'chips', role: 'group', 'aria-label': 'Status' }, ...this.statuses.values()),
-      this.sort,
-      h('label', { class: 'size' }, h('span', {}, 'Size'), this.size),
-      this.shown);
+      this.page, this.runs.node, this.layers.node, this.query, this.chips, this.sort,
+      h('label', { class: 'size' }, h('span', {}, 'Size'), this.size), this.figure, this.shown);
   }
 
   #toggle(status) {
@@ -91,37 +45,47 @@ export class Toolbar {
     return pressed ? this.pressed.filter((other) => other !== status) : [...this.pressed, status];
   }
 
-  // `chosen` are the names of the ticked runs, some of which may not have been fetched yet.
   // `complaint` says what is wrong with the expression.
   update({ view, allRuns, chosen, runs, colours, layers, counts, shown, total, complaint }) {
     this.pressed = view.statuses;
-    const names = runs.map((run) => run.name);
-    this.runs.update(allRuns.map(({ name }) => ({ value: name, label: name, ...colours.get(name) })), chosen,
-      chosen.length === 1 ? `Run: ${chosen[0]}` : `Runs: ${chosen.length} of ${allRuns.length}`);
-    arrange(this.legend, names.length > 1 ? names.map((name) => this.#legendEntry(name, colours)) : []);
-    const ticked = view.layers.filter((layer) => layers.some((group) => group.layer === layer));
-    this.layers.update(layers.map(({ layer, names: all }) => ({ value: layer, label: layer, note: String(all.length) })),
-      view.layers, ticked.length ? `Layers: ${ticked.length} of ${layers.length}` : 'All layers');
+    const isNetwork = view.page === 'network';
+    this.page.value = view.page;
+    for (const node of [...this.ofPictures, this.size.parentNode, this.shown]) node.hidden = isNetwork;
+    this.runs.update(allRuns, chosen, colours, counts);
+    this.#updateLayers(view, layers, runs, isNetwork);
     if (document.activeElement !== this.query) this.query.value = view.query;
-    for (const [status, chip] of this.statuses) {
-      setAttribute(chip, 'aria-pressed', String(view.statuses.includes(status)));
-      setText(chip, `${STATUS_LABELS[status]} ${counts[status]}`);
-      chip.hidden = !counts[status] && !view.statuses.includes(status);
-    }
+    this.#updateChips(view, runs, colours, counts);
     this.sort.value = view.sort;
     this.size.value = String(view.size);
-    const first = names.length > 1 ? ` (${colours.get(names[0]).letter})` : '';
+    const kinds = kindsIn(runs);
     SORTS.forEach(([value, label], i) => {
-      setText(this.sort.options[i], /score|drift/.test(value) ? label + first : label);
+      const kind = value.replace('-', '');
+      const isOfRun = !['network', 'name', 'difference'].includes(value.replace('-', ''));
+      setText(this.sort.options[i], label + (isOfRun && runs.length > 1 ? ` (${colours.get(runs[0].name).letter})` : ''));
+      this.sort.options[i].hidden = !['network', 'name'].includes(kind) && !kinds.has(kind) && view.sort !== value;
     });
     setAttribute(this.query, 'aria-invalid', String(Boolean(complaint)));
     setText(this.shown, complaint || (shown === total ? `${total} targets` : `${shown} of ${total} targets`));
   }
 
-  #legendEntry(name, colours) {
-    const { letter, colour } = colours.get(name);
-    const node = h('span', { class: 'run', title: name }, h('span', { class: 'letter' }, letter), h('span', {}, name));
-    node.style.setProperty('--run', `var(--run-${colour})`);
-    return node;
+  #updateLayers(view, layers, runs, isNetwork) {
+    const ticked = view.layers.filter((layer) => layers.some((group) => group.layer === layer));
+    const limits = Object.keys(view.limits).length;
+    const text = ticked.length ? `Layers: ${ticked.length} of ${layers.length}` : 'All layers';
+    this.limits.update(view, kindsIn(runs));
+    this.layers.update(layers.map(({ layer, names }) => ({ value: layer, label: layer, note: String(names.length) })),
+      view.layers, limits ? `${text}, ${limits} limited` : text, layers.length > 0 && !isNetwork);
+  }
+
+  // Only the targets shown are counted, and each run by itself.
+  #updateChips(view, runs, colours, counts) {
+    for (const [status, chip] of this.statuses) {
+      const each = runs.map((run) => [colours.get(run.name).letter, counts.get(run.name)[status]]);
+      const isThere = each.some(([, count]) => count);
+      const text = each.length === 1 ? String(each[0][1]) : each.map((pair) => pair.join(' ')).join(', ');
+      setAttribute(chip, 'aria-pressed', String(view.statuses.includes(status)));
+      setText(chip, `${STATUS_LABELS[status]} ${each.length > MOST_COUNTS ? '' : text}`.trim());
+      chip.hidden = !isThere && !view.statuses.includes(status);
+    }
   }
 }

@@ -1,9 +1,11 @@
 // The view: the choices of the user. The address holds all of them, so that a view can be shared.
 
 import { readAddress, writeAddress } from './host.js';
-import { SORTS, STATUSES } from './model.js';
+import { SORTS } from './model.js';
+import { NUMBERS } from './numbers.js';
+import { STATUSES } from './words.js';
 
-export const SIZES = { least: 48, most: 320, usual: 128 };
+export const SIZES = { least: 48, most: 320, usual: 144 };
 
 const defaults = {
   runs: null, // null: the default runs
@@ -14,6 +16,12 @@ const defaults = {
   sort: 'network',
   size: SIZES.usual,
   open: null, // the target that is shown large
+  part: null, // its run, where there are many
+  page: 'pictures', // or 'network'
+  across: false, // whether the order is across layers
+  limits: {}, // { ratio: [least or null, most or null] }
+  measure: 'dead', // the number that colours the network
+  importance: false,
 };
 
 const readers = {
@@ -25,6 +33,12 @@ const readers = {
   sort: (text) => (SORTS.some(([name]) => name === text) ? text : defaults.sort),
   size: (text) => Math.min(SIZES.most, Math.max(SIZES.least, Number.parseInt(text, 10) || SIZES.usual)),
   open: (text) => text,
+  part: (text) => text,
+  page: (text) => (text === 'network' ? text : defaults.page),
+  across: (text) => text === 'true',
+  limits: readLimits,
+  measure: (text) => text,
+  importance: (text) => text === 'true',
 };
 
 // Commas separate the entries of a list, so an entry's own commas are escaped.
@@ -36,6 +50,22 @@ function writeList(list) {
   return list.map((part) => part.replaceAll('%', '%25').replaceAll(',', '%2C')).join(',');
 }
 
+// "ratio:0.5..1;drift:..0.1"
+function readLimits(text) {
+  const number = (part) => (part === '' || Number.isNaN(Number(part)) ? null : Number(part));
+  const found = text.split(';').map((part) => /^(\w+):([^.]*(?:\.\d+)?)\.\.(.*)$/.exec(part)).filter((match) => match && match[1] in NUMBERS);
+  return Object.fromEntries(found.map(([, kind, least, most]) => [kind, [number(least), number(most)]]));
+}
+
+function writeLimits(limits) {
+  return Object.entries(limits).map(([kind, [least, most]]) => `${kind}:${least ?? ''}..${most ?? ''}`).join(';');
+}
+
+function write(value) {
+  if (Array.isArray(value)) return writeList(value);
+  return value && typeof value === 'object' ? writeLimits(value) : String(value);
+}
+
 export function readView() {
   const address = readAddress();
   const read = Object.entries(readers)
@@ -44,15 +74,17 @@ export function readView() {
   return { ...defaults, ...Object.fromEntries(read) };
 }
 
-export function writeView(view) {
+// `isEntry` adds an entry to the history, so that Back leads to the view before.
+export function writeView(view, isEntry = false) {
   const values = Object.keys(defaults)
     .filter((name) => JSON.stringify(view[name]) !== JSON.stringify(defaults[name]))
-    .map((name) => [name, Array.isArray(view[name]) ? writeList(view[name]) : String(view[name])]);
-  writeAddress(new Map(values));
+    .map((name) => [name, write(view[name])]);
+  writeAddress(new Map(values), isEntry);
 }
 
-export const withoutFilters = { layers: [], query: '', statuses: [] };
+export const withoutFilters = { layers: [], query: '', statuses: [], limits: {} };
 
 export function isFiltered(view) {
-  return view.layers.length > 0 || view.query !== '' || view.statuses.length > 0;
+  return view.layers.length > 0 || view.query !== '' || view.statuses.length > 0
+    || Object.keys(view.limits).length > 0;
 }

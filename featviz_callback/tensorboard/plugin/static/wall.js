@@ -1,217 +1,179 @@
-// The wall: a card for each target, grouped by layer, with one picture for each run.
+// The wall: a card for each target, grouped by layer. Only the cards near the screen exist, so
+// that ten thousand targets scroll as ten do.
 
-import { Chart, chartKey } from './chart.js';
-import { arrange, breakable, h, setAttribute, setText } from './dom.js';
-import { formatNumber, rangeOf, shortName, STATUS_LABELS, stepLabel } from './model.js';
-import { paint } from './pictures.js';
+import { Card } from './card.js';
+import { arrange, h, setAttribute, setText } from './dom.js';
+import { sparkKey } from './spark.js';
 
-// The page fetches pictures up to this far outside the screen.
-const MARGIN = '300px';
-
-// A run's part of a card.
-class Column {
-  constructor(run, letter) {
-    this.run = run;
-    this.canvas = h('canvas', { width: 1, height: 1 });
-    this.badge = h('span', { class: 'badge' });
-    this.number = h('span', { class: 'number' });
-    this.late = h('span', { class: 'late' });
-    this.chart = new Chart('spark');
-    this.node = h('span', { class: 'column' },
-      h('span', { class: 'picture' }, this.canvas, this.badge),
-      h('span', { class: 'line' },
-        letter ? h('span', { class: 'letter' }, letter) : null, this.number, this.late),
-      this.chart.node);
-  }
-
-  setRun(run, name, steps, ranges) {
-    this.run = run;
-    const target = run.targets.get(name);
-    this.chart.draw(run, target, steps, ranges.score, ranges.drift);
-    this.chart.node.classList.toggle('empty', !target || steps.length < 2);
-  }
-
-  show(frame, step, number) {
-    this.frame = frame;
-    this.chart.showFrame(frame, step);
-    setAttribute(this.node, 'data-status', frame ? frame.status ?? 'unknown' : 'unseen');
-    setText(this.badge, frame && frame.status && frame.status !== 'ok' ? STATUS_LABELS[frame.status] : '');
-    setText(this.number, frame ? `${number === 'score' ? '' : `${number} `}${formatNumber(frame[number])}` : '–');
-    setText(this.late, frame && frame.step !== step ? stepLabel(frame.step) : '');
-  }
-
-  // The old picture stays until the new one comes, so that nothing flickers.
-  draw(pictures) {
-    const { frame, canvas } = this;
-    const key = frame?.key ?? null;
-    const bitmap = key === null ? null : pictures.get(key);
-    const isThere = this.drawn === key;
-    this.node.classList.toggle('waiting', bitmap === undefined && !isThere);
-    if (bitmap === undefined || isThere) return;
-    this.drawn = key;
-    this.node.classList.toggle('missing', bitmap === null);
-    if (bitmap === null) canvas.width = 1;
-    else paint(canvas, bitmap);
-  }
-
-  describe(step) {
-    const { frame, run } = this;
-    if (!frame) return `${run.name}: not seen yet`;
-    const status = frame.status ? `, ${STATUS_LABELS[frame.status]}` : '';
-    const late = frame.step === step ? '' : `, at ${stepLabel(frame.step)}`;
-    return `score ${formatNumber(frame.score)}, drift ${formatNumber(frame.drift)}${status}${late}`;
-  }
-}
-
-class Card {
-  constructor(name, open) {
-    this.name = name;
-    this.columns = [];
-    this.label = h('span', { class: 'name' });
-    this.strip = h('span', { class: 'columns', 'aria-hidden': 'true' });
-    this.button = h('button', { type: 'button', class: 'card', onclick: () => open(name) },
-      this.label, this.strip);
-    setAttribute(this.button, 'aria-label', name);
-    this.node = h('li', {}, this.button);
-    this.node.card = this;
-    this.visible = false;
-  }
-
-  // The heading above the card says the layer already.
-  setLayer(layer) {
-    const text = shortName(this.name, layer);
-    if (this.label.textContent !== text) this.label.replaceChildren(...breakable(text));
-  }
-
-  setRuns(runs, colours, steps) {
-    const ranges = { score: rangeOf(runs, this.name, 'score'), drift: rangeOf(runs, this.name, 'drift') };
-    const old = new Map(this.columns.map((column) => [column.run.name, column]));
-    const letters = runs.length > 1;
-    if (this.letters !== letters) old.clear();
-    this.letters = letters;
-    this.columns = runs.map((run) => {
-      const { letter, colour } = colours.get(run.name);
-      const column = old.get(run.name) ?? new Column(run, letters ? letter : '');
-      column.node.style.setProperty('--run', `var(--run-${colour})`);
-      column.setRun(run, this.name, steps, ranges);
-      return column;
-    });
-    arrange(this.strip, this.columns.map(({ node }) => node));
-  }
-
-  show(step, number) {
-    for (const column of this.columns) column.show(column.run.frameAt(this.name, step), step, number);
-    const parts = this.columns.map((column) => (
-      this.letters ? `${column.run.name}: ${column.describe(step)}` : column.describe(step)));
-    // The button has the target's name as its label; the title describes the target.
-    setAttribute(this.button, 'title', [this.name, stepLabel(step), ...parts].join('\n'));
-  }
-
-  draw(pictures) {
-    for (const column of this.columns) column.draw(pictures);
-  }
-}
+// Cards exist, and their pictures are fetched, up to this far outside the screen.
+const MARGIN = 300;
+const GAPS = { usual: [14, 18], dense: [8, 8] };
+// Heights of the parts of a card beside its picture; style.css sets the same.
+const TEXT = 76;
+const VERDICT_LINE = 15;
+const VERDICT_LETTERS = { share: 33, ratio: 25, floor: 22 };
+const BETWEEN_COLUMNS = 6;
 
 export class Wall {
   #cards = new Map();
   #sections = new Map();
+  #groups = [];
+  #current = null; // the name of the card that the tab key leads to
 
   constructor(pictures, { open, changed, root }) {
-    this.pictures = pictures;
-    this.open = open;
-    this.step = 0;
-    this.key = chartKey();
+    Object.assign(this, { pictures, open, changed, root, step: 0, number: 'score' });
+    this.key = sparkKey();
     this.sections = h('div', {});
     this.node = h('div', { class: 'wall' }, this.key, this.sections);
-    this.watcher = new IntersectionObserver((entries) => {
-      for (const { target, isIntersecting } of entries) {
-        target.card.visible = isIntersecting;
-        if (isIntersecting) this.#refresh(target.card);
-      }
-      changed();
-    }, { root, rootMargin: MARGIN });
+    root.addEventListener('scroll', () => this.#render(), { passive: true });
+    new ResizeObserver(() => this.#layOut()).observe(root);
+    this.node.addEventListener('focusin', ({ target }) => this.#setCurrent(target.closest('li')?.card.name ?? this.#current));
     pictures.addEventListener('arrival', () => this.draw());
   }
 
   // The number under each picture is the one that orders the wall, else the score.
-  arrange(groups, runs, colours, steps, sort) {
+  arrange(groups, runs, colours, steps, { sort, size, isDense }) {
     this.setup = [runs, colours, steps];
-    this.number = sort.endsWith('drift') ? 'drift' : 'score';
-    const names = new Set(groups.flatMap((group) => group.names));
-    for (const [name, card] of this.#cards) {
-      card.stale = true;
-      if (names.has(name)) continue;
-      this.watcher.unobserve(card.node);
-      card.node.remove();
-      this.#cards.delete(name);
-    }
+    const kind = sort.replace('-', '');
+    this.number = ['drift', 'ratio', 'selectivity', 'functional', 'share', 'settled'].includes(kind) ? kind : 'score';
+    Object.assign(this, { size, isDense, count: Math.max(1, runs.length) });
+    this.verdictLetters = Object.entries(VERDICT_LETTERS).filter(([kind]) => runs.some((run) => [...run.targets.values()].some((target) => target[kind])))
+      .reduce((sum, [, letters]) => sum + letters, 0);
+    this.#groups = groups;
+    for (const card of this.#cards.values()) card.stale = true;
     this.key.hidden = !groups.length || steps.length < 2;
-    const only = runs.length === 1 ? colours.get(runs[0].name) : null;
-    this.key.style.setProperty('--run', only ? `var(--run-${only.colour})` : 'var(--ink)');
+    this.key.style.setProperty('--run', runs.length === 1 ? colours.get(runs[0].name).colour : 'var(--ink)');
     arrange(this.sections, groups.map((group) => this.#section(group)));
-    for (const card of this.#cards.values()) if (card.visible) this.#refresh(card);
+    if (!this.order.includes(this.#current)) this.#current = this.order[0] ?? null;
+    this.#layOut();
   }
 
   #section({ layer, names, total }) {
     if (!this.#sections.has(layer)) {
       const id = `layer-${this.#sections.size}`;
       const count = h('span', { class: 'count' });
-      const list = h('ul', { class: 'cards' });
+      const list = h('ul', { class: 'cards', role: 'list' });
       const heading = h('h2', { id }, h('span', { class: 'layer' }, layer), count);
       const node = h('section', { 'aria-labelledby': id }, heading, list);
       this.#sections.set(layer, { node, list, count });
     }
-    const { node, list, count } = this.#sections.get(layer);
+    const { node, count } = this.#sections.get(layer);
     setText(count, names.length === total ? String(total) : `${names.length} of ${total}`);
-    const cards = names.map((name) => this.#card(name));
-    for (const card of cards) card.setLayer(layer);
-    arrange(list, cards.map((card) => card.node));
     return node;
   }
 
-  #card(name) {
-    if (!this.#cards.has(name)) {
-      const card = new Card(name, this.open);
-      card.stale = true;
-      this.#cards.set(name, card);
-      this.watcher.observe(card.node);
+  // Finds the places of all cards from the width, without an element for each.
+  #layOut() {
+    const width = this.sections.clientWidth;
+    if (!width || !this.setup) return;
+    const [gap, rowGap] = GAPS[this.isDense ? 'dense' : 'usual'];
+    const between = this.isDense ? 1 : BETWEEN_COLUMNS;
+    const column = this.isDense ? this.size : Math.max(72, this.size);
+    const least = Math.min(width, column * this.count + between * (this.count - 1));
+    const across = Math.max(1, Math.floor((width + gap) / (least + gap)));
+    const cardWidth = (width - gap * (across - 1)) / across;
+    const picture = (cardWidth - between * (this.count - 1)) / this.count;
+    const lines = Math.min(6, Math.ceil((this.verdictLetters * 6.4) / picture));
+    const below = this.isDense ? 2 : TEXT + lines * VERDICT_LINE;
+    this.node.style.setProperty('--verdict-lines', String(lines));
+    this.geometry = { gap, across, cardWidth, rowHeight: picture + below + rowGap };
+    for (const { layer, names } of this.#groups) {
+      const rows = Math.ceil(names.length / across);
+      this.#sections.get(layer).list.style.height = `${rows * this.geometry.rowHeight}px`;
     }
-    return this.#cards.get(name);
+    this.#render();
   }
 
-  // A card is brought up to date only on the screen, because a log may have thousands.
-  #refresh(card) {
-    if (card.stale) card.setRuns(...this.setup);
-    card.stale = false;
-    card.show(this.step, this.number);
-    card.draw(this.pictures);
+  #render() {
+    if (!this.geometry) return;
+    const { across, rowHeight } = this.geometry;
+    const view = this.root.getBoundingClientRect();
+    const shown = new Set();
+    for (const { layer, names } of this.#groups) {
+      const { list } = this.#sections.get(layer);
+      const top = list.getBoundingClientRect().top - view.top;
+      const first = Math.max(0, Math.floor((-MARGIN - top) / rowHeight)) * across;
+      const last = Math.max(0, Math.ceil((view.height + MARGIN - top) / rowHeight)) * across;
+      const near = names.slice(first, last);
+      const focused = list.contains(document.activeElement) ? document.activeElement.closest('li')?.card.name : null;
+      if (focused && names.includes(focused) && !near.includes(focused)) near.push(focused);
+      const cards = near.map((name) => this.#place(name, layer, names.indexOf(name, focused === name ? 0 : first), names.length));
+      for (const { name } of cards) shown.add(name);
+      arrange(list, cards.map(({ node }) => node));
+    }
+    for (const name of this.#cards.keys()) if (!shown.has(name)) this.#cards.delete(name);
+    this.#setCurrent(this.#current);
+    this.changed();
+  }
+
+  #place(name, layer, index, total) {
+    const { gap, across, cardWidth, rowHeight } = this.geometry;
+    if (!this.#cards.has(name)) this.#cards.set(name, new Card(name, this.open));
+    const card = this.#cards.get(name);
+    const { style } = card.node;
+    style.left = `${(index % across) * (cardWidth + gap)}px`;
+    style.top = `${Math.floor(index / across) * rowHeight}px`;
+    style.width = `${cardWidth}px`;
+    setAttribute(card.node, 'aria-setsize', String(total));
+    setAttribute(card.node, 'aria-posinset', String(index + 1));
+    card.setLayer(layer, cardWidth);
+    if (card.stale) {
+      card.setRuns(...this.setup);
+      card.show(this.step, this.number);
+      card.draw(this.pictures);
+    }
+    return card;
+  }
+
+  #setCurrent(name) {
+    this.#current = name;
+    for (const card of this.#cards.values()) {
+      setAttribute(card.button, 'tabindex', card.name === name ? '0' : '-1');
+    }
+    // The card that the tab key leads to may be far away; then the first one here takes its place.
+    if (!this.#cards.has(name)) [...this.#cards.values()][0]?.button.setAttribute('tabindex', '0');
   }
 
   show(step) {
     this.step = step;
     for (const card of this.#cards.values()) {
-      if (!card.visible) continue;
       card.show(step, this.number);
       card.draw(this.pictures);
     }
   }
 
   draw() {
-    for (const card of this.#cards.values()) if (card.visible) card.draw(this.pictures);
+    for (const card of this.#cards.values()) card.draw(this.pictures);
   }
 
-  // Returns the frames that the visible cards would show at a step.
+  // Returns the frames that the cards on the screen would show at a step.
   framesAt(step) {
-    const visible = [...this.#cards.values()].filter((card) => card.visible && !card.stale);
-    return visible.flatMap((card) => (
-      card.columns.map((column) => column.run.frameAt(card.name, step)).filter(Boolean)));
+    return [...this.#cards.values()].flatMap((card) => card.framesAt(step));
   }
 
   get order() {
-    return [...this.sections.querySelectorAll('li')].map((node) => node.card.name);
+    return this.#groups.flatMap(({ names }) => names);
+  }
+
+  // Moves the focus by so many targets, or by so many rows.
+  move(targets, rows) {
+    const { order } = this;
+    const at = order.indexOf(this.#current);
+    const next = at + targets + rows * (this.geometry?.across ?? 1);
+    if (order[next] !== undefined) this.focus(order[next]);
   }
 
   focus(name) {
+    const group = this.#groups.find(({ names }) => names.includes(name));
+    if (!group) return;
+    if (!this.#cards.has(name)) {
+      const { across, rowHeight } = this.geometry;
+      const list = this.#sections.get(group.layer).list;
+      const row = Math.floor(group.names.indexOf(name) / across);
+      this.root.scrollTop += list.getBoundingClientRect().top + row * rowHeight - this.root.getBoundingClientRect().top - 100;
+      this.#render();
+    }
+    this.#setCurrent(name);
     this.#cards.get(name)?.button.focus();
   }
 }

@@ -1,26 +1,26 @@
-// The chart: a target's score and drift over the epochs, and a mark at the epoch that is shown.
+// The spark line: a target's score and drift over the epochs, small, without axes.
 
 import { h, setAttribute, svg } from './dom.js';
 
 const WIDTH = 100;
 const HEIGHT = 24;
 
-export class Chart {
+export class Spark {
   steps = [];
   scores = [0, 0];
 
-  constructor(className) {
+  constructor() {
     this.drift = svg('path', { class: 'drift' });
     this.score = svg('path', { class: 'score' });
     this.mark = svg('line', { class: 'mark', y1: 0, y2: HEIGHT, x1: 0, x2: 0 });
     this.dot = svg('path', { class: 'dot' });
     this.node = svg('svg', {
-      class: className, viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', 'aria-hidden': 'true',
+      class: 'spark', viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', 'aria-hidden': 'true',
     }, this.mark, this.drift, this.score, this.dot);
   }
 
-  // The steps span the width, and the ranges of scores and drifts span the height. The chart takes
-  // square roots of the drift, because the drift of an untrained network dwarfs all later drift.
+  // The steps span the width, and the ranges of scores and drifts span the height. Roots of the
+  // drift are drawn, because the drift of an untrained network dwarfs all later drift.
   draw(run, target, steps, scores, drifts) {
     this.steps = steps;
     this.scores = scores;
@@ -35,12 +35,6 @@ export class Chart {
     setAttribute(this.mark, 'x2', x);
     const known = frame && frame.score !== null;
     setAttribute(this.dot, 'd', known ? `M${this.#x(frame.step).toFixed(2)} ${y(frame.score, this.scores)}h0` : '');
-  }
-
-  // Returns the step nearest to a place between the left edge, 0, and the right edge, 1.
-  stepAt(share) {
-    const away = (step) => Math.abs(this.#x(step) - share * WIDTH);
-    return this.steps.reduce((a, b) => (away(b) < away(a) ? b : a));
   }
 
   #x(step) {
@@ -66,7 +60,7 @@ function y(value, [low, high]) {
   return (HEIGHT - 2 - ((value - low) / (high - low || 1)) * (HEIGHT - 4)).toFixed(2);
 }
 
-export function chartKey() {
+export function sparkKey() {
   return h('p', { class: 'key' },
     h('span', { class: 'key-score' }, 'score'), h('span', { class: 'key-drift', title: 'How far the picture moved since the last snapshot, on a scale of square roots' }, 'drift'));
 }

@@ -1,0 +1,196 @@
+"""Keep what the log of a run tells: numbers, layers, and the places of pictures."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.util import tensor_util
+
+from featviz_callback.tensorboard import summaries
+from featviz_callback.tensorboard.plugin.places import Place
+
+PICTURES, EXAMPLES, IMPORTANCE = "pictures", "examples", "importance"
+REAL, REAL_PLACE = "real", "place"
+# Kinds of pictures and of numbers, by the part of a tag before the slash.
+_PICTURES = {
+    "feature_vis": PICTURES,
+    "feature_vis_examples": EXAMPLES,
+    "feature_vis_importance": IMPORTANCE,
+}
+# One tag for each rank, from the image that activates a target most.
+_RANKED = {"feature_vis_real": REAL, "feature_vis_place": REAL_PLACE}
+_SCALARS = {
+    "feature_vis_score": "score",
+    "feature_vis_drift": "drift",
+    "feature_vis_status": "status",
+    "feature_vis_score_ratio": "ratio",
+    "feature_vis_drift_floor": "floor",
+    "feature_vis_functional_drift": "functional",
+    "feature_vis_selectivity": "selectivity",
+    "feature_vis_active_share": "share",
+}
+_LAYER_NUMBER = "feature_vis_layer_"
+_OTHER_PICTURES = {summaries.IMAGE_TAG.format(name) for name in summaries.RESERVED_NAMES}
+# The layer in a target's name, if the log does not tell it.
+_LAYER_IN_NAME = re.compile(r"Layer#(.+)|(?:Neuron|Channel|Direction)#(.+)_[^_]+")
+_MOST_RANKS = 64
+_MOST_JSON = 8 * 1024 * 1024
+
+Films = dict[str, dict[int, Place]]
+Series = dict[str, dict[int, float]]
+
+
+class Contents:
+    """What was read of a run so far."""
+
+    def __init__(self):
+        self.places: dict[str, Films] = {}
+        self._scalars: dict[str, Series] = {}
+        self._layer_numbers: dict[str, Series] = {}
+        self._layers: dict[str, tuple[str, int | None]] = {}
+
+    def restart(self, step: int) -> None:
+        """Forget the records of a step and of later steps, since the run was resumed there."""
+        for kinds in (self.places, self._scalars, self._layer_numbers):
+            for films in kinds.values():
+                for film in films.values():
+                    for void in [known for known in film if known >= step]:
+                        del film[void]
+
+    def add(
+        self,
+        step: int,
+        tag: str,
+        read_tensor: Callable[[], TensorProto],
+        place: Place,
+        is_picture: bool,
+    ) -> None:
+        """Add a record.
+
+        Args:
+            step: Its step.
+            tag: Its tag.
+            read_tensor: Reads its tensor, which for a picture is not needed.
+            place: Where it is.
+            is_picture: Whether it is a picture.
+        """
+        prefix, _, name = tag.partition("/")
+        if tag == summaries.OBJECTIVES_TAG:
+            self._layers.update(_parse_objectives(read_tensor()))
+        elif is_picture:
+            self._add_picture(step, tag, prefix, name, place)
+        elif prefix in _SCALARS:
+            numbers = self._scalars.setdefault(_SCALARS[prefix], {})
+            numbers.setdefault(name, {})[step] = _number(read_tensor())
+        elif prefix.startswith(_LAYER_NUMBER) and name:
+            numbers = self._layer_numbers.setdefault(prefix.removeprefix(_LAYER_NUMBER), {})
+            numbers.setdefault(name, {})[step] = _number(read_tensor())
+
+    def _add_picture(self, step, tag, prefix, name, place):
+        kind = _PICTURES.get(prefix)
+        if prefix in _RANKED:
+            name, _, rank = name.rpartition("/")
+            if rank.isascii() and rank.isdigit() and int(rank) < _MOST_RANKS and len(rank) < 4:
+                kind = ranked(_RANKED[prefix], int(rank))
+        if kind is not None and tag not in _OTHER_PICTURES:
+            self.places.setdefault(kind, {}).setdefault(name, {})[step] = place
+
+    def film(self, kind: str, name: str) -> dict[int, Place]:
+        """Return the places of a target's pictures of one kind, by step."""
+        return self.places.get(kind, {}).get(name, {})
+
+    def real_images(self, name: str, step: int) -> tuple[int | None, list[dict[str, Place]]]:
+        """Return the real images of a target: those of a step, or of the last one before it.
+
+        Returns:
+            Their step, or `None` if there are none; and for each rank the place of the
+            image, and of the picture of where it activates the target, by kind.
+        """
+        ranks = [rank for rank in range(_MOST_RANKS) if self.film(ranked(REAL, rank), name)]
+        steps = {at for rank in ranks for at in self.film(ranked(REAL, rank), name)}
+        at = max((known for known in steps if known <= step), default=None)
+        found = [
+            {
+                kind: self.film(ranked(kind, rank), name)[at]
+                for kind in (REAL, REAL_PLACE)
+                if at in self.film(ranked(kind, rank), name)
+            }
+            for rank in ranks
+        ]
+        return at, [one for one in found if REAL in one]
+
+    def layer_of(self, name: str) -> tuple[str, int | None]:
+        """Return the layer of a target and its place in the network."""
+        return self._layers.get(name) or (_layer_in_name(name), None)
+
+    def describe(self) -> dict:
+        """Return every frame; `plugin` describes the form."""
+        films = self.places.get(PICTURES, {})
+        steps = sorted({step for film in films.values() for step in film})
+        targets = [self._describe_target(name, steps) for name, film in films.items() if film]
+        return {"steps": steps, "targets": targets, "layers": self._describe_layers()}
+
+    def _describe_target(self, name, steps):
+        layer, order = self.layer_of(name)
+        target = {"name": name, "layer": layer, "order": order}
+        kinds = ((PICTURES, "key"), (EXAMPLES, "examples"), (IMPORTANCE, "importance"))
+        for kind, key in (*kinds, (ranked(REAL, 0), "real")):
+            if film := self.film(kind, name):
+                target[key] = [film[step].key if step in film else None for step in steps]
+        for kind, series in self._scalars.items():
+            if numbers := series.get(name):
+                target[kind] = [_short(numbers.get(step)) for step in steps]
+        return target
+
+    def _describe_layers(self):
+        steps = {s for series in self._layer_numbers.values() for n in series.values() for s in n}
+        ordered = sorted(steps)
+        orders = dict(filter(lambda pair: pair[0], self._layers.values()))
+        layers: dict[str, dict] = {}
+        for kind, series in self._layer_numbers.items():
+            for layer, numbers in series.items():
+                row = layers.setdefault(layer, {"layer": layer, "order": orders.get(layer)})
+                row[kind] = [_short(numbers.get(step)) for step in ordered]
+        return {"steps": ordered, "rows": list(layers.values())}
+
+
+def ranked(kind: str, rank: int) -> str:
+    """Return the kind of the pictures of one rank."""
+    return f"{kind}/{rank}"
+
+
+def _parse_objectives(tensor: TensorProto) -> Iterator[tuple[str, tuple[str, int | None]]]:
+    """Yield the name, the layer and the layer's place of each well-formed entry."""
+    try:
+        text = tensor.string_val[0]
+        entries = json.loads(text)["objectives"] if len(text) <= _MOST_JSON else ()
+        for entry in entries:
+            name, layer, order = entry["name"], entry["layer"], entry["order"]
+            if isinstance(name, str) and isinstance(layer, str):
+                yield name, (layer, order if isinstance(order, int) else None)
+    except (IndexError, KeyError, RecursionError, TypeError, ValueError):
+        return
+
+
+def _layer_in_name(name):
+    match = _LAYER_IN_NAME.fullmatch(name.split(" & ")[0])
+    return (match[1] or match[2]) if match else ""
+
+
+def _number(tensor):
+    if len(tensor.float_val) == 1:
+        return tensor.float_val[0]
+    try:
+        return float(tensor_util.make_ndarray(tensor))
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def _short(number):
+    """Round a number to float32's precision; return `None` if JSON cannot hold it."""
+    if number is None or number - number != 0:
+        return None
+    return float(f"{number:.6g}")

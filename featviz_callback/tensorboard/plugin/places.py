@@ -1,0 +1,147 @@
+"""Know where pictures are in event files, and read them from there.
+
+No picture is decoded here. A PNG tells its size in its first bytes, and pictures that
+would take too much memory are refused by that.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import NamedTuple
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.tensorflow_stub import errors
+
+from featviz_callback.tensorboard.plugin import event_records
+
+# A longer record is no picture that anyone looks at.
+MOST_BYTES = 64 * 1024 * 1024
+# So many pixels take 64 MB once they are decoded.
+MOST_PIXELS = 4096 * 4096
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_HEAD = struct.Struct(">8sI4sII")
+
+
+class TooLargeError(ValueError):
+    """A picture has too many pixels to be decoded."""
+
+
+class Picture(NamedTuple):
+    """A picture as it was logged, and what the log says of it."""
+
+    png: bytes
+    description: str
+
+
+class Place(NamedTuple):
+    """The place of a picture: its file and its record."""
+
+    path: str
+    offset: int
+    length: int
+
+    @property
+    def key(self) -> str:
+        """A key for this picture alone; another one, even of the same step, has another key."""
+        return f"{file_key(self.path)}-{self.offset:x}"
+
+    def read(self) -> bytes:
+        """Read the picture, as the file that was logged.
+
+        Raises:
+            ValueError: If the record is gone or damaged, or no PNG.
+            TooLargeError: If it has too many pixels.
+        """
+        return picture_in(self.read_event()).png
+
+    def read_tensor(self) -> TensorProto:
+        """Read the record's tensor.
+
+        Raises:
+            ValueError: If the record is gone or damaged.
+        """
+        values = self.read_event().summary.value
+        if not values:
+            raise ValueError("The record has no value.")
+        return values[0].tensor
+
+    def read_event(self) -> Event:
+        """Read the record.
+
+        Raises:
+            ValueError: If the record is gone or damaged, or far too long.
+        """
+        if self.length > MOST_BYTES:
+            raise TooLargeError(f"The record has more than {MOST_BYTES} bytes.")
+        try:
+            return event_records.read_event(self.path, self.offset, self.length)
+        except (errors.OpError, OSError) as error:
+            raise ValueError("The record is no longer there.") from error
+
+
+def file_key(path: str) -> str:
+    """Return the part of a picture's key that tells its file."""
+    return f"{zlib.crc32(path.encode(errors='surrogateescape')):x}"
+
+
+def read_by_key(key: str, paths: dict[str, str]) -> Picture:
+    """Read the picture of a key.
+
+    Args:
+        key: See `Place.key`.
+        paths: Event files, by `file_key`.
+
+    Raises:
+        ValueError: If there is no such picture.
+        TooLargeError: If it has too many pixels.
+    """
+    file, _, offset = key.partition("-")
+    if file not in paths or not 0 < len(offset) <= 12:
+        raise ValueError("No such picture.")
+    try:
+        event = event_records.read_record(paths[file], int(offset, 16), MOST_BYTES)
+    except (errors.OpError, OSError) as error:
+        raise ValueError("The record is no longer there.") from error
+    return picture_in(event)
+
+
+def picture_in(event: Event) -> Picture:
+    """Return the picture in an event.
+
+    Raises:
+        ValueError: If there is none, or no sound PNG.
+        TooLargeError: If it has too many pixels.
+    """
+    values = event.summary.value
+    strings = values[0].tensor.string_val if values else ()
+    if len(strings) < 3:
+        raise ValueError("That is not a picture.")
+    require_sound(strings[2])
+    return Picture(strings[2], values[0].metadata.summary_description)
+
+
+def require_sound(png: bytes) -> None:
+    """Refuse what is no PNG, or one too large, or one whose checksums are wrong.
+
+    Raises:
+        ValueError: If it is no sound PNG.
+        TooLargeError: If it has too many pixels.
+    """
+    if len(png) < _PNG_HEAD.size:
+        raise ValueError("The picture is no PNG.")
+    signature, _, kind, width, height = _PNG_HEAD.unpack_from(png)
+    if signature != _SIGNATURE or kind != b"IHDR":
+        raise ValueError("The picture is no PNG.")
+    if width * height > MOST_PIXELS:
+        raise TooLargeError(
+            f"The picture has {width} x {height} pixels; the most are {MOST_PIXELS}."
+        )
+    at = len(_SIGNATURE)
+    while at + 12 <= len(png):
+        end = at + 12 + int.from_bytes(png[at : at + 4], "big")
+        checksum = int.from_bytes(png[end - 4 : end], "big")
+        if end > len(png) or zlib.crc32(memoryview(png)[at + 4 : end - 4]) != checksum:
+            raise ValueError("The picture is damaged.")
+        at = end

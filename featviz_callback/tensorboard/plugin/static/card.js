@@ -1,0 +1,97 @@
+// The card: one target on the wall, with a column for each run.
+
+import { arrange, h, setAttribute, setText } from './dom.js';
+import { rangeOf } from './numbers.js';
+import { Spark } from './spark.js';
+import { Thumb } from './thumb.js';
+import { cutMiddle, describeFrame, formatNumber, shortName, stepLabel, verdictOf } from './words.js';
+
+// The width of a usual letter of a name, in pixels.
+const LETTER = 7;
+
+// A run's part of a card.
+class Column {
+  constructor(run, letter) {
+    this.run = run;
+    this.thumb = new Thumb();
+    this.number = h('span', { class: 'number' });
+    this.late = h('span', { class: 'late' });
+    this.verdict = h('span', { class: 'verdict' });
+    this.spark = new Spark();
+    this.node = h('span', { class: 'column' }, this.thumb.node,
+      h('span', { class: 'line' }, letter ? h('span', { class: 'letter' }, letter) : null, this.number, this.late),
+      this.verdict, this.spark.node);
+  }
+
+  setRun(run, name, steps, ranges) {
+    this.run = run;
+    const target = run.targets.get(name);
+    this.spark.draw(run, target, steps, ranges.score, ranges.drift);
+    this.spark.node.classList.toggle('empty', !target || steps.length < 2);
+  }
+
+  show(frame, step, number) {
+    this.thumb.show(frame, this.node);
+    this.spark.showFrame(frame, step);
+    setText(this.number, frame ? `${number === 'score' ? '' : `${number} `}${formatNumber(frame[number])}` : '–');
+    setText(this.late, frame && frame.step !== step ? stepLabel(frame.step) : '');
+    setText(this.verdict, frame ? verdictOf(frame) : '');
+  }
+}
+
+export class Card {
+  constructor(name, open) {
+    this.name = name;
+    this.columns = [];
+    this.label = h('span', { class: 'name', 'aria-hidden': 'true' });
+    // What can be seen is too short for a name, so the name is text that cannot be seen.
+    this.said = h('span', { class: 'unseen described' });
+    this.strip = h('span', { class: 'columns', 'aria-hidden': 'true' });
+    this.button = h('button', { type: 'button', class: 'card', tabindex: -1, 'data-name': name, onclick: () => open(name) },
+      this.said, this.label, this.strip);
+    this.node = h('li', {}, this.button);
+    this.node.card = this;
+    this.visible = true;
+    this.stale = true;
+  }
+
+  // The heading above the card says the layer already.
+  setLayer(layer, width) {
+    setText(this.label, cutMiddle(shortName(this.name, layer), Math.max(6, Math.floor(width / LETTER))));
+  }
+
+  setRuns(runs, colours, steps) {
+    const ranges = { score: rangeOf(runs, this.name, 'score'), drift: rangeOf(runs, this.name, 'drift') };
+    const old = new Map(this.columns.map((column) => [column.run.name, column]));
+    const letters = runs.length > 1;
+    if (this.letters !== letters) old.clear();
+    this.letters = letters;
+    this.columns = runs.map((run) => {
+      const { letter, colour } = colours.get(run.name);
+      const column = old.get(run.name) ?? new Column(run, letters ? letter : '');
+      column.node.style.setProperty('--run', colour);
+      column.setRun(run, this.name, steps, ranges);
+      return column;
+    });
+    arrange(this.strip, this.columns.map(({ node }) => node));
+    this.stale = false;
+  }
+
+  show(step, number) {
+    const parts = this.columns.map((column) => {
+      const frame = column.run.frameAt(this.name, step);
+      column.show(frame, step, number);
+      return `${this.letters ? `${column.run.label}: ` : ''}${describeFrame(frame, step)}`;
+    });
+    setText(this.said, [this.name, ...parts].join('; '));
+    setAttribute(this.button, 'title', [this.name, stepLabel(step), ...parts].join('\n'));
+  }
+
+  draw(pictures) {
+    for (const { thumb } of this.columns) thumb.draw(pictures);
+  }
+
+  framesAt(step) {
+    return this.columns.map(({ run }) => run.frameAt(this.name, step)).filter(Boolean);
+  }
+}

@@ -1,0 +1,126 @@
+// The network: layers down, epochs across, coloured by a number of each layer. Where the log has
+// no such numbers, those of the targets stand for their layer.
+
+import { h, setAttribute } from './dom.js';
+import { groupByLayer } from './model.js';
+import { cutMiddle, formatNumber, stepLabel } from './words.js';
+
+export const MEASURES = {
+  dead: 'Share of dead units',
+  dormant: 'Share of dormant units',
+  effective_rank: 'Effective rank',
+  update_ratio: 'Size of an update ÷ size of the weights',
+  duplicate: 'Share of duplicate units',
+  saturated: 'Share of saturated units',
+  mean: 'Mean activation',
+  deviation: 'Deviation of activations',
+  drift: 'Mean drift of the targets',
+  functional: 'Mean functional drift of the targets',
+};
+const OF_TARGETS = new Set(['drift', 'functional']);
+const MOST_COLUMNS = 240;
+
+export class Network {
+  constructor({ goTo, change }) {
+    this.goTo = goTo;
+    this.measure = h('select', { 'aria-label': 'Number that colours the network', onchange: () => change({ measure: this.measure.value }) });
+    this.scale = h('span', { class: 'network-scale' });
+    this.tables = h('div', {});
+    this.node = h('section', { class: 'network', 'aria-label': 'Network' },
+      h('p', { class: 'network-bar' }, h('label', {}, 'Colour ', this.measure), this.scale), this.tables);
+    this.node.addEventListener('click', ({ target }) => target.cell && this.#choose(target.cell));
+    this.node.addEventListener('keydown', (event) => this.#move(event));
+  }
+
+  #choose({ layer, step }) {
+    this.goTo(layer, step);
+  }
+
+  #move(event) {
+    const { key, target } = event;
+    const by = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[key];
+    if (!by || !target.cell) return;
+    const { table, row, column } = target.cell;
+    const next = table[row + by[0]]?.[column + by[1]];
+    if (next) {
+      target.tabIndex = -1;
+      next.tabIndex = 0;
+      next.focus();
+    }
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  mark(step) {
+    for (const cell of this.tables.querySelectorAll('td[data-now]')) setAttribute(cell, 'data-now', String(cell.firstChild.cell.step === step));
+  }
+
+  show(runs, colours, { measure }, step) {
+    const found = runs.map((run) => ({ run, rows: rowsOf(run) }));
+    const kinds = Object.keys(MEASURES).filter((kind) => found.some(({ rows }) => rows.some((row) => row.values[kind])));
+    const kind = kinds.includes(measure) ? measure : kinds[0];
+    this.measure.replaceChildren(...kinds.map((one) => h('option', { value: one, selected: one === kind }, MEASURES[one])));
+    if (!kind) {
+      this.tables.replaceChildren(h('p', { class: 'message' }, 'The log has no numbers of layers, and no drift of targets.'));
+      this.scale.replaceChildren();
+      return;
+    }
+    const values = found.flatMap(({ rows }) => rows.flatMap((row) => row.values[kind] ?? [])).filter((value) => value !== null);
+    const isShare = /^(dead|dormant|duplicate|saturated)$/.test(kind);
+    const range = [isShare ? 0 : Math.min(...values), isShare ? 1 : Math.max(...values)];
+    this.scale.replaceChildren(formatNumber(range[0]), h('span', { class: 'ramp', 'aria-hidden': 'true' }), formatNumber(range[1]));
+    this.tables.replaceChildren(...found.map(({ run, rows }) => this.#table(run, rows, kind, range, colours, step, runs.length > 1)));
+  }
+
+  #table(run, rows, kind, range, colours, step, isTitled) {
+    const steps = run.layers.rows.length && !OF_TARGETS.has(kind) ? run.layers.steps : run.steps;
+    const every = Math.ceil(steps.length / MOST_COLUMNS);
+    const indices = steps.map((_, i) => i).filter((i) => i % every === 0 || i === steps.length - 1);
+    const { letter, colour } = colours.get(run.name);
+    const cells = [];
+    const body = rows.map(({ layer, values }, row) => {
+      cells.push([]);
+      return h('tr', {}, h('th', { scope: 'row', title: layer }, cutMiddle(layer, 40)), ...indices.map((index, column) => {
+        const value = values[kind]?.[index] ?? null;
+        const share = value === null ? 0 : (value - range[0]) / (range[1] - range[0] || 1);
+        const text = `${layer}, ${stepLabel(steps[index])}: ${MEASURES[kind].toLowerCase()} ${formatNumber(value)}`;
+        const button = h('button', { type: 'button', class: value === null ? 'cell-none' : 'cell-heat', title: text, 'aria-label': text, tabindex: row || column ? -1 : 0 });
+        button.style.setProperty('--share', `${Math.round(100 * share)}%`);
+        button.cell = { layer, step: steps[index], table: cells, row, column };
+        cells[row].push(button);
+        return h('td', { 'data-now': String(steps[index] === step) }, button);
+      }));
+    });
+    const head = h('tr', {}, h('td', {}), ...indices.map((index, i) => h('th', { scope: 'col' },
+      i % Math.ceil(indices.length / 24) === 0 ? (steps[index] < 0 ? '–' : String(steps[index])) : h('span', { class: 'unseen' }, stepLabel(steps[index])))));
+    const table = h('table', {}, h('caption', { class: isTitled ? '' : 'unseen' }, h('span', { class: 'letter' }, letter), run.label, h('span', { class: 'unseen' }, `: ${MEASURES[kind]}, layers down, epochs across`)),
+      h('thead', {}, head), h('tbody', {}, ...body));
+    table.style.setProperty('--run', colour);
+    setAttribute(table, 'class', 'network-table');
+    return table;
+  }
+}
+
+// Returns `{ layer, values: { dead: [...], ... } }` for each layer, in the network's order.
+function rowsOf(run) {
+  const groups = groupByLayer([run]);
+  const places = new Map(groups.map(({ layer }, i) => [layer, i]));
+  const ofTargets = new Map(groups.map(({ layer, names }) => [layer, {
+    drift: means(run, names, (frame) => frame.drift), functional: means(run, names, (frame) => frame.functional),
+    ...(run.layers.rows.length ? {} : { dead: means(run, names, (frame) => (frame.status ? Number(frame.status === 'dead') : null)) }),
+  }]));
+  const logged = run.layers.rows.map((row, i) => ({
+    layer: row.layer, order: row.order ?? places.get(row.layer) ?? i + 0.5, values: { ...row, ...ofTargets.get(row.layer) },
+  }));
+  const missing = groups.filter(({ layer }) => !run.layers.rows.some((row) => row.layer === layer))
+    .map(({ layer }, i) => ({ layer, order: logged.length ? Infinity : i, values: ofTargets.get(layer) }));
+  return [...logged, ...missing].sort((a, b) => (a.order === b.order ? 0 : a.order - b.order));
+}
+
+function means(run, names, read) {
+  const found = run.steps.map((step) => {
+    const values = names.map((name) => run.frameAt(name, step)).filter((frame) => frame?.step === step).map(read).filter((value) => value !== null);
+    return values.length ? values.reduce((a, b) => a + b) / values.length : null;
+  });
+  return found.some((value) => value !== null) ? found : undefined;
+}

@@ -1,0 +1,74 @@
+// The real images that activate a unit most: single, large at a click, with what the log says of
+// each, and where in it the unit fires. Older logs have one sheet of them instead.
+
+import { fetchReal, pictureUrl } from './api.js';
+import { h, setText } from './dom.js';
+import { stepLabel } from './words.js';
+
+export class RealImages {
+  #asked = null;
+
+  constructor() {
+    this.places = h('input', { type: 'checkbox', onchange: () => this.node.classList.toggle('with-places', this.places.checked) });
+    this.switch = h('label', { class: 'switch' }, this.places, 'where it fires');
+    this.list = h('ul', { class: 'real-images' });
+    this.caption = h('figcaption', {});
+    this.node = h('figure', { class: 'examples', hidden: true }, this.list, this.caption, this.switch);
+  }
+
+  forget() {
+    this.#asked = null;
+    this.node.hidden = true;
+  }
+
+  // An epoch without examples shows the examples of the latest epoch before it.
+  async show(run, target, frame) {
+    const keys = target.real ?? target.examples ?? [];
+    let index = frame ? frame.index : -1;
+    while (index >= 0 && !keys[index]) index -= 1;
+    const key = keys[index] ?? null;
+    if (this.#asked === key) return;
+    if (key === null) {
+      this.forget();
+      return;
+    }
+    this.#asked = key;
+    const step = run.steps[index];
+    try {
+      const { images } = target.real ? await fetchReal(run.name, target.name, step) : { images: [{ key, place: null, description: '', isSheet: true }] };
+      const items = images.map((image, rank) => this.#item(image, rank, step));
+      // The page would jump if it showed an image before the browser has decoded it.
+      await Promise.all(items.map(({ image }) => image.decode().catch(() => {})));
+      if (this.#asked === key) this.#put(items, images, describe(run.frameAt(target.name, step), Boolean(target.real), step));
+    } catch {
+      if (this.#asked === key) this.forget();
+    }
+  }
+
+  #item({ key, place, description, isSheet }, rank, step) {
+    const alt = isSheet ? `The optimised picture beside real images, ${stepLabel(step)}` : `Real image ${rank + 1}: ${description}`;
+    const image = h('img', { src: pictureUrl(key), alt, class: isSheet ? 'sheet-image' : '' });
+    const over = place ? h('img', { src: pictureUrl(place), alt: '', class: 'place' }) : null;
+    const enlarge = () => button.setAttribute('aria-expanded', String(item.classList.toggle('large')));
+    const button = h('button', { type: 'button', class: 'real-image', 'aria-expanded': 'false', title: 'Larger or smaller', onclick: enlarge }, image, over);
+    const text = description ? h('span', { class: 'said' }, description) : null;
+    const item = h('li', { class: isSheet ? 'whole' : '' }, button, text);
+    return { image, item };
+  }
+
+  #put(items, images, caption) {
+    this.list.replaceChildren(...items.map(({ item }) => item));
+    this.switch.hidden = !images.some(({ place }) => place);
+    setText(this.caption, caption);
+    this.node.hidden = false;
+  }
+}
+
+function describe(frame, areSingle, step) {
+  // The ratio divides by the best score of a real image, and is null where that score is 0 or less.
+  const activates = (frame?.ratio ?? null) !== null || frame?.share > 0;
+  let text = 'none activates this unit';
+  if (frame?.status === 'constant') text = 'all score the same, so these are no better than others';
+  else if (activates) text = 'those that activate this unit most';
+  return `Real images${areSingle ? '' : ', behind the optimised picture'}: ${text}, ${stepLabel(step)}`;
+}

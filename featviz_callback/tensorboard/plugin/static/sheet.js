@@ -1,0 +1,74 @@
+// The sheet: a labelled figure as SVG, of any choice of targets, epochs and runs.
+
+import { h, svg } from './dom.js';
+import { cutMiddle, formatNumber, shortName, stepLabel } from './words.js';
+
+const CELL = 96;
+const GAP = 8;
+const LEFT = 150;
+const TOP = 26;
+const LINE = 14;
+const FONT = 'font-family:Helvetica,Arial,sans-serif';
+
+// Returns an SVG element: a row for each target and run, a column for each step. `images` are
+// addresses of pictures by key; `millimetres` is the width in print.
+export function drawSheet({ runs, names, steps, images, caption, millimetres, layerOf }) {
+  const rows = names.flatMap((name) => runs.filter((run) => run.targets.has(name)).map((run) => ({ name, run })));
+  const width = LEFT + steps.length * (CELL + GAP);
+  const lines = wrap(caption, Math.floor(width / 5.6));
+  const height = TOP + rows.length * (CELL + LINE + GAP) + lines.length * LINE + 12;
+  const text = (x, y, content, more = {}) => svg('text', { x, y, fill: '#1c1f26', 'font-size': 10.5, style: FONT, ...more }, content);
+  const heads = steps.map((step, i) => text(LEFT + i * (CELL + GAP) + CELL / 2, TOP - 10, stepLabel(step), { 'text-anchor': 'middle' }));
+  const body = rows.flatMap(({ name, run }, row) => {
+    const y = TOP + row * (CELL + LINE + GAP);
+    const label = [text(LEFT - 10, y + CELL / 2, cutMiddle(shortName(name, layerOf(name)), 24), { 'text-anchor': 'end' }),
+      text(LEFT - 10, y + CELL / 2 + LINE, cutMiddle(layerOf(name), 24), { 'text-anchor': 'end', fill: '#5b6270' })];
+    if (runs.length > 1) label.push(text(LEFT - 10, y + CELL / 2 + 2 * LINE, cutMiddle(run.label, 24), { 'text-anchor': 'end', fill: '#5b6270' }));
+    return [...label, ...steps.flatMap((step, i) => cell(run.frameAt(name, step), LEFT + i * (CELL + GAP), y, images, text))];
+  });
+  const foot = lines.map((line, i) => text(0, height - 6 - (lines.length - 1 - i) * LINE, line));
+  const node = svg('svg', {
+    xmlns: 'http://www.w3.org/2000/svg', viewBox: `0 0 ${width} ${height}`, width: `${millimetres}mm`,
+    height: `${(millimetres * height) / width}mm`, role: 'img', 'aria-label': 'Preview of the figure',
+  }, svg('rect', { width, height, fill: '#fff' }), ...heads, ...body, ...foot);
+  return { node, width, height };
+}
+
+function cell(frame, x, y, images, text) {
+  if (!frame || !images.has(frame.key)) return [text(x + CELL / 2, y + CELL / 2, '–', { 'text-anchor': 'middle' })];
+  const said = [formatNumber(frame.score), frame.status && frame.status !== 'ok' ? frame.status.replace('_', ' ') : ''].filter(Boolean).join(' · ');
+  return [
+    svg('image', { href: images.get(frame.key), x, y, width: CELL, height: CELL, preserveAspectRatio: 'xMidYMid meet', style: 'image-rendering:pixelated' }),
+    text(x + CELL / 2, y + CELL + 11, said, { 'text-anchor': 'middle', 'font-size': 9 }),
+  ];
+}
+
+function wrap(text, letters) {
+  const lines = [];
+  for (const word of text.split(/\s+/).filter(Boolean)) {
+    if (lines.length && lines.at(-1).length + word.length < letters) lines[lines.length - 1] += ` ${word}`;
+    else lines.push(word);
+  }
+  return lines;
+}
+
+// Draws the sheet as a PNG at print size.
+export async function rasterise({ node, width, height }, millimetres, dotsPerInch = 300) {
+  const source = new Blob([new XMLSerializer().serializeToString(node)], { type: 'image/svg+xml' });
+  const image = new Image();
+  const scale = Math.min((millimetres / 25.4) * dotsPerInch / width, Math.sqrt(6e7 / (width * height)));
+  image.src = await dataUrl(source);
+  await image.decode();
+  const canvas = h('canvas', { width: Math.round(width * scale), height: Math.round(height * scale) });
+  canvas.getContext('2d').drawImage(image, 0, 0, canvas.width, canvas.height);
+  return new Promise((resolve) => { canvas.toBlob(resolve, 'image/png'); });
+}
+
+export function dataUrl(blob) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(blob);
+  });
+}

@@ -1,0 +1,38 @@
+// The thumb: one run's picture of a target, with its badge, on a canvas.
+
+import { h, setAttribute, setText } from './dom.js';
+import { paint } from './pictures.js';
+import { reasonOf, STATUS_LABELS } from './words.js';
+import { isSignal } from './signal.js';
+
+export class Thumb {
+  constructor() {
+    this.canvas = h('canvas', { width: 1, height: 1 });
+    this.badge = h('span', { class: 'badge' });
+    this.node = h('span', { class: 'picture' }, this.canvas, this.badge);
+  }
+
+  // `holder` is the element whose state the picture's look follows.
+  show(frame, holder) {
+    this.frame = frame;
+    this.holder = holder;
+    setAttribute(holder, 'data-status', frame ? frame.status ?? 'unknown' : 'unseen');
+    setText(this.badge, frame?.status && frame.status !== 'ok' ? STATUS_LABELS[frame.status] : '');
+    setAttribute(this.badge, 'title', frame ? reasonOf(frame) : '');
+  }
+
+  // The old picture stays until the new one comes, so that nothing flickers.
+  draw(pictures) {
+    const { frame, canvas, holder } = this;
+    const key = frame?.key ?? null;
+    const bitmap = key === null ? null : pictures.get(key);
+    const isThere = this.drawn === key;
+    holder.classList.toggle('waiting', bitmap === undefined && !isThere);
+    if (bitmap === undefined || isThere) return;
+    this.drawn = key;
+    holder.classList.toggle('missing', bitmap === null);
+    if (bitmap === null) canvas.width = 1;
+    else paint(canvas, bitmap);
+    canvas.classList.toggle('signal', bitmap !== null && isSignal(bitmap));
+  }
+}
