@@ -26,7 +26,14 @@ from featviz_callback.objectives import (
     walk,
     warn_once,
 )
-from featviz_callback.optimization import Task, compile_seconds, find_starts, run
+from featviz_callback.optimization import (
+    Task,
+    compile_seconds,
+    digest,
+    digest_task,
+    find_starts,
+    run,
+)
 from featviz_callback.records import Result, Snapshot, drift, pictures
 
 logger = logging.getLogger("featviz_callback")
@@ -99,6 +106,16 @@ class Observer:
         return [name for name, _, _ in self.targets]
 
     @property
+    def tasks(self) -> list[Task]:
+        """The optimisations."""
+        return list(self._tasks)
+
+    @property
+    def real_images(self) -> np.ndarray | None:
+        """The real images as the model takes them."""
+        return self._real_images
+
+    @property
     def values_range(self) -> tuple[float, float]:
         """Lowest and highest value of an image."""
         return self._tasks[0].plan.values_range
@@ -119,6 +136,11 @@ class Observer:
             rows += [(name, tap.prefix + tap.path, order) for name in objective.names]
         return rows
 
+    @property
+    def digest(self) -> str:
+        """A hash of all that pictures depend on, except the weights."""
+        return digest(list(map(digest_task, self._tasks)), self._real_images, self._warm_start)
+
     def take_snapshot(self, with_floor: bool) -> Observation:
         """Run every optimisation on the weights that the model has now.
 
@@ -130,8 +152,8 @@ class Observer:
             ValueError: If the model no longer has a unit that an objective reads.
         """
         self.check()
-        rankings = self._rank()
-        best_known = [self._best_of(task, rankings) for task in self._tasks]
+        rankings = self.rank()
+        best_known = [self.best_of(task, rankings) for task in self._tasks]
         compiled_before = self._compile_seconds()
         is_warm = any(params is not None for params in self._params)
         if with_floor:
@@ -255,7 +277,7 @@ class Observer:
         )
         return run(self._tasks[i], **settings)
 
-    def _best_of(self, task, rankings):
+    def best_of(self, task: Task, rankings: dict) -> np.ndarray | None:
         """Return the score of the best real image for each target of a task, but for rounding."""
         if not rankings:
             return None
@@ -276,7 +298,7 @@ class Observer:
         best = scores[:, 0]
         is_weak = result.scores < np.concatenate(best_known)[self._order]
         status = [
-            _verdict(status, *conditions)
+            verdict(status, *conditions)
             for status, *conditions in zip(
                 result.status, is_silent, is_constant, is_weak, strict=True
             )
@@ -284,22 +306,22 @@ class Observer:
         # The top images of a unit that tells no image from another would be any six.
         shown = np.where(is_silent | is_constant, 0, indices.shape[1])
         examples = [
-            self._example(result, i, indices[i, :count], scores[i, :count])
+            self.example(result, i, indices[i, :count], scores[i, :count])
             for i, count in enumerate(shown)
         ]
         with np.errstate(invalid="ignore"):
             ratio = result.scores / np.where((best > 0) & ~is_silent, best, np.nan)
         return replace(result, status=status), ratio.astype("float32"), examples
 
-    def _rank(self):
+    def rank(self) -> dict[int, ranking.Ranking]:
         """Return the top activating real images of each objective, by its identity."""
-        ranked = {}
+        ranked: dict[int, ranking.Ranking] = {}
         for objectives in self._by_model() if self._real_images is not None else []:
             model = objectives[0].model
             task = next(one for one in self._tasks if one.targets.model is model)
             rankings = ranking.rank(
                 objectives,
-                self._real_images,
+                cast(np.ndarray, self._real_images),
                 _REAL_IMAGES_SHOWN,
                 task.plan.image_input,
                 task.fixed_inputs,
@@ -321,9 +343,12 @@ class Observer:
             )
         return ranked
 
-    def _example(self, result, i, indices, scores):
+    def example(
+        self, result: Result, i: int, indices: np.ndarray, scores: np.ndarray
+    ) -> np.ndarray:
+        """Draw the image of target `i`, then its top real images."""
         to_given = self._tasks[0].plan.image_input.to_given
-        real = self._real_images[indices].astype("float32", copy=False)
+        real = cast(np.ndarray, self._real_images)[indices].astype("float32", copy=False)
         images = [result.images[i], *to_given(real)]
         return pictures.grid(
             [list(pictures.of_targets(images, result.values_range))],
@@ -350,7 +375,7 @@ def _refusal(task):
     return None
 
 
-def _verdict(status, is_silent, is_constant, is_weak):
+def verdict(status: str, is_silent: bool, is_constant: bool, is_weak: bool) -> str:
     """Return the first status that holds, see `Result.status`."""
     if status == "nan":
         return status

@@ -6,9 +6,9 @@ become scores), inputs, and the care that leaves a model as it was. The room imp
 """
 
 from featviz_callback.objectives import inputs
-from featviz_callback.objectives.defaults import default_objectives
+from featviz_callback.objectives.defaults import default_objectives, every_channel
 from featviz_callback.objectives.inputs import ImageInput
-from featviz_callback.objectives.joined import JoinedTargets, join_alike, require_units
+from featviz_callback.objectives.joined import JoinedTargets, join_alike, require_units, some
 from featviz_callback.objectives.notices import NothingToShow, warn_once
 from featviz_callback.objectives.objective import Objective
 from featviz_callback.objectives.paths import walk
@@ -32,6 +32,7 @@ __all__ = [
     "Targets",
     "as_taken",
     "default_objectives",
+    "every_channel",
     "has_own_step",
     "inputs",
     "is_known",
@@ -46,6 +47,7 @@ __all__ = [
     "require_path",
     "require_units",
     "score_all",
+    "some",
     "walk",
     "warn_if_flat",
     "warn_once",

@@ -52,6 +52,52 @@ class JoinedTargets(Targets):
         return self.parts[0].readouts
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class SomeTargets(Targets):
+    """Some of the targets of an optimisation, which are optimised in the same way.
+
+    Attributes:
+        model: The model of all targets.
+        terms: The terms of all targets.
+        whole: All targets.
+        rows: Which of them.
+    """
+
+    whole: Targets
+    rows: tuple[int, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """One name a target."""
+        names = self.whole.names
+        return [names[row] for row in self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def data(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Return what the compiled step gets of each term, see `Targets.data`."""
+        chosen = list(self.rows)
+        return tuple((rows[chosen], factors[chosen]) for rows, factors in self.whole.data())
+
+    @property
+    def readouts(self) -> tuple:
+        """How the terms of all targets read which taps, see `Targets.readouts`."""
+        return self.whole.readouts
+
+
+def some(targets: Targets, rows: Sequence[int]) -> SomeTargets:
+    """Return some of the targets of an optimisation.
+
+    Example:
+    >>> import keras
+    >>> model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten(name="flat")])
+    >>> some(Objective.neuron(model, "flat", range(4)), [3, 1]).names
+    ['Neuron#flat_3', 'Neuron#flat_1']
+    """
+    return SomeTargets(targets.model, targets.terms, targets, tuple(map(int, rows)))
+
+
 def join_alike(objectives: Sequence[Objective]) -> list[JoinedTargets]:
     """Join the objectives that read the same layers in the same way, in order."""
     kinds: list[list[Objective]] = []
