@@ -36,16 +36,22 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_replay_makes_event_files_of_a_folder(folder, tmp_path):
-    done = command(
+def test_replay_makes_event_files_of_a_folder_and_goes_on(folder, tmp_path):
+    arguments = (
         *("replay", folder / "model.keras", folder / "checkpoints", "--steps", 1),
         *("--probe-data", folder / "x.npy", "--log-dir", tmp_path, "--values-range", 0, 2),
     )
+    done = command(*arguments)
     assert done.returncode == 0, done.stderr
     assert "is epoch 1 of the callback" in done.stderr
     images, scalars = read_events(tmp_path / "feature_vis")
     assert [step for step, _ in scalars["feature_vis_score/Neuron#logits_0"]] == [0, 1]
     assert "feature_vis_examples/Neuron#logits_0" in images
+    # Another process finds all of it done, by the weights.
+    done = command(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "goes on after epoch 1" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["feature_vis"]
 
 
 @pytest.mark.slow

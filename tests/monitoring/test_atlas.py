@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -15,6 +17,7 @@ from keras import layers
 
 from featviz_callback import Objective, Result, atlas, optimize
 from featviz_callback.monitoring import chunks, workers
+from featviz_callback.optimization import step
 from tests.conftest import PIXELS, layer_output, make_small_model, read_events, sequential
 
 RANGE = (0.0, 1.0)
@@ -81,6 +84,16 @@ def test_a_second_call_computes_what_is_missing_and_nothing_else(tmp_path, small
     assert_equal_atlases(found, expected)
     make(tmp_path / "some")
     assert files(tmp_path / "some") == after
+
+
+def test_a_layer_is_compiled_once_however_many_chunks_it_has(tmp_path, monkeypatch):
+    counts = []
+    for size in (128, 1):
+        monkeypatch.setattr(chunks, "_TARGETS", size)
+        model = make_small_model()
+        make(tmp_path / str(size), model)
+        counts.append(len(step.compiled_steps[model]))
+    assert counts[0] == counts[1]
 
 
 def test_other_objectives_are_added(tmp_path):
@@ -203,6 +216,38 @@ def test_an_interrupted_call_keeps_what_is_finished(tmp_path, small_chunks, monk
     finally:
         chunks._TARGETS = 128
     assert_equal_atlases(found, make(tmp_path / "other"))
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from featviz_callback.monitoring import chunks
+from tests.monitoring.test_atlas import make, wide_model
+chunks._TARGETS = 1
+make(Path(sys.argv[1]), wide_model())
+"""
+
+
+def wide_model():
+    return sequential(layers.Conv2D(40, 3, activation="tanh", name="conv"))
+
+
+@pytest.mark.acceptance
+def test_a_killed_driver_loses_nothing(tmp_path, small_chunks):
+    folder = tmp_path / "chunks"
+    environment = {**os.environ, "KERAS_BACKEND": keras.backend.backend()}
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)], env=environment)
+    while not folder.exists() or len(list(folder.glob("*.npz"))) < 3:
+        assert driver.poll() is None
+        time.sleep(0.005)
+    driver.kill()
+    driver.wait()
+    before = {name: when for name, when in files(tmp_path).items() if name.endswith(".npz")}
+    assert 3 <= len(before) < 20
+    found = make(tmp_path, wide_model())
+    assert len(found["conv"]) == 40
+    assert before.items() < files(tmp_path).items()
+    assert_equal_atlases(found, make(tmp_path / "whole", wide_model()))
 
 
 # --- other processes ---------------------------------------------------------------------

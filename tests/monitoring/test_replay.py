@@ -266,7 +266,9 @@ class Autoencoder(keras.Model):
                 layers.Conv2D(3, 3, activation="tanh", name="conv"),
                 layers.Flatten(),
                 layers.Dense(4, name="code"),
-            ]
+            ],
+            # Names of targets begin with it, and draws depend on names.
+            name="encoder",
         )
         self.decoder = keras.Sequential([keras.Input((4,)), layers.Dense(120)])
         # Keras saves no weights of a model that it takes for one without.
