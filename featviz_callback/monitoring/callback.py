@@ -336,11 +336,11 @@ class FeatureVisCallback(keras.callbacks.Callback):
     def _join_run(self):
         """Go on with the run of an earlier training, if this one does."""
         epoch = self._first_epoch or 0
-        if epoch == 0 or (self._is_replay and self._run is None):
+        # A replay has found its run by the weights.
+        if self._run is None if self._is_replay else epoch == 0:
             # The strip and the animation are of one training, whatever the history has before.
             self._film = History(self.history.most_bytes) if len(self.history) else None
             return
-        # A replay has found its run by the weights.
         run = self._run if self._is_replay else self._find_run()
         if run is not None:
             lost = {} if len(self.history) else self._restore(run, epoch)

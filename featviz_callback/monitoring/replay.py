@@ -7,6 +7,7 @@ weights again at the end.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -123,11 +124,19 @@ class _Replay:
         bar = keras.utils.Progbar(
             self._checkpoints.count, verbose=self._verbose, unit_name="checkpoint"
         )
+        due = []
         for number, (checkpoint, is_last) in enumerate(_with_last(self._checkpoints), 1):
-            if checkpoint.epoch > done and (is_last or self._is_due(checkpoint.epoch)):
+            due.append(self._is_due(checkpoint.epoch))
+            if checkpoint.epoch > done and (is_last or due[-1]):
                 self._take(checkpoint, is_last)
             bar.update(number, finalize=is_last)
         callback.on_train_end()
+        if len(due) > 2 and not any(due[1:-1]):
+            logger.warning(
+                "freq=%d counts epochs, not checkpoints, and leaves out all but the first and the "
+                "last of %d. freq=1 takes all.",
+                *(callback._freq, len(due)),
+            )
 
     def _load_first(self):
         """Load the first checkpoint that can be loaded, and return it.
@@ -285,6 +294,13 @@ def _restored(model):
 def _of_optimizers(model):
     """Yield the variables of every optimizer that a model or a part of it holds."""
     for layer in model._flatten_layers():
-        for one in vars(layer).values():
+        for one in itertools.chain(*map(_held, vars(layer).values())):
             if isinstance(one, keras.optimizers.Optimizer):
                 yield from one.variables
+
+
+def _held(value):
+    """Return what an attribute holds: itself, or what is in a list, tuple or dict."""
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, (list, tuple)) else [value]

@@ -181,13 +181,25 @@ def test_an_interrupted_replay_goes_on_in_its_run(live, tmp_path):
     assert find_runs(tmp_path) == [str(tmp_path)]
 
 
-def test_the_same_callback_goes_on_with_its_own_images(live, tmp_path):
+@pytest.mark.parametrize("epochs", [[-1], [-1, 0]])
+def test_the_same_callback_goes_on_with_its_own_images(live, tmp_path, epochs):
     callback, model = watch(tmp_path), compiled()
-    first_two = {epoch: live[0] / f"{epoch + 1:02d}.weights.h5" for epoch in (-1, 0)}
-    replay(callback, model, first_two, verbose=0)
+    first = {epoch: live[0] / f"{epoch + 1:02d}.weights.h5" for epoch in epochs}
+    replay(callback, model, first, verbose=0)
     replay(callback, model, pattern(live), verbose=0)
     np.testing.assert_array_equal(callback.history.images, live[1].history.images)
     assert callback.history.epochs.tolist() == [-1, 0, 1, 2]
+    assert find_runs(tmp_path) == [str(tmp_path)]
+
+
+def test_a_freq_that_leaves_out_all_is_said(live, tmp_path, caplog):
+    """Checkpoints of every fifth epoch, and `freq=5`."""
+    caplog.set_level("WARNING", logger="featviz_callback")
+    paths = {5 * number - 1: live[0] / f"{number:02d}.weights.h5" for number in (1, 2, 3)}
+    callback = watch(tmp_path, neurons, freq=5, probe_data=None)
+    replay(callback, compiled(), paths, verbose=0)
+    assert callback.history.epochs.tolist() == [4, 14]
+    assert "freq=5 counts epochs, not checkpoints" in caplog.text
 
 
 @pytest.mark.parametrize("change", ["weights", "settings"])
