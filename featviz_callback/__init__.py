@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from featviz_callback.images import parameterizations, regularizers, transformations
     from featviz_callback.monitoring import FeatureVisCallback
+    from featviz_callback.monitoring.atlas import atlas
+    from featviz_callback.monitoring.replay import replay
     from featviz_callback.objectives import Objective, default_objectives
     from featviz_callback.optimization import optimize
     from featviz_callback.records import History, Result
@@ -15,10 +17,12 @@ __all__ = [
     "History",
     "Objective",
     "Result",
+    "atlas",
     "default_objectives",
     "optimize",
     "parameterizations",
     "regularizers",
+    "replay",
     "transformations",
 ]
 __version__ = "0.1.0"
@@ -29,10 +33,12 @@ _SUBPACKAGES = {
     "History": "records",
     "Objective": "objectives",
     "Result": "records",
+    "atlas": "monitoring",
     "default_objectives": "objectives",
     "optimize": "optimization",
     "parameterizations": "images",
     "regularizers": "images",
+    "replay": "monitoring",
     "transformations": "images",
 }
 

@@ -4,7 +4,9 @@ This room imports all others, and only `featviz_callback/__init__.py` imports th
 It never changes a weight, a random state or an optimizer of the training that it watches.
 """
 
+from featviz_callback.monitoring.atlas import Atlas, atlas
 from featviz_callback.monitoring.callback import FeatureVisCallback
 from featviz_callback.monitoring.listeners import TakenSnapshot
+from featviz_callback.monitoring.replay import replay
 
-__all__ = ["FeatureVisCallback", "TakenSnapshot"]
+__all__ = ["Atlas", "FeatureVisCallback", "TakenSnapshot", "atlas", "replay"]

@@ -236,6 +236,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._warm_params: list = []
         # What the first snapshot of the next `fit` is compared with.
         self._kept: tuple | None = None
+        # Whether `replay` calls this callback, in place of `fit`.
+        self._is_replay = False
         self._events: EventFile | None = None
         self._begin_run()
 
@@ -390,7 +392,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         return is_stopped or epoch + 1 == self._epochs
 
     def _plans_snapshot(self, epoch):
-        if self._max_overhead is None:
+        if self._max_overhead is None or self._is_replay:
             return True
         is_known = self._epochs is not None and self._epochs > epoch
         last = int(self._epochs) - 1 if is_known else None
@@ -400,16 +402,20 @@ class FeatureVisCallback(keras.callbacks.Callback):
     def _join_run(self):
         """Go on with the run of an earlier training, if this one does."""
         epoch = self._first_epoch or 0
-        if epoch == 0:
+        # A replay has found its run by the weights.
+        if self._run is None if self._is_replay else epoch == 0:
             # The strip and the animation are of one training, whatever the history has before.
             self._film = History(self.history.most_bytes) if len(self.history) else None
             return
-        run = summaries.find_run(self._log_dir, self._observer.names, self._run)
+        run = self._run if self._is_replay else self._find_run()
         if run is not None:
             lost = {} if len(self.history) else self._restore(run, epoch)
             # A snapshot that cannot be read back is taken again, and replaces the one on disk.
             is_lost = epoch - 1 in lost and self._last_epoch < epoch
             self._events.resume(run, epoch - is_lost)
+
+    def _find_run(self):
+        return summaries.find_run(self._log_dir, self._observer.names, self._run)
 
     def _restore(self, run, epoch):
         """Read back the snapshots before an epoch; return the epochs that cannot be read back."""

@@ -84,9 +84,27 @@ def check_log_dir(log_dir: object) -> None:
     Raises:
         ValueError: If it is none.
     """
-    if not isinstance(log_dir, (str, os.PathLike)):
+    _require_path("log_dir", log_dir)
+
+
+def check_folder(folder: object) -> None:
+    """Refuse what is no path of a local folder.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    _require_path("folder", folder)
+    if "://" in os.fspath(folder):  # type: ignore[call-overload]
         raise ValueError(
-            f"Invalid value for argument `log_dir`. Expected a path. Received: log_dir={log_dir!r}"
+            "Invalid value for argument `folder`. Expected a local folder. "
+            f"Received: folder={folder!r}"
+        )
+
+
+def _require_path(name, value):
+    if not isinstance(value, (str, os.PathLike)):
+        raise ValueError(
+            f"Invalid value for argument `{name}`. Expected a path. Received: {name}={value!r}"
         )
 
 

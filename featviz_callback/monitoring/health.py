@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -105,7 +106,9 @@ class _Layer:
         self._rows: list[np.ndarray] = []
         # Smallest and largest value, sums of values, of absolute values and of squares.
         self._low, self._high = math.inf, -math.inf
-        self._total = self._size = self._squares = 0.0
+        self._total: Any = 0.0
+        self._size: Any = 0.0
+        self._squares: Any = 0.0
         self._is_known: np.ndarray | bool = True
 
     @property

@@ -31,7 +31,15 @@ from featviz_callback.objectives import (
     walk,
     warn_once,
 )
-from featviz_callback.optimization import Task, compile_seconds, find_starts, ranking, run
+from featviz_callback.optimization import (
+    Task,
+    compile_seconds,
+    digest,
+    digest_task,
+    find_starts,
+    ranking,
+    run,
+)
 from featviz_callback.optimization.comparison import best_known, score_ratio, verdict
 from featviz_callback.records import Behaviour, Checkup, Result, Snapshot, drift
 
@@ -127,6 +135,16 @@ class Observer:
         return [name for name, _, _ in self.targets]
 
     @property
+    def tasks(self) -> list[Task]:
+        """The optimisations."""
+        return list(self._tasks)
+
+    @property
+    def real_images(self) -> np.ndarray | None:
+        """The real images as the model takes them."""
+        return self._real_images
+
+    @property
     def values_range(self) -> tuple[float, float]:
         """Lowest and highest value of an image."""
         return self._tasks[0].plan.values_range
@@ -147,6 +165,11 @@ class Observer:
             rows += [(name, tap.prefix + tap.path, order) for name in objective.names]
         return rows
 
+    @property
+    def digest(self) -> str:
+        """A hash of all that pictures depend on, except the weights."""
+        return digest(list(map(digest_task, self._tasks)), self._real_images, self._warm_start)
+
     def take_snapshot(self, with_floor: bool) -> Observation:
         """Run every optimisation on the weights that the model has now.
 
@@ -158,8 +181,8 @@ class Observer:
             ValueError: If the model no longer has a unit that an objective reads.
         """
         self.check()
-        rankings = self._rank()
-        best = [self._best_of(task, rankings) for task in self._tasks]
+        rankings = self.rank()
+        best = [self.best_of(task, rankings) for task in self._tasks]
         compiled_before = self._compile_seconds()
         is_warm = any(params is not None for params in self._params)
         if with_floor:
@@ -312,7 +335,7 @@ class Observer:
         )
         return run(self._tasks[i], **settings)
 
-    def _best_of(self, task, rankings):
+    def best_of(self, task: Task, rankings: dict) -> np.ndarray | None:
         """Return the score of the best real image for each target of a task, but for rounding."""
         if not rankings:
             return None
@@ -339,19 +362,21 @@ class Observer:
         shown = np.where(is_silent | is_constant, 0, indices.shape[1])
         top = [row[:count] for row, count in zip(indices, shown, strict=True)]
         images = [
-            [
-                self._shown(index, score, place, result)
-                for index, score, place in zip(*row, strict=False)
-            ]
-            for row in zip(top, scores, self._find_places(top), strict=True)
+            self.show(result, *row) for row in zip(top, scores, self._find_places(top), strict=True)
         ]
         ratio = score_ratio(result.scores, best, is_silent)
         return replace(result, status=status), ratio, images
 
-    def _shown(self, index, score, place, result):
-        real = self._real_images[[index]].astype("float32", copy=False)
-        [image] = self._tasks[0].plan.image_input.to_given(real)
-        return ShownImage(int(index), float(score), image, result.values_range, place)
+    def show(
+        self, result: Result, indices: Sequence[int], scores: Sequence[float], places: Sequence
+    ) -> list[ShownImage]:
+        """Return real images of these indices, scores and places, to be drawn beside a result."""
+        real = cast(np.ndarray, self._real_images)[np.asarray(indices, int)]
+        images = self._tasks[0].plan.image_input.to_given(real.astype("float32", copy=False))
+        return [
+            ShownImage(int(index), float(score), image, result.values_range, place)
+            for index, score, image, place in zip(indices, scores, images, places, strict=False)
+        ]
 
     def _find_places(self, top):
         """Return the place of each of the top images, in the order of the targets."""
@@ -371,19 +396,20 @@ class Observer:
             placed += found
         return [placed[i] for i in self._order]
 
-    def _rank(self):
+    def rank(self) -> dict[int, ranking.Ranking]:
         """Return the top activating real images of each objective, by its identity."""
-        ranked = {}
+        ranked: dict[int, ranking.Ranking] = {}
         for objectives in self._by_model() if self._real_images is not None else []:
             model = objectives[0].model
             task = next(one for one in self._tasks if one.targets.model is model)
+            real = cast(np.ndarray, self._real_images)
             rankings = ranking.rank(
                 objectives,
-                self._real_images,
+                real,
                 _REAL_IMAGES_SHOWN,
                 task.plan.image_input,
                 task.fixed_inputs,
-                self._health.watch(self._prefixes[id(model)], len(self._real_images)),
+                self._health.watch(self._prefixes[id(model)], len(real)),
             )
             ranked |= dict(zip(map(id, objectives), rankings, strict=True))
         unknown = [

@@ -7,7 +7,7 @@ become scores), inputs, and the care that leaves a model as it was. The room imp
 
 from featviz_callback.objectives import inputs
 from featviz_callback.objectives.anchors import find_anchor, last_features
-from featviz_callback.objectives.defaults import default_objectives
+from featviz_callback.objectives.defaults import default_objectives, every_channel
 from featviz_callback.objectives.inputs import ImageInput
 from featviz_callback.objectives.joined import JoinedTargets, join_alike, require_units
 from featviz_callback.objectives.layers import Ending, ending
@@ -40,6 +40,7 @@ __all__ = [
     "as_taken",
     "default_objectives",
     "ending",
+    "every_channel",
     "feature_taps",
     "find_anchor",
     "has_own_step",
@@ -58,6 +59,7 @@ __all__ = [
     "require_path",
     "require_units",
     "score_all",
+    "some",
     "walk",
     "warn_if_flat",
     "warn_once",

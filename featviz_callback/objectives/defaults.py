@@ -22,6 +22,13 @@ from featviz_callback.objectives.shapes import calls_and_outputs
 from featviz_callback.objectives.wrappers import image_parts, is_wrapper, not_watchable
 from featviz_callback.records import spread
 
+# Every kind of convolution, also of signals and with a kernel for each channel.
+_CONVOLUTIONS = (
+    *(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.SeparableConv1D),
+    *(keras.layers.SeparableConv2D, keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose),
+    *(keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D),
+)
+
 _SCALING = (keras.layers.Normalization, keras.layers.Rescaling)
 
 # The most outputs, and the most units of all outputs together, that are taken.
@@ -93,6 +100,54 @@ def default_objectives(
         objective
         for path, layers in found.items()
         for objective in _objectives(model, f"{path}/", layers, len(found))
+    ]
+
+
+def every_channel(
+    model: keras.Model, fixed_inputs: Mapping | None = None, shape: tuple | None = None
+) -> list[Objective]:
+    """Return every channel of every convolution that receives the image, in their order.
+
+    Args:
+        model: See `default_objectives`.
+        fixed_inputs: See `optimize`.
+        shape: See `default_objectives`.
+
+    Returns:
+        One objective a layer.
+
+    Raises:
+        NothingToShow: If there is no convolution.
+
+    Example:
+    >>> from keras import Input, Sequential
+    >>> from keras.layers import Conv2D
+    >>> model = Sequential([Input((8, 8, 1)), Conv2D(2, 3, name="conv")])
+    >>> [objective.names for objective in every_channel(model)]
+    [['Channel#conv_0', 'Channel#conv_1']]
+    """
+    parts = dict(image_parts(model, fixed_inputs))
+    fitting = _alike(parts, fixed_inputs, shape) if parts else [("", model)]
+    chosen = [
+        Objective.channel(model, f"{path}/" * bool(path) + call.name, range(call.shape[-1]))
+        for path, part in fitting
+        for call in _convolutions(part, fixed_inputs)
+    ]
+    if not chosen:
+        raise NothingToShow(
+            f"Nothing was found in the model '{model.name}': no convolution receives the image. "
+            "Expected `objectives` to be given."
+        )
+    return chosen
+
+
+def _convolutions(model, fixed_inputs):
+    reach = Reach(model, [inputs.image_position(model, fixed_inputs)])
+    calls, _ = calls_and_outputs(model, inputs.specs(model))
+    return [
+        call
+        for call in calls
+        if isinstance(call.layer, _CONVOLUTIONS) and reach.includes(Tap(call.path)) is not False
     ]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -132,23 +132,26 @@ class SomeTargets(Targets):
         terms: Their terms.
         whole: The others.
         places: Which of them.
+        facet_count: How many of these in a row are facets of one unit.
     """
 
     whole: Targets
-    places: slice
+    places: tuple[int, ...]
+    facet_count: int = 1
 
     @classmethod
-    def of(cls, whole: Targets, places: slice) -> SomeTargets:
+    def of(cls, whole: Targets, places: Iterable[int], facet_count: int = 1) -> SomeTargets:
         """Return some targets of others."""
-        return cls(whole.model, whole.terms, whole, places)
+        return cls(whole.model, whole.terms, whole, tuple(map(int, places)), facet_count)
 
     @property
     def names(self) -> list[str]:
         """One name a target."""
-        return self.whole.names[self.places]
+        names = self.whole.names
+        return [names[place] for place in self.places]
 
     def __len__(self) -> int:
-        return len(range(len(self.whole))[self.places])
+        return len(self.places)
 
     @property
     def facet_strength(self) -> float:
@@ -157,7 +160,8 @@ class SomeTargets(Targets):
 
     def data(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """Return what the compiled step gets of each term, see `Targets.data`."""
-        return tuple((rows[self.places], by[self.places]) for rows, by in self.whole.data())
+        chosen = list(self.places)
+        return tuple((rows[chosen], by[chosen]) for rows, by in self.whole.data())
 
     @property
     def readouts(self) -> tuple[tuple[Readout, tuple[Tap, ...], tuple[int, ...]], ...]:

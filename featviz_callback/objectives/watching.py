@@ -123,8 +123,11 @@ def watching(model: keras.Model, watch: Watch | None, fresh: int, images: int) -
         fresh: How many images of the call, from the first on, have not been shown yet.
         images: How many images the call gets.
     """
+    if watch is None:
+        yield
+        return
     taps: dict[str, list[Tap]] = {}
-    for tap in () if watch is None else watch.taps:
+    for tap in watch.taps:
         taps.setdefault(tap.path, []).append(tap)
     with ExitStack() as stack:
         for path, its in taps.items():

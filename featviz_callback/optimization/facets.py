@@ -35,7 +35,7 @@ def split_facets(task: Task) -> list[Task]:
     return [
         replace(
             task,
-            targets=SomeTargets.of(task.targets, slice(k, None, count)),
+            targets=SomeTargets.of(task.targets, range(k, len(task.targets), count)),
             start=tuple(rows[k::count] for rows in task.start),
         )
         for k in range(count)

@@ -157,9 +157,13 @@ class History:
 
     def restore(self, snapshot: Snapshot) -> None:
         """Add a snapshot of an earlier process, and remove those of its epoch and later."""
-        while self._snapshots and self._snapshots[-1].epoch >= snapshot.epoch:
-            self._snapshots.pop()
+        self.forget(snapshot.epoch)
         self._append(snapshot)
+
+    def forget(self, epoch: int) -> None:
+        """Remove the snapshots at the end that are of that epoch or later."""
+        while self._snapshots and self._snapshots[-1].epoch >= epoch:
+            self._snapshots.pop()
 
     def skip(self, epoch: int) -> None:
         """Note that an epoch has no snapshot."""

@@ -88,6 +88,32 @@ def claim(log_dir: str | os.PathLike, file: str) -> str:
     return _run(log_dir, number)
 
 
+def write_note(run: str | os.PathLike, name: str, text: str) -> None:
+    """Write a small file beside the event files of a run, whole or not at all.
+
+    Args:
+        run: The log directory of the run.
+        name: Name of the file.
+        text: Its content.
+    """
+    path = os.path.join(folder_of(run), name)
+    # A remote file appears whole when it is closed.
+    written = path if _is_remote(path) else f"{path}.part"
+    with gfile.GFile(written, "w") as file:
+        file.write(text)
+    if written != path:
+        os.replace(written, path)
+
+
+def read_note(run: str | os.PathLike, name: str) -> str | None:
+    """Return what `write_note` wrote, or `None` if there is nothing."""
+    path = os.path.join(folder_of(run), name)
+    if not gfile.exists(path):
+        return None
+    with gfile.GFile(path, "r") as file:
+        return file.read()
+
+
 def _is_remote(path):
     return "://" in path
 

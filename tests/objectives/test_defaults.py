@@ -4,7 +4,7 @@ import keras
 import pytest
 from keras import layers
 
-from featviz_callback.objectives import default_objectives
+from featviz_callback.objectives import NothingToShow, default_objectives, every_channel
 from tests.conftest import sequential
 
 
@@ -359,3 +359,26 @@ def test_default_objectives_are_32_at_most():
     hidden = layers.Dense(8, "relu")(layers.Dense(8, "relu")(hidden))
     model = keras.Model(image, layers.Dense(40)(layers.Flatten()(hidden)))
     assert sum(len(o) for o in default_objectives(model)) == 32
+
+
+def test_every_channel_is_of_all_convolutions_that_receive_the_image():
+    image, other = keras.Input((8, 8, 3), name="image"), keras.Input((8, 8, 2), name="other")
+    found = layers.Conv2D(4, 3, name="first")(image)
+    found = layers.DepthwiseConv2D(3, depth_multiplier=2, name="deep")(found)
+    inner = [keras.Input((4, 4, 8)), layers.SeparableConv2D(5, 3, name="sep")]
+    nested = keras.Sequential(inner, name="block")
+    found = layers.Flatten()(layers.Conv2DTranspose(2, 3, name="back")(nested(found)))
+    found = layers.Concatenate()([found, layers.Flatten()(layers.Conv2D(7, 3)(other))])
+    model = keras.Model([image, other], layers.Dense(3)(found))
+    counts = {one.names[0].rpartition("_")[0]: len(one) for one in every_channel(model)}
+    assert counts == {
+        "Channel#first": 4,
+        "Channel#deep": 8,
+        "Channel#block/sep": 5,
+        "Channel#back": 2,
+    }
+
+
+def test_every_channel_of_a_model_without_a_convolution_is_refused():
+    with pytest.raises(NothingToShow, match="no convolution receives the image"):
+        every_channel(sequential(layers.Flatten(), layers.Dense(3)))

@@ -1,8 +1,10 @@
 """Objectives that are read alike, joined so that they share compiled steps."""
 
+import numpy as np
+
 from featviz_callback import Objective
-from featviz_callback.objectives import join_alike
-from tests.conftest import make_small_model, mixed
+from featviz_callback.objectives import SomeTargets, join_alike, score_all
+from tests.conftest import layer_output, make_small_model, mixed
 
 
 def test_objectives_that_read_the_same_layers_alike_are_one(small_model):
@@ -43,3 +45,15 @@ def test_other_models_and_multipliers_of_another_size_stay_apart(small_model):
         Objective.neuron(small_model, "logits", 2, multiplier=3.0),
     ]
     assert [len(one.parts) for one in join_alike(objectives)] == [2, 1, 1]
+
+
+def test_some_targets_are_scored_as_among_all(small_model, images):
+    [whole] = join_alike(
+        [Objective.neuron(small_model, "logits", [4, 0, 7]), Objective.neuron(small_model, -1, 2)]
+    )
+    chosen = SomeTargets.of(whole, [3, 1])
+    assert len(chosen) == 2
+    assert chosen.names == ["Neuron#logits_2", "Neuron#logits_0"]
+    expected = layer_output(small_model, "logits", images)[:, [2, 0]].T
+    [scores] = score_all([chosen], images)
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)

@@ -415,3 +415,11 @@ def test_an_empty_history_cannot_be_drawn(show, tmp_path):
         show(History(), tmp_path / "nothing")
     assert len(History()) == 0
     assert History().epochs.tolist() == []
+
+
+def test_the_last_snapshots_can_be_forgotten(history):
+    epochs = history.epochs.tolist()
+    history.forget(epochs[-2])
+    assert history.epochs.tolist() == epochs[:-2]
+    history.forget(epochs[0])
+    assert len(history) == 0

@@ -508,7 +508,7 @@ def test_axe_finds_nothing_serious(open_page, serve, view, dark):
         tab.find(".figure-button").click()
         tab.find(".preview svg").wait_for()
     # The page's policy forbids a script of ours that is not the server's; the debugger may run it.
-    tab.page.evaluate(AXE.read_text() + ';0')
+    tab.page.evaluate(AXE.read_text() + ";0")
     for width in (400, 900, 1440, 2500):
         tab.page.set_viewport_size({"width": width, "height": 900})
         tab.page.wait_for_timeout(150)

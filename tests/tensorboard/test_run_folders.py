@@ -77,3 +77,13 @@ def test_remote_runs_are_found_and_told_apart():
     assert summaries.find_run(log_dir, ["a"]) == f"{log_dir}/run 3"
     assert summaries.find_run(log_dir, ["a"], own=log_dir) == log_dir
     assert summaries.find_run(log_dir, ["a", "b"]) is None
+
+
+def test_a_note_is_read_back_from_the_folder_of_its_run(tmp_path):
+    EventFile(tmp_path).scalar("loss", 0, 1.0)
+    assert run_folders.read_note(tmp_path, "note.json") is None
+    for text in ("longer than the next", "ä"):
+        run_folders.write_note(tmp_path, "note.json", text)
+        assert run_folders.read_note(tmp_path, "note.json") == text
+    names = [path.name for path in (tmp_path / "feature_vis").iterdir()]
+    assert sorted("tfevents" in name for name in names) == [False, True]

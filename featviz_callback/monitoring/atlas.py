@@ -1,0 +1,371 @@
+"""The pictures of thousands of units, in a folder: an atlas of a network.
+
+Each layer is optimised in chunks that share its compiled step. A finished chunk is a file, so
+a second call computes what is missing and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import fields
+
+import keras
+import numpy as np
+
+from featviz_callback import backend
+from featviz_callback.monitoring import checks, chunks
+from featviz_callback.monitoring.chunks import Chunk, Ranked, TopImages
+from featviz_callback.monitoring.observer import Observer
+from featviz_callback.monitoring.preparation import choose_objectives, prepare_observer
+from featviz_callback.monitoring.real_images import draw_beside
+from featviz_callback.monitoring.workers import Workers, compute_here, package_version
+from featviz_callback.objectives import Objective, every_channel
+from featviz_callback.optimization import Settings, Task, digest, digest_task, digest_weights
+from featviz_callback.optimization.probe_data import ProbeImages
+from featviz_callback.records import Result, Snapshot
+from featviz_callback.tensorboard import EventFile, read_note, summaries, write_note
+
+_MANIFEST = "atlas.json"
+_CHUNKS = "chunks"
+_LOGGED = "logged.json"
+_STEP = 0
+
+
+def atlas(
+    objectives: Objective | Sequence[Objective] | None = None,
+    folder: str | os.PathLike = "atlas",
+    executor: Executor | None = None,
+    *,
+    model: keras.Model | None = None,
+    probe_data: object | None = None,
+    steps: int = Settings.steps,
+    optimizer: keras.optimizers.Optimizer | str | None = Settings.optimizer,
+    parameterization: str | object = Settings.parameterization,
+    transformations: str | Sequence | None = Settings.transformations,
+    regularizers: Sequence[Callable] = Settings.regularizers,
+    values_range: tuple[float, float] | None = Settings.values_range,
+    image_shape: tuple[int, ...] | None = Settings.image_shape,
+    warmup_steps: int = Settings.warmup_steps,
+    batch_size: int | None = Settings.batch_size,
+    seed: int = Settings.seed,
+    fixed_inputs: Mapping | None = Settings.fixed_inputs,
+    verbose: int = 1,
+) -> Atlas:
+    """Find the images of thousands of units, in a folder that a second call goes on with.
+
+    Finished chunks of up to 128 units are files of that folder. A call computes those that
+    are missing and nothing else, so that nothing is lost if a process is killed. Images are
+    the same to the bit wherever they are computed.
+
+    Run `tensorboard --logdir atlas` and open the tab Features to browse them.
+
+    Args:
+        objectives: An `Objective`, or a list of them. Default: every channel of every
+            convolution of `model` that receives the image.
+        folder: Where everything is written, a local folder. With `executor`, all workers
+            have to share it.
+        executor: A `concurrent.futures.Executor` of processes that computes the chunks:
+            `ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))`, or that
+            of loky, Dask (`client.get_executor(pure=False)`) or MPI. It is never shut down.
+            What a worker does not finish is computed here. `cloudpickle` has to be
+            installed for functions of a script or notebook. Default: computed here.
+        model: A built Keras model. Needed if there are no objectives.
+        probe_data: Real images, see `FeatureVisCallback`. They tell which images activate a
+            unit most, and which units are dead, constant or weak.
+        steps: See `optimize`, for this and all further arguments.
+        optimizer: See `optimize`.
+        parameterization: See `optimize`.
+        transformations: See `optimize`.
+        regularizers: See `optimize`.
+        values_range: Lowest and highest value of the model's input. Default: found out, as
+            the callback does.
+        image_shape: See `optimize`.
+        warmup_steps: See `optimize`.
+        batch_size: See `optimize`.
+        seed: See `optimize`.
+        fixed_inputs: See `optimize`.
+        verbose: 1 shows a progress bar with units a second and the time left.
+
+    Returns:
+        An `Atlas`: a mapping from the paths of layers to a `Result` each, read when it is
+        asked for.
+
+    Raises:
+        ValueError: If an argument is invalid, the folder has an atlas of other settings or
+            weights, or the model cannot be made again in another process.
+
+    Example:
+    >>> import keras
+    >>> model = keras.Sequential([
+    ...     keras.Input((8, 8, 1)),
+    ...     keras.layers.Conv2D(4, 3, name="conv"),
+    ... ])
+    >>> found = atlas(model=model, folder=tmp_path, steps=2, verbose=0)
+    >>> found["conv"].names
+    ['Channel#conv_0', 'Channel#conv_1', 'Channel#conv_2', 'Channel#conv_3']
+
+    Reference:
+        Olah, Mordvintsev, Schubert, "Feature Visualization", Distill 2017.
+    """
+    settings = Settings(
+        steps=steps,
+        optimizer=optimizer,
+        parameterization=parameterization,
+        transformations=transformations,
+        regularizers=regularizers,
+        values_range=values_range,
+        image_shape=image_shape,
+        warmup_steps=warmup_steps,
+        batch_size=batch_size,
+        seed=seed,
+        fixed_inputs=fixed_inputs,
+    )
+    observer = _observe(objectives, model, settings, probe_data)
+    path = _local(folder)
+    tasks = observer.tasks
+    _require_manifest(path, _manifest(settings, tasks, observer))
+    os.makedirs(os.path.join(path, _CHUNKS), exist_ok=True)
+    planned = [chunk for task in tasks for chunk in _chunks_of(task, path)]
+    missing = [chunk for chunk in planned if not chunk.is_done]
+    log = _Log(path, observer)
+    log.write([chunk for chunk in planned if chunk.is_done])
+    bar = _Bar(sum(map(len, planned)), sum(map(len, missing)), verbose)
+    for chunk in _computed(missing, executor, observer, path):
+        log.write([chunk])
+        bar.add(len(chunk))
+    return Atlas(planned)
+
+
+class Atlas(Mapping):
+    """The images of an atlas, by the layer that they are of. Read when asked for.
+
+    Args:
+        planned: All chunks, with their files.
+
+    Example:
+    `atlas(model=model)["block3/conv"].save("sheet.png")`
+    """
+
+    def __init__(self, planned: Sequence[Chunk]):
+        self._paths: dict[str, list[str]] = {}
+        for chunk in planned:
+            self._paths.setdefault(chunk.layer, []).append(chunk.path)
+
+    def __getitem__(self, layer: str) -> Result:
+        return chunks.read(self._of(layer))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __repr__(self) -> str:
+        return f"<Atlas of {len(self)} layers>"
+
+    def top_images(self, layer: str) -> TopImages | None:
+        """Return the real images that activate each unit of a layer most.
+
+        Args:
+            layer: The path of the layer.
+
+        Returns:
+            Their indices and scores, and how the optimised images compare; `None` without
+            `probe_data`.
+        """
+        return chunks.read_top_images(self._of(layer))
+
+    def _of(self, layer):
+        if layer not in self._paths:
+            raise KeyError(f"{layer!r}. The atlas has {', '.join(self._paths)}")
+        return self._paths[layer]
+
+
+def _observe(objectives, model, settings, probe_data):
+    """Check all arguments; return the observer that has the optimisations and real images."""
+    if isinstance(objectives, Objective):
+        objectives = [objectives]
+    given = objectives[0] if isinstance(objectives, (list, tuple)) and objectives else None
+    model = given.model if model is None and isinstance(given, Objective) else model
+    if model is None:
+        raise ValueError(
+            "Invalid value for argument `model`. Expected a built Keras model, or `objectives`. "
+            f"Received: model=None, objectives={objectives!r}"
+        )
+    checks.check_model(model)
+    real = None
+    if probe_data is not None:
+        with backend.random_states_preserved():
+            real = ProbeImages(probe_data)
+    if objectives is None:
+        shape = None if real is None else real.shape
+        objectives = every_channel(model, settings.fixed_inputs, shape)
+    chosen = choose_objectives(objectives, model, settings.fixed_inputs)
+    observer = prepare_observer(chosen, settings, real, False)
+    observer.check()
+    return observer
+
+
+def _local(folder):
+    checks.check_folder(folder)
+    return os.path.abspath(os.path.expanduser(os.fspath(folder)))
+
+
+def _manifest(settings, tasks, observer):
+    """Return a hash of each thing that all images depend on, by its name."""
+    found = {one.name: digest(getattr(settings, one.name)) for one in fields(settings)}
+    found["optimizer"] = digest(tasks[0].plan.optimizer)
+    found["probe_data"] = digest(observer.real_images)
+    models = {id(task.targets.model): task.targets.model for task in tasks}.values()
+    found["weights"] = digest(list(map(digest_weights, models)))
+    found["version"] = digest(package_version())
+    return found
+
+
+def _require_manifest(folder, manifest):
+    """Refuse the folder of another atlas, and note the settings in a new one."""
+    path, done = os.path.join(folder, _MANIFEST), os.path.join(folder, _CHUNKS)
+    # Settings under which nothing was computed bind nobody.
+    if os.path.exists(path) and os.path.isdir(done) and os.listdir(done):
+        with open(path) as file:
+            before = json.load(file)
+        other = [name for name, value in manifest.items() if before.get(name) != value]
+        if other:
+            raise ValueError(
+                f"Expected the settings and weights of the atlas in {folder!r}, or another "
+                f"`folder`. Received other values of: {', '.join(other)}"
+            )
+        return
+    os.makedirs(folder, exist_ok=True)
+    part = f"{path}.{os.getpid()}.part"
+    with open(part, "w") as file:
+        json.dump(manifest, file, indent=1)
+    os.replace(part, path)
+
+
+def _chunks_of(task: Task, folder: str) -> list[Chunk]:
+    tap = task.targets.terms[0].taps[0]
+    layer, settings = tap.prefix + tap.path, digest_task(task)
+    name = re.sub(r"[^\w.-]", "_", layer)[:80]
+    return [
+        Chunk(
+            task,
+            rows,
+            os.path.join(folder, _CHUNKS, f"{name}-{digest(settings, rows)[:16]}.npz"),
+            layer,
+        )
+        for rows in chunks.split(task)
+    ]
+
+
+def _computed(missing, executor, observer, folder):
+    """Yield each missing chunk when its file is there."""
+    if not missing:
+        return iter(())
+    tasks = list({id(chunk.task): chunk.task for chunk in missing}.values())
+    # Whatever cannot cross is refused before anything is computed.
+    workers = None if executor is None else Workers(executor, tasks, folder)
+    ranked = _rank(observer, tasks)
+    jobs = [(one, _rows(ranked.get(id(one.task)), one.rows)) for one in missing]
+    return compute_here(jobs) if workers is None else workers.compute(jobs)
+
+
+def _rows(ranked, rows):
+    return None if ranked is None else ranked.rows(rows)
+
+
+def _rank(observer, tasks) -> dict[int, Ranked]:
+    """Return what real images tell of the targets of each task, by the task's identity."""
+    if observer.real_images is None:
+        return {}
+    found, rankings = {}, observer.rank()
+    for task in tasks:
+        of_task = [rankings[id(part)] for part in task.targets.parts]
+        told = {
+            name: np.concatenate([getattr(one, name) for one in of_task])
+            for name in ("indices", "scores", "is_silent", "is_constant")
+        }
+        found[id(task)] = Ranked(**told, best_known=observer.best_of(task, rankings))
+    return found
+
+
+class _Log:
+    """The event file, by which the tab Features shows the atlas.
+
+    Chunks are read back from their files one at a time, so that memory stays flat.
+    """
+
+    def __init__(self, folder: str, observer: Observer):
+        self._folder, self._observer = folder, observer
+        self._events = EventFile(folder)
+        self._logged = set(json.loads(read_note(folder, _LOGGED) or "[]"))
+        self._is_introduced = False
+
+    def write(self, done: Sequence[Chunk]) -> None:
+        """Write the images of finished chunks that the folder's event files do not have yet."""
+        for chunk in done:
+            name = os.path.basename(chunk.path)
+            if name not in self._logged:
+                self._write(chunk)
+                self._logged.add(name)
+                write_note(self._folder, _LOGGED, json.dumps(sorted(self._logged)))
+
+    def _write(self, chunk):
+        if not self._is_introduced:
+            summaries.write_objectives(self._events, _STEP, self._observer.targets)
+            self._is_introduced = True
+        result, real = chunks.read([chunk.path]), chunks.read_top_images([chunk.path])
+        unknown = np.full(len(result), np.nan, "float32")
+        snapshot = Snapshot(
+            epoch=_STEP,
+            names=result.names,
+            images=result.images,
+            scores=result.scores,
+            status=result.status,
+            drift=unknown,
+            noise_floor=unknown,
+            score_ratio=unknown if real is None else real.ratio,
+            seconds=np.nan,
+            values_range=result.values_range,
+            starts=result.starts or [],
+        )
+        summaries.write_snapshot(self._events, snapshot)
+        for i, name in enumerate(result.names if real is not None else []):
+            shown = 0 if result.status[i] in ("dead", "constant") else len(real.indices[i])
+            top = real.indices[i][:shown], real.scores[i][:shown], [None] * shown
+            picture = draw_beside(result, i, self._observer.show(result, *top))
+            summaries.write_examples(self._events, _STEP, name, picture)
+
+
+class _Bar:
+    """The progress of an atlas: units, units a second, time left."""
+
+    def __init__(self, count: int, missing: int, verbose: int):
+        self._count, self._missing, self._verbose = count, missing, verbose
+        self._done, self._began = 0, time.perf_counter()
+        self._show()
+
+    def add(self, units: int) -> None:
+        """Note that so many units are finished."""
+        self._done += units
+        self._show()
+
+    def _show(self):
+        if not self._verbose:
+            return
+        finished = self._count - self._missing + self._done
+        pace = self._done / max(time.perf_counter() - self._began, 1e-9)
+        text = f"{finished}/{self._count} units"
+        if self._done:
+            minutes, seconds = divmod(round((self._missing - self._done) / pace), 60)
+            text += f", {pace:.3g} units/s, {minutes}:{seconds:02d} left"
+        end = "\n" if finished == self._count else ""
+        # Later lines may be shorter.
+        sys.stdout.write(f"\r{text:<60}{end}")
+        sys.stdout.flush()

@@ -1,0 +1,213 @@
+"""Find the checkpoints of a training that is over, and load them into a model.
+
+A checkpoint has the epoch of the callback, from 0; -1 is the untrained network. Keras'
+`ModelCheckpoint` counts from 1, so its number 1 is epoch 0.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import re
+import string
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+
+import keras
+
+from featviz_callback.objectives import is_known
+
+logger = logging.getLogger("featviz_callback")
+
+_ENDINGS = (".weights.h5", ".keras", ".h5")
+_LISTED = 3
+_UNTRAINED = -1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The weights of one epoch.
+
+    Attributes:
+        epoch: The epoch that had just ended, from 0; -1 is the untrained network.
+        weights: The path of a file, or a list of arrays as `model.get_weights` returns it.
+    """
+
+    epoch: int
+    weights: str | Sequence
+
+    @property
+    def name(self) -> str:
+        """What a message calls it."""
+        is_path = isinstance(self.weights, str)
+        return repr(self.weights) if is_path else f"the weights of epoch {self.epoch}"
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """All checkpoints of a training, in order, which can be read again and again.
+
+    Attributes:
+        known: The checkpoints, or a function `epoch -> path, list of arrays or None`.
+    """
+
+    known: Sequence[Checkpoint] | Callable
+
+    def __iter__(self) -> Iterator[Checkpoint]:
+        return _called(self.known) if callable(self.known) else iter(self.known)
+
+    @property
+    def count(self) -> int | None:
+        """How many there are, if that is known."""
+        return None if callable(self.known) else len(self.known)
+
+
+def find(checkpoints: object) -> Checkpoints:
+    """Return the checkpoints that the argument of `replay` means, without reading them.
+
+    Raises:
+        ValueError: If there are none, one is missing, or two are of one epoch.
+    """
+    if isinstance(checkpoints, (str, os.PathLike)):
+        return Checkpoints(_of_pattern(os.path.expanduser(os.fspath(checkpoints))))
+    if isinstance(checkpoints, Mapping):
+        return Checkpoints(_existing(checkpoints))
+    if isinstance(checkpoints, (list, tuple)) and checkpoints:
+        logger.warning("The list of %d checkpoints is taken as epochs 0, 1, ...", len(checkpoints))
+        return Checkpoints(_existing(dict(enumerate(checkpoints))))
+    if callable(checkpoints):
+        return Checkpoints(checkpoints)
+    raise refusal(f"checkpoints={checkpoints!r}")
+
+
+def load(checkpoint: Checkpoint, model: keras.Model) -> None:
+    """Set a model's weights to those of a checkpoint.
+
+    Raises:
+        ValueError: If it cannot be read, or does not match the model.
+    """
+    was_built = model.built
+    # Keras loads no wrapper that was never called, though all of its parts are built.
+    model.built = was_built or is_known(model)
+    try:
+        # An optimizer that is not built, or another one, is of no concern here.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Skipping variable loading")
+            if isinstance(checkpoint.weights, str):
+                model.load_weights(checkpoint.weights)
+            else:
+                model.set_weights(checkpoint.weights)
+    except Exception as error:
+        said = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"The checkpoint {checkpoint.name} cannot be loaded into the model '{model.name}'. "
+            f"Expected weights of this architecture. Received: {type(error).__name__}: {said}"
+        ) from error
+    finally:
+        model.built = was_built
+
+
+def _called(function):
+    """Yield the checkpoints that a function returns."""
+    epoch = _UNTRAINED
+    while (found := function(epoch)) is not None or epoch < 0:
+        if found is not None:
+            is_path = isinstance(found, (str, os.PathLike))
+            yield Checkpoint(epoch, os.fspath(found) if is_path else found)
+        epoch += 1
+
+
+def _existing(paths):
+    """Return the checkpoints of a mapping from epochs to paths."""
+    for epoch, path in paths.items():
+        is_epoch = isinstance(epoch, Integral) and not isinstance(epoch, bool)
+        if not is_epoch or epoch < _UNTRAINED or not isinstance(path, (str, os.PathLike)):
+            raise refusal(f"{epoch!r}: {path!r}")
+    found = {int(epoch): os.path.expanduser(os.fspath(paths[epoch])) for epoch in sorted(paths)}
+    # An address such as "gs://bucket/1.keras" is Keras' own to read.
+    missing = [path for path in found.values() if "://" not in path and not os.path.exists(path)]
+    if missing:
+        more = f" and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
+        raise refusal(f"no file at {', '.join(map(repr, missing[:_LISTED]))}{more}")
+    if not found:
+        raise refusal("none")
+    return [Checkpoint(epoch, path) for epoch, path in found.items()]
+
+
+def _of_pattern(pattern):
+    """Return the checkpoints of a pattern or a folder, whose numbers count from 1."""
+    numbered = _numbered_in(pattern) if os.path.isdir(pattern) else _matching(pattern)
+    epochs: dict[int, str] = {}
+    for number, path in sorted(numbered):
+        if number - 1 in epochs:
+            raise refusal(f"two files of number {number}, {epochs[number - 1]!r} and {path!r}")
+        epochs[number - 1] = path
+    if not epochs:
+        raise refusal(f"no file of {pattern!r}")
+    last = max(epochs)
+    gaps = [epoch for epoch in range(last) if epoch not in epochs]
+    logger.warning(
+        "Numbers of checkpoints count from 1, as Keras' ModelCheckpoint does: %r is epoch %d of "
+        "the callback%s.",
+        epochs[last],
+        last,
+        f", and {len(gaps)} epochs have no checkpoint" if gaps else "",
+    )
+    return _existing(epochs)
+
+
+def _matching(pattern):
+    """Yield `(number, path)` for each file of a pattern such as `"{epoch:02d}.weights.h5"`."""
+    try:
+        fields = list(string.Formatter().parse(pattern))
+    except ValueError as error:
+        raise refusal(f"{pattern!r} ({error})") from error
+    if "epoch" not in [name for _, name, _, _ in fields]:
+        raise refusal(f"{pattern!r}, in which there is no {{epoch}}")
+    shell, regular, seen = "", "", False
+    for text, name, _, _ in fields:
+        shell, regular = shell + glob.escape(text), regular + re.escape(text)
+        if name is not None:
+            shell += "*"
+            number = r"\d+" if seen else r"(?P<epoch>\d+)"
+            regular += number if name == "epoch" else r"[^/\\]*?"
+            seen = seen or name == "epoch"
+    for path in glob.glob(shell):
+        if match := re.fullmatch(regular, path):
+            yield int(match["epoch"]), path
+
+
+def _numbered_in(folder):
+    """Return `(number, path)` for each checkpoint in a folder, by the one number that varies."""
+    names = sorted(name for name in os.listdir(folder) if name.endswith(_ENDINGS))
+    # The ending has a digit of its own.
+    ending = {name: next(end for end in _ENDINGS if name.endswith(end)) for name in names}
+    split = {name: re.split(r"(\d+)", name.removesuffix(ending[name])) for name in names}
+    # A model beside its checkpoints has no number.
+    split = {name: parts for name, parts in split.items() if len(parts) > 1}
+    if len({(ending[name], *parts[::2]) for name, parts in split.items()}) > 1:
+        raise refusal(f"names of several kinds in {folder!r}: {_some(split)}")
+    columns = list(zip(*(parts[1::2] for parts in split.values()), strict=True))
+    varying = [i for i, column in enumerate(columns) if len(set(column)) > 1 or len(columns) == 1]
+    if split and len(varying) != 1:
+        raise refusal(f"names with several numbers in {folder!r}: {_some(split)}")
+    return [
+        (int(parts[1::2][varying[0]]), os.path.join(folder, name)) for name, parts in split.items()
+    ]
+
+
+def _some(names):
+    return ", ".join(map(repr, list(names)[:_LISTED]))
+
+
+def refusal(received: str) -> ValueError:
+    """Return the error for checkpoints that cannot be replayed."""
+    return ValueError(
+        "Invalid value for argument `checkpoints`. Expected a pattern of files such as "
+        "'checkpoints/{epoch:02d}.weights.h5', a folder with one number in each name, a list of "
+        "paths, a mapping from epochs (-1, 0, 1, ...) to paths, or a function of the epoch. "
+        f"Received: {received}"
+    )

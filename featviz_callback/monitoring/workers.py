@@ -1,0 +1,323 @@
+"""Compute the chunks of an atlas, here or in other processes.
+
+Any `concurrent.futures.Executor` with `submit` will do. A worker gets the optimisation of a
+layer without its model, and the path of a file that has the model. It writes its images
+itself, so that they never pass through the process that asked for them. Whatever a worker
+does not finish is computed here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import io
+import logging
+import os
+import pickle
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from featviz_callback import backend
+from featviz_callback.monitoring.chunks import Chunk, Ranked, compute
+from featviz_callback.optimization import Task, digest, digest_weights
+
+logger = logging.getLogger("featviz_callback")
+
+# So many chunks wait in the executor. All of an atlas would fill its memory.
+_MOST_WAITING = 32
+_MODELS = "models"
+
+# What this process has unpacked as a worker, by its hash. Compiled steps live with the model.
+_unpacked: dict[str, Any] = {}
+# Threads of one worker share its models and its random states.
+_one_at_a_time = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A chunk, as it crosses to a worker.
+
+    Attributes:
+        task: The optimisation of a layer without its model, pickled.
+        model: The path of the model's file, below `folder`.
+        model_hash: The SHA-256 of that file.
+        rows: See `Chunk`.
+        path: The file to write.
+        ranked: What real images tell of these targets.
+    """
+
+    task: bytes
+    model: str
+    model_hash: str
+    rows: tuple[int, ...]
+    path: str
+    ranked: Ranked | None
+
+
+def compute_here(chunks: Sequence[tuple[Chunk, Ranked | None]]) -> Iterator[Chunk]:
+    """Compute chunks in this process, and yield each when its file is there."""
+    for chunk, ranked in chunks:
+        if not chunk.is_done:
+            compute(chunk.task, chunk.rows, chunk.path, ranked)
+        yield chunk
+
+
+class Workers:
+    """An executor whose workers compute chunks.
+
+    Args:
+        executor: Any executor of processes.
+        tasks: All optimisations.
+        folder: The folder of the atlas, which the workers share.
+
+    Raises:
+        ValueError: If the executor has threads or other versions, or a task or a model
+            cannot be made again in another process.
+    """
+
+    def __init__(self, executor: Executor, tasks: Sequence[Task], folder: str):
+        _require_processes(executor)
+        self._executor, self._folder = executor, folder
+        self._models: dict[int, tuple[str, str]] = {}
+        for task in tasks:
+            if id(task.targets.model) not in self._models:
+                self._models[id(task.targets.model)] = _save(task.targets.model, folder)
+        self._tasks = {id(task): _pack(task) for task in tasks}
+        self._is_broken = not self._greet()
+
+    def _greet(self):
+        """Start a worker, and require that it is another process of the same versions."""
+        try:
+            told = self._executor.submit(introduce).result()
+        except Exception as error:
+            self._lament(error)
+            return False
+        own = introduce()
+        if (told["host"], told["process"]) == (own["host"], own["process"]):
+            raise _refusal("threads of this process, which would disturb its random states")
+        other = {k: v for k, v in told.items() if k not in ("host", "process") and v != own[k]}
+        if other:
+            raise _refusal(f"a worker of other versions, {other}, where here are {own}")
+        return True
+
+    def compute(self, chunks: Sequence[tuple[Chunk, Ranked | None]]) -> Iterator[Chunk]:
+        """Yield each chunk when its file is there. What workers lose is computed here."""
+        queue, lost = list(reversed(chunks)), []
+        waiting: dict[Future, tuple[Chunk, Ranked | None]] = {}
+        try:
+            while queue or waiting:
+                while queue and len(waiting) < _MOST_WAITING and not self._is_broken:
+                    future = self._submit(*queue[-1])
+                    if future is not None:
+                        waiting[future] = queue.pop()
+                if self._is_broken and not waiting:
+                    break
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    chunk, ranked = waiting.pop(future)
+                    if self._is_there(future, chunk):
+                        yield chunk
+                    else:
+                        lost.append((chunk, ranked))
+        finally:
+            for future in waiting:
+                future.cancel()
+        yield from compute_here([*lost, *reversed(queue)])
+
+    def _submit(self, chunk, ranked):
+        packed = Packed(
+            self._tasks[id(chunk.task)],
+            *self._models[id(chunk.task.targets.model)],
+            chunk.rows,
+            os.path.abspath(chunk.path),
+            ranked,
+        )
+        try:
+            return self._executor.submit(work, packed)
+        except Exception as error:
+            # A pool whose worker was killed takes no more.
+            self._is_broken = True
+            self._lament(error)
+            return None
+
+    def _is_there(self, future, chunk):
+        error = _error_of(future)
+        if chunk.is_done:
+            return True
+        self._lament(error or "it wrote no file, so it has another disk")
+        return False
+
+    def _lament(self, error):
+        """Log once that something is computed here."""
+        if not getattr(self, "_has_lamented", False):
+            self._has_lamented = True
+            said = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+            logger.warning(
+                "A worker did not finish, so what it leaves is computed here. %s",
+                " ".join(said.split())[:300],
+            )
+
+
+def work(packed: Packed) -> None:
+    """Compute a chunk in a worker, and write its file."""
+    with _one_at_a_time:
+        model = _cached(packed.model_hash, lambda: _load(packed.model, packed.model_hash))
+        key = hashlib.sha256(packed.task).hexdigest() + packed.model_hash
+        task = _cached(key, lambda: _Unpickler(packed.task, model).load())
+        compute(task, packed.rows, packed.path, packed.ranked)
+
+
+def introduce() -> dict[str, object]:
+    """Return where a process runs, and its versions."""
+    name = keras.backend.backend()
+    framework = None
+    for one in (name, f"{name}-cpu"):
+        try:
+            framework = framework or importlib.metadata.version(one)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+        "python": ".".join(map(str, sys.version_info[:2])),
+        "keras": keras.__version__,
+        "backend": name,
+        name: framework,
+        "featviz_callback": package_version(),
+    }
+
+
+def package_version() -> str:
+    """Return the version of this package."""
+    return sys.modules[__name__.partition(".")[0]].__version__
+
+
+def _cached(key, make):
+    if key not in _unpacked:
+        _unpacked[key] = make()
+    return _unpacked[key]
+
+
+def _error_of(future: Future):
+    # A worker's KeyboardInterrupt comes back as one, and must not end this process.
+    return CancelledError("cancelled") if future.cancelled() else future.exception()
+
+
+def _require_processes(executor):
+    if not callable(getattr(executor, "submit", None)):
+        raise _refusal(f"executor={executor!r}")
+    if isinstance(executor, ThreadPoolExecutor):
+        raise _refusal("threads of this process, which would disturb its random states")
+    context = getattr(executor, "_mp_context", None)
+    is_pool = isinstance(executor, ProcessPoolExecutor) and context is not None
+    if is_pool and context.get_start_method() == "fork":
+        raise _refusal("a pool that forks this process, which a framework does not survive")
+
+
+def _refusal(received):
+    return ValueError(
+        "Invalid value for argument `executor`. Expected an executor of processes with the same "
+        "versions, such as "
+        "ProcessPoolExecutor(2, mp_context=multiprocessing.get_context('spawn')). "
+        f"Received: {received}"
+    )
+
+
+# --- models and tasks on their way -------------------------------------------------------
+
+
+def _save(model, folder):
+    """Write a model for the workers; return the path and the SHA-256 of its file.
+
+    Raises:
+        ValueError: If it cannot be made again from that file.
+    """
+    name = digest(digest_weights(model), model.name)[:16]
+    path = os.path.abspath(os.path.join(folder, _MODELS, f"{name}.keras"))
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    part = f"{path.removesuffix('.keras')}.{os.getpid()}.part.keras"
+    try:
+        with backend.random_states_preserved():
+            model.save(part)
+            again = keras.saving.load_model(part, compile=False, safe_mode=False)
+            if digest_weights(again) != digest_weights(model):
+                raise ValueError("its weights are other ones then")
+            # Without an optimizer's state, which may be twice as large.
+            again.save(part)
+        os.replace(part, path)
+    except Exception as error:
+        said = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"The model '{model.name}' cannot be made again in another process. Expected one that "
+            "`model.save` and `keras.saving.load_model` restore (`get_config`, "
+            "`keras.saving.register_keras_serializable`); leave out `executor` to compute here. "
+            f"Received: {type(error).__name__}: {said}"
+        ) from error
+    finally:
+        if os.path.exists(part):
+            os.remove(part)
+    with open(path, "rb") as file:
+        return path, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _load(path, expected):
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected:
+        raise ValueError(f"The model {path!r} is not the one that was sent.")
+    return keras.saving.load_model(path, compile=False, safe_mode=False)
+
+
+def _pack(task):
+    """Return a task without its model, pickled.
+
+    Raises:
+        ValueError: If it cannot be pickled.
+    """
+    file = io.BytesIO()
+    try:
+        _pickler(file, task.targets.model).dump(task)
+    except Exception as error:
+        raise ValueError(
+            "The objectives or settings cannot be pickled for another process. Expected functions "
+            "of an importable module, or that cloudpickle is installed. "
+            f"Received: {type(error).__name__}: {error}"
+        ) from error
+    return file.getvalue()
+
+
+def _pickler(file, model):
+    try:
+        # It takes functions of scripts and notebooks too.
+        from cloudpickle import Pickler as Base
+    except ImportError:
+        Base = pickle.Pickler
+
+    class Pickler(Base):
+        def persistent_id(self, found):
+            return "model" if found is model else None
+
+    return Pickler(file, pickle.HIGHEST_PROTOCOL)
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, content, model):
+        super().__init__(io.BytesIO(content))
+        self._model = model
+
+    def persistent_load(self, _):
+        return self._model

@@ -1,0 +1,108 @@
+"""Name settings and weights by a hash of their values.
+
+Two processes that mean the same get the same name, where a pickle may differ. Nothing here
+computes on a model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import re
+from collections.abc import Mapping
+from types import CodeType, FunctionType, MethodType
+
+import keras
+import numpy as np
+
+from featviz_callback.optimization.optimizer import Optimizer
+from featviz_callback.optimization.task import Task
+
+_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+
+
+def digest(*values: object) -> str:
+    """Return a hash of values of any kind: numbers, arrays, dataclasses, functions.
+
+    A function counts by its code, its defaults and what it closes over, another object by
+    its attributes.
+
+    Example:
+    >>> digest(1, np.zeros(2)) == digest(1, np.zeros(2))
+    True
+    >>> digest(lambda x: x + 1) == digest(lambda x: x + 2)
+    False
+    """
+    hasher = hashlib.sha256()
+    _feed(hasher, values, set())
+    return hasher.hexdigest()
+
+
+def digest_task(task: Task) -> str:
+    """Return a hash of all that an optimisation depends on, except the weights."""
+    parts = {one.name: getattr(task, one.name) for one in dataclasses.fields(task)}
+    del parts["targets"]
+    targets = task.targets
+    return digest(parts, targets.names, task.data, targets.facet_count, targets.facet_strength)
+
+
+def digest_weights(model: keras.Model) -> str:
+    """Return a hash of a model's weights, without random states and metrics."""
+    return digest([keras.ops.convert_to_numpy(one.value) for one in model.weights])
+
+
+def _feed(hasher, value, above):
+    """Add a value to a hash; `above` holds the objects that it is a part of."""
+    if isinstance(value, _PLAIN):
+        hasher.update(f"{type(value).__name__}:{value!r};".encode())
+    elif isinstance(value, type):
+        hasher.update(f"{value.__module__}.{value.__qualname__};".encode())
+    elif isinstance(value, (np.ndarray, np.generic)) and value.dtype != object:
+        hasher.update(f"array:{value.dtype}{value.shape};".encode())
+        hasher.update(np.ascontiguousarray(value).tobytes())
+    elif id(value) in above:
+        hasher.update(b"itself;")
+    else:
+        kind, parts = _parts(value)
+        hasher.update(f"{kind}({len(parts)};".encode())
+        for part in parts:
+            _feed(hasher, part, above | {id(value)})
+        hasher.update(b")")
+
+
+def _parts(value):
+    """Return what kind of thing a value is, as text, and the values that it is made of."""
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if isinstance(value, Mapping):
+        return kind, [part for pair in sorted(value.items(), key=repr) for part in pair]
+    if isinstance(value, (set, frozenset)):
+        return kind, sorted(map(digest, value))
+    if isinstance(value, (list, tuple)):
+        return kind, list(value)
+    if isinstance(value, Optimizer):
+        # Keras counts its optimizers in their names.
+        return kind, [value.kind, {k: v for k, v in value.config.items() if k != "name"}]
+    if dataclasses.is_dataclass(value):
+        return kind, [getattr(value, one.name) for one in dataclasses.fields(value)]
+    return kind, _parts_of_object(value)
+
+
+def _parts_of_object(value):
+    if isinstance(value, FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        return [value.__qualname__, value.__code__, value.__defaults__, value.__kwdefaults__, cells]
+    if isinstance(value, CodeType):
+        return [value.co_code, value.co_consts, value.co_names, value.co_varnames]
+    if isinstance(value, MethodType):
+        return [value.__func__, value.__self__]
+    if isinstance(value, functools.partial):
+        return [value.func, value.args, value.keywords]
+    if isinstance(value, keras.Layer):
+        return [type(value), value.name, *map(keras.ops.convert_to_numpy, value.weights)]
+    if hasattr(value, "__array__") or keras.ops.is_tensor(value):
+        return [keras.ops.convert_to_numpy(value)]
+    if hasattr(value, "__dict__") and not callable(getattr(value, "__next__", None)):
+        return [vars(value)]
+    # An address differs from process to process.
+    return [re.sub(r" at 0x[0-9a-f]+", "", repr(value))]

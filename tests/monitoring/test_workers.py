@@ -1,0 +1,56 @@
+"""What crosses to a worker: a task without its model, and the model as a file."""
+
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from featviz_callback import Objective
+from featviz_callback.monitoring import workers
+from featviz_callback.objectives import join_alike
+from featviz_callback.optimization import run
+from tests.conftest import compiled, make_small_model, prepare, sequential
+
+
+def make_task(model, layer="logits"):
+    [joined] = join_alike([Objective.neuron(model, layer, [4, 0])])
+    return prepare(joined)
+
+
+def test_a_task_crosses_without_its_model():
+    task = make_task(make_small_model())
+    packed = workers._pack(task)
+    other = make_small_model()
+    found = workers._Unpickler(packed, other).load()
+    assert found.targets.model is other
+    assert len(packed) < 20_000
+    np.testing.assert_array_equal(run(found)[0].images, run(task)[0].images)
+
+
+def test_a_model_crosses_as_a_file_without_its_optimizer(tmp_path):
+    model = compiled()
+    model.compile(keras.optimizers.Adam(0.1), "mse")
+    bare = make_small_model()
+    path, found = workers._save(bare, tmp_path)
+    model.fit(np.zeros((2, 12, 10, 1)), np.zeros((2, 10)), verbose=0)
+    drawn = np.random.get_state()[1].tolist()
+    before = [np.array(one) for one in model.get_weights()]
+    trained, _ = workers._save(model, tmp_path)
+    for one, expected in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, expected)
+    assert np.random.get_state()[1].tolist() == drawn
+    sizes = [os.path.getsize(one) for one in (path, trained)]
+    assert sizes[1] < 1.2 * sizes[0]
+    again = workers._load(path, found)
+    for one, expected in zip(again.get_weights(), bare.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, expected)
+    with pytest.raises(ValueError, match="not the one that was sent"):
+        workers._load(trained, found)
+
+
+def test_a_lambda_layer_crosses(tmp_path):
+    model = sequential(keras.layers.Flatten(), keras.layers.Lambda(lambda x: 2 * x, name="twice"))
+    again = workers._load(*workers._save(model, tmp_path))
+    inputs = np.ones((1, 12, 10, 1), "float32")
+    np.testing.assert_array_equal(again.predict(inputs, verbose=0), np.full((1, 120), 2.0))

@@ -1,0 +1,102 @@
+"""Settings and weights are named by their values."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+
+from featviz_callback import Objective, transformations
+from featviz_callback.optimization import digest, digest_task, digest_weights
+from tests.conftest import make_small_model, prepare, python
+
+
+def power(exponent):
+    return lambda images: images**exponent
+
+
+class Plain:
+    def __init__(self, value):
+        self.value = value
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda value: value,
+        lambda value: np.full((2, 3), value),
+        lambda value: np.float32(value),
+        lambda value: {"b": 1, "a": [value]},
+        lambda value: {value, 1},
+        lambda value: power(value),
+        lambda value: functools.partial(max, value),
+        lambda value: transformations.Jitter(value),
+        lambda value: Plain(value),
+        lambda value: Plain(value).__init__,
+        lambda value: keras.ops.convert_to_tensor([value]),
+        lambda value: keras.optimizers.Adam(value).get_config()["learning_rate"],
+    ],
+)
+def test_equal_values_have_one_name_and_others_another(make):
+    assert digest(make(0.5)) == digest(make(0.5))
+    assert digest(make(0.5)) != digest(make(0.25))
+
+
+def test_what_looks_alike_is_told_apart():
+    names = [1, True, 1.0, "1", b"1", None, [1], (1,), {1}, np.array(1), np.array([1]), [[1]]]
+    assert len({digest(one) for one in names}) == len(names)
+    assert digest([1, [2]]) != digest([[1], 2])
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+
+
+def test_what_holds_itself_has_a_name():
+    rows = [1]
+    rows.append(rows)
+    assert digest(rows) == digest(rows)
+
+
+def test_an_optimizer_counts_by_its_settings():
+    objective = Objective.neuron(make_small_model(), "logits", [0, 1])
+    tasks = [prepare(objective, optimizer=keras.optimizers.Adam(rate)) for rate in (1, 1, 2)]
+    one, same, other = map(digest_task, tasks)
+    assert one == same != other
+
+
+@pytest.mark.parametrize(
+    "change", [{"steps": 3}, {"seed": 1}, {"values_range": (0, 2)}, {"transformations": None}]
+)
+def test_a_task_counts_by_its_settings_and_targets(change):
+    model = make_small_model()
+    objective = Objective.neuron(model, "logits", [0, 1])
+    before = digest_task(prepare(objective))
+    assert before == digest_task(prepare(Objective.neuron(model, "logits", [0, 1])))
+    assert before != digest_task(prepare(objective, **change))
+    assert before != digest_task(prepare(Objective.neuron(model, "logits", [0, 2])))
+    assert before != digest_task(prepare(2 * objective))
+
+
+def test_weights_count_and_random_states_do_not():
+    model = make_small_model()
+    model.add(keras.layers.Dropout(0.5))
+    before = digest_weights(model)
+    model(np.zeros((1, 12, 10, 1)), training=True)
+    assert digest_weights(model) == before
+    weights = model.get_weights()
+    weights[-1][0] += 1e-3
+    model.set_weights(weights)
+    assert digest_weights(model) != before
+
+
+CODE = """
+import numpy as np
+from featviz_callback import transformations
+from featviz_callback.optimization import digest
+print(digest({"b", "a"}, transformations.Blur(2.0), np.arange(3), lambda x: x + 1))
+"""
+
+
+@pytest.mark.slow
+def test_another_process_gives_the_same_name():
+    """Where strings have other hashes, and sets another order."""
+    names = {tuple(python(CODE, keras.backend.backend())) for _ in range(2)}
+    assert len(names) == 1
