@@ -46,7 +46,7 @@ def optimize(
     parameterization: str | object = Settings.parameterization,
     transformations: str | Sequence | None = Settings.transformations,
     regularizers: Sequence[Callable] = Settings.regularizers,
-    values_range: tuple[float, float] = (0.0, 1.0),
+    values_range: tuple[float | Sequence[float], float | Sequence[float]] = (0.0, 1.0),
     image_shape: tuple[int, ...] | None = Settings.image_shape,
     save_every: int | None = Settings.save_every,
     warmup_steps: int = Settings.warmup_steps,
@@ -89,7 +89,8 @@ def optimize(
             by score minus penalty is kept, or the one without where it has the lower
             penalty. See `featviz_callback.regularizers`.
         values_range: Lowest and highest value of an image, in the units of the
-            model's input.
+            model's input. Each is a number, or a sequence of one number a channel:
+            `(0, 255)`, `((-2.1, -2.0, -1.8), (2.2, 2.4, 2.6))`.
         image_shape: `(height, width)` or `(height, width, channels)`, whatever the
             model's own order; for signals `(time,)` or `(time, channels)`. Defaults
             to the model's. Unless the model takes any size, a larger image is
@@ -182,6 +183,7 @@ def prepare(
     )
     require_path(objective, image_input)
     image_shape, input_shape = _shapes(objective, image_input, given_shape)
+    _require_channels(values_range, image_shape[2])
     warn_if_flat(objective.model, image_input, fixed_inputs, input_shape, values_range)
     transformations = augmentation.get(
         settings.transformations, image_shape, settings.steps, values_range
@@ -248,6 +250,14 @@ def _require_hashable(plan):
                 "once. Expected a function or a frozen dataclass of numbers and tuples. "
                 f"Received: {part!r} ({error})"
             ) from error
+
+
+def _require_channels(values_range, channels):
+    if len(np.atleast_1d(values_range[0])) not in (1, channels):
+        raise ValueError(
+            f"Invalid value for argument `values_range`. Expected two numbers, or {channels} a "
+            f"channel. Received: values_range={values_range!r}"
+        )
 
 
 def _require_targets(objective):

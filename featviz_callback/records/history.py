@@ -65,7 +65,7 @@ class History:
             compiled step took longer than the second one.
         skipped: Int array: epochs whose snapshot was skipped to keep within
             `max_overhead`.
-        values_range: Lowest and highest value of an image.
+        values_range: As `Result.values_range`.
 
     Example:
     >>> image, score = np.zeros((1, 8, 8, 1)), np.zeros(1)
@@ -80,7 +80,7 @@ class History:
     def __init__(self, most_bytes: int = 2**28):
         self.most_bytes = most_bytes
         self.names: list[str] = []
-        self.values_range = (0.0, 1.0)
+        self.values_range: tuple = (0.0, 1.0)
         self.compile_seconds = 0.0
         self._skipped: list[int] = []
         self._snapshots: list[Snapshot] = []
@@ -259,7 +259,9 @@ class History:
         history = cls()
         arrays = _read(path)
         history.names = arrays["names"].tolist()
-        history.values_range = tuple(arrays["values_range"].tolist())
+        low, high = arrays["values_range"].tolist()
+        differ = isinstance(low, list)
+        history.values_range = (tuple(low), tuple(high)) if differ else (low, high)
         history.compile_seconds = float(arrays["compile_seconds"])
         history._skipped = arrays["skipped"].tolist()
         for i, epoch in enumerate(arrays.pop("epochs").tolist()):

@@ -38,7 +38,8 @@ class Result:
             at an end of the range, and it scores, less penalties, no better than at half
             the contrast. Else `"ok"`. Only a snapshot with `probe_data` can tell what is
             dead, constant or weak.
-        values_range: Lowest and highest value of an image.
+        values_range: Lowest and highest value of an image, two floats, or two tuples of one
+            float a channel where channels differ.
         frames: Float32 array `(frames, targets, height, width, channels)` of the
             images during the optimisation, if `save_every` was given, else `None`.
         frame_steps: Int array `(frames,)`: steps done at each frame, else `None`.
@@ -60,7 +61,7 @@ class Result:
     scores: np.ndarray
     history: np.ndarray
     status: list[str]
-    values_range: tuple[float, float]
+    values_range: tuple
     frames: np.ndarray | None = None
     frame_steps: np.ndarray | None = None
     starts: list[str] | None = None
