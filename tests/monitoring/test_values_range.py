@@ -79,7 +79,7 @@ def test_a_normalization_tells_a_range_of_each_channel(caplog):
     real = low + (np.array(high) - low) * IMAGES
     np.testing.assert_allclose(chosen(real, kind(**settings)), (low, high))
     # Others than the model was made for.
-    np.testing.assert_allclose(chosen(IMAGES * 5000, kind(**settings)), (0, 5000), atol=2)
+    np.testing.assert_allclose(chosen(IMAGES * 5000, kind(**settings)), (0, 5000), atol=10)
 
 
 @pytest.mark.parametrize("name", ["densenet", "resnet", "mobilenet"])
