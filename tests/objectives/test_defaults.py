@@ -331,3 +331,14 @@ def test_default_objectives_are_32_at_most():
     hidden = layers.Dense(8, "relu")(layers.Dense(8, "relu")(hidden))
     model = keras.Model(image, layers.Dense(40)(layers.Flatten()(hidden)))
     assert sum(len(o) for o in default_objectives(model)) == 32
+
+
+def test_gates_of_squeeze_and_excitation_are_no_features():
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, name="conv")(inputs)
+    squeezed = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    gates = layers.Conv2D(8, 1, activation="sigmoid", name="gates")(squeezed)
+    last = layers.Conv2D(2, 3, activation="sigmoid", name="last")(x * gates)
+    model = keras.Model(inputs, last)
+    names = [name for objective in default_objectives(model) for name in objective.names]
+    assert {name.partition("#")[2][:-2] for name in names} == {"conv", "last"}

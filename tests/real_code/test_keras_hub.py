@@ -50,8 +50,8 @@ def mobilenet():
         stackwise_padding=[[1, 1], [2]],
         output_num_filters=32,
         depthwise_filters=8,
-        depthwise_stride=1,
-        depthwise_residual=True,
+        depthwise_stride=2,
+        depthwise_residual=False,
         last_layer_filter=32,
         image_shape=SHAPE,
     )
@@ -79,7 +79,7 @@ def densenet(**settings):
 
 
 def vgg():
-    return models.VGGBackbone([1, 2], [8, 12], image_shape=SHAPE)
+    return models.VGGBackbone([2, 2], [8, 12], image_shape=SHAPE)
 
 
 def xception():
@@ -90,8 +90,9 @@ def xception():
 
 def cspnet():
     return models.CSPNetBackbone(
-        16, 3, 1, [1, 1], [1, 2], [16, 24], "dark_block", stage_type="csp", image_shape=SHAPE
-    )
+        16, 3, 1, [1, 1], [1, 2], [16, 24], "dark_block", stage_type="csp", block_ratio=[0.5],
+        image_shape=SHAPE,
+    )  # fmt: skip
 
 
 def vit(**settings):
@@ -109,7 +110,12 @@ def swin():
 # Each backbone: what its first and last feature layer are called, and what all are. The
 # layers without a name of their own are numbered by Keras.
 BACKBONES = {
-    "ResNet": (resnet, "conv1_conv", "stack1_block0_2_conv", r"conv1_conv|stack\d_block0_\d_conv"),
+    "ResNet": (
+        resnet,
+        "conv1_conv",
+        r"stack1_block0_[02]_conv",
+        r"conv1_conv|stack\d_block0_\d_conv",
+    ),
     "ResNet v2": (
         *(resnet_v2, "conv1_conv", "stack1_block0_3_conv"),
         r"conv1_conv|stack\d_block0_\d_conv",
