@@ -1,7 +1,8 @@
 """List what the callback shows of fifty model families, as people write them.
 
 Each family of `tests/real_code` trains with one line, `FeatureVisCallback(log_dir=...)`,
-and nothing else.
+and nothing else. Without `probe_data`, only a scaling inside the model tells its range; the
+column "in its code" has the range of the images that its published code feeds it.
 
     python benchmarks/real_code.py [--only "VAE" "DCGAN"]
 """
@@ -22,7 +23,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from tests.real_code.checks import layer_of, train
 from tests.real_code.families import FAMILIES
 
-COLUMNS = ("family", "layers shown", "images", "values", "statuses at the end")
+COLUMNS = ("family", "layers shown", "images", "values", "in its code", "statuses at the end")
 
 
 def row_of(family):
@@ -31,13 +32,20 @@ def row_of(family):
     train(family, callback)
     history = callback.history
     if not len(history):
-        return family.name, "none", "", "", family.note
+        return family.name, "none", "", "", _as_text(family.values_range), family.note
     layers = dict.fromkeys(layer_of(name) for name in history.names)
-    low, high = history.values_range
     counts = Counter(np.asarray(history.status[-1]).tolist())
     shape = " x ".join(map(str, history.images.shape[2:]))
     statuses = ", ".join(f"{count} {status}" for status, count in counts.items())
-    return family.name, ", ".join(layers), shape, f"{low:.3g} to {high:.3g}", statuses
+    ranges = _as_text(history.values_range), _as_text(family.values_range)
+    return family.name, ", ".join(layers), shape, *ranges, statuses
+
+
+def _as_text(values_range):
+    if values_range is None:
+        return ""
+    low, high = (", ".join(f"{one:.3g}" for one in np.atleast_1d(end)) for end in values_range)
+    return f"{low} to {high}"
 
 
 def main():

@@ -30,7 +30,7 @@ def get(
     transformations: str | object | None,
     shape: tuple,
     steps: int,
-    values_range: tuple[float, float] = (0.0, 1.0),
+    values_range: tuple = (0.0, 1.0),
 ) -> tuple:
     """Return the transformations as a tuple, empty for `None`.
 

@@ -194,7 +194,7 @@ def _corners(channels):
 
 def for_default_optimization(
     parameterization: object,
-    values_range: tuple[float, float],
+    values_range: tuple,
     shape: tuple,
     is_everywhere: bool,
 ) -> object:
@@ -212,7 +212,8 @@ def for_default_optimization(
     is_auto = parameterization.window == AUTO
     if is_auto and (is_everywhere or parameterization.window_of(shape) is None):
         parameterization = replace(parameterization, window=None)
-    return Coefficients(parameterization, signed=values_range[0] == -values_range[1])
+    is_signed = np.array_equal(values_range[0], np.negative(values_range[1]))
+    return Coefficients(parameterization, signed=is_signed)
 
 
 def lowest_value(parameterization: object) -> float:

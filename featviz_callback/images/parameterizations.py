@@ -115,7 +115,7 @@ def standard(shape: tuple) -> Fourier:
 
 def like_data(
     images: np.ndarray,
-    values_range: tuple[float, float],
+    values_range: tuple,
     shape: tuple,
     parameterization: str = "fourier",
 ) -> Fourier | FixedMagnitude:
@@ -126,7 +126,7 @@ def like_data(
 
     Args:
         images: Array `(images, height, width, channels)` in `values_range`.
-        values_range: Lowest and highest value of an image.
+        values_range: Lowest and highest value of an image, numbers or one a channel.
         shape: `(height, width, channels)` of the image to be made.
         parameterization: `"fourier"` or `"fixed_magnitude"`.
 

@@ -69,13 +69,13 @@ class Statistics:
 
 
 def measure(
-    images: np.ndarray, values_range: tuple[float, float], shape: tuple, detail: float = 1.0
+    images: np.ndarray, values_range: tuple, shape: tuple, detail: float = 1.0
 ) -> Statistics:
     """Measure the statistics of real images.
 
     Args:
         images: Array `(images, height, width, channels)` in `values_range`.
-        values_range: Lowest and highest value of an image.
+        values_range: Lowest and highest value of an image, numbers or one a channel.
         shape: `(height, width, channels)` of the images to be made. The real images are
             resized to this shape before their spectrum is measured.
         detail: Highest frequency kept, as a share of the Nyquist frequency.
@@ -92,7 +92,7 @@ def measure(
             "Invalid value for argument `images`. Expected a finite array (images, height, "
             f"width, {shape[2]}). Received: an array of shape {images.shape}"
         )
-    low, high = values_range
+    low, high = np.asarray(values_range)
     shares = (images.astype("float64") - low) / (high - low)
     mean = shares.mean((0, 1, 2))
     centred = shares - mean

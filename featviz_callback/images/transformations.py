@@ -277,9 +277,11 @@ class Noise:
     otherwise fills with textures.
 
     Args:
-        deviation: Standard deviation, in the units of the model's input. 0 or more.
+        deviation: Standard deviation, in the units of the model's input. 0 or more, one
+            number or one a channel.
         last: Standard deviation in the last fifth of the steps. The deviation falls
-            linearly between 50 % and 80 % of the steps. `None` keeps it constant.
+            linearly between 50 % and 80 % of the steps. As many numbers as `deviation`
+            has. `None` keeps it constant.
 
     Raises:
         ValueError: If a deviation is negative or not finite.
@@ -294,25 +296,32 @@ class Noise:
         a gradient averaged over noise keeps the features that withstand noise.
     """
 
-    deviation: float = 0.05
-    last: float | None = None
+    deviation: float | tuple[float, ...] = 0.05
+    last: float | tuple[float, ...] | None = None
 
     def __post_init__(self):
-        _require_from(0, "deviation", self.deviation)
-        if self.last is not None:
-            _require_from(0, "last", self.last)
+        names = ["deviation"] if self.last is None else ["deviation", "last"]
+        for name in names:
+            given = getattr(self, name)
+            if isinstance(given, (list, tuple, np.ndarray)):
+                object.__setattr__(self, name, tuple(given))
+            for one in getattr(self, name) if np.ndim(given) else [given]:
+                _require_from(0, name, one)
+        is_alike = self.last is None or np.shape(self.last) == np.shape(self.deviation)
+        _require("last", self.last, is_alike, "as many numbers as `deviation` has")
 
     def at(self, progress: float) -> "Noise":
         """Return the noise to use when that share of the steps is over."""
         if self.last is None:
             return self
         fallen = min(max((progress - 0.5) / 0.3, 0.0), 1.0)
-        deviation = self.deviation + fallen * (self.last - self.deviation)
-        return replace(self, deviation=deviation, last=None)
+        ends = np.asarray(self.deviation), np.asarray(self.last)
+        deviation = ends[0] + fallen * (ends[1] - ends[0])
+        return replace(self, deviation=deviation.tolist(), last=None)
 
     def sample_values(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """Draw `count` odd whole numbers from -127 to 127, int8, uniform with mean 0."""
-        if not (self.deviation or self.last):
+        if not (np.any(self.deviation) or np.any(self.last)):
             return np.zeros(count, "int8")
         # Bytes take a twentieth of the time of normal numbers, and whole words of the
         # generator take a fifth of the time of `rng.bytes`.
@@ -320,20 +329,21 @@ class Noise:
         return words.view("int8")[:count] | np.int8(1)
 
     def sample(self, rng: np.random.Generator, shape: tuple) -> np.ndarray:
-        """Return the factor that gives the values the standard deviation."""
-        return np.asarray(self.deviation / math.sqrt((128**2 - 1) / 3))
+        """Return the factor that gives the values the standard deviation, or one a channel."""
+        return np.asarray(self.deviation) / math.sqrt((128**2 - 1) / 3)
 
     def identity(self, shape: tuple) -> np.ndarray:
         """Return the factor that adds no noise."""
-        return np.zeros(())
+        return np.zeros(np.shape(self.deviation))
 
     def apply(self, images: Any, factors: Any, values: Any) -> Any:
         """Add `values * factors` to a batch `(images, height, width, channels)`."""
-        factors = ops.cast(ops.reshape(factors, (-1, 1, 1, 1)), images.dtype)
+        factors = ops.reshape(factors, (images.shape[0], 1, 1, -1))
+        factors = ops.cast(factors, images.dtype)
         return images + ops.cast(values, images.dtype) * factors
 
 
-def standard(shape: tuple, steps: int, values_range: tuple[float, float] = (0.0, 1.0)) -> tuple:
+def standard(shape: tuple, steps: int, values_range: tuple = (0.0, 1.0)) -> tuple:
     """Return the default transformations: shifts, zooms and, for larger images, noise.
 
     Small images move less, since their object fills the frame, and so do photographs
@@ -349,9 +359,9 @@ def standard(shape: tuple, steps: int, values_range: tuple[float, float] = (0.0,
     """
     if is_small(shape):
         return Jitter(0.05), Scale(0.9, 1.1)
-    share, (low, high) = patience(shape, steps), values_range
+    share, span = patience(shape, steps), np.subtract(values_range[1], values_range[0])
     # Short optimisations have noise of strength zero, so that they share a compiled step.
-    noise = Noise(0.125 * share**2 * (high - low), last=0.0075 * share * (high - low))
+    noise = Noise((0.125 * share**2 * span).tolist(), last=(0.0075 * share * span).tolist())
     size = min(max((max(shape[:2]) - 96) / (224 - 96), 0.0), 1.0)
     low, high = 0.9 - 0.1 * size * (1 - share), 1.1 + size * (0.5 + 0.1 * share)
     reach = 0.05 + size * (0.07 + 0.08 * share)

@@ -31,7 +31,7 @@ class Accentuations:
         count: int,
         to_given: Callable,
     ):
-        low, high = settings.values_range or (0.0, 1.0)
+        low, high = np.asarray(settings.values_range or (0.0, 1.0), "float32")
         chosen = np.clip(images[spread(len(images), count)].astype("float32"), low, high)
         self._images = to_given(chosen)
         self._tasks = [

@@ -87,11 +87,12 @@ class FeatureVisCallback(keras.callbacks.Callback):
             0 on, such as `(0, 1, 2, 5, 10, 20)`. The snapshots before the first epoch and
             after the last are taken in any case.
         steps: Steps of each optimisation, see `optimize`.
-        values_range: Lowest and highest value of the model's input. Default: found out, and
-            logged once. A model that scales its images, by a layer or by arithmetic,
-            shows what it takes. Else `probe_data` tell: `(0, 1)` or `(-1, 1)` if they are
-            within and span more than half of it, `(0, 255)` if they are and a value is
-            above 127, else their own range. Else `(0, 1)`.
+        values_range: Lowest and highest value of the model's input, see `optimize`. Default:
+            found out, and logged once. A model that scales its images, by a layer or by
+            arithmetic, shows what it takes, of each channel if they differ. Else `probe_data`
+            tell: `(0, 1)` or `(-1, 1)` if they are within and span more than half of it,
+            `(0, 255)` if they are and a value is above 127, else their own range. Else
+            `(0, 1)`.
         image_shape: See `optimize`. Defaults to the model's, or to that of `probe_data` for
             a model that takes any size.
         parameterization: See `optimize`.
@@ -184,7 +185,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
         log_dir: str | os.PathLike = "logs",
         freq: int | Collection[int] = 1,
         steps: int = 32,
-        values_range: tuple[float, float] | None = Settings.values_range,
+        values_range: tuple[float | Sequence[float], float | Sequence[float]]
+        | None = Settings.values_range,
         image_shape: tuple[int, ...] | None = Settings.image_shape,
         parameterization: str | object = Settings.parameterization,
         transformations: str | Sequence | None = Settings.transformations,

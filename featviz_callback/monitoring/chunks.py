@@ -20,7 +20,7 @@ from featviz_callback import backend
 from featviz_callback.objectives import SomeTargets
 from featviz_callback.optimization import Task, run
 from featviz_callback.optimization.comparison import score_ratio, verdict
-from featviz_callback.records import Result
+from featviz_callback.records import Result, as_range
 
 logger = logging.getLogger("featviz_callback")
 
@@ -158,14 +158,13 @@ def read(paths: Sequence[str]) -> Result:
                 {name: arrays[name] for name in arrays.files if not name.startswith("real")}
             )
     joined = {name: np.concatenate([one[name] for one in found]) for name in ("images", "scores")}
-    low, high = found[0]["values_range"].tolist()
     return Result(
         **joined,
         history=np.concatenate([one["history"] for one in found], axis=1),
         names=[name for one in found for name in one["names"].tolist()],
         status=[status for one in found for status in one["status"].tolist()],
         starts=[start for one in found for start in one["starts"].tolist()],
-        values_range=(low, high),
+        values_range=as_range(found[0]["values_range"]),
     )
 
 

@@ -145,8 +145,8 @@ class Observer:
         return self._real_images
 
     @property
-    def values_range(self) -> tuple[float, float]:
-        """Lowest and highest value of an image."""
+    def values_range(self) -> tuple:
+        """Lowest and highest value of an image, as `Result.values_range`."""
         return self._tasks[0].plan.values_range
 
     @property
@@ -442,7 +442,7 @@ def _refusal(task):
         require_units(targets.parts)
     except ValueError as error:
         return str(error)
-    blank = np.full((plan.batch, *plan.input_shape), np.mean(plan.values_range), "float32")
+    blank = np.full((plan.batch, *plan.input_shape), np.mean(plan.values_range, axis=0), "float32")
     try:
         score_all([targets], blank, plan.image_input, task.fixed_inputs)
     except Exception as error:

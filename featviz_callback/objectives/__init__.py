@@ -19,7 +19,12 @@ from featviz_callback.objectives.reachability import require_path
 from featviz_callback.objectives.readouts import read_scores, read_scores_and
 from featviz_callback.objectives.recording import Tap, record
 from featviz_callback.objectives.relaxation import relaxed_activations
-from featviz_callback.objectives.scaling import Scaling, measure_scaling, warn_if_flat
+from featviz_callback.objectives.scaling import (
+    Scaling,
+    measure_scaling,
+    range_as_text,
+    warn_if_flat,
+)
 from featviz_callback.objectives.scoring import as_taken, score_all
 from featviz_callback.objectives.shapes import output_shapes
 from featviz_callback.objectives.terms import SomeTargets, Targets
@@ -52,6 +57,7 @@ __all__ = [
     "measure_scaling",
     "output_shapes",
     "preserved",
+    "range_as_text",
     "read_scores",
     "read_scores_and",
     "record",

@@ -44,7 +44,8 @@ def default_objectives(
 
     Args:
         model: A built Keras model, or a wrapper such as a GAN: a model with a `train_step`
-            of its own and no `call`, whose models inside are built.
+            of its own and no `call`, whose parts inside are built: models, or layers with
+            layers inside where no model takes images.
         fixed_inputs: See `optimize`.
         shape: Shape of one real image or signal, if some are known. Of a wrapper, only
             parts that take such images are chosen. Default: the shape that the first part

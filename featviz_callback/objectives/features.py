@@ -47,6 +47,7 @@ def _candidates(calls, heads):
     hidden = [call for call in calls if id(call.layer) not in heads | attention]
     tokens = _of_tokens(hidden)
     convolutions = [call for call in calls if isinstance(call.layer, _CONVOLUTIONS)]
+    convolutions = [call for call in convolutions if not _is_gate(call)]
     if len(convolutions) == 1 and len(tokens) >= MOST_LAYERS:
         # The convolution cuts the image into patches.
         return tokens
@@ -74,6 +75,12 @@ def _of_tokens(calls):
     wide = [call for call in likely if _widens(call)]
     # The other layer of an MLP may have an activation too.
     return wide if wide and 2 * len(wide) >= len(likely) else likely or found
+
+
+def _is_gate(call):
+    """Whether a convolution weighs the channels of other layers, as squeeze and excitation does."""
+    places = [*call.shape[:-1], *(call.received or (None,))[:-1]]
+    return bool(squashing(call.layer)) and all(size == 1 for size in places)
 
 
 def _inside_attention(calls, *, is_own):

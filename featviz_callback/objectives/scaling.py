@@ -45,13 +45,17 @@ class Scaling:
 
     Attributes:
         path: The layer.
-        slope: A number, not 0.
-        offset: A number.
+        slopes: One number for all channels, or one a channel; none is 0.
+        offsets: As many numbers.
     """
 
     path: str
-    slope: float
-    offset: float
+    slopes: tuple[float, ...]
+    offsets: tuple[float, ...]
+
+    def __str__(self) -> str:
+        parts = zip(self.slopes, self.offsets, strict=True)
+        return ", ".join(f"{slope:.3g} * x {offset:+.3g}" for slope, offset in parts)
 
 
 def measure_scaling(
@@ -74,22 +78,58 @@ def measure_scaling(
     >>> model = Sequential([Input((8, 8, 1)), Rescaling(0.5, 1.0), Conv2D(4, 3, name="conv")])
     >>> image_input, _ = inputs.resolve(model)
     >>> measure_scaling(model, image_input, (), (8, 8, 1))
-    Scaling(path='conv', slope=0.5, offset=1.0)
+    Scaling(path='conv', slopes=(0.5,), offsets=(1.0,))
     """
     found = _received(model, image_input, fixed_inputs, shape, (0.0, 0.5, 1.0, 127.5, 255.0))
     if found is None:
         return None
     path, received = found
+    # Borders that are padded receive nothing of an image.
+    received = received[:, np.ptp(received, axis=0) > 0]
     for low, middle, high in ((0, 1, 2), (0, 3, 4)):
         whole = received[high] - received[low]
         bend = received[middle] - (received[high] + received[low]) / 2
         if np.median(np.abs(bend)) > _STRAIGHT * np.median(np.abs(whole)):
             return None
     # Half precision rounds the small ones.
-    slope = float(np.median(received[4] - received[0])) / 255.0
-    near = float(np.median(received[2] - received[0]))
-    is_straight = slope and abs(near - slope) <= _STRAIGHT * abs(slope) + 1e-3
-    return Scaling(path, slope, float(np.median(received[0]))) if is_straight else None
+    slopes, offsets = (received[4] - received[0]) / 255.0, received[0]
+    slope, near = float(np.median(slopes)), float(np.median(received[2] - received[0]))
+    if not slope or abs(near - slope) > _STRAIGHT * abs(slope) + 1e-3:
+        return None
+    if _differ(slopes) or _differ(offsets):
+        channels = _channels(model, image_input, fixed_inputs, shape)
+        if channels is not None:
+            own = [channels == channel for channel in range(shape[2])]
+            slopes, offsets = ([np.median(one[i]) for i in own] for one in (slopes, offsets))
+    if len(slopes) != shape[2] or not (_differ(slopes) or _differ(offsets)):
+        slopes, offsets = [slope], [np.median(offsets)]
+    return Scaling(path, *(tuple(map(float, one)) for one in (slopes, offsets)))
+
+
+def _differ(values):
+    return np.ptp(values) > _STRAIGHT * max(abs(np.median(values)), 1e-3)
+
+
+def _channels(model, image_input, fixed_inputs, shape):
+    """Return the channel that each received value depends on, `None` if on more than one.
+
+    Values that depend on no channel are left out. Channels are numbered from 1, and each
+    image is bright in those whose number has one of the binary digits. So a few images
+    tell many channels apart.
+    """
+    numbers = 1 + np.arange(shape[2])
+    places = np.arange(int(shape[2]).bit_length())[:, None]
+    digits = numbers >> places & 1
+    values = 255.0 * np.concatenate([0 * digits[:1], 0 * digits[:1] + 1, digits])
+    found = _received(model, image_input, fixed_inputs, shape, values)
+    if found is None:
+        return None
+    dark, bright, *received = found[1][:, np.ptp(found[1][:2], axis=0) > 0]
+    shares = (received - dark) / (bright - dark)
+    if np.abs(shares - np.round(shares)).max() > _STRAIGHT:
+        return None
+    channels = np.sum(np.round(shares).astype(int) << places, axis=0) - 1
+    return channels if set(channels.tolist()) == set(range(shape[2])) else None
 
 
 def warn_if_flat(
@@ -97,7 +137,7 @@ def warn_if_flat(
     image_input: ImageInput,
     fixed_inputs: tuple[np.ndarray, ...],
     shape: tuple[int, int, int],
-    values_range: tuple[float, float],
+    values_range: tuple,
 ) -> None:
     """Warn, once a model, if the lowest and the highest value are nearly the same to it."""
     # Each optimisation asks, and following a call of the model takes longer than a small one.
@@ -110,19 +150,33 @@ def warn_if_flat(
         return
     path, (lowest, highest) = found
     difference = float(np.median(np.abs(highest - lowest)))
-    low, high = values_range
-    if difference < _HARDLY and difference < _SHARE * (high - low):
+    widest = np.max(np.subtract(values_range[1], values_range[0]))
+    if difference < _HARDLY and difference < _SHARE * widest:
         warn_once(
             model,
-            "Images hardly differ for the model '%s': at the ends of values_range=(%g, %g), the "
+            "Images hardly differ for the model '%s': at the ends of values_range=%s, the "
             "layer %r receives values that differ by %.2g only. Give `values_range` as the model "
             "takes it, such as (0, 255) where it divides by 255.",
-            *(model.name, low, high, path, difference),
+            *(model.name, range_as_text(values_range), path, difference),
         )
 
 
-def _received(model, image_input, fixed_inputs, shape, values: Sequence[float]):
+def range_as_text(values_range: tuple) -> str:
+    """Return a range for a message.
+
+    Example:
+    >>> range_as_text((0.0, 255.0)), range_as_text(((0.0, 0.0), (1.0, 2.0)))
+    ('(0, 255)', '((0, 0), (1, 2))')
+    """
+    one, several = (lambda end: f"{end:g}"), (lambda end: f"({', '.join(map(one, end))})")
+    low, high = (several(end) if isinstance(end, tuple) else one(end) for end in values_range)
+    return f"({low}, {high})"
+
+
+def _received(model, image_input, fixed_inputs, shape, values: Sequence):
     """Return the first layer with weights that tells such values apart, and what it receives.
+
+    Each of `values` is one number, or one a channel, and makes one image.
 
     Returns:
         `(path, array (values, elements))`, or `None` if the model cannot be called so.
@@ -150,11 +204,11 @@ def _has_weights(layer):
 def _call(model, image_input, fixed_inputs, shape, values, path):
     # One image at a time takes the least memory.
     count = image_input.batch or 1
-    chosen, parts = np.asarray(values, "float32"), []
+    chosen, parts = np.asarray(values, "float32").reshape(len(values), 1, 1, -1), []
     with preserved(model), backend.load().without_gradients(), keras.StatelessScope():
         for first in range(0, len(chosen), count):
-            some = np.resize(chosen[first : first + count], count)
-            images = np.broadcast_to(some[:, None, None, None], (count, *shape))
+            some = chosen[np.arange(first, first + count) % len(chosen)]
+            images = np.broadcast_to(some, (count, *shape))
             arguments = image_input.call_arguments(
                 model, ops.convert_to_tensor(images), inputs.repeat(fixed_inputs, count)
             )

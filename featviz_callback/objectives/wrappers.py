@@ -2,7 +2,8 @@
 
 A GAN, a VAE or a diffusion model is often a model with a `train_step` of its own and no
 `call`: nothing can be read of it as a whole. Its parts can, the models that it keeps as
-attributes, in lists or in dicts.
+attributes, in lists or in dicts. Where none of these takes images, layers that have layers
+inside are its parts.
 
 This module reads the structure of a model. It never calls the model.
 """
@@ -26,17 +27,28 @@ def is_wrapper(model: keras.Model) -> bool:
 
 def has_own_step(model: keras.Model) -> bool:
     """Whether a model trains by a `train_step` of its own."""
-    # Keras' own NumPy backend trains no model.
+    # Keras' own NumPy backend trains no model, and a layer never trains by itself.
     usual = getattr(keras.Model, "train_step", None)
-    return getattr(type(model), "train_step", None) is not usual
+    return getattr(type(model), "train_step", usual) is not usual
 
 
 def is_known(model: keras.Model) -> bool:
-    """Whether a model is built; for a wrapper, whether all models inside it are."""
+    """Whether a model is built; for a wrapper, whether all parts inside it are."""
     if not is_wrapper(model):
         return model.built
-    inside = [layer for layer in sublayers(model) if isinstance(layer, keras.Model)]
-    return bool(inside) and all(map(is_known, inside))
+    models = [layer for layer in sublayers(model) if isinstance(layer, keras.Model)]
+    if not all(map(is_known, models)):
+        return False
+    layers = _layers_of_layers(model)
+    if any(_takes_images(part, None) for part in models):
+        return True
+    return bool(models or layers) and all(layer.built for layer in layers)
+
+
+def _layers_of_layers(model):
+    """The layers directly inside a wrapper that are no models, and have layers inside."""
+    layers = (layer for layer in sublayers(model) if not isinstance(layer, keras.Model))
+    return [layer for layer in layers if sublayers(layer)]
 
 
 def image_parts(
@@ -48,8 +60,15 @@ def image_parts(
         model: A model. One that takes images itself is its only part, at the path `""`.
         fixed_inputs: See `optimize`.
     """
-    seen: set[int] = set()
     paths = {id(layer): path for path, layer in reversed(list(walk(model)))}
+    models = list(_models_that_take_images(model, fixed_inputs))
+    layers = _layers_of_layers(model) if is_wrapper(model) and not models else []
+    for part in models or [one for one in layers if _takes_images(one, fixed_inputs)]:
+        yield paths.get(id(part), ""), part
+
+
+def _models_that_take_images(model, fixed_inputs):
+    seen: set[int] = set()
     waiting = [model]
     while waiting:
         part = waiting.pop(0)
@@ -57,19 +76,21 @@ def image_parts(
             continue
         seen.add(id(part))
         if _takes_images(part, fixed_inputs):
-            yield paths.get(id(part), ""), part
+            yield part
         else:
             waiting += [layer for layer in sublayers(part) if isinstance(layer, keras.Model)]
 
 
 def _takes_images(model, fixed_inputs):
-    if is_wrapper(model) or not model.built:
+    is_model = isinstance(model, keras.Model)
+    if is_wrapper(model) or not model.built or not (is_model or model.weights):
         return False
     try:
-        inputs.resolve(model, fixed_inputs, announce=False)
+        taken, _ = inputs.resolve(model, fixed_inputs, announce=False)
     except ValueError:
         return False
-    return True
+    # Many layers take tokens, which have the shape of a signal.
+    return is_model or not taken.is_signal
 
 
 def enter(model: keras.Model, layer: str | int | keras.Layer) -> tuple:
@@ -91,7 +112,7 @@ def enter(model: keras.Model, layer: str | int | keras.Layer) -> tuple:
     path, _, call = find_call(model, layer)
     names = path.split("/")
     for depth, part in enumerate(lineage(model, path)[1:-1], 1):
-        if isinstance(part, keras.Model) and _takes_images(part, None):
+        if (isinstance(part, keras.Model) or sublayers(part)) and _takes_images(part, None):
             inside = "/".join(names[depth:]) + (f":{call}" if call else "")
             return part, inside, "/".join(names[:depth]) + "/"
     raise ValueError(not_watchable(model, path))
@@ -100,12 +121,13 @@ def enter(model: keras.Model, layer: str | int | keras.Layer) -> tuple:
 def not_watchable(model: keras.Model, received: object = None) -> str:
     """Return the message for a wrapper of which nothing can be read."""
     found = [path for path, _ in image_parts(model)]
-    inside = [layer.name for layer in sublayers(model) if isinstance(layer, keras.Model)]
+    parts = [layer for layer in sublayers(model) if isinstance(layer, keras.Model)]
+    inside = [part.name for part in [*parts, *_layers_of_layers(model)]]
     expected = (
         f"a layer inside one of {found}, which take images"
         if found
         else (
-            "a part that takes images and is built, but none of its models is one: "
+            "a part that takes images and is built, but none of its parts is one: "
             f"{inside or 'it has no model inside'}"
         )
     )

@@ -73,7 +73,7 @@ def optimize(
     parameterization: str | object = Settings.parameterization,
     transformations: str | Sequence | None = Settings.transformations,
     regularizers: Sequence[Callable] = Settings.regularizers,
-    values_range: tuple[float, float] | None = (0.0, 1.0),
+    values_range: tuple[float | Sequence[float], float | Sequence[float]] | None = (0.0, 1.0),
     image_shape: tuple[int, ...] | None = Settings.image_shape,
     save_every: int | Sequence[int] | None = Settings.save_every,
     warmup_steps: int = Settings.warmup_steps,
@@ -119,8 +119,9 @@ def optimize(
             by score minus penalty is kept, or the one without where it has the lower
             penalty. See `featviz_callback.regularizers`.
         values_range: Lowest and highest value of an image, in the units of the
-            model's input. `None` is found out from the model and from `probe_data`, and
-            logged, as `FeatureVisCallback` does.
+            model's input. Each is a number, or a sequence of one number a channel:
+            `(0, 255)`, `((-2.1, -2.0, -1.8), (2.2, 2.4, 2.6))`. `None` is found out from
+            the model and from `probe_data`, and logged, as `FeatureVisCallback` does.
         image_shape: `(height, width)` or `(height, width, channels)`, whatever the
             model's own order; for signals `(time,)` or `(time, channels)`. Defaults
             to the model's. Unless the model takes any size, a larger image is
@@ -229,9 +230,9 @@ def _optimize_beside(objective, settings, probe_data, verbose):
 
 
 def _require_range(images, values_range):
-    low, high = values_range
+    low, high = np.asarray(values_range)
     beyond = _BEYOND * (high - low)
-    if images.min() < low - beyond or images.max() > high + beyond:
+    if (images < low - beyond).any() or (images > high + beyond).any():
         raise ValueError(
             "Invalid value for argument `values_range`. Expected the range of `probe_data`, or "
             f"None to find it out. Received: values_range={values_range}, and images from "
@@ -271,6 +272,7 @@ def prepare(
         given_shape = given.shape[1 + image_input.is_signal :]
     image_shape, input_shape = _shapes(objective, image_input, given_shape)
     is_still = objective.compares_places and isinstance(settings.transformations, str)
+    _require_channels(values_range, image_shape[2])
     warn_if_flat(objective.model, image_input, fixed_inputs, input_shape, values_range)
     transformations = augmentation.get(
         None if is_still else settings.transformations, image_shape, settings.steps, values_range
@@ -349,7 +351,7 @@ def _as_shares(images, image_shape, values_range):
             "resize them, or set `image_shape`. Received: images of shape "
             f"{images.shape[1:]}"
         )
-    low, high = values_range
+    low, high = np.asarray(values_range, "float32")
     shares = (images - low) / (high - low)
     if shares.min() < -_BEYOND or shares.max() > 1 + _BEYOND:
         raise ValueError(
@@ -405,6 +407,14 @@ def _require_hashable(plan):
                 "once. Expected a function or a frozen dataclass of numbers and tuples. "
                 f"Received: {part!r} ({error})"
             ) from error
+
+
+def _require_channels(values_range, channels):
+    if len(np.atleast_1d(values_range[0])) not in (1, channels):
+        raise ValueError(
+            f"Invalid value for argument `values_range`. Expected two numbers, or {channels} a "
+            f"channel. Received: values_range={values_range!r}"
+        )
 
 
 def _require_targets(objective):

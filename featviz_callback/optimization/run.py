@@ -136,7 +136,8 @@ def _status(task, found):
 
 def _are_saturated(task, found):
     """Return whether images are at the ends of the range, to no avail."""
-    images, (low, high) = found.arrays["frames"][-1], task.plan.values_range
+    images = found.arrays["frames"][-1]
+    low, high = np.asarray(task.plan.values_range, "float32")
     margin = 0.01 * (high - low)
     at_an_end = ((images < low + margin) | (images > high - margin)).mean((1, 2, 3)) >= 0.5
     targets = np.flatnonzero(at_an_end)

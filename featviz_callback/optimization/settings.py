@@ -34,7 +34,8 @@ class Settings:
         parameterization: A name or an object.
         transformations: `"standard"`, `None` or a sequence.
         regularizers: A function, a sequence of functions, or `None`.
-        values_range: Two floats, or `None` until they are known.
+        values_range: Two floats, two tuples of one float a channel where channels differ, or
+            `None` until they are known.
         image_shape: A tuple, or `None` for the shape of the model's input.
         save_every: Steps between two frames, the steps after which there is one, or `None`.
         warmup_steps: How many first steps relax ReLUs.
@@ -53,7 +54,7 @@ class Settings:
     parameterization: str | object = "fourier"
     transformations: str | Sequence | None = "standard"
     regularizers: Sequence[Callable] = ()
-    values_range: tuple[float, float] | None = None
+    values_range: tuple | None = None
     image_shape: tuple[int, ...] | None = None
     save_every: int | Sequence[int] | None = None
     warmup_steps: int = 0
@@ -80,25 +81,39 @@ class Settings:
             object.__setattr__(self, "values_range", as_values_range(self.values_range))
 
 
-def as_values_range(values_range: object) -> tuple[float, float]:
-    """Return a range as two floats.
+def as_values_range(values_range: object) -> tuple:
+    """Return a range as two floats, or as two tuples of floats where channels differ.
 
     Raises:
-        ValueError: If `values_range` is not two finite numbers in order.
+        ValueError: If `values_range` is not two finite numbers in order, or two sequences
+            of them, one a channel.
+
+    Example:
+    >>> as_values_range((0, 255)), as_values_range(((0, 0), (1, 1)))
+    ((0.0, 255.0), (0.0, 1.0))
+    >>> as_values_range((0, [1, 2, 3]))
+    ((0.0, 0.0, 0.0), (1.0, 2.0, 3.0))
     """
     try:
-        low, high = (
-            float(value) if isinstance(value, Real) else math.nan
-            for value in values_range  # type: ignore[attr-defined]
-        )
+        low, high = map(_numbers, values_range)  # type: ignore[call-overload]
+        channels = np.transpose(np.broadcast_arrays(low, high)).tolist()
     except (TypeError, ValueError):
-        low = high = math.nan
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        channels = []
+    # An infinite number is not below a finite one and above it.
+    if not channels or not all(-math.inf < low < high < math.inf for low, high in channels):
         raise ValueError(
             "Invalid value for argument `values_range`. Expected two finite numbers, the "
-            f"lower one first. Received: values_range={values_range!r}"
+            "lower one first, each of which may be a sequence of one number a channel. "
+            f"Received: values_range={values_range!r}"
         )
-    return low, high
+    is_one = all(pair == channels[0] for pair in channels)
+    return tuple(channels[0]) if is_one else tuple(zip(*channels, strict=True))
+
+
+def _numbers(end):
+    """One end of a range as a list of floats, NaN in place of what is no number."""
+    several = [end] if isinstance(end, Real) else list(end)
+    return [float(one) if isinstance(one, Real) else math.nan for one in several]
 
 
 def _as_tuple(image_shape):

@@ -74,7 +74,8 @@ class Plan:
         parameterization: How parameters become images.
         changes: The transformations that change values.
         regularizers: Functions of the images, subtracted from the score.
-        values_range: Lowest and highest value of an image.
+        values_range: Lowest and highest value of an image, two floats or two tuples of one
+            float a channel.
         optimizer: A Keras optimizer by value, or `None` for the default update.
         relaxed: Whether ReLUs that are off let a gradient through.
         anchor: The feature map in which an image stays near the given one that it begins
@@ -92,7 +93,7 @@ class Plan:
     parameterization: Any
     changes: tuple
     regularizers: tuple
-    values_range: tuple[float, float]
+    values_range: tuple
     optimizer: Optimizer | None
     relaxed: bool = False
     anchor: Tap | None = None
@@ -113,12 +114,13 @@ def render(plan: Plan, params, rows=None, columns=None, start: tuple = ()):
         rows, columns = sampling.every_pixel(params.shape[0], plan.image_shape)
     given = (start,) if plan.is_change else ()
     images = plan.parameterization.image(params, rows, columns, plan.image_shape, *given)
-    lowest, (low, high) = lowest_value(plan.parameterization), plan.values_range
+    lowest = lowest_value(plan.parameterization)
+    low, high = np.asarray(plan.values_range)
     factor = (high - low) / (1.0 - lowest)
     # Even a multiplication by one would read and write every value.
-    images = images if factor == 1 else factor * images
+    images = images if (factor == 1).all() else images * sampling.to_tensor(factor)
     shift = low - factor * lowest
-    return images + shift if shift else images
+    return images + sampling.to_tensor(shift) if shift.any() else images
 
 
 class CompiledStep:

@@ -9,7 +9,13 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from featviz_callback.objectives import ImageInput, Scaling, measure_scaling, warn_once
+from featviz_callback.objectives import (
+    ImageInput,
+    Scaling,
+    measure_scaling,
+    range_as_text,
+    warn_once,
+)
 from featviz_callback.optimization.probe_data import find_values_range
 
 _UNIT, _BYTES = (0.0, 1.0), (0.0, 255.0)
@@ -32,7 +38,7 @@ def choose_values_range(
     fixed_inputs: tuple[np.ndarray, ...],
     shape: tuple[int, int, int],
     real_images: np.ndarray | None,
-) -> tuple[float, float]:
+) -> tuple:
     """Return the range of the images that a model takes, and log it.
 
     Args:
@@ -43,7 +49,7 @@ def choose_values_range(
         real_images: Array `(images, height, width, channels)`, or `None`.
 
     Returns:
-        `(lowest, highest)`.
+        `(lowest, highest)`, two numbers, or two tuples of one number a channel.
     """
     scaling = measure_scaling(model, image_input, fixed_inputs, shape)
     own = None if scaling is None else range_before(scaling)
@@ -52,8 +58,7 @@ def choose_values_range(
         and own is not None
         and (real_images is None or _are_of(real_images, own))
     ):
-        arrives = f"{scaling.slope:.3g} * x {scaling.offset:+.3g}"
-        reason = f"of an image x the layer {scaling.path!r} receives {arrives}"
+        reason = f"of an image x the layer {scaling.path!r} receives {scaling}"
         found = own
     elif real_images is not None:
         found, reason = find_values_range(real_images), _reason(real_images)
@@ -62,21 +67,32 @@ def choose_values_range(
         reason = "the model does not scale its images, and `probe_data` would tell more"
     warn_once(
         model,
-        "Images for the model '%s' are made in values_range=(%g, %g): %s. `values_range` sets "
+        "Images for the model '%s' are made in values_range=%s: %s. `values_range` sets "
         "another one.",
-        *(model.name, *found, reason),
+        *(model.name, range_as_text(found), reason),
     )
     return found
 
 
-def range_before(scaling: Scaling) -> tuple[float, float] | None:
+def range_before(scaling: Scaling) -> tuple | None:
     """Return the usual range of images that are scaled so, `None` if that is not known.
 
     Example:
-    >>> range_before(Scaling("conv", 1 / 255, 0.0)), range_before(Scaling("conv", 2.0, -1.0))
-    ((0.0, 255.0), (0.0, 1.0))
+    >>> range_before(Scaling("conv", (1 / 255,), (0.0,)))
+    (0.0, 255.0)
+    >>> range_before(Scaling("conv", (0.1, 0.5), (-40.0, -500.0)))
+    ((370.0, 994.0), (430.0, 1006.0))
     """
-    slope, centre = abs(scaling.slope), -scaling.offset / scaling.slope
+    pairs = list(map(_range_before, scaling.slopes, scaling.offsets))
+    known = [pair for pair in pairs if pair is not None]
+    if len(set(known)) == 1:
+        # A channel may have a mean that tells less than those of others.
+        return known[0]
+    return tuple(zip(*known, strict=True)) if known and len(known) == len(pairs) else None
+
+
+def _range_before(slope, offset):
+    slope, centre = abs(slope), -offset / slope
     is_mild = slope * 255 <= _WIDEST or abs(slope - 1) < 0.1
     if 1.5 < centre < 255 and is_mild:
         return _BYTES
@@ -91,11 +107,11 @@ def range_before(scaling: Scaling) -> tuple[float, float] | None:
 
 
 def _are_of(images, values_range):
-    low, high = values_range
-    span = high - low
-    lowest, highest = float(images.min()), float(images.max())
-    is_within = lowest >= low - _BEYOND * span and highest <= high + _BEYOND * span
-    return is_within and highest - lowest >= _LEAST_SPAN * span
+    low, high = np.asarray(values_range)
+    ends = np.stack([images.min((0, 1, 2)), images.max((0, 1, 2))])
+    shares = (ends - low) / (high - low)
+    lowest, highest = shares.min(), shares.max()
+    return lowest >= -_BEYOND and highest <= 1 + _BEYOND and highest - lowest >= _LEAST_SPAN
 
 
 def _reason(images):

@@ -10,7 +10,7 @@ from featviz_callback.records.behaviour import Behaviour
 from featviz_callback.records.drift import drift
 from featviz_callback.records.health import NUMBERS, Checkup, Health
 from featviz_callback.records.history import History
-from featviz_callback.records.result import Result
+from featviz_callback.records.result import Result, as_range
 from featviz_callback.records.snapshot import Snapshot
 from featviz_callback.records.spread import spread
 
@@ -22,6 +22,7 @@ __all__ = [
     "History",
     "Result",
     "Snapshot",
+    "as_range",
     "drift",
     "highlights",
     "pictures",

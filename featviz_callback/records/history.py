@@ -18,7 +18,7 @@ from featviz_callback.records import pictures
 from featviz_callback.records.behaviour import Behaviour, settled
 from featviz_callback.records.drift import drift
 from featviz_callback.records.health import Health
-from featviz_callback.records.result import Result
+from featviz_callback.records.result import Result, as_range
 from featviz_callback.records.snapshot import Snapshot
 from featviz_callback.records.spread import spread
 
@@ -87,7 +87,7 @@ class History:
         health: The numbers of every layer, a `Health`.
         skipped: Int array: epochs whose snapshot was skipped to keep within
             `max_overhead`.
-        values_range: Lowest and highest value of an image.
+        values_range: As `Result.values_range`.
 
     Example:
     >>> image, score = np.zeros((1, 8, 8, 1)), np.zeros(1)
@@ -102,7 +102,7 @@ class History:
     def __init__(self, most_bytes: int = 2**28):
         self.most_bytes = most_bytes
         self.names: list[str] = []
-        self.values_range = (0.0, 1.0)
+        self.values_range: tuple = (0.0, 1.0)
         self.compile_seconds = 0.0
         self.health = Health()
         self._skipped: list[int] = []
@@ -324,7 +324,7 @@ class History:
         history = cls()
         arrays = _read(path)
         history.names = arrays["names"].tolist()
-        history.values_range = tuple(arrays["values_range"].tolist())
+        history.values_range = as_range(arrays["values_range"])
         history.compile_seconds = float(arrays["compile_seconds"])
         history._skipped = arrays["skipped"].tolist()
         history.health = Health.from_arrays(arrays)

@@ -35,12 +35,12 @@ _PNG_LEVEL = 1
 _OVERSAMPLING = 4
 
 
-def to_uint8(images: np.ndarray, values_range: tuple[float, float]) -> np.ndarray:
+def to_uint8(images: np.ndarray, values_range: tuple) -> np.ndarray:
     """Map values to what a screen shows, by a fixed affine map.
 
     Args:
         images: Array `(..., height, width, channels)`.
-        values_range: Values shown as black and as white.
+        values_range: Values shown as black and as white, numbers or one a channel.
 
     Returns:
         Uint8 array `(..., height, width, 1 or 3)`. NaN is shown as black. Four
@@ -48,8 +48,7 @@ def to_uint8(images: np.ndarray, values_range: tuple[float, float]) -> np.ndarra
         Two channels, or more than four, show the means of their first, second and last
         third as red, green and blue.
     """
-    low, high = values_range
-    shares = np.nan_to_num((np.asarray(images, "float64") - low) / (high - low))
+    shares = np.nan_to_num(_shares(images, values_range))
     channels = shares.shape[-1]
     if channels == 4:
         shares = shares[..., :3]
@@ -60,15 +59,34 @@ def to_uint8(images: np.ndarray, values_range: tuple[float, float]) -> np.ndarra
     return np.round(np.clip(shares, 0, 1) * 255).astype("uint8")
 
 
-def of_targets(
-    images: np.ndarray | Sequence[np.ndarray], values_range: tuple[float, float]
-) -> np.ndarray:
+def from_uint8(pictures: np.ndarray, values_range: tuple) -> np.ndarray:
+    """Map pictures of one or three channels back to values, by the inverse of `to_uint8`.
+
+    Args:
+        pictures: Uint8 array `(..., height, width, 1 or 3)`.
+        values_range: As for `to_uint8`.
+
+    Returns:
+        Float32 array of that shape.
+    """
+    # Of more channels than a picture has, no values can be read back.
+    low, high = (np.resize(end, pictures.shape[-1]) for end in values_range)
+    return (low + (high - low) * (pictures / 255)).astype("float32")
+
+
+def _shares(values, values_range):
+    """Return how far values are from the lowest to the highest one, channels last."""
+    low, high = np.asarray(values_range)
+    return (np.asarray(values, "float64") - low) / (high - low)
+
+
+def of_targets(images: np.ndarray | Sequence[np.ndarray], values_range: tuple) -> np.ndarray:
     """Return a picture of each target's image or signal.
 
     Args:
         images: Images `(targets, height, width, channels)`, or signals
             `(targets, time, channels)`, which are plotted. An array, or a sequence.
-        values_range: Lowest and highest value.
+        values_range: Lowest and highest value, numbers or one a channel.
 
     Returns:
         Uint8 array `(targets, height, width, 1 or 3)`.
@@ -101,28 +119,33 @@ def faded(picture: np.ndarray, importance: np.ndarray) -> np.ndarray:
     return np.round(shares * picture + (1 - shares) * np.array(_BACKGROUND)).astype("uint8")
 
 
-def plot(signal: np.ndarray, values_range: tuple[float, float]) -> np.ndarray:
+def plot(signal: np.ndarray, values_range: tuple) -> np.ndarray:
     """Draw a signal: time across, one line a channel.
 
     Args:
         signal: Array `(time, channels)`. More than seven channels are drawn as rows of
             grey values, the first one on top, in place of lines.
-        values_range: Values at the bottom and at the top of the frame; black and
-            white, for rows of grey.
+        values_range: Values at the bottom and at the top of the frame, numbers or one a
+            channel; black and white, for rows of grey.
 
     Returns:
         Uint8 array `(120, 240, 3)`.
     """
+    shares = _shares(signal, values_range)
     if signal.shape[1] > len(_LINE_COLORS):
-        rows = to_pillow(to_uint8(signal.T[..., None], values_range))
+        rows = to_pillow(to_uint8(shares.T[..., None], (0.0, 1.0)))
         return np.asarray(rows.convert("RGB").resize(_PLOT_SIZE, Image.Resampling.NEAREST))
-    low, high = values_range
-    shares = np.clip(np.nan_to_num((signal.astype("float64") - low) / (high - low)), 0, 1)
+    shares = np.clip(np.nan_to_num(shares), 0, 1)
     canvas = _lines(shares).resize(_PLOT_SIZE, Image.Resampling.LANCZOS)
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=10)
-    draw.text((3, 2), f"{high:g}", _INK, font, anchor="lt")
-    draw.text((3, _PLOT_SIZE[1] - 3), f"{low:g}", _INK, font, anchor="ls")
+    low, high = (_numbers(end, _PLOT_SIZE[0] - 6, font) for end in values_range)
+    draw.text((3, 2), high, _INK, font, anchor="lt")
+    draw.text((3, _PLOT_SIZE[1] - 3), low, _INK, font, anchor="ls")
     return np.asarray(canvas)
+
+
+def _numbers(end, width, font):
+    return _fit(", ".join(f"{one:g}" for one in np.atleast_1d(end)), width, font)
 
 
 def _lines(shares):

@@ -11,6 +11,12 @@ import numpy as np
 from featviz_callback.records import pictures
 
 
+def as_range(ends: np.ndarray) -> tuple:
+    """Return the `values_range` that a file has as an array: two numbers, or two of channels."""
+    low, high = ends.tolist()
+    return (tuple(low), tuple(high)) if isinstance(low, list) else (low, high)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """The images that maximise an objective. Unpacks as `images, names`.
@@ -38,7 +44,8 @@ class Result:
             at an end of the range, and it scores, less penalties, no better than at half
             the contrast. Else `"ok"`. Only `probe_data` can tell what is dead, constant
             or weak.
-        values_range: Lowest and highest value of an image.
+        values_range: Lowest and highest value of an image, two floats, or two tuples of one
+            float a channel where channels differ.
         frames: Float32 array `(frames, targets, height, width, channels)` of the
             images during the optimisation, if `save_every` was given, else `None`.
         frame_steps: Int array `(frames,)`: steps done at each frame, else `None`.
@@ -70,7 +77,7 @@ class Result:
     scores: np.ndarray
     history: np.ndarray
     status: list[str]
-    values_range: tuple[float, float]
+    values_range: tuple
     frames: np.ndarray | None = None
     frame_steps: np.ndarray | None = None
     starts: list[str] | None = None

@@ -24,7 +24,7 @@ class Snapshot:
         score_ratio: Float32 array `(targets,)`, the score divided by that of the best
             real image; NaN if there is none, or if that score is not above 0.
         seconds: How long the snapshot took, without compiling.
-        values_range: Lowest and highest value of an image.
+        values_range: As `Result.values_range`.
         starts: One a target, as `Result.starts`; empty where it is not known.
         functional_drift: Float32 array `(targets,)`, see `Behaviour`, as are all below.
         top_overlap: Float32 array `(targets,)`.
@@ -42,7 +42,7 @@ class Snapshot:
     noise_floor: np.ndarray
     score_ratio: np.ndarray
     seconds: float
-    values_range: tuple[float, float]
+    values_range: tuple
     starts: list[str]
     functional_drift: np.ndarray
     top_overlap: np.ndarray

@@ -316,7 +316,7 @@ def _event_files(log_dir):
 
 
 def read_snapshots(
-    log_dir: str | os.PathLike, names: Sequence[str], values_range: tuple[float, float]
+    log_dir: str | os.PathLike, names: Sequence[str], values_range: tuple
 ) -> Iterator[Snapshot]:
     """Yield the snapshots of some targets that earlier processes have written, in order.
 
@@ -326,7 +326,7 @@ def read_snapshots(
     Args:
         log_dir: The log directory of one run.
         names: The targets; snapshots that have others, or fewer, are left out.
-        values_range: Lowest and highest value of an image.
+        values_range: Lowest and highest value of an image, numbers or one a channel.
     """
     for path in _event_files(log_dir):
         by_step = itertools.groupby(_read_values(path), key=lambda pair: pair[0])
@@ -380,14 +380,13 @@ def _as_snapshot(step, names, summaries, values_range):
         tensors = [values.get(tag.format(name)) for name in names]
         return np.array([t.float_val[0] if t else np.nan for t in tensors], "float32")
 
-    low, high = values_range
     pngs = [values[IMAGE_TAG.format(name)].string_val[2] for name in names]
-    shares = np.stack([pictures.decode_png(png) for png in pngs]) / np.float32(255)
+    shown = np.stack([pictures.decode_png(png) for png in pngs])
     seconds = values.get(SECONDS_TAG)
     return Snapshot(
         epoch=step,
         names=list(names),
-        images=(low + (high - low) * shares).astype("float32"),
+        images=pictures.from_uint8(shown, values_range),
         status=[STATUSES[int(i)] for i in np.nan_to_num(scalars(STATUS_TAG))],
         seconds=seconds.float_val[0] if seconds else np.nan,
         values_range=values_range,

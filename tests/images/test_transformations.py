@@ -230,6 +230,15 @@ def test_noise_falls_to_its_last_between_half_and_four_fifths_of_the_steps():
     assert Noise(0.4).at(0.9) == Noise(0.4)
 
 
+def test_noise_may_have_a_deviation_a_channel():
+    flat = np.full((2, 40, 40, 3), 0.5, "float32")
+    noise = augment(flat, (Noise([0.1, 0.2, 0.4]),), [0, 1]) - 0.5
+    np.testing.assert_allclose(noise.std((0, 1, 2)), [0.1, 0.2, 0.4], rtol=0.05)
+    falling = Noise((0.4, 0.8), last=(0.1, 0.2)).at(0.65)
+    np.testing.assert_allclose(falling.deviation, [0.25, 0.5])
+    assert hash(falling) == hash(falling.at(0.9))
+
+
 def test_noise_that_fades_keeps_its_class():
     class Louder(Noise):
         def sample(self, rng, shape):
@@ -265,6 +274,8 @@ def test_jitter_moves_an_enlarged_image_by_the_same_share():
         (Crop, {"smallest": 0}),
         (Crop, {"largest": 1.1}),
         (Blur, {"sigma": 0}),
+        (Noise, {"deviation": (0.1, -1)}),
+        (Noise, {"last": (0.1, 0.1)}),
         *[
             (kind, {name: value})
             for kind, name in (

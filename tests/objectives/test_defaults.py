@@ -382,3 +382,14 @@ def test_every_channel_is_of_all_convolutions_that_receive_the_image():
 def test_every_channel_of_a_model_without_a_convolution_is_refused():
     with pytest.raises(NothingToShow, match="no convolution receives the image"):
         every_channel(sequential(layers.Flatten(), layers.Dense(3)))
+
+
+def test_gates_of_squeeze_and_excitation_are_no_features():
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, name="conv")(inputs)
+    squeezed = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    gates = layers.Conv2D(8, 1, activation="sigmoid", name="gates")(squeezed)
+    last = layers.Conv2D(2, 3, activation="sigmoid", name="last")(x * gates)
+    model = keras.Model(inputs, last)
+    names = [name for objective in default_objectives(model) for name in objective.names]
+    assert {name.partition("#")[2][:-2] for name in names} == {"conv", "last"}

@@ -75,7 +75,61 @@ def nested():
 def test_the_scaling_is_that_of_what_comes_first(make, slope, offset):
     model = make()
     found = measure_scaling(model, inputs.resolve(model)[0], (), SHAPE)
-    np.testing.assert_allclose((found.slope, found.offset), (slope, offset), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        (found.slopes, found.offsets), ((slope,), (offset,)), rtol=1e-4, atol=1e-6
+    )
+
+
+MEANS, DEVIATIONS = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+
+
+def preprocessed(mode, shape=SHAPE):
+    """A model that begins with the usual arithmetic of `keras.applications`."""
+    image = keras.Input(shape)
+    apply = {
+        "torch": keras.applications.densenet.preprocess_input,
+        "caffe": keras.applications.resnet.preprocess_input,
+    }[mode]
+    padded = layers.ZeroPadding2D(3)(apply(image))
+    return keras.Model(image, layers.Conv2D(2, 3, name="conv")(padded))
+
+
+@pytest.mark.parametrize(
+    ("make", "slopes", "offsets"),
+    [
+        (
+            lambda: sequential(layers.Normalization(mean=[1, 2, 3], variance=[1, 4, 16])),
+            (1, 1 / 2, 1 / 4),
+            (-1, -1, -3 / 4),
+        ),
+        (lambda: preprocessed("torch"), 1 / 255 / DEVIATIONS, -MEANS / DEVIATIONS),
+        # It subtracts the means of blue, green and red, and turns the order of the channels.
+        (lambda: preprocessed("caffe"), (1, 1, 1), (-123.68, -116.779, -103.939)),
+    ],
+    ids=["normalization", "torch", "caffe"],
+)
+def test_each_channel_may_have_a_scaling_of_its_own(make, slopes, offsets):
+    model = make()
+    found = measure_scaling(model, inputs.resolve(model)[0], (), SHAPE)
+    np.testing.assert_allclose((found.slopes, found.offsets), (slopes, offsets), rtol=1e-3)
+
+
+def test_many_channels_are_told_apart():
+    means = np.arange(20.0)
+    own = layers.Normalization(mean=means, variance=np.ones(20))
+    model = keras.Sequential([keras.Input((4, 4, 20)), own, layers.Conv2D(2, 3)])
+    found = measure_scaling(model, inputs.resolve(model)[0], (), (4, 4, 20))
+    np.testing.assert_allclose(found.offsets, -means, rtol=1e-3, atol=1e-6)
+
+
+def test_mixed_channels_have_one_scaling():
+    def mix(images):
+        grey = keras.ops.sum(images, axis=-1, keepdims=True)
+        return keras.ops.concatenate([grey, 2 * images[..., :1]], axis=-1)
+
+    model = sequential(layers.Lambda(mix))
+    found = measure_scaling(model, inputs.resolve(model)[0], (), SHAPE)
+    assert len(found.slopes) == len(found.offsets) == 1
 
 
 def test_what_is_no_straight_line_has_no_scaling():

@@ -112,5 +112,42 @@ def test_a_wrapper_of_a_part_that_is_not_built_is_not_known():
     assert not is_known(Wrapper(critic=classifier("critic"), late=late))
 
 
+class Encoder(layers.Layer):
+    """A layer with layers inside, as people write the parts of a wrapper too."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.conv = layers.Conv2D(4, 3, activation="relu", name="conv")
+        self.pool = layers.GlobalAveragePooling2D()
+        self.code = layers.Dense(5, name="code")
+
+    def call(self, images):
+        return self.code(self.pool(self.conv(images)))
+
+
+def test_layers_that_take_images_are_parts_where_no_model_does():
+    encoder = Encoder(name="encoder")
+    model = Wrapper(encoder=encoder, generator=decoder(), flip=layers.RandomFlip())
+    assert not is_known(model)
+    images = np.random.default_rng(0).random((3, 8, 8, 1), "float32")
+    codes = keras.ops.convert_to_numpy(encoder(images))
+    assert is_known(model)
+    assert list(image_parts(model)) == [("encoder", encoder)]
+    names = [name for objective in default_objectives(model) for name in objective.names]
+    assert names[:4] == [f"Channel#encoder/conv_{i}" for i in range(4)]
+    assert names[4:] == [f"Neuron#encoder/code_{i}" for i in range(5)]
+    by_path = Objective.neuron(model, "encoder/code", 2)
+    np.testing.assert_allclose(by_path.score(images), codes[:, 2], rtol=1e-5)
+
+
+def test_layers_that_take_tokens_or_are_inside_of_a_model_are_no_parts():
+    attention = layers.MultiHeadAttention(1, 2)
+    attention(np.zeros((1, 4, 3), "float32"), np.zeros((1, 4, 3), "float32"))
+    assert list(image_parts(Wrapper(attention=attention, generator=decoder()))) == []
+    model = Wrapper(encoder=Encoder(), critic=classifier("critic"))
+    model.encoder(np.zeros((1, 8, 8, 1), "float32"))
+    assert [part.name for _, part in image_parts(model)] == ["critic"]
+
+
 def test_a_model_with_a_call_is_none():
     assert not is_wrapper(classifier("plain"))

@@ -281,6 +281,54 @@ def test_an_image_at_the_ends_is_saturated_if_half_the_contrast_scores_as_much(i
     assert result.status == ["ok", "saturated", "ok"]
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("size", [8, 100])
+def test_a_range_of_each_channel_gives_the_same_pictures_in_other_units(size, symmetric):
+    """A model of scaled images has the pictures of the model behind the scaling, scaled."""
+    shape, usual = (size, size, 3), (-1.0, 1.0) if symmetric else (0.0, 1.0)
+    high = np.array([1.0, 2.0, 30.0])
+    low = -high if symmetric else np.array([0.0, -1.0, 10.0])
+    span = (usual[1] - usual[0]) / (high - low)
+    conv = layers.Conv2D(2, 3, strides=3, activation="tanh", name="conv")
+    plain = sequential(conv, shape=shape)
+    before = layers.Normalization(mean=low - usual[0] / span, variance=span**-2)
+    scaled = keras.Sequential([keras.Input(shape), before, conv])
+    # So many steps add noise to large images.
+    settings = {"steps": 40 if size > 96 else 4}
+    own, expected = (
+        optimize(Objective.channel(model, "conv", [0, 1]), values_range=range_, **settings)
+        for model, range_ in ((scaled, (tuple(low), tuple(high))), (plain, usual))
+    )
+    shares = (own.images - low) / (high - low)
+    others = (expected.images - usual[0]) / (usual[1] - usual[0])
+    assert np.corrcoef(shares.ravel(), others.ravel())[0, 1] > 0.999
+    np.testing.assert_allclose(own.scores, expected.scores, atol=0.02)
+    assert own.status == expected.status
+    assert own.values_range == (tuple(low), tuple(high))
+
+
+def test_a_picture_at_the_ends_of_the_range_of_each_channel_is_saturated():
+    low, high = np.array([0.0, -1.0]), np.array([1.0, 30.0])
+    to_shares = layers.Normalization(mean=low, variance=(high - low) ** 2)
+    model = sequential(to_shares, Clipped(name="clipped"), shape=(8, 6, 2))
+    free, clipped = (
+        Objective.channel(model, "clipped", i) + Objective.channel(model, "clipped", i + 1)
+        for i in (0, 2)
+    )
+    for objective, status in ((free, "ok"), (clipped, "saturated")):
+        result = optimize(
+            objective,
+            steps=2,
+            values_range=(tuple(low), tuple(high)),
+            parameterization=Pixel(contrast=math.inf),
+            optimizer=keras.optimizers.SGD(1e6),
+            transformations=None,
+        )
+        shares = (result.images - low) / (high - low)
+        assert (np.abs(shares - np.round(shares)) < 1e-3).all()
+        assert result.status == [status]
+
+
 @pytest.mark.parametrize("values_range", [(-1.0, 1.0), (0.0, 255.0), (-3.0, -2.0)])
 def test_half_the_contrast_is_half_way_to_the_middle_of_the_range(values_range):
     low, high = values_range

@@ -4,6 +4,7 @@ import inspect
 import math
 from dataclasses import fields
 
+import numpy as np
 import pytest
 
 from featviz_callback import (
@@ -40,6 +41,26 @@ def test_every_setting_is_an_argument_of_optimize():
     assert DEFAULTS.keys() <= inspect.signature(optimize).parameters.keys()
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((0, 1), (0.0, 1.0)),
+        (np.array([0, 1]), (0.0, 1.0)),
+        (((0, 0, 0), (1, 2, 3)), ((0.0, 0.0, 0.0), (1.0, 2.0, 3.0))),
+        ((0, (1, 2)), ((0.0, 0.0), (1.0, 2.0))),
+        (([-1, -2], 1), ((-1.0, -2.0), (1.0, 1.0))),
+        (np.array([[0, 0], [1, 2]]), ((0.0, 0.0), (1.0, 2.0))),
+        (((0, 0), (1, 1)), (0.0, 1.0)),
+        (((0,), (1,)), (0.0, 1.0)),
+    ],
+    ids=str,
+)
+def test_a_range_is_one_pair_where_the_channels_agree(given, expected):
+    found = Settings(values_range=given).values_range
+    assert found == expected
+    assert repr(found) == repr(expected)
+
+
 # --- refusals -------------------------------------------------------------------------
 
 
@@ -68,6 +89,14 @@ def test_every_setting_is_an_argument_of_optimize():
         {"values_range": 1},
         {"values_range": (0, 1, 2)},
         {"values_range": "01"},
+        {"values_range": ((0, 0), (1, 0))},
+        {"values_range": ((0, 0), (1, 2, 3))},
+        {"values_range": ((0, 1), (0, 1), (0, 1))},
+        {"values_range": (((0,),), ((1,),))},
+        {"values_range": ((), ())},
+        {"values_range": (0, (1, math.inf))},
+        # The model has one channel.
+        {"values_range": ((0, 0, 0), (1, 2, 3))},
         {"transformations": "jitter"},
         {"transformations": [None]},
         {"transformations": 3},

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from featviz_callback import FeatureVisCallback, History, Objective
 from featviz_callback.objectives import Scaling, inputs
 from featviz_callback.optimization.values_range import choose_values_range, range_before
 
@@ -43,7 +44,7 @@ def chosen(images=None, *first):
     ],
 )  # fmt: skip
 def test_a_scaling_tells_what_it_is_made_for(slope, offset, expected):
-    found = range_before(Scaling("conv", slope, offset))
+    found = range_before(Scaling("conv", (slope,), (offset,)))
     assert found == (None if expected is None else pytest.approx(expected))
 
 
@@ -64,6 +65,59 @@ def test_the_model_tells_the_range_and_else_the_data(images, first, expected, ca
     found = chosen(images, *first)
     np.testing.assert_allclose(found, expected, atol=0.02)
     assert caplog.text.count("values_range=") == 1
+
+
+OWN = layers.Normalization, {"mean": [1000, 0.5, 3000], "variance": [100, 0.01, 10000]}
+
+
+def test_a_normalization_tells_a_range_of_each_channel(caplog):
+    kind, settings = OWN
+    low, high = chosen(None, kind(**settings))
+    np.testing.assert_allclose(low, (970, 0, 2700), atol=1e-3)
+    np.testing.assert_allclose(high, (1030, 1, 3300), atol=1e-3)
+    assert "values_range=((970, 0, 2700), (1030, 1, 3300))" in caplog.text
+    real = low + (np.array(high) - low) * IMAGES
+    np.testing.assert_allclose(chosen(real, kind(**settings)), (low, high))
+    # Others than the model was made for.
+    np.testing.assert_allclose(chosen(IMAGES * 5000, kind(**settings)), (0, 5000), atol=10)
+
+
+@pytest.mark.parametrize("name", ["densenet", "resnet", "mobilenet"])
+def test_the_usual_preprocessing_takes_bytes_of_every_channel(name):
+    preprocess = getattr(keras.applications, name).preprocess_input
+    assert chosen(None, layers.Lambda(preprocess)) == (0.0, 255.0)
+
+
+def test_a_range_of_each_channel_lives_through_a_training(tmp_path, caplog):
+    kind, settings = OWN
+    model = keras.Sequential([
+        keras.Input(SHAPE), kind(**settings), layers.Conv2D(2, 3, name="conv"), layers.Flatten()
+    ])  # fmt: skip
+    model.compile("sgd", "mse")
+    low, high = (np.array(end) for end in ((970, 0, 2700), (1030, 1, 3300)))
+    x = (low + (high - low) * IMAGES).astype("float32")
+    target = model.predict(x, verbose=0)
+
+    def watch(**others):
+        return FeatureVisCallback(
+            lambda model: Objective.channel(model, "conv", [0, 1]),
+            log_dir=tmp_path, steps=2, on_error="raise", **others,
+        )  # fmt: skip
+
+    first = watch(probe_data=x)
+    model.fit(x, target, epochs=1, verbose=0, callbacks=[first])
+    np.testing.assert_allclose(first.history.values_range, (low, high), rtol=1e-4)
+    images = first.history.images
+    assert ((images >= low - 1e-2) & (images <= high + 1e-2)).all()
+    again = watch(values_range=(tuple(low), tuple(high)))
+    model.fit(x, target, epochs=2, initial_epoch=1, verbose=0, callbacks=[again])
+    assert again.history.epochs.tolist() == [-1, 0, 1]
+    assert (abs(again.history.images[:2] - images) <= (high - low) / 255).all()
+    again.history.save(tmp_path / "history.npz")
+    loaded = History.load(tmp_path / "history.npz")
+    assert loaded.values_range == (tuple(low), tuple(high))
+    np.testing.assert_array_equal(loaded.strip(), again.history.strip())
+    assert "hardly differ" not in caplog.text
 
 
 def test_it_is_logged_once_a_model(caplog):

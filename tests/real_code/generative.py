@@ -296,6 +296,50 @@ def oxford_flowers():
     return {"x": x.batch(8, drop_remainder=True)}
 
 
+# --- variational autoencoder of two layers ----------------------------------------------
+
+
+class Encoder(layers.Layer):
+    """Maps digits to a mean, a logarithm of a variance and a draw."""
+
+    def __init__(self, latent_dim=2, **kwargs):
+        super().__init__(**kwargs)
+        self.conv_1 = layers.Conv2D(8, 3, strides=2, activation="relu", name="conv_1")
+        self.conv_2 = layers.Conv2D(12, 3, strides=2, activation="relu", name="conv_2")
+        self.flatten = layers.Flatten()
+        self.dense_mean = layers.Dense(latent_dim, name="z_mean")
+        self.dense_log_var = layers.Dense(latent_dim, name="z_log_var")
+        self.sampling = Sampling()
+
+    def call(self, inputs):
+        x = self.flatten(self.conv_2(self.conv_1(inputs)))
+        z_mean = self.dense_mean(x)
+        z_log_var = self.dense_log_var(x)
+        return z_mean, z_log_var, self.sampling((z_mean, z_log_var))
+
+
+class Decoder(layers.Layer):
+    """Maps a draw back to a digit."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(6 * 6 * 4, activation="relu", name="dense")
+        self.reshape = layers.Reshape((6, 6, 4))
+        self.up = layers.Conv2DTranspose(
+            1, 3, strides=2, padding="same", activation="sigmoid", name="up"
+        )
+
+    def call(self, inputs):
+        return self.up(self.reshape(self.dense(inputs)))
+
+
+def vae_of_layers():
+    """keras.io guide: Making new layers and models via subclassing, 2019; with convolutions."""
+    model = VAE(Encoder(name="encoder"), Decoder(name="decoder"))
+    model.compile(optimizer=keras.optimizers.Adam())
+    return model
+
+
 FAMILIES = [
     Family(
         name="VAE",
@@ -306,6 +350,17 @@ FAMILIES = [
         layers=("encoder/conv_1", "encoder/conv_2"),
         heads=("encoder/z_mean", "encoder/z_log_var"),
         parts=("encoder",),
+    ),
+    Family(
+        name="VAE of layers",
+        build=vae_of_layers,
+        data=mnist_digits,
+        image_shape=(12, 12, 1),
+        values_range=(0, 1),
+        layers=("encoder/conv_1", "encoder/conv_2"),
+        heads=("encoder/z_mean", "encoder/z_log_var"),
+        parts=("encoder",),
+        note="Encoder and decoder are layers with layers inside, built by the first batch.",
     ),
     Family(
         name="VQ-VAE",

@@ -304,6 +304,15 @@ def test_an_archive_is_loaded_as_it_was_saved(history, tmp_path):
     np.testing.assert_array_equal(loaded.strip(), history.strip())
 
 
+@pytest.mark.parametrize("values_range", [(0.0, 1.0), ((0.0, 0.0, -1.0), (1.0, 2.0, 3.0))])
+def test_an_archive_keeps_a_range_of_each_channel(values_range, tmp_path):
+    history = History()
+    history.add(0, make_result(shape=(6, 5, 3), values_range=values_range))
+    history.save(tmp_path / "history.npz")
+    assert History.load(tmp_path / "history.npz").values_range == values_range
+    assert history.strip().shape == History.load(tmp_path / "history.npz").strip().shape
+
+
 def test_an_archive_that_has_the_first_name_of_the_noise_floor_is_loaded(history, tmp_path):
     history.save(tmp_path / "history.npz")
     with np.load(tmp_path / "history.npz") as archive:

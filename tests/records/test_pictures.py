@@ -12,6 +12,7 @@ from featviz_callback.records.pictures import (
     decode_png,
     encode_gif,
     encode_png,
+    from_uint8,
     grid,
     of_targets,
     plot,
@@ -32,6 +33,15 @@ def solid(color, height=70, width=80):
 def test_the_ends_of_the_range_are_black_and_white(values_range, values):
     image = np.array(values).reshape(1, 3, 1)
     assert to_uint8(image, values_range).ravel().tolist() == [0, 128, 255]
+
+
+def test_each_channel_may_have_a_range_of_its_own():
+    values_range = ((0, -1, 0), (1, 1, 255))
+    image = np.array([[[0, -1, 0], [0.5, 0, 127.5], [1, 1, 255]]])
+    picture = to_uint8(image, values_range)
+    assert picture.tolist() == [[[0, 0, 0], [128, 128, 128], [255, 255, 255]]]
+    spans = np.subtract(values_range[1], values_range[0])
+    assert (abs(from_uint8(picture, values_range) - image) <= 0.5 / 255 * spans + 1e-6).all()
 
 
 def test_values_outside_the_range_are_clipped_and_nan_is_black():
@@ -249,6 +259,15 @@ def test_many_channels_are_rows_of_grey():
     assert (picture[45:60] == 255).all()
     assert not picture[:45].any()
     assert not picture[60:].any()
+
+
+@pytest.mark.parametrize("channels", [2, 8])
+def test_each_line_or_row_of_a_plot_may_have_a_range_of_its_own(channels):
+    high = 1.0 + np.arange(channels)
+    shares = np.random.default_rng(0).random((9, channels))
+    own, usual = plot(shares * high, (0 * high, high)), plot(shares, (0, 1))
+    # The numbers in the corners differ.
+    np.testing.assert_array_equal(own[16:-16], usual[16:-16])
 
 
 def test_targets_are_shown_as_images_or_as_plots_of_signals():

@@ -306,3 +306,18 @@ def test_every_tag_is_described():
 
 def test_keras_is_not_needed_to_write():
     assert not {"keras", "tensorflow"} & {*vars(summaries), *vars(event_file)}
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_values_of_channels_are_read_back_in_their_ranges(channels, tmp_path):
+    high = tuple(range(1, channels + 1))
+    values_range = ((0.0,) * channels, tuple(map(float, high)))
+    result = make_result(0, channels)
+    result = dataclasses.replace(
+        result, images=result.images * np.array(high, "float32"), values_range=values_range
+    )
+    write_snapshot(EventFile(tmp_path), History().add(0, result))
+    [found] = read_snapshots(tmp_path, NAMES, values_range)
+    # A picture shows three channels.
+    expected = result.images[..., :3]
+    assert (abs(found.images - expected) <= np.array(high[:3]) * (0.5 / 255 + 1e-6)).all()
