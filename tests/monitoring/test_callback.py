@@ -72,7 +72,9 @@ def test_every_tag_of_the_layout_is_there_and_no_other(long_run):
     kinds = ("score", "drift", "drift_floor", "status")
     # On a backend that compiles nothing, the seconds of compiling are not written.
     found = set(scalars) - {"feature_vis/compile_seconds"}
-    assert found == {f"feature_vis_{kind}/{name}" for kind in kinds for name in NAMES} | {
+    # All that is known of a layer without real images.
+    layers = {f"feature_vis_layer_update_ratio/{name}" for name in ("conv1", "conv2", "logits")}
+    assert found == layers | {f"feature_vis_{kind}/{name}" for kind in kinds for name in NAMES} | {
         f"feature_vis/{name}" for name in ("seconds", "share")
     }
 
