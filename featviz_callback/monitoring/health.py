@@ -3,11 +3,11 @@
 A `LayerMeter` sees the outputs of all layers on the way of the one pass that scores the real
 images. It never calls the model, and keeps no layer's output.
 
-Memory. While a layer is seen, there is one copy of its output beside it, for one batch. All
-else are some numbers a unit, and rows of activations by which units are compared. If all
-images pass in one batch, these are rows of one layer at a time, at most 8 MiB, and as many
-bytes of correlations. Otherwise they are rows of all layers, at most 32 MiB together. Nothing
-is kept from one snapshot to the next.
+Memory. While a layer is seen, there is one copy of its output for one batch beside it. All else
+are some numbers a unit, and rows of activations by which units are compared. If all images pass
+in one batch, these are rows of one layer at a time, at most 4 MiB, twice, and the correlations
+of 1,024 of its units with all others. If not, rows of all layers wait for the last batch, at
+most 32 MiB together. Nothing is kept from one snapshot to the next.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _AT_THE_END = 0.01
 _EQUAL = 2e-6
 
 # So many values are kept of one layer, and of all layers if there are several batches.
-_MOST_VALUES, _MOST_VALUES_OF_ALL = 2**21, 2**23
+_MOST_VALUES, _MOST_VALUES_OF_ALL = 2**20, 2**23
 # Fewer rows tell nothing of a correlation.
 _FEWEST_ROWS = 32
 # So many rows have all but a little of the singular values.

@@ -43,7 +43,7 @@ _ILLNESSES = {
         "the learning rate may be too high, or a value may be divided by zero",
     ),
     "dead": (
-        0.5,
+        0.3,
         "{} of the units of {} are dead",
         "the learning rate may be too high. No image of `probe_data` activates them",
     ),

@@ -257,7 +257,7 @@ def test_everything_is_logged_and_read_back_by_tensorboard(watch, tmp_path):
     model = conv_net()
     callback = watch(channels, probe_data=(PIXELS, LABELS))
     train(model, callback, epochs=2)
-    _, scalars = read_events(tmp_path)
+    _, scalars = read_events(tmp_path / "feature_vis")
     health, history = callback.health, callback.history
     for number in NUMBERS:
         for i, layer in enumerate(health.layers):
@@ -270,7 +270,7 @@ def test_everything_is_logged_and_read_back_by_tensorboard(watch, tmp_path):
             known = np.isfinite(column)
             expected = list(zip(history.epochs[known], column[known], strict=True))
             assert scalars[f"feature_vis_{name}/{target}"] == expected
-    reader = accumulator(tmp_path)
+    reader = accumulator(tmp_path / "feature_vis")
     for layer in health.layers:
         tag = f"feature_vis_activations/{layer}"
         assert reader.SummaryMetadata(tag).plugin_data.plugin_name == "histograms"
