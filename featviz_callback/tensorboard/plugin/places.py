@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tensorboard.compat.proto.event_pb2 import Event
@@ -115,7 +116,7 @@ def picture_in(event: Event) -> Picture:
         TooLargeError: If it has too many pixels.
     """
     values = event.summary.value
-    strings = values[0].tensor.string_val if values else ()
+    strings: Sequence[bytes] = values[0].tensor.string_val if values else ()
     if len(strings) < 3:
         raise ValueError("That is not a picture.")
     require_sound(strings[2])
