@@ -175,7 +175,7 @@ class Tab:
     def settle(self):
         """Waits until what is on the screen is drawn."""
         self.inner.wait_for_function(
-            "() => [...document.querySelectorAll('li')]"
+            "() => [...document.querySelectorAll('.cards > li')]"
             ".every((node) => !node.card.visible || !node.querySelector('.waiting'))"
         )
         self.page.wait_for_timeout(50)
@@ -868,7 +868,7 @@ def test_only_what_is_shown_is_fetched(open_tab, live):
     tab = open_tab("&p.feature_vis.epoch=1", address=address)
     tab.page.on("request", lambda request: asked.append((request.url, request.post_data)))
     visible = tab.inner.evaluate(
-        "[...document.querySelectorAll('li')].filter(n => n.card.visible).length"
+        "[...document.querySelectorAll('.cards > li')].filter(n => n.card.visible).length"
     )
     assert 0 < visible < len(names) / 2
     tab.go(0)

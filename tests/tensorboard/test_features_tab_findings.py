@@ -437,6 +437,17 @@ def test_back_closes_the_page_of_a_unit(open_page, serve):
     playwright.expect(tab.find(".viewer .epoch")).to_have_text("epoch 11")
 
 
+def test_closing_the_page_of_a_unit_keeps_its_epoch(open_page, serve):
+    tab = open_page(serve("full"))
+    tab.card("Channel#conv1_0").click()
+    tab.page.keyboard.press("ArrowLeft")
+    tab.page.keyboard.press("Escape")
+    tab.page.wait_for_timeout(800)
+    assert tab.epoch() == "epoch 10"
+    assert "epoch=10" in tab.page.url
+    assert "open=" not in tab.page.url
+
+
 def test_signals_have_a_legend_and_do_not_glare(open_page, serve):
     tab = open_page(serve("signals"), opened("Neuron#logits_1"), dark=True)
     legend = tab.find(".signal-legend li")
