@@ -490,13 +490,13 @@ def test_a_picture_is_downloaded_as_png_and_as_gif(open_tab, logs):
     history = logs[1]["long"]
     tab = open_tab(ONE_RUN + "&p.feature_vis.open=" + quote(NAMES[2]) + "&p.feature_vis.epoch=2")
     with tab.page.expect_download() as download:
-        tab.find(".download", has_text="PNG").click()
+        tab.find(".viewer .download", has_text="PNG").click()
     assert download.value.suggested_filename == "long_Neuron_logits_2_epoch_2.png"
     saved = np.asarray(Image.open(download.value.path()))
     np.testing.assert_array_equal(saved, expected(history, NAMES[2], 2))
     with tab.page.expect_download() as download:
-        tab.find(".download", has_text="GIF").click()
-        assert tab.find(".downloads button").inner_text() in ("GIF, being made…", "GIF")
+        tab.find(".viewer .download", has_text="GIF").click()
+        assert tab.find(".viewer .downloads button").first.inner_text() in ("GIF, being made…", "GIF")
     assert download.value.suggested_filename == "long_Neuron_logits_2.gif"
     assert Image.open(download.value.path()).n_frames == EPOCHS + 1
 
@@ -506,7 +506,8 @@ def test_nothing_of_one_target_is_shown_as_another_s(open_tab):
     examples, large = (tab.find(f".viewer {part}") for part in (".examples", ".large canvas"))
     playwright.expect(examples).to_be_visible()
     waiting = []
-    tab.page.route("**/real", lambda route: waiting.append(route))
+    for route in ("**/real", "**/picture?*"):
+        tab.page.route(route, lambda route: waiting.append(route))
     tab.page.route("**/pictures", lambda route: waiting.append(route))
     tab.page.keyboard.press("j")
     playwright.expect(tab.find(".viewer h2")).to_have_text(NAMES[1])
