@@ -118,8 +118,9 @@ def write_sweep(folder, runs=30, targets=40, epochs=3, side=28):
         for step in range(-1, epochs):
             for i in range(targets):
                 write_target(
-                    events, f"Channel#conv_{i}", step, score=i + run * (i % 7), ratio=0.5 + run / 20,
-                    status=1 if run == 3 else 0, drift=0.2, look=f"{i} {run}", side=side,
+                    events, f"Channel#conv_{i}", step, score=i + run * (i % 7),
+                    ratio=0.5 + run / 20, status=1 if run == 3 else 0, drift=0.2,
+                    look=f"{i} {run}", side=side,
                 )  # fmt: skip
 
 

@@ -3,9 +3,13 @@
 TensorBoard finds the tab by the entry point in `pyproject.toml`. The tab reads the event
 files that the callback writes. It imports neither Keras nor a framework.
 
-* `event_records`: event files, record by record;
-* `logs`: the numbers of a run, and the places of its pictures;
+* `checksums`: of records, many at a time;
+* `event_records`: event files, record by record, and past what is damaged;
+* `places`: where pictures are, and reading them; none too large is decoded;
+* `contents`: the numbers and the places of a run;
+* `logs`: the files of a run, read as far as they have been written;
 * `runs`: the runs below the log directory;
-* `plugin`: the routes of the server;
+* `animations`, `nearest`: GIFs, and the pictures most alike;
+* `answers`, `plugin`: the routes of the server;
 * `static`: the page, plain ES modules and CSS.
 """

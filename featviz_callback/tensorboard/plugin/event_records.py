@@ -138,7 +138,7 @@ def _count_repeats(chunk, at):
 
 def _next_header(read, offset, end_of_file):
     """Return where the next record begins, or where the search for it is to go on."""
-    data = read(offset, 4 * _LONGEST_READ)
+    data = read(offset, _LONGEST_READ)
     found = checksums.find_header(data, end_of_file - offset)
     return offset + found if found is not None else max(offset, offset + len(data) - 11)
 

@@ -161,8 +161,8 @@ class RunLog:
         self.update()
         with self._lock:
             films = self._contents.places.get(PICTURES, {}).items()
-            shown = {name: [s for s in film if s <= step] for name, film in films}
-            return {name: film[max(shown[name])] for name, film in films if shown[name]}
+            past = {name: [s for s in film if s <= step] for name, film in films}
+            return {name: film[max(past[name])] for name, film in films if past[name]}
 
     def layer_of(self, name: str) -> str:
         """Return the layer of a target."""

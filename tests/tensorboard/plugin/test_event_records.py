@@ -1,6 +1,6 @@
 """Event files, read record by record."""
 
-from featviz_callback.tensorboard.plugin import event_records
+from featviz_callback.tensorboard.plugin import checksums, event_records
 from tests.tensorboard.plugin.conftest import NAMES, event_file_of, write_run
 
 
@@ -25,3 +25,38 @@ def test_step_and_tag_are_read_only_in_the_usual_order_of_fields(tmp_path):
     untrained = write_run(tmp_path / "other", steps=[-1], names=NAMES[:1], size=60)
     [record] = (r for r in event_records.scan(untrained.path, 0) if not r.whole)
     assert event_records.step_and_tag(record.head) == (-1, f"feature_vis/{NAMES[0]}")
+
+
+def test_after_a_damaged_header_the_next_record_is_found(tmp_path):
+    path = event_file_of(write_run(tmp_path / "run", steps=[0], size=40))
+    whole = list(event_records.scan(str(path), 0))
+    for at in (0, 8):
+        data = bytearray(path.read_bytes())
+        data[whole[3].offset + at] ^= 1
+        (tmp_path / "damaged").write_bytes(data)
+        found = list(event_records.scan(str(tmp_path / "damaged"), 0))
+        assert found[3] == event_records.Gap(whole[3].offset, whole[3].end)
+        assert found[:3] + found[4:] == whole[:3] + whole[4:]
+
+
+def test_records_whose_data_are_damaged_are_told(tmp_path):
+    path = event_file_of(write_run(tmp_path / "run", steps=[0]))
+    data = bytearray(path.read_bytes())
+    whole = list(event_records.scan(str(path), 0))
+    data[whole[2].offset + 20] ^= 1
+    path.write_bytes(data)
+    short = [record for record in event_records.scan(str(path), 0) if record.whole]
+    assert [record.offset for record in event_records.damaged(short)] == [whole[2].offset]
+
+
+def test_empty_records_are_passed_over_together(tmp_path):
+    path = event_file_of(write_run(tmp_path / "run", steps=[0]))
+    records = path.read_bytes()
+    empty = bytes(8) + (checksums.of(bytes(8))).to_bytes(4, "little") + bytes(4)
+    path.write_bytes(empty * 200_000 + records)
+    found = list(event_records.scan(str(path), 0))
+    assert len(found) < 100
+    assert found[-1].end == 200_000 * 16 + len(records)
+    assert sum(record.length > 0 for record in found) == len(
+        list(event_records.scan(str(path), 200_000 * 16))
+    )

@@ -1,6 +1,7 @@
 """The log of a run, complete, while it is being written, and damaged."""
 
 import io
+import json
 import os
 import shutil
 import tracemalloc
@@ -78,7 +79,16 @@ def test_long_lists_of_objectives_are_read(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", '{"objectives": 3}', '{"objectives": [3]}', '{"objectives": [{"name": 1}]}'],
+    [
+        "[" * 200_000,
+        '{"objectives":' * 100_000,
+        "",
+        "{",
+        "[]",
+        '{"objectives": 3}',
+        '{"objectives": [3]}',
+        '{"objectives": [{"name": 1}]}',
+    ],
 )
 def test_malformed_objectives_are_ignored(tmp_path, text):
     events = write_run(tmp_path / "run")
@@ -117,6 +127,35 @@ def test_the_numbers_of_a_run_are_no_targets(tmp_path):
     write_run(tmp_path / "run").scalar(summaries.IMAGE_TAG.format("anything"), 0, 1.0)
     targets = Browser(tmp_path).json("frames", run="run")["targets"]
     assert [target["name"] for target in targets] == NAMES
+
+
+def test_a_long_log_is_read_in_parts(tmp_path, monkeypatch):
+    write_run(tmp_path / "run", steps=range(10))
+    browser = Browser(tmp_path)
+    whole = browser.json("frames", run="run")
+    run = logs.RunLog([str(event_file_in(tmp_path / "run"))])
+    answers = 0
+    while not run.is_read:
+        run.update(patience=0)
+        answers += 1
+    found = json.loads(run.frames())
+    assert answers > 10
+    assert found["read"]
+    assert {**found, "version": 0} == {**whole, "version": 0}
+
+
+def test_numbers_of_layers_are_read(tmp_path):
+    events = write_run(tmp_path / "run")
+    summaries.write_objectives(events, -1, [(NAMES[0], "conv", 3)])
+    for step in (0, 1):
+        events.scalar("feature_vis_layer_dead/conv", step, step / 4)
+        events.scalar("feature_vis_layer_update_ratio/block/conv", step, 0.001)
+    layers = Browser(tmp_path).json("frames", run="run")["layers"]
+    assert layers["steps"] == [0, 1]
+    assert layers["rows"] == [
+        {"layer": "conv", "order": 3, "dead": [0, 0.25]},
+        {"layer": "block/conv", "order": None, "update_ratio": [0.001, 0.001]},
+    ]
 
 
 def test_new_frames_appear_and_nothing_is_sent_twice(browser, tmp_path):
@@ -170,14 +209,17 @@ def test_an_incomplete_record_is_read_once_it_is_complete(tmp_path, missing):
     assert browser.target(NAMES[2])["drift"] == [None, 0.5, 0.5, 0.5]
 
 
-def test_a_damaged_record_is_ignored(tmp_path):
+def test_a_damaged_record_is_left_out_and_told(tmp_path):
     path = event_file_of(write_run(tmp_path / "run"))
     data = bytearray(path.read_bytes())
     # The score follows the file's version and the first picture.
     _, _, score, *_ = event_records.scan(str(path), 0)
     data[score.offset + 12 : score.end - 4] = b"\xff" * score.length
     path.write_bytes(data)
-    assert Browser(tmp_path).target(NAMES[0])["score"] == [None, 0, 1]
+    browser = Browser(tmp_path)
+    assert browser.target(NAMES[0])["score"] == [None, 0, 1]
+    [told] = browser.json("frames", run="run")["damaged"]
+    assert told == {"file": path.name, "offset": score.offset, "bytes": score.end - score.offset}
 
 
 def test_a_damaged_length_ends_a_file_but_not_the_run(tmp_path):

@@ -1,6 +1,7 @@
 """The routes of the tab, requested as a browser would, and its page."""
 
 import io
+import json
 import os
 import struct
 import subprocess
@@ -20,6 +21,7 @@ from featviz_callback.records import pictures
 from featviz_callback.tensorboard import summaries
 from featviz_callback.tensorboard.event_file import EventFile
 from featviz_callback.tensorboard.plugin import animations, contents, plugin
+from tests.tensorboard import make_logs
 from tests.tensorboard.conftest import event_file_in
 from tests.tensorboard.plugin.conftest import NAMES, PREFIX, Browser, picture, write_run
 
@@ -151,9 +153,123 @@ def test_bad_requests_are_refused_in_plain_text(browser, route, arguments, code)
     assert not any(str(value) in answer.text for value in arguments.values() if len(str(value)) > 2)
 
 
-def test_only_get_is_allowed(browser):
+def test_other_methods_are_refused_with_those_that_are_allowed(browser):
     for route in ("index", "frames", "picture", "static/main.js"):
-        assert browser.client.post(f"{PREFIX}/{route}").status_code == 405
+        answer = browser.client.post(f"{PREFIX}/{route}")
+        assert answer.status_code == 405
+        assert answer.headers["Allow"] == "GET, HEAD"
+    assert browser.client.delete(f"{PREFIX}/pictures").headers["Allow"] == "GET, HEAD, POST"
+    assert browser.client.get(f"{PREFIX}/news").headers["Allow"] == "POST"
+
+
+def post(browser, route, **content):
+    browser.plugin._runs._searched = float("-inf")
+    return browser.client.post(f"{PREFIX}/{route}", json=content)
+
+
+def test_news_of_several_runs_come_in_one_answer(browser, tmp_path):
+    write_run(tmp_path / "second", steps=[0])
+    browser.json("index")
+    found = post(browser, "news", runs={"run": None, "second": None, "gone": 3}).json
+    assert {name: news["steps"] for name, news in found.items()} == {
+        "run": [-1, 0, 1],
+        "second": [0],
+    }
+    versions = {name: news["version"] for name, news in found.items()}
+    write_run(tmp_path / "second", steps=[1])
+    again = post(browser, "news", runs=versions).json
+    assert again["run"] is None
+    assert again["second"]["steps"] == [0, 1]
+
+
+def test_pictures_of_several_runs_come_by_their_keys(browser, tmp_path):
+    write_run(tmp_path / "second", steps=[0])
+    keys = [
+        browser.target(NAMES[0])["key"][2],
+        browser.target(NAMES[1], run="second")["key"][0],
+        "0-0",
+        "no key",
+        browser.target(NAMES[0])["key"][0].split("-")[0] + "-1",
+    ]
+    data, found = post(browser, "pictures", keys=keys).data, []
+    while data:
+        (length,) = struct.unpack_from("<I", data)
+        found.append(data[4 : 4 + length])
+        data = data[4 + length :]
+    expected = [picture(NAMES[0], 1), picture(NAMES[1], 0)]
+    assert found == [*map(pictures.encode_png, expected), b"", b"", b""]
+    assert browser.get("picture", key=keys[0]).data == found[0]
+    # TensorBoard may have restarted under an open page: keys need no log that was read.
+    assert Browser(tmp_path).get("picture", key=keys[1]).data == found[1]
+
+
+@pytest.mark.parametrize(
+    ("route", "body"),
+    [
+        ("news", b"{"),
+        ("news", b"[" * 100_000),
+        ("news", b'{"runs": 3}'),
+        ("pictures", b'{"keys": []}'),
+        ("pictures", b'{"keys": [3]}'),
+        ("pictures", json.dumps({"keys": ["x"] * 2001}).encode()),
+        ("real", b'{"run": "run", "name": 3, "step": 1}'),
+        ("nearest", b'{"run": "run", "name": "x", "step": true}'),
+    ],
+)
+def test_bad_bodies_are_refused_in_plain_text(browser, route, body):
+    answer = browser.client.post(f"{PREFIX}/{route}", data=body)
+    assert answer.status_code == 400
+    assert answer.mimetype == "text/plain"
+
+
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
+    events = write_run(tmp_path / "run")
+    tag = summaries.IMAGE_TAG.format(NAMES[0])
+    events.encoded_image(tag, 2, make_logs.huge_png(), (13_000, 13_000))
+    browser = Browser(tmp_path)
+    for route in ("picture", "animation"):
+        answer = browser.get(route, run="run", name=NAMES[0], step=2)
+        assert answer.status_code == 413
+        assert "13000 x 13000" in answer.text
+    key = browser.target(NAMES[0])["key"][3]
+    assert post(browser, "pictures", keys=[key]).data == bytes(4)
+    assert browser.get("animation", run="run", name=NAMES[1]).status_code == 200
+
+
+def test_real_images_are_listed_with_what_the_log_says_of_them(tmp_path):
+    events = write_run(tmp_path / "run", names=["a/b"])
+    shown = [np.full((5, 5, 1), value, "uint8") for value in (1, 2, 3)]
+    for rank in range(2):
+        events.image(
+            f"feature_vis_real/a/b/{rank}", 0, shown[rank], f"score {rank}, class &lt;b&gt;"
+        )
+    events.image("feature_vis_place/a/b/1", 0, shown[2])
+    browser = Browser(tmp_path)
+    found = browser.json("real", run="run", name="a/b", step=1)
+    assert found["step"] == 0
+    assert [one["description"] for one in found["images"]] == [
+        "score 0, class <b>",
+        "score 1, class <b>",
+    ]
+    assert [one["place"] is None for one in found["images"]] == [True, False]
+    keys = [found["images"][0]["key"], found["images"][1]["place"]]
+    for key, expected in zip(keys, (shown[0], shown[2]), strict=True):
+        assert browser.get("picture", key=key).data == pictures.encode_png(expected)
+    assert browser.json("real", run="run", name="a/b", step=-1) == {"step": None, "images": []}
+
+
+def test_the_nearest_pictures_are_those_that_correlate(tmp_path):
+    events = EventFile(tmp_path / "run")
+    rng = np.random.default_rng(0)
+    own = rng.integers(0, 256, (16, 16, 1), "uint8")
+    for name, image in {"own": own, "other": rng.integers(0, 256, (16, 16, 1), "uint8"),
+                        "same": own // 2, "inverse": 255 - own}.items():  # fmt: skip
+        events.image(summaries.IMAGE_TAG.format(name), 0, image)
+    found = Browser(tmp_path).json("nearest", run="run", name="own", step=0)
+    assert [one["name"] for one in found["targets"]] == ["same", "other", "inverse"]
+    assert found["compared"] == 3
+    assert found["targets"][0]["correlation"] == pytest.approx(1, abs=1e-3)
+    assert found["targets"][2]["correlation"] == pytest.approx(-1, abs=1e-3)
 
 
 def test_a_deleted_picture_is_not_found(browser, tmp_path):

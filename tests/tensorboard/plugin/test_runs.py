@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from featviz_callback.tensorboard import EventFile
 from featviz_callback.tensorboard.plugin import runs
 from tests.tensorboard.conftest import event_file_in
-from tests.tensorboard.plugin.conftest import NAMES, Browser, write_run
+from tests.tensorboard.plugin.conftest import NAMES, Browser, write_run, write_step
 
 
 def test_runs_are_listed_by_name(tmp_path):
@@ -72,3 +73,32 @@ def test_a_deleted_run_is_not_listed(browser, tmp_path):
     shutil.rmtree(tmp_path / "run")
     assert browser.json("index") == {"runs": []}
     assert browser.get("frames", run="run").status_code == 404
+
+
+def test_two_trainings_in_one_folder_are_two_runs(tmp_path):
+    write_run(tmp_path / "logs", steps=range(-1, 5))
+    write_run(tmp_path / "logs", steps=[-1, 0])
+    browser = Browser(tmp_path / "logs")
+    listed = browser.json("index")["runs"]
+    assert [run["name"] for run in listed] == [".", ". (training 2)"]
+    assert [run["label"] for run in listed] == ["logs", "logs (training 2)"]
+    steps = [browser.json("frames", run=run["name"])["steps"] for run in listed]
+    assert steps == [[-1, 0, 1, 2, 3, 4], [-1, 0]]
+
+
+def test_a_resumed_training_stays_one_run(tmp_path):
+    write_run(tmp_path / "run", steps=range(-1, 5))
+    events = EventFile(tmp_path / "run")
+    events.restart(-1)
+    write_step(events, -1)
+    browser = Browser(tmp_path)
+    assert [run["name"] for run in browser.json("index")["runs"]] == ["run"]
+    assert browser.json("frames", run="run")["steps"] == [-1]
+
+
+def test_a_stamp_tells_that_files_have_grown(browser, tmp_path):
+    [before] = browser.json("index")["runs"]
+    assert browser.json("index")["runs"] == [before]
+    write_run(tmp_path / "run", steps=[2])
+    [after] = browser.json("index")["runs"]
+    assert after["stamp"] > before["stamp"]

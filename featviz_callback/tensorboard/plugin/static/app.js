@@ -21,8 +21,12 @@ const SECONDS = { least: 3, most: 30 };
 const PATIENCE = 40;
 // While the clock plays, the page fetches the pictures of so many steps in advance.
 const AHEAD = 3;
+// Milliseconds that the browser needs to go back in its history.
+const TO_GO_BACK = 400;
 
 export class App {
+  closing = 0;
+
   frameTime = 0;
 
   constructor() {
@@ -73,6 +77,11 @@ export class App {
     this.pictures.addEventListener('failure', debounce(2000, () => this.want()));
     onReload(() => this.refresh());
     onAddressChange(() => {
+      // Closing the page of a unit goes back by itself, and keeps what was chosen there.
+      if (performance.now() < this.closing) {
+        this.saveView();
+        return;
+      }
       this.view = readView();
       this.clock.setSteps(this.runs.steps, this.view.epoch);
       this.update();
@@ -134,9 +143,10 @@ export class App {
     this.viewer.name = null;
     if (this.view.open !== null) {
       this.view.open = null;
-      // The entry of the open unit goes, and the one before is brought up to date.
-      if (isOwnEntry()) goBack();
-      setTimeout(() => writeView(this.#sharedView()), 50);
+      if (isOwnEntry()) {
+        this.closing = performance.now() + TO_GO_BACK;
+        goBack();
+      }
     }
     this.update();
     if (name) this.panes.focus(name);
@@ -167,19 +177,13 @@ export class App {
       complaint: filter.complaint, counts: countStatuses(runs.shown, counted.flatMap(({ names }) => names), clock.step),
     });
     this.panes.update(groups, runs, view, clock.step);
-    if (this.loaded) this.#say(this.failed ? NO_ANSWER : this.#emptiness(shown, total, isNetwork));
+    if (this.loaded) this.#say(this.failed ? NO_ANSWER : emptiness(runs, view, isNetwork ? total : shown, total));
     const damage = damageIn(runs.shown);
     this.damage.hidden = !damage;
     setText(this.damage, damage);
     this.#updateViewer(layers);
     this.schedule();
     this.saveView();
-  }
-
-  #emptiness(shown, total, isNetwork) {
-    const { runs, view } = this;
-    if (!total && runs.isReading) return 'Reading the log…';
-    return emptiness(runs, view, isNetwork ? total : shown, total);
   }
 
   // A shared address shows the same runs later, though the default runs may then be others.

@@ -27,6 +27,7 @@ export function emptiness(runs, view, shown, total) {
   if (!runs.all.length) return 'No run has been logged here yet. Train with FeatureVisCallback, and the pictures appear.';
   if (runs.isLost(view.runs)) return `This address is of runs that are not here: ${view.runs.join(', ')}`;
   if (!runs.shown.length) return 'Choose a run above.';
+  if (!total && runs.isReading) return 'Reading the log…';
   if (!total) return 'This run has no pictures yet.';
   return shown ? '' : 'No target matches.';
 }

@@ -1,0 +1,24 @@
+"""Checksums of records, against TensorBoard's own."""
+
+import numpy as np
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+
+from featviz_callback.tensorboard.plugin import checksums
+
+
+def test_checksums_are_those_of_tensorboard():
+    rng = np.random.default_rng(0)
+    parts = [rng.bytes(length) for length in [0, 1, 8, *rng.integers(0, 600, 1200)]]
+    expected = [masked_crc32c(part) for part in parts]
+    assert checksums.of_each(parts).tolist() == expected
+    assert [checksums.of(part) for part in parts[:50]] == expected[:50]
+
+
+def test_a_header_is_found_among_other_bytes():
+    length = (77).to_bytes(8, "little")
+    header = length + masked_crc32c(length).to_bytes(4, "little")
+    noise = np.random.default_rng(1).bytes(5000)
+    assert checksums.find_header(noise + header + noise, 1000) == 5000
+    assert checksums.find_header(noise + header + noise, 76) is None
+    assert checksums.find_header(bytes(5000), 1000) is None
+    assert checksums.find_header(header[:11], 1000) is None
