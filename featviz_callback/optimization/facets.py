@@ -23,6 +23,9 @@ from featviz_callback.records import Result
 # A facet should score such a share of the first one's score.
 _ENOUGH = 0.87
 
+# An image that equals an earlier one loses such a share of its score, times the strength.
+_SHARE = 1.0
+
 # So often is a facet that scores less made again with half the weight, at last with none.
 MOST_TRIES = 4
 
@@ -63,7 +66,7 @@ def apart_from(task: Task, found: Sequence[Result], known: Starts | None) -> Tas
     else:
         others = [_described(task, to_images(one.images)) for one in found]
         floor = 0.0 if known is None else known.scores[:, 0]
-        weights = task.targets.facet_strength * np.abs(found[0].scores - floor)
+        weights = _SHARE * task.targets.facet_strength * np.abs(found[0].scores - floor)
     most = task.plan.facets - 1
     stacked = (np.stack(parts, 1) for parts in zip(*others, strict=True))
     padded = (np.pad(one, [(0, 0), (0, most - one.shape[1]), (0, 0)]) for one in stacked)
