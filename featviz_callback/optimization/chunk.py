@@ -40,8 +40,6 @@ _PULL = 0.1
 # Parameters shrink by this share of the rate at each step, towards the plain background.
 _SHRINKAGE = 0.3
 
-_FADES = True
-
 
 class Chunk:
     """Some of a task's targets, as many as the plan's batch.
@@ -227,12 +225,7 @@ class Chunk:
             parts = (*grids, settings, *zip(*preconditioners, strict=True))
             for number, *prepared in zip(numbers, *map(_tensors, parts), strict=True):
                 compiled = self.relaxed if number < schedule.warmup_steps else self.compiled
-                data = self._data(self.values, self._draw(number), *prepared)
-                if self.apart:
-                    # Once it is on its own way, a facet goes on as any picture does.
-                    weight = min(1.0, 2 - 2 * number / schedule.steps) if _FADES else 1.0
-                    data["apart"] = (weight * self.apart[0], *self.apart[1:])
-                yield compiled, data
+                yield compiled, self._data(self.values, self._draw(number), *prepared)
 
     def _draw_grids(self, numbers):
         """Draw the positions of these steps: rows and columns `(steps, images, size)`."""
