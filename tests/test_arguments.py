@@ -993,6 +993,118 @@ def test_a_penalty_makes_what_it_penalises_less(kind, weight):
     assert bound.mean() < 0.99 * free.mean(), (free, bound)
 
 
+# --- given and real images -----------------------------------------------------------------------
+
+PICTURES = (0.5 + 0.3 * PATTERNS[..., None]).astype("float32")
+SEEN = np.random.default_rng(3).random((4, 8, 8, 1)).astype("float32")
+
+
+def compared_with(kind, found, given):
+    """Return what images of these units score in comparison with given ones."""
+    if kind == "inversion":
+        return 1 - ((found - given) ** 2).sum(1) / (given**2).sum(1)
+    products = (found * given).sum(1)
+    cosines = products / np.linalg.norm(found, axis=1) / np.linalg.norm(given, axis=1)
+    return products * np.maximum(cosines, 0.1) ** 2
+
+
+def compare(kind, *arguments, read=units_of, factor=1.0, images=PICTURES, **settings):
+    """Check the scores of an objective that compares with given images."""
+    objective = getattr(Objective, kind)(*arguments, images, **settings)
+    expected = factor * compared_with(kind, read(SEEN), read(images))
+    np.testing.assert_allclose(objective.score(SEEN), expected, rtol=1e-3, atol=1e-5)
+    return objective
+
+
+def given_images_are_those_of_the_model(kind):
+    turned = OTHERS.reshape(4, 64).T / 64
+    compare(kind, other_templates(), "units", read=lambda x: x.reshape(-1, 64) @ turned)
+
+
+def given_images_are_compared_in_the_layer(kind):
+    compare(kind, templates(), "next", read=lambda images: next_of(units_of(images)))
+
+
+def given_images_are_those_that_count(kind):
+    compare(kind, templates(), "units")
+    compare(kind, templates(), "units", images=PICTURES[::-1])
+
+
+def given_images_have_a_factor(kind):
+    compare(kind, templates(), "units", factor=-2.5, multiplier=-2.5)
+
+
+def given_images_have_names(kind):
+    assert compare(kind, templates(), "units", names=list("abcd")).names == list("abcd")
+
+
+def given_images_are_compared_before_the_activation(kind):
+    # What "off" reads, in order, and its bias.
+    def read(images):
+        return next_of(units_of(images)) - 5
+
+    compare(kind, templates(), "off", read=read, pre_activation=True)
+    with pytest.raises(ValueError, match="activate the layer"):
+        getattr(Objective, kind)(templates(), "off", PICTURES)
+
+
+OF_GIVEN_IMAGES = {
+    "model": given_images_are_those_of_the_model,
+    "layer": given_images_are_compared_in_the_layer,
+    "images": given_images_are_those_that_count,
+    "multiplier": given_images_have_a_factor,
+    "names": given_images_have_names,
+    "pre_activation": given_images_are_compared_before_the_activation,
+}
+
+
+def an_image_begins_at_the_given_one():
+    unit = Objective.neuron(templates(), "units", 0)
+    found = optimize(unit, steps=1, start=SEEN[0], optimizer=still(), **PLAIN)
+    np.testing.assert_allclose(found.images[0], np.clip(SEEN[0], 0.01, 0.99), atol=1e-3)
+
+
+def a_strength_keeps_an_image_near():
+    unit = Objective.neuron(templates(), "units", 0)
+    moved = [
+        root_mean_square(
+            optimize(unit, steps=9, start=SEEN[0], start_strength=one, **PLAIN).images[0] - SEEN[0]
+        )
+        for one in (0, 30, 3000)
+    ]
+    assert moved[0] > 1.2 * moved[1] > 1.4 * moved[2]
+
+
+def results_have_their_top_real_images():
+    unit = Objective.neuron(templates(), "units", 2)
+    found = optimize(unit, steps=1, probe_data=SEEN, **PLAIN)
+    order = np.argsort(-units_of(SEEN)[:, 2])
+    np.testing.assert_array_equal(found.real_images[0], SEEN[order])
+
+
+def a_function_gets_each_snapshot():
+    heard = []
+    history_of(Objective.neuron(templates(), "units", 0), steps=1, on_snapshot=heard.append)
+    assert [one.epoch for one in heard] == [-1, 0]
+
+
+def tags_of(**settings):
+    with tempfile.TemporaryDirectory() as folder:
+        unit = Objective.neuron(templates(), "units", 0)
+        history_of(unit, log_dir=folder, steps=1, probe_data=SEEN, **settings)
+        return set(read_events(Path(folder) / "feature_vis")[0])
+
+
+def real_images_are_accentuated():
+    assert "feature_vis_accentuated/Neuron#units_0" in tags_of(accentuate=2)
+    assert "feature_vis_accentuated/Neuron#units_0" not in tags_of()
+
+
+def private_images_are_not_shown():
+    assert "feature_vis_examples/Neuron#units_0" in tags_of()
+    assert "feature_vis_examples/Neuron#units_0" not in tags_of(log_real_images=False)
+
+
 # --- the table ----------------------------------------------------------------------------------
 
 
@@ -1007,6 +1119,9 @@ CHECKS = {
     "optimize(save_every)": frames_are_kept_every_so_many_steps,
     "optimize(warmup_steps)": warm_up_steps_let_a_gradient_through,
     "optimize(verbose)": a_progress_bar_counts_the_steps,
+    "optimize(start)": an_image_begins_at_the_given_one,
+    "optimize(start_strength)": a_strength_keeps_an_image_near,
+    "optimize(probe_data)": results_have_their_top_real_images,
     **{f"FeatureVisCallback({name})": bind(check, snapshot) for name, check in SHARED.items()},
     "FeatureVisCallback(objectives)": objectives_are_watched_in_their_order,
     "FeatureVisCallback(log_dir)": event_files_are_in_the_folder,
@@ -1016,6 +1131,14 @@ CHECKS = {
     "FeatureVisCallback(max_overhead)": snapshots_that_take_too_long_are_skipped,
     "FeatureVisCallback(on_error)": an_error_is_raised_or_a_warning,
     "FeatureVisCallback(verbose)": a_line_is_printed_for_each_snapshot,
+    "FeatureVisCallback(on_snapshot)": a_function_gets_each_snapshot,
+    "FeatureVisCallback(accentuate)": real_images_are_accentuated,
+    "FeatureVisCallback(log_real_images)": private_images_are_not_shown,
+    **{
+        f"Objective.{kind}({name})": bind(check, kind)
+        for kind in ("inversion", "caricature")
+        for name, check in OF_GIVEN_IMAGES.items()
+    },
     "Objective.neuron(model)": bind(an_objective_reads_its_model, "neuron"),
     "Objective.neuron(layer)": bind(an_objective_reads_its_layer, "neuron"),
     "Objective.neuron(neurons_ids)": bind(ids_are_the_units, Objective.neuron),

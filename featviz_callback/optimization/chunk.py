@@ -119,8 +119,8 @@ class Chunk:
         finished = self.compiled.finished(self.average, self.state)
         return ops.convert_to_numpy(self.compiled.images(finished, start=self.start))
 
-    def end(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
-        """Return the final images, scores, scores less penalties, and importance.
+    def end(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the final images, their scores, and their scores less their penalties.
 
         Scores are without random transformation. An image gets its full contrast, unless
         it scores higher as it is, with less. With penalties, even less contrast may be
@@ -139,12 +139,13 @@ class Chunk:
                 for share in _SHARES:
                     found = self._compared(found, params * share)
         params, scores, values, gradient = found
+        self._gradient = gradient
         images = self.compiled.images(params, start=self.start)
-        return ops.convert_to_numpy(images), scores, values, self._importance(gradient)
+        return ops.convert_to_numpy(images), scores, values
 
-    def _importance(self, gradient):
-        """Return how much each pixel matters, from the gradient on the final images."""
-        plan = self.task.plan
+    def importance(self) -> np.ndarray | None:
+        """Return how much each pixel of the final images matters; `None` if that is not known."""
+        plan, gradient = self.task.plan, self._gradient
         if not hasattr(plan.parameterization, "field_gradient"):
             return None
         by_value = plan.parameterization.field_gradient(gradient, plan.image_shape)
@@ -224,12 +225,7 @@ class Chunk:
             parts = (*grids, settings, *zip(*preconditioners, strict=True))
             for number, *prepared in zip(numbers, *map(_tensors, parts), strict=True):
                 compiled = self.relaxed if number < schedule.warmup_steps else self.compiled
-                data = self._data(self.values, self._draw(number), *prepared)
-                if self.apart:
-                    # Once it is on its own way, a facet goes on as any picture does.
-                    weight = min(1.0, 2 - 2 * number / schedule.steps)
-                    data["apart"] = (weight * self.apart[0], *self.apart[1:])
-                yield compiled, data
+                yield compiled, self._data(self.values, self._draw(number), *prepared)
 
     def _draw_grids(self, numbers):
         """Draw the positions of these steps: rows and columns `(steps, images, size)`."""

@@ -21,10 +21,13 @@ from featviz_callback.optimization.task import Task
 from featviz_callback.records import Result
 
 # A facet should score such a share of the first one's score.
-_ENOUGH = 0.87
+_ENOUGH = 0.86
 
-# So often is a facet that scores less made again with half the weight, at last with none.
-MOST_TRIES = 4
+# An image that equals an earlier one loses such a share of its score, times the strength.
+_SHARE = 0.4
+
+# So often is a facet that scores less made again with half the weight.
+MOST_TRIES = 3
 
 
 def split_facets(task: Task) -> list[Task]:
@@ -45,8 +48,8 @@ def split_facets(task: Task) -> list[Task]:
 def apart_from(task: Task, found: Sequence[Result], known: Starts | None) -> Task:
     """Return the task of a facet whose images must differ from those of earlier ones.
 
-    An image that equals an earlier one loses all that the first facet scores above a plain
-    background, times the strength. In the second half of the steps it loses less and less.
+    An image that equals an earlier one loses a share of what the first facet scores above a
+    plain background.
 
     Args:
         task: The task of the facet.
@@ -63,29 +66,27 @@ def apart_from(task: Task, found: Sequence[Result], known: Starts | None) -> Tas
     else:
         others = [_described(task, to_images(one.images)) for one in found]
         floor = 0.0 if known is None else known.scores[:, 0]
-        weights = task.targets.facet_strength * np.abs(found[0].scores - floor)
+        weights = _SHARE * task.targets.facet_strength * np.abs(found[0].scores - floor)
     most = task.plan.facets - 1
     stacked = (np.stack(parts, 1) for parts in zip(*others, strict=True))
     padded = (np.pad(one, [(0, 0), (0, most - one.shape[1]), (0, 0)]) for one in stacked)
     return replace(task, apart=(np.nan_to_num(weights).astype("float32"), *padded))
 
 
-def with_less_weight(task: Task, scores: np.ndarray, first: Result, is_last: bool) -> Task | None:
+def with_less_weight(task: Task, scores: np.ndarray, first: Result) -> Task | None:
     """Return the task of a facet, with half the weight where it scores too little.
 
     Args:
         task: The task, as `apart_from` returned it.
         scores: The scores of its images.
         first: The result of the first facet, which tells what is too little.
-        is_last: Whether it is made again for the last time, and then without any weight.
     """
     with np.errstate(invalid="ignore"):
         is_little = scores < first.scores - (1 - _ENOUGH) * np.abs(first.scores)
     if not is_little.any():
         return None
     weights, *others = task.apart
-    factors = np.where(is_little, 0.0 if is_last else 0.5, 1.0).astype("float32")
-    return replace(task, apart=(weights * factors, *others))
+    return replace(task, apart=(np.where(is_little, weights / 2, weights), *others))
 
 
 def _described(task, images):

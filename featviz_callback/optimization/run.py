@@ -70,10 +70,9 @@ def run(
             if count > 1:
                 one = apart_from(one, results, own)
             found = _tried(one, own, verbose, with_params, **own_given)
-            for again in range(MOST_TRIES if results else 0):
+            for _ in range(MOST_TRIES if results else 0):
                 # Targets whose weights stay get the same images again.
-                is_last = again == MOST_TRIES - 1
-                lighter = with_less_weight(one, found.scores, results[0], is_last)
+                lighter = with_less_weight(one, found.scores, results[0])
                 if lighter is None:
                     break
                 one = lighter

@@ -293,7 +293,8 @@ def _run_chunk(chunk, progress_bar):
     history, gradients = (
         np.stack(list(map(ops.convert_to_numpy, s))) for s in zip(*recorded, strict=True)
     )
-    last, scores, values, importance = chunk.end()
+    last, scores, values = chunk.end()
+    importance = chunk.importance()
     return {
         **({} if importance is None else {"importance": importance[None]}),
         "frames": np.stack([*frames, last]),
