@@ -729,7 +729,7 @@ def linear_unit(corner=(12, 10)):
         {"parameterization": FixedMagnitude(Fourier(detail=1.0, window=None))},
         {"parameterization": "pixel", "transformations": [Rotate(), lambda x: x]},
     ],
-    ids=str,
+    ids=["pixel", "fourier", "adam", "fixed magnitude", "transformed"],
 )
 def test_importance_is_the_mean_absolute_gradient_by_the_values_before_the_sigmoid(settings, start):
     unit, weights = linear_unit()

@@ -496,7 +496,10 @@ def test_a_picture_is_downloaded_as_png_and_as_gif(open_tab, logs):
     np.testing.assert_array_equal(saved, expected(history, NAMES[2], 2))
     with tab.page.expect_download() as download:
         tab.find(".viewer .download", has_text="GIF").click()
-        assert tab.find(".viewer .downloads button").first.inner_text() in ("GIF, being made…", "GIF")
+        assert tab.find(".viewer .downloads button").first.inner_text() in (
+            "GIF, being made…",
+            "GIF",
+        )
     assert download.value.suggested_filename == "long_Neuron_logits_2.gif"
     assert Image.open(download.value.path()).n_frames == EPOCHS + 1
 
