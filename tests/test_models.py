@@ -507,7 +507,10 @@ APPLICATIONS = {
 
 
 # The smallest of them is watched wherever the tests run.
-LARGE = [name for name in APPLICATIONS if name != "MobileNetV2"]
+LARGE = ["ResNet50V2", "ConvNeXtTiny"]
+if keras.backend.backend() != "jax":
+    # JAX compiles each of these for minutes on a CPU.
+    LARGE += ["EfficientNetV2B0", "InceptionV3", "DenseNet121"]
 
 
 @pytest.mark.slow
