@@ -1018,7 +1018,7 @@ def test_a_ratio_to_a_score_that_is_not_above_zero_is_left_out(model, watch, tmp
     train(model, callback, epochs=1)
     assert np.isnan(callback.history.score_ratio).all()
     _, scalars = read_events(tmp_path / "feature_vis")
-    assert not [tag for tag in scalars if "ratio" in tag]
+    assert not [tag for tag in scalars if "score_ratio" in tag]
 
 
 def test_real_images_are_shown_beside_the_optimised_one(watch, tmp_path):
