@@ -1018,7 +1018,11 @@ def compare(kind, *arguments, read=units_of, factor=1.0, images=PICTURES, **sett
 
 def given_images_are_those_of_the_model(kind):
     turned = OTHERS.reshape(4, 64).T / 64
-    compare(kind, other_templates(), "units", read=lambda x: x.reshape(-1, 64) @ turned)
+
+    def read(images):
+        return images.reshape(-1, 64) @ turned
+
+    compare(kind, other_templates(), "units", read=read, images=SEEN[::-1])
 
 
 def given_images_are_compared_in_the_layer(kind):
@@ -1070,9 +1074,9 @@ def a_strength_keeps_an_image_near():
         root_mean_square(
             optimize(unit, steps=9, start=SEEN[0], start_strength=one, **PLAIN).images[0] - SEEN[0]
         )
-        for one in (0, 30, 3000)
+        for one in (0, 100, 10_000)
     ]
-    assert moved[0] > 1.2 * moved[1] > 1.4 * moved[2]
+    assert moved[0] > 1.1 * moved[1] > 1.1 * moved[2]
 
 
 def results_have_their_top_real_images():
