@@ -496,14 +496,19 @@ def test_a_picture_is_downloaded_as_png_and_as_gif(open_tab, logs):
     np.testing.assert_array_equal(saved, expected(history, NAMES[2], 2))
     with tab.page.expect_download() as download:
         tab.find(".viewer .download", has_text="GIF").click()
-        assert tab.find(".viewer .downloads button").first.inner_text() in ("GIF, being made…", "GIF")
+        assert tab.find(".viewer .downloads button").first.inner_text() in (
+            "GIF, being made…",
+            "GIF",
+        )
     assert download.value.suggested_filename == "long_Neuron_logits_2.gif"
     assert Image.open(download.value.path()).n_frames == EPOCHS + 1
 
 
 def test_nothing_of_one_target_is_shown_as_another_s(open_tab):
     tab = open_tab(ONE_RUN + "&p.feature_vis.open=" + quote(NAMES[0]))
-    examples, large = (tab.find(f".viewer {part}") for part in (".examples", ".large canvas:first-child"))
+    examples, large = (
+        tab.find(f".viewer {part}") for part in (".examples", ".large canvas:first-child")
+    )
     playwright.expect(examples).to_be_visible()
     waiting = []
     for route in ("**/real", "**/picture?*"):
