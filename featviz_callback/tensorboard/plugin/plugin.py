@@ -116,10 +116,9 @@ class FeaturesPlugin(base_plugin.TBPlugin):
         return routes
 
     def _index(self, request):
-        found = sorted(self._runs.found().items())
         listed = [
             {"name": name, "label": run.label, "began": run.began, "stamp": run.size}
-            for name, run in found
+            for name, run in sorted(self._runs.found().items())
         ]
         return _json(request, json.dumps({"runs": listed}))
 
