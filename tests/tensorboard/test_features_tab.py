@@ -506,7 +506,9 @@ def test_a_picture_is_downloaded_as_png_and_as_gif(open_tab, logs):
 
 def test_nothing_of_one_target_is_shown_as_another_s(open_tab):
     tab = open_tab(ONE_RUN + "&p.feature_vis.open=" + quote(NAMES[0]))
-    examples, large = (tab.find(f".viewer {part}") for part in (".examples", ".large canvas"))
+    examples, large = (
+        tab.find(f".viewer {part}") for part in (".examples", ".large canvas:first-child")
+    )
     playwright.expect(examples).to_be_visible()
     waiting = []
     for route in ("**/real", "**/picture?*"):
@@ -880,7 +882,7 @@ def test_only_what_is_shown_is_fetched(open_tab, live):
     fetched = [json.loads(body)["keys"] for url, body in asked if url.endswith("/pictures")]
     # The screen, and its neighbours in time: one request each.
     assert len(fetched) <= 2
-    assert all(len(keys) <= visible for keys in fetched)
+    assert all(len(keys) <= visible for keys in fetched), (visible, [len(k) for k in fetched])
     asked.clear()
     tab.go(0)
     tab.page.wait_for_timeout(300)

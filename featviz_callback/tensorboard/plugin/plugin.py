@@ -59,10 +59,8 @@ from featviz_callback.tensorboard.plugin.animations import Animations
 from featviz_callback.tensorboard.plugin.nearest import Nearest
 
 _YEAR = 365 * 24 * 3600
-_MOST_NAMES = 64
-_MOST_KEYS = 2000
+_MOST_NAMES, _MOST_KEYS, _NEIGHBOURS = 64, 2000, 12
 _MOST_ANSWER = 128 * 1024 * 1024
-_NEIGHBOURS = 12
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
@@ -86,8 +84,8 @@ class FeaturesPlugin(base_plugin.TBPlugin):
             if file.is_file()
         }
         # A long log is read while TensorBoard starts, before you open the tab.
-        read = threading.Thread(target=self._runs.read_newest, name=self.plugin_name, daemon=True)
-        read.start()
+        name = self.plugin_name
+        threading.Thread(target=self._runs.read_newest, name=name, daemon=True).start()
 
     def is_active(self) -> bool:
         """Return whether there is a run to show."""
@@ -118,10 +116,9 @@ class FeaturesPlugin(base_plugin.TBPlugin):
         return routes
 
     def _index(self, request):
-        found = sorted(self._runs.found().items())
         listed = [
             {"name": name, "label": run.label, "began": run.began, "stamp": run.size}
-            for name, run in found
+            for name, run in sorted(self._runs.found().items())
         ]
         return _json(request, json.dumps({"runs": listed}))
 
@@ -246,8 +243,7 @@ def _content_or_nothing(read):
 
 
 def _static_file(name, content):
-    suffix = name[name.rfind(".") :]
-    return lambda request: http_util.Respond(request, content, _TYPES[suffix])
+    return lambda request: http_util.Respond(request, content, _TYPES[name[name.rfind(".") :]])
 
 
 def _json(request, content):

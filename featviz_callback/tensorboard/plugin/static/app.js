@@ -176,11 +176,12 @@ export class App {
       view, allRuns: runs.all, chosen: runs.choose(view.runs), runs: runs.shown, colours: runs.colours, layers, shown, total,
       complaint: filter.complaint, counts: countStatuses(runs.shown, counted.flatMap(({ names }) => names), clock.step),
     });
-    this.panes.update(groups, runs, view, clock.step);
-    if (this.loaded) this.#say(this.failed ? NO_ANSWER : emptiness(runs, view, isNetwork ? total : shown, total));
+    // What stands above the pictures moves them, so it comes first.
+    if (this.loaded) this.#say(this.failed ? NO_ANSWER : emptiness(runs, view, isNetwork ? total : shown, total), shown > 0 || isNetwork);
     const damage = damageIn(runs.shown);
     this.damage.hidden = !damage;
     setText(this.damage, damage);
+    this.panes.update(groups, runs, view, clock.step);
     this.#updateViewer(layers);
     this.schedule();
     this.saveView();
@@ -203,9 +204,9 @@ export class App {
     }
   }
 
-  #say(text) {
+  #say(text, isAbove = this.panes.order.length > 0) {
     if (this.message.text === text) return;
-    this.message.say(text, { isAbove: this.panes.order.length > 0 || this.view.page === 'network', isFiltered: this.loaded && isFiltered(this.view) });
+    this.message.say(text, { isAbove, isFiltered: this.loaded && isFiltered(this.view) });
     this.viewer.say(this.failed ? text : '');
   }
 
