@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 import numpy as np
 
-from featviz_callback.objectives import Targets
-from featviz_callback.optimization import Settings, prepare, run
-from featviz_callback.records import pictures, spread
+from featviz_callback.optimization import Task, run
+from featviz_callback.records import pictures
 
 
 class Accentuations:
     """Optimisations that begin at some real images, the same ones at each snapshot.
 
     Args:
-        targets: What is maximised, one element a task.
-        settings: The settings of every optimisation.
-        images: Array `(images, height, width, channels)`: real images as the model takes them.
-        count: How many of them, spread evenly.
-        to_given: Turns images into what a user gives, signals without the axis of rows.
+        images: Float32 array `(images, height, width, channels)`: the real images, signals
+            without the axis of rows.
+        tasks: For each optimisation, one task an image, which begins there.
     """
 
-    def __init__(
-        self,
-        targets: Sequence[Targets],
-        settings: Settings,
-        images: np.ndarray,
-        count: int,
-        to_given: Callable,
-    ):
-        low, high = np.asarray(settings.values_range or (0.0, 1.0), "float32")
-        chosen = np.clip(images[spread(len(images), count)].astype("float32"), low, high)
-        self._images = to_given(chosen)
-        self._tasks = [
-            [prepare(one, replace(settings, start=image)) for image in self._images]
-            for one in targets
-        ]
+    def __init__(self, images: np.ndarray, tasks: Sequence[Sequence[Task]]):
+        self._images = images
+        self._tasks = list(tasks)
+
+    def keep(self, is_kept: Sequence[bool]) -> None:
+        """Leave out the optimisations that are not to be kept."""
+        pairs = zip(self._tasks, is_kept, strict=True)
+        self._tasks = [tasks for tasks, kept in pairs if kept]
 
     def draw(self, order: np.ndarray) -> list[np.ndarray]:
         """Accentuate the images on the weights of the moment, and draw one picture a target.

@@ -28,7 +28,7 @@ from featviz_callback.monitoring.workers import Workers, compute_here, package_v
 from featviz_callback.objectives import Objective, every_channel
 from featviz_callback.optimization import Settings, Task, digest, digest_task, digest_weights
 from featviz_callback.optimization.probe_data import ProbeImages
-from featviz_callback.records import Result, Snapshot
+from featviz_callback.records import Behaviour, Result, Snapshot
 from featviz_callback.tensorboard import EventFile, read_note, summaries, write_note
 
 _MANIFEST = "atlas.json"
@@ -284,7 +284,7 @@ def _rank(observer, tasks) -> dict[int, Ranked]:
     """Return what real images tell of the targets of each task, by the task's identity."""
     if observer.real_images is None:
         return {}
-    found, rankings = {}, observer.rank()
+    found, rankings = {}, observer.rank(with_health=False)
     for task in tasks:
         of_task = [rankings[id(part)] for part in task.targets.parts]
         told = {
@@ -334,6 +334,7 @@ class _Log:
             seconds=np.nan,
             values_range=result.values_range,
             starts=result.starts or [],
+            **vars(Behaviour.unknown(len(result))),
         )
         summaries.write_snapshot(self._events, snapshot)
         for i, name in enumerate(result.names if real is not None else []):

@@ -64,8 +64,8 @@ def find_classes(labels: object) -> Classes | None:
         given = given.astype("int64")
     try:
         names, places = np.unique(given, return_inverse=True)
-    except TypeError:
-        # Objects of several kinds.
+    except (TypeError, ValueError):
+        # Objects of several kinds, or arrays.
         return None
     return Classes(places.reshape(-1), tuple(map(_text, names.tolist())))
 

@@ -265,7 +265,10 @@ class FeatureVisCallback(keras.callbacks.Callback):
 
     def __getstate__(self) -> dict:
         """Leave out what belongs to a training, of which a copy has none."""
-        return {**vars(self), **dict.fromkeys(_OF_A_TRAINING)}
+        state = {**vars(self), **dict.fromkeys(_OF_A_TRAINING)}
+        if self._observer is not None:
+            state |= {"_warm_params": self._observer.params, "_kept": self._observer.kept}
+        return state
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
@@ -431,7 +434,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         if len(self.history):
             observer.go_on_from(self.history.last)
         for before, checkup in summaries.read_health(run):
-            if before in self.history.epochs:
+            if before < epoch and len(self.history):
                 self.history.health.restore(before, checkup)
         lost = {one: shape for one, shape in lost.items() if one not in self.history.epochs}
         if lost:
@@ -458,6 +461,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self.history.health.add(epoch, found.checkup)
         try:
             self._write_snapshot(found)
+            self._tell(self.history.last, found)
         finally:
             # Even if the disk is full, since the history has the snapshot already.
             seconds = time.perf_counter() - began
@@ -468,9 +472,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
             if self._film is not None:
                 self._film.restore(snapshot)
             self._reporter.snapshot_taken(snapshot, share, found.compile_seconds, epoch_seconds)
-            self._reporter.checked(epoch, found.checkup)
+            self._reporter.checked(epoch, found.checkup, is_first)
         summaries.write_costs(self._events, epoch, snapshot.seconds, share, found.compile_seconds)
-        self._tell(snapshot, found)
 
     def _tell(self, snapshot, found):
         """Call the user's function, whose failure is its own."""
@@ -478,7 +481,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
             return
         shown = found.examples if self._log_real_images else []
         try:
-            self._on_snapshot(as_taken_snapshot(snapshot, shown, found.checkup))
+            with backend.random_states_preserved():
+                self._on_snapshot(as_taken_snapshot(snapshot, shown, found.checkup))
         except Exception as error:
             if self._on_error == "raise":
                 raise

@@ -14,11 +14,11 @@ import numpy as np
 from featviz_callback import backend
 from featviz_callback.monitoring.health import LayerMeter, places_within
 from featviz_callback.objectives import (
+    ImageInput,
     Tap,
     Watch,
     ending,
     feature_taps,
-    inputs,
     walk,
     warn_once,
     weights_by_layer,
@@ -68,28 +68,31 @@ class HealthMeter:
         """Compare weights with those that another meter kept."""
         self._weights.kept = kept
 
-    def watch(self, prefix: str, images: int) -> Watch | None:
-        """Return what to show in the pass of so many real images through a model.
+    def watch(self, prefix: str, images: np.ndarray, image_input: ImageInput) -> Watch | None:
+        """Return what to show in the pass of real images through a model.
 
         Args:
             prefix: The prefix of the model's layers.
-            images: How many images there are.
+            images: All images that will pass.
+            image_input: The model's input that takes them.
         """
         model = self._models[prefix]
         if prefix not in self._taps:
-            self._taps[prefix] = self._find_taps(prefix, model)
+            self._taps[prefix] = self._find_taps(prefix, model, image_input, images.shape[1:])
         units = self._taps[prefix]
         if not units:
             return None
         layers = dict(walk(model))
         endings = {tap: ending(layers[tap.path]) for tap in units}
-        self._meters[prefix] = LayerMeter(endings, units, images)
+        self._meters[prefix] = LayerMeter(endings, units, len(images))
         return Watch(units, self._meters[prefix].see)
 
-    def _find_taps(self, prefix, model):
+    def _find_taps(self, prefix, model, image_input, shape):
         try:
-            return feature_taps(model, inputs.specs(model), prefix)
-        except ValueError as error:
+            found = feature_taps(model, image_input.specs(model, shape), prefix)
+            return {tap: units for tap, units in found.items() if units}
+        except Exception as error:
+            # Pictures can do without.
             warn_once(model, "The layers of the model '%s' are not measured. %s", model.name, error)
             return {}
 

@@ -158,6 +158,8 @@ def read(paths: Sequence[str]) -> Result:
                 {name: arrays[name] for name in arrays.files if not name.startswith("real")}
             )
     joined = {name: np.concatenate([one[name] for one in found]) for name in ("images", "scores")}
+    several = [name for name in ("importance", "score_ratio") if name in found[0]]
+    joined |= {name: np.concatenate([one[name] for one in found]) for name in several}
     return Result(
         **joined,
         history=np.concatenate([one["history"] for one in found], axis=1),

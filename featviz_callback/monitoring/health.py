@@ -62,7 +62,7 @@ class LayerMeter:
     """
 
     def __init__(self, endings: Mapping[Tap, Ending], units: Mapping[Tap, int], images: int):
-        most_rows = _MOST_VALUES_OF_ALL // max(1, sum(units.values()))
+        most_rows = max(1, _MOST_VALUES_OF_ALL // max(1, sum(units.values())))
         self._layers = {tap: _Layer(end, images, most_rows) for tap, end in endings.items()}
         self.numbers: dict[str, dict[str, float]] = {}
         self.units: dict[str, dict[str, np.ndarray]] = {}
@@ -167,7 +167,7 @@ class _Layer:
     def _keep_rows(self, values, images):
         """Keep rows that are spread evenly over images and positions."""
         count, units = values.shape
-        most = _MOST_VALUES // units
+        most = max(1, _MOST_VALUES // units)
         if images < self._images:
             # Other layers' rows wait for the rest of the images, too.
             most = math.ceil(min(most, self._most_rows) * images / self._images)

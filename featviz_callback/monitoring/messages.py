@@ -156,7 +156,7 @@ class Reporter:
                 f"{_compared(snapshot)}"
             )
 
-    def checked(self, epoch: int, checkup: Checkup) -> None:
+    def checked(self, epoch: int, checkup: Checkup, is_first: bool = False) -> None:
         """Log layers that are in trouble, once each.
 
         Nothing is logged of the untrained network. Its units may come to life.
@@ -164,6 +164,7 @@ class Reporter:
         Args:
             epoch: The epoch that had just ended; -1 before any.
             checkup: The numbers of every layer.
+            is_first: Whether nothing was trained since training began.
         """
         if epoch < 0:
             return
@@ -177,7 +178,8 @@ class Reporter:
             self._named.update((layer, number) for layer, _ in layers)
             if layers:
                 logger.warning("%s since epoch %d: %s", _listed(layers, says), epoch, advice)
-        self._name_still(epoch, checkup)
+        if not is_first:
+            self._name_still(epoch, checkup)
 
     def _name_still(self, epoch, checkup):
         layers = [

@@ -127,7 +127,7 @@ class Observer:
         self._starts: list[str] = []
         self._status: list[str] = []
         self._places = None if real_images is None else Places(real_images)
-        self._checked = False
+        self._checked = self._is_unwatchable = False
 
     @property
     def names(self) -> list[str]:
@@ -192,7 +192,7 @@ class Observer:
         ran = time.perf_counter()
         floor = self._floor(result, best, is_warm) if with_floor else None
         floored = time.perf_counter()
-        accentuated = [] if self._accentuations is None else self._accentuations.draw(self._order)
+        accentuated = self._accentuated()
         result, ratio, shown = self._compare_with_real(result, rankings, best)
         compiling = max(0.0, self._compile_seconds() - compiled_before)
         examples = [draw_beside(result, i, one) for i, one in enumerate(shown)]
@@ -211,6 +211,19 @@ class Observer:
             floor_seconds=floored - ran,
             compile_seconds=compiling,
         )
+
+    def _accentuated(self):
+        if self._accentuations is None:
+            return []
+        try:
+            return self._accentuations.draw(self._order)
+        except Exception as error:
+            # What the snapshot has already is worth more.
+            self._accentuations = None
+            logger.warning(
+                "No more real images are accentuated. %s: %s", type(error).__name__, error
+            )
+            return []
 
     def _compile_seconds(self):
         of_models = (compile_seconds(objectives[0].model) for objectives in self._by_model())
@@ -234,6 +247,8 @@ class Observer:
                 logger.warning(
                     "Left out, since it cannot be read: %s. %s", names, refused[id(task)]
                 )
+        if self._accentuations is not None:
+            self._accentuations.keep([id(task) not in refused for task in self._tasks])
         self._tasks = [task for task in self._tasks if id(task) not in refused]
         parts = [part for task in self._tasks for part in cast(JoinedTargets, task.targets).parts]
         kept = set(map(id, parts))
@@ -241,8 +256,6 @@ class Observer:
         self._order = _order(self._objectives, parts)
         if refused:
             self._params = [None] * len(self._tasks)
-            # Their places are those of the tasks as they were.
-            self._accentuations = None
         self._checked = True
 
     def _by_model(self):
@@ -396,21 +409,17 @@ class Observer:
             placed += found
         return [placed[i] for i in self._order]
 
-    def rank(self) -> dict[int, ranking.Ranking]:
-        """Return the top activating real images of each objective, by its identity."""
+    def rank(self, with_health: bool = True) -> dict[int, ranking.Ranking]:
+        """Return the top activating real images of each objective, by its identity.
+
+        Args:
+            with_health: Whether all layers are measured on the way.
+        """
         ranked: dict[int, ranking.Ranking] = {}
         for objectives in self._by_model() if self._real_images is not None else []:
             model = objectives[0].model
             task = next(one for one in self._tasks if one.targets.model is model)
-            real = cast(np.ndarray, self._real_images)
-            rankings = ranking.rank(
-                objectives,
-                real,
-                _REAL_IMAGES_SHOWN,
-                task.plan.image_input,
-                task.fixed_inputs,
-                self._health.watch(self._prefixes[id(model)], len(real)),
-            )
+            rankings = self._rank_of_model(objectives, task, with_health)
             ranked |= dict(zip(map(id, objectives), rankings, strict=True))
         unknown = [
             n
@@ -427,6 +436,24 @@ class Observer:
                 ", ".join(unknown[:_NAMES_LISTED]),
             )
         return ranked
+
+    def _rank_of_model(self, objectives, task, with_health):
+        model, image_input = objectives[0].model, task.plan.image_input
+        real = cast(np.ndarray, self._real_images)
+        given = objectives, real, _REAL_IMAGES_SHOWN, image_input, task.fixed_inputs
+        if with_health and not self._is_unwatchable:
+            try:
+                watch = self._health.watch(self._prefixes[id(model)], real, image_input)
+                return ranking.rank(*given, watch)
+            except Exception as error:
+                # The whole model is called for health, and part of it for scores.
+                self._is_unwatchable = True
+                warn_once(
+                    model,
+                    "The layers of the model '%s' are not measured. %s: %s",
+                    *(model.name, type(error).__name__, error),
+                )
+        return ranking.rank(*given)
 
     def _behaviour(self, rankings):
         if not rankings:

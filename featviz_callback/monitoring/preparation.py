@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import keras
+import numpy as np
 
 from featviz_callback.monitoring.accentuation import Accentuations
 from featviz_callback.monitoring.behaviour import find_classes
@@ -27,6 +29,7 @@ from featviz_callback.objectives import (
 from featviz_callback.optimization import Settings, prepare, with_parameterization
 from featviz_callback.optimization.completion import complete, resolve_input
 from featviz_callback.optimization.probe_data import ProbeImages, images_of
+from featviz_callback.records import spread
 from featviz_callback.tensorboard import summaries
 
 
@@ -91,24 +94,42 @@ def prepare_observer(
     for task in tasks:
         model = task.targets.model
         images_of(found[id(model)], model, task.plan.image_input)
+    # Those of the data, where the user named none.
+    own: list = [None] * len(tasks)
     if settings.parameterization in ("fourier", "fixed_magnitude"):
         name = str(settings.parameterization)
-        tasks = [
-            with_parameterization(task, real_images.parameterization(name, task.plan, images))
-            for task in tasks
-        ]
+        own = [real_images.parameterization(name, task.plan, images) for task in tasks]
+        tasks = [with_parameterization(*pair) for pair in zip(tasks, own, strict=True)]
     first = tasks[0]
     taken = as_taken(first.targets, images, first.plan.image_input, first.fixed_inputs)
     accentuations = None
     if accentuate:
-        to_given = first.plan.image_input.to_given
-        accentuations = Accentuations(
-            [task.targets for task in tasks], settings, images, accentuate, to_given
-        )
+        chosen = _images_to_accentuate(images, accentuate, first.plan)
+        begun = [
+            [_beginning_at(image, task.targets, settings, found, one) for image in chosen]
+            for task, one in zip(tasks, own, strict=True)
+        ]
+        accentuations = Accentuations(chosen, begun)
     classes = None if real_images.labels is None else find_classes(real_images.labels)
     if classes is not None and len(classes.of_images) != len(taken):
         classes = None
     return Observer(objectives, tasks, taken, warm_start, accentuations, trained, classes)
+
+
+def _images_to_accentuate(images, count, plan):
+    """Return some images, spread evenly, as a user gives them, of the size of a picture."""
+    some = images[spread(len(images), count)].astype("float32")
+    if some.shape[1:3] != plan.image_shape[:2]:
+        resized = keras.ops.image.resize(some, plan.image_shape[:2], data_format="channels_last")
+        some = keras.ops.convert_to_numpy(resized)
+    low, high = np.asarray(plan.values_range, "float32")
+    return plan.image_input.to_given(np.clip(some, low, high))
+
+
+def _beginning_at(image, targets, settings, found, parameterization):
+    """Return the task that begins at an image, with a parameterization if it is not `None`."""
+    task = prepare(targets, replace(settings, start=image), found.get(id(targets.model)))
+    return task if parameterization is None else with_parameterization(task, parameterization)
 
 
 def _read(real_images, models, settings, trained):

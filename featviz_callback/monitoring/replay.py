@@ -18,7 +18,7 @@ import numpy as np
 
 from featviz_callback import backend
 from featviz_callback.monitoring import checkpoints as files
-from featviz_callback.monitoring import checks
+from featviz_callback.monitoring import checks, plan
 from featviz_callback.monitoring.callback import FeatureVisCallback
 from featviz_callback.monitoring.checkpoints import Checkpoint, Checkpoints
 from featviz_callback.monitoring.replay_record import Record
@@ -131,11 +131,12 @@ class _Replay:
                 self._take(checkpoint, is_last)
             bar.update(number, finalize=is_last)
         callback.on_train_end()
-        if len(due) > 2 and not any(due[1:-1]):
+        freq = callback._freq
+        if isinstance(freq, int) and len(due) > 2 and not any(due[1:-1]):
             logger.warning(
                 "freq=%d counts epochs, not checkpoints, and leaves out all but the first and the "
                 "last of %d. freq=1 takes all.",
-                *(callback._freq, len(due)),
+                *(freq, len(due)),
             )
 
     def _load_first(self):
@@ -231,13 +232,19 @@ class _Replay:
         return digest_weights(self._model)
 
     def _is_due(self, epoch):
-        return epoch < 0 or epoch % self._callback._freq == 0
+        return epoch < 0 or plan.is_due(self._callback._freq, epoch)
 
 
 def _digest(callback):
     """Return a hash of all settings, or `None` where the model is not known yet."""
     observer = callback._observer
-    return None if observer is None else digest(observer.digest, callback._freq)
+    return (
+        None
+        if observer is None
+        else digest(
+            observer.digest, callback._freq, callback._accentuate, callback._log_real_images
+        )
+    )
 
 
 def _keep_history(callback, history, done):

@@ -42,8 +42,10 @@ logger = logging.getLogger("featviz_callback")
 _MOST_WAITING = 32
 _MODELS = "models"
 
-# What this process has unpacked as a worker, by its hash. Compiled steps live with the model.
-_unpacked: dict[str, Any] = {}
+# What this process has unpacked as a worker: by the hash of a model, the model and the tasks
+# of it, by their hash. Compiled steps live with the model.
+_unpacked: dict[str, dict[str, Any]] = {}
+_MODELS_KEPT = 2
 # Threads of one worker share its models and its random states.
 _one_at_a_time = threading.Lock()
 
@@ -175,9 +177,9 @@ class Workers:
 def work(packed: Packed) -> None:
     """Compute a chunk in a worker, and write its file."""
     with _one_at_a_time:
-        model = _cached(packed.model_hash, lambda: _load(packed.model, packed.model_hash))
-        key = hashlib.sha256(packed.task).hexdigest() + packed.model_hash
-        task = _cached(key, lambda: _Unpickler(packed.task, model).load())
+        model = _cached(packed.model_hash, "", lambda: _load(packed.model, packed.model_hash))
+        key = hashlib.sha256(packed.task).hexdigest()
+        task = _cached(packed.model_hash, key, lambda: _Unpickler(packed.task, model).load())
         compute(task, packed.rows, packed.path, packed.ranked)
 
 
@@ -206,10 +208,14 @@ def package_version() -> str:
     return sys.modules[__name__.partition(".")[0]].__version__
 
 
-def _cached(key, make):
-    if key not in _unpacked:
-        _unpacked[key] = make()
-    return _unpacked[key]
+def _cached(model_hash, key, make):
+    unpacked = _unpacked.setdefault(model_hash, {})
+    # The models of earlier atlases are not kept for ever.
+    for old in list(_unpacked)[:-_MODELS_KEPT]:
+        del _unpacked[old]
+    if key not in unpacked:
+        unpacked[key] = make()
+    return unpacked[key]
 
 
 def _error_of(future: Future):

@@ -59,6 +59,12 @@ def as_given(images: ArrayLike, model: keras.Model, tap: Tap) -> GivenImages:
     Raises:
         ValueError: If they are not what the model takes, or not finite.
     """
+    if len(inputs.specs(model)) > 1:
+        raise ValueError(
+            "Invalid value for argument `model`. Expected a model of one input, since given images "
+            f"say nothing of others. Received: the model '{model.name}' with "
+            f"{len(inputs.specs(model))} inputs. Make one of the image alone: keras.Model(...)"
+        )
     try:
         array = np.asarray(keras.tree.map_structure(ops.convert_to_numpy, images), "float32")
     except (TypeError, ValueError) as error:

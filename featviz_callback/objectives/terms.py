@@ -113,7 +113,7 @@ class Targets:
         """The score that no image can exceed, `None` if there is none."""
         highest = self.readouts[0][0].highest
         # Of a sum, no image need reach the highest score of each term.
-        if highest is None or len(self.readouts) > 1 or self.terms[0].multiplier < 0:
+        if highest is None or len(self.readouts) > 1 or min(t.multiplier for t in self.terms) < 0:
             return None
         return self.scale * highest
 

@@ -110,10 +110,14 @@ class Health:
 
     def restore(self, epoch: int, checkup: Checkup) -> None:
         """Add numbers of an earlier process, and remove those of their epoch and later."""
+        self.forget(epoch)
+        self.add(epoch, checkup)
+
+    def forget(self, epoch: int) -> None:
+        """Remove the numbers at the end that are of that epoch or later."""
         while self._epochs and self._epochs[-1] >= epoch:
             self._epochs.pop()
             self._checkups.pop()
-        self.add(epoch, checkup)
 
     def __len__(self) -> int:
         return len(self._epochs)

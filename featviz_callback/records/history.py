@@ -164,6 +164,7 @@ class History:
         """Remove the snapshots at the end that are of that epoch or later."""
         while self._snapshots and self._snapshots[-1].epoch >= epoch:
             self._snapshots.pop()
+        self.health.forget(epoch)
 
     def skip(self, epoch: int) -> None:
         """Note that an epoch has no snapshot."""

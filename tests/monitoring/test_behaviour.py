@@ -173,3 +173,9 @@ def test_labels_are_classes(labels, places, names):
 )
 def test_other_targets_are_no_classes(labels):
     assert find_classes(labels) is None
+
+
+def test_labels_that_are_arrays_of_several_sizes_are_no_classes():
+    boxes = np.empty(3, object)
+    boxes[:] = [np.zeros((2, 4)), np.zeros((1, 4)), np.zeros((3, 4))]
+    assert find_classes(boxes) is None

@@ -9,7 +9,7 @@ from keras import layers
 
 from featviz_callback import Objective
 from featviz_callback.monitoring.checkup import HealthMeter, WeightMeter
-from featviz_callback.objectives import score_all, weights_by_layer
+from featviz_callback.objectives import inputs, score_all, weights_by_layer
 from featviz_callback.records import NUMBERS, History
 from featviz_callback.tensorboard import summaries
 from tests.conftest import (
@@ -32,7 +32,8 @@ IMAGES = random_images(40, 12, 10, 1)
 
 def checked(meter, model, images=IMAGES, prefix=""):
     """Pass real images through a model, and return the checkup."""
-    watch = meter.watch(prefix, len(images))
+    image_input = inputs.resolve(model, None, 3)[0]
+    watch = meter.watch(prefix, images, image_input)
     score_all([Objective.layer(model, -1)], images, watch=watch)
     return meter.checkup()
 
@@ -149,7 +150,7 @@ def test_a_model_whose_layers_cannot_be_found_is_checked_by_its_weights(caplog):
     model.fails = True
     meter = HealthMeter({"": model})
     for _ in range(2):
-        assert meter.watch("", 40) is None
+        assert meter.watch("", IMAGES, inputs.resolve(model, None, 3)[0]) is None
         assert meter.checkup()[0].layers == ("dense",)
     [message] = [one for one in caplog.messages if "not measured" in one]
     assert "no values" in message
@@ -344,3 +345,14 @@ def test_weights_that_stand_still_are_named_once(watch, caplog):
 def test_tags_of_layers_are_described():
     assert f"`{summaries.LAYER_TAGS.format('<number>', '<layer>')}`" in summaries.__doc__
     assert f"`{summaries.ACTIVATION_TAGS.format('<layer>')}`" in summaries.__doc__
+
+
+def test_layers_of_a_model_of_any_size_are_measured_at_that_of_the_images():
+    image = keras.Input((None, None, 1))
+    maps = layers.Conv2D(2, 3, name="conv")(image)
+    gates = layers.Activation("sigmoid", name="gates")(layers.Flatten()(maps))
+    model = keras.Model(image, [layers.GlobalAveragePooling2D()(maps), gates])
+    meter = HealthMeter({"": model})
+    watch = meter.watch("", IMAGES, inputs.resolve(model, None, 3)[0])
+    score_all([Objective.channel(model, "conv", 0)], IMAGES, watch=watch)
+    assert meter.checkup()[0].layers == ("conv", "gates")

@@ -43,7 +43,7 @@ def test_the_function_gets_each_snapshot_after_it_was_written(tmp_path):
     expected = np.round(np.clip(last.images.astype("float64"), 0, 1) * 255)
     assert last.pictures.dtype == "uint8"
     np.testing.assert_array_equal(last.pictures, expected)
-    assert last.health is None
+    assert last.health.layers == ("conv1", "conv2", "logits")
     images, _ = read_events(tmp_path / "feature_vis")
     for name, picture in zip(last.names, last.real_pictures, strict=True):
         np.testing.assert_array_equal(images[f"feature_vis_examples/{name}"][-1][1], picture)
@@ -128,3 +128,35 @@ def test_real_images_are_accentuated_at_each_snapshot(tmp_path):
 def test_what_cannot_be_followed_is_refused(settings, name):
     with pytest.raises(ValueError, match=f"`{name}`"):
         FeatureVisCallback(**settings)
+
+
+def test_a_function_that_draws_leaves_the_random_states_alone(tmp_path):
+    drawn = []
+    for listen in (None, lambda snapshot: np.random.random(7)):
+        np.random.seed(5)
+        model = compiled()
+        train(model, followed(tmp_path / str(len(drawn)), model, listen))
+        drawn.append(np.random.random())
+    assert drawn[0] == drawn[1]
+
+
+def test_images_of_another_size_are_accentuated_at_that_of_the_pictures(tmp_path):
+    model = compiled()
+    given = {"probe_data": PIXELS, "accentuate": 2, "image_shape": (16, 14)}
+    train(model, followed(tmp_path, model, on_error="raise", **given), epochs=1)
+    images, _ = read_events(tmp_path / "feature_vis")
+    assert len(images["feature_vis_accentuated/Neuron#logits_0"]) == 2
+
+
+def test_an_accentuation_that_fails_loses_no_snapshot(tmp_path, caplog, monkeypatch):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    model = compiled()
+    callback = followed(tmp_path, model, probe_data=PIXELS, accentuate=1)
+
+    def fail(*arguments):
+        raise MemoryError("too large")
+
+    monkeypatch.setattr("featviz_callback.monitoring.accentuation._drawn", fail)
+    train(model, callback)
+    assert callback.history.epochs.tolist() == [-1, 0, 1]
+    assert caplog.text.count("accentuated") == 1

@@ -171,3 +171,14 @@ def test_a_model_of_another_library_is_refused(watch):
 
     with pytest.raises(ValueError, match=r"`model`.*Keras 3.*Received: a .*Foreign.*tf_keras"):
         watch().set_model(Foreign())
+
+
+def test_a_copy_compares_with_the_weights_that_training_left(model, watch):
+    callback = watch(probe_data=PIXELS)
+    for _ in range(2):
+        train(model, callback, epochs=1)
+    twin = copy.deepcopy(callback)
+    model.optimizer.learning_rate = 0.0
+    train(model, twin, epochs=2, initial_epoch=1)
+    assert (twin.health.update_ratio[-1] == 0).all()
+    np.testing.assert_allclose(twin.history.functional_drift[-1], 0, atol=1e-7)

@@ -133,8 +133,9 @@ def test_checkpoints_can_be_given_in_other_ways(live, tmp_path, caplog):
     assert caplog.text.count("taken as epochs 0, 1") == 1
 
 
-def test_freq_counts_epochs_as_in_a_training(live, tmp_path):
-    callback = watch(tmp_path, freq=2, max_overhead=1e-9)
+@pytest.mark.parametrize("freq", [2, (0, 2)])
+def test_freq_counts_epochs_as_in_a_training(freq, live, tmp_path):
+    callback = watch(tmp_path, freq=freq, max_overhead=1e-9)
     replay(callback, compiled(), pattern(live), verbose=0)
     assert callback.history.epochs.tolist() == [-1, 0, 2]
     np.testing.assert_array_equal(callback.history.images, live[1].history.images[[0, 1, 3]])

@@ -122,3 +122,11 @@ def test_images_of_another_size_than_the_given_ones_are_refused():
     assert optimize(inversion, steps=1, image_shape=(12, 10)).images.shape == (3, 12, 10, 1)
     with pytest.raises(Exception, match="An inversion compares outputs of one shape"):
         optimize(inversion, steps=1, image_shape=(9, 9))
+
+
+def test_a_model_of_several_inputs_is_refused():
+    image, age = keras.Input((4, 4, 1)), keras.Input((1,))
+    features = keras.ops.concatenate([layers.Flatten()(image), age], axis=1)
+    model = keras.Model([image, age], layers.Dense(3, name="logits")(features))
+    with pytest.raises(ValueError, match="Expected a model of one input"):
+        Objective.inversion(model, "logits", np.zeros((1, 4, 4, 1)))

@@ -57,3 +57,9 @@ def test_some_targets_are_scored_as_among_all(small_model, images):
     expected = layer_output(small_model, "logits", images)[:, [2, 0]].T
     [scores] = score_all([chosen], images)
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
+
+
+def test_what_is_compared_place_by_place_is_optimised_apart(small_model, images):
+    direction = Objective.direction(small_model, "logits", np.arange(10.0))
+    caricature = Objective.caricature(small_model, "logits", images[:1])
+    assert len(join_alike([direction, caricature])) == 2

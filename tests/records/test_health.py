@@ -73,3 +73,11 @@ def test_a_copy_is_another_one(health, copied):
     twin.add(4, Checkup.of({}))
     assert (len(twin), len(health)) == (3, 2)
     np.testing.assert_array_equal(twin.dead[:2], health.dead)
+
+
+def test_what_is_forgotten_is_of_that_epoch_or_later():
+    health = Health()
+    for epoch in (-1, 0, 1, 2):
+        health.add(epoch, Checkup.of({"conv": {"dead": 0.1 * epoch}}))
+    health.forget(1)
+    assert health.epochs.tolist() == [-1, 0]
