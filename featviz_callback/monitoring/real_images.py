@@ -58,8 +58,9 @@ def draw_beside(result: Result, target: int, shown: Sequence[ShownImage]) -> np.
     Returns:
         A uint8 picture `(height, width, 3)`.
     """
-    images = [result.images[target], *(one.image for one in shown)]
-    rows = [list(pictures.of_targets(images, result.values_range))]
+    [optimised] = pictures.of_targets(result.images[[target]], result.values_range)
+    # Real images may have another size.
+    rows = [[optimised, *(one.picture() for one in shown)]]
     if any(one.place for one in shown):
         highlighted = [one.highlighted() for one in shown]
         rows += [[None, *row] for row in zip(*highlighted, strict=True)]

@@ -59,18 +59,18 @@ def as_given(images: ArrayLike, model: keras.Model, tap: Tap) -> GivenImages:
     Raises:
         ValueError: If they are not what the model takes, or not finite.
     """
-    if len(inputs.specs(model)) > 1:
-        raise ValueError(
-            "Invalid value for argument `model`. Expected a model of one input, since given images "
-            f"say nothing of others. Received: the model '{model.name}' with "
-            f"{len(inputs.specs(model))} inputs. Make one of the image alone: keras.Model(...)"
-        )
     try:
         array = np.asarray(keras.tree.map_structure(ops.convert_to_numpy, images), "float32")
     except (TypeError, ValueError) as error:
         raise ValueError(_wrong("an array of images", f"no numbers ({error})")) from error
     for rank in (array.ndim, array.ndim + 1):
-        image_input = inputs.resolve(model, None, rank - 1, announce=False)[0]
+        image_input, others = inputs.resolve(model, None, rank - 1, announce=False)
+        if others:
+            raise ValueError(
+                "Invalid value for argument `model`. Expected a model of one input, since given "
+                f"images say nothing of others. Received: the model '{model.name}' with "
+                f"{1 + len(others)} inputs. Make one of the image alone: keras.Model(...)"
+            )
         shape = image_input.shape[image_input.is_signal :]
         given = array if array.ndim == len(shape) + 1 else array[None]
         is_fitting = given.ndim == len(shape) + 1 and inputs.fits(given.shape[1:], shape)

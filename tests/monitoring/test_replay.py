@@ -283,7 +283,8 @@ class Autoencoder(keras.Model):
             # Names of targets begin with it, and draws depend on names.
             name="encoder",
         )
-        self.decoder = keras.Sequential([keras.Input((4,)), layers.Dense(120)])
+        inner = [keras.Input((4,)), layers.Dense(120, name="pixels")]
+        self.decoder = keras.Sequential(inner, name="decoder")
         # Keras saves no weights of a model that it takes for one without.
         self.built = True
 

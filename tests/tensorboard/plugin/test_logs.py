@@ -113,7 +113,7 @@ def test_ratios_and_real_images_are_read_at_the_steps_that_have_them(tmp_path):
     assert target["ratio"] == [None, None, 1.5]
     assert target["examples"][:2] == [None, None]
     answer = browser.get("picture", run="run", name=NAMES[1], step=1, kind="examples")
-    np.testing.assert_array_equal(Image.open(io.BytesIO(answer.data)), np.full((4, 12, 3), 7))
+    np.testing.assert_array_equal(Image.open(io.BytesIO(answer.data)), np.full((4, 12), 7))
 
 
 def test_the_strip_of_a_run_is_no_target(tmp_path):
