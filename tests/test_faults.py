@@ -36,6 +36,8 @@ from tests.conftest import (
     train,
 )
 
+pytestmark = pytest.mark.acceptance
+
 
 def neurons(model):
     return Objective.neuron(model, "logits", range(3))
@@ -209,7 +211,6 @@ WRITE_FOR_EVER = """
 """
 
 
-@pytest.mark.slow
 def test_a_kill_while_writing(tmp_path):
     """Kill a process that spends nearly all its time writing."""
     writer = start(WRITE_FOR_EVER, tmp_path / "logs")
@@ -255,7 +256,6 @@ TRAIN = """
 """
 
 
-@pytest.mark.slow
 def test_a_killed_run_resumed(tmp_path):
     """Die after a snapshot and before the backup of its epoch, so that the epoch is run again."""
     first = start(TRAIN, tmp_path, 2)
@@ -467,7 +467,6 @@ def test_out_of_memory_halves_the_number_of_images_at_once(watch, tmp_path, capl
     assert logged(tmp_path, callback.history.names[0]) == [-1, 0, 1, 2, 3]
 
 
-@pytest.mark.acceptance
 def test_out_of_memory_skips_a_snapshot_that_half_does_not_cure(watch, caplog):
     caplog.set_level("WARNING", logger="featviz_callback")
     # Of one start, which spares what scoring many would take.
@@ -567,8 +566,6 @@ def test_strange_names_of_layers(watch, tmp_path):
         assert logged(tmp_path, f"Channel#{name}_0") == [-1, 0, 1]
 
 
-@pytest.mark.slow
-@pytest.mark.acceptance
 @pytest.mark.parametrize("apart", [False, True], ids=["one objective", "each by itself"])
 def test_a_thousand_targets(watch, tmp_path, apart):
     vectors = np.random.default_rng(0).normal(size=(1000, 4))

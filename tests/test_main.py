@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.acceptance
 def test_replay_makes_event_files_of_a_folder_and_goes_on(folder, tmp_path):
     arguments = (
         *("replay", folder / "model.keras", folder / "checkpoints", "--steps", 1),

@@ -506,18 +506,15 @@ APPLICATIONS = {
 }
 
 
-# The smallest of them is watched wherever the tests run.
-LARGE = ["ResNet50V2", "ConvNeXtTiny"]
 # JAX compiles each of these for minutes on a CPU.
 SLOW_TO_COMPILE = ["EfficientNetV2B0", "InceptionV3", "DenseNet121"]
-LARGE += [] if keras.backend.backend() == "jax" else SLOW_TO_COMPILE
+HERE = [
+    name for name in APPLICATIONS if keras.backend.backend() != "jax" or name not in SLOW_TO_COMPILE
+]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    ["MobileNetV2", *(pytest.param(name, marks=pytest.mark.acceptance) for name in LARGE)],
-)
+@pytest.mark.acceptance
+@pytest.mark.parametrize("name", HERE)
 def test_a_whole_network_is_trained_and_visualised(name, tmp_path):
     keras.utils.set_random_seed(0)
     shape = (APPLICATIONS[name], APPLICATIONS[name], 3)

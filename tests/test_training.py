@@ -224,8 +224,11 @@ class DrawOne(keras.callbacks.Callback):
 
 @pytest.mark.parametrize(
     "draw",
-    [np.random.random, random.random, lambda: keras.random.uniform(())],
-    ids=["NumPy", "Python", "Keras"],
+    [
+        pytest.param(np.random.random, marks=pytest.mark.acceptance, id="NumPy"),
+        pytest.param(random.random, marks=pytest.mark.acceptance, id="Python"),
+        pytest.param(lambda: keras.random.uniform(()), id="Keras"),
+    ],
 )
 def test_one_number_drawn_by_a_callback_would_be_seen(draw, plain):
     drawn = train([DrawOne(draw)])
@@ -239,6 +242,7 @@ def test_training_leaves_the_same_behind(plain, tmp_path):
     assert callback.history.epochs.tolist() == [-1, 0, 1, 2, 3]
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize(
     "settings",
     [
@@ -261,7 +265,7 @@ COMPILING = {
 
 # XLA takes long to compile each step.
 WAYS = [
-    pytest.param(way, marks=pytest.mark.acceptance if way == "jit_compile" else ())
+    pytest.param(way, marks=() if way == "run_eagerly" else pytest.mark.acceptance)
     for way, where in COMPILING.items()
     if BACKEND in where
 ]

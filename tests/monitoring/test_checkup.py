@@ -232,6 +232,7 @@ def test_functional_drift_is_zero_on_equal_weights(watch):
     assert callback.history.settled.tolist() == [-1] * 3
 
 
+@pytest.mark.acceptance
 def test_functional_drift_rises_with_planted_change(watch):
     drifts = []
     for share in (0.02, 0.1, 0.5, 2.0):

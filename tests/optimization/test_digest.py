@@ -95,7 +95,7 @@ print(digest({"b", "a"}, transformations.Blur(2.0), np.arange(3), lambda x: x + 
 """
 
 
-@pytest.mark.slow
+@pytest.mark.acceptance
 def test_another_process_gives_the_same_name():
     """Where strings have other hashes, and sets another order."""
     names = {tuple(python(CODE, keras.backend.backend())) for _ in range(2)}
