@@ -73,8 +73,8 @@ OWN = layers.Normalization, {"mean": [1000, 0.5, 3000], "variance": [100, 0.01, 
 def test_a_normalization_tells_a_range_of_each_channel(caplog):
     kind, settings = OWN
     low, high = chosen(None, kind(**settings))
-    np.testing.assert_allclose(low, (970, 0, 2700), atol=1e-3)
-    np.testing.assert_allclose(high, (1030, 1, 3300), atol=1e-3)
+    np.testing.assert_allclose(low, (970, 0, 2700), rtol=1e-6, atol=1e-3)
+    np.testing.assert_allclose(high, (1030, 1, 3300), rtol=1e-6)
     assert "values_range=((970, 0, 2700), (1030, 1, 3300))" in caplog.text
     real = low + (np.array(high) - low) * IMAGES
     np.testing.assert_allclose(chosen(real, kind(**settings)), (low, high))
