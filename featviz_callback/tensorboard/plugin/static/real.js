@@ -1,9 +1,12 @@
 // The real images that activate a unit most: single, large at a click, with what the log says of
-// each, and where in it the unit fires. Older logs have one sheet of them instead.
+// each, and where in it the unit is active. Older logs have one sheet of them instead.
 
 import { fetchReal, pictureUrl } from './api.js';
 import { h, setText } from './dom.js';
 import { stepLabel } from './words.js';
+
+// No real image activates such a unit more than another.
+const SILENT = ['dead', 'constant'];
 
 export class RealImages {
   #asked = null;
@@ -21,28 +24,40 @@ export class RealImages {
     this.node.hidden = true;
   }
 
-  // An epoch without examples shows the examples of the latest epoch before it.
+  // An epoch without examples shows those of the latest epoch before it. Single images are written
+  // when they change, and so are those of the epochs after it too.
   async show(run, target, frame) {
     const keys = target.real ?? target.examples ?? [];
     let index = frame ? frame.index : -1;
     while (index >= 0 && !keys[index]) index -= 1;
     const key = keys[index] ?? null;
-    if (this.#asked === key) return;
     if (key === null) {
       this.forget();
       return;
     }
-    this.#asked = key;
-    const step = run.steps[index];
+    const isSilent = Boolean(target.real) && SILENT.includes(frame.status);
+    const asked = isSilent ? 'none' : key;
+    const step = run.steps[target.real ? frame.index : index];
+    this.words = describe(run.frameAt(target.name, step), Boolean(target.real), step);
+    if (this.#asked === asked) {
+      setText(this.caption, this.words);
+      return;
+    }
+    this.#asked = asked;
     try {
-      const { images } = target.real ? await fetchReal(run.name, target.name, step) : { images: [{ key, place: null, description: '', isSheet: true }] };
+      const images = isSilent ? [] : await this.#images(run, target, key, run.steps[index]);
       const items = images.map((image, rank) => this.#item(image, rank, step));
       // The page would jump if it showed an image before the browser has decoded it.
       await Promise.all(items.map(({ image }) => image.decode().catch(() => {})));
-      if (this.#asked === key) this.#put(items, images, describe(run.frameAt(target.name, step), Boolean(target.real), step));
+      if (this.#asked === asked) this.#put(items, images, this.words);
     } catch {
-      if (this.#asked === key) this.forget();
+      if (this.#asked === asked) this.forget();
     }
+  }
+
+  async #images(run, target, key, step) {
+    if (!target.real) return [{ key, place: null, description: '', isSheet: true }];
+    return (await fetchReal(run.name, target.name, step)).images;
   }
 
   #item({ key, place, description, isSheet }, rank, step) {

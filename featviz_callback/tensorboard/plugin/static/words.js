@@ -54,7 +54,7 @@ export function formatPercent(share) {
   return share < 0.005 ? 'under 1 %' : `${Math.round(100 * share)} %`;
 }
 
-// Returns one line, from what is logged: how many images fire it, how good its picture is, and
+// Returns one line, from what is logged: how many images activate it, how good its picture is, and
 // since when the picture has stayed the same.
 export function verdictOf(frame) {
   const parts = [];
