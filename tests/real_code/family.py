@@ -36,6 +36,8 @@ class Family:
             of `data()`.
         is_told: Whether the model or the data of `fit` tell the range. A `train_step` may
             scale images itself.
+        repeats: Whether the losses that Keras reports are the same to the bit at each training
+            on one machine. Threads may add in another order.
         note: What else one has to know.
     """
 
@@ -52,6 +54,7 @@ class Family:
     refused: bool = False
     probe: Callable | None = None
     is_told: bool = True
+    repeats: bool = True
     note: str = ""
 
 

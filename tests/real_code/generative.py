@@ -360,6 +360,7 @@ FAMILIES = [
         layers=("encoder/conv_1", "encoder/conv_2"),
         heads=("encoder/z_mean", "encoder/z_log_var"),
         parts=("encoder",),
+        repeats=False,
         note="Encoder and decoder are layers with layers inside, built by the first batch.",
     ),
     Family(
