@@ -128,6 +128,7 @@ def load_clothes():
 
 
 @pytest.mark.acceptance
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="takes minutes there")
 def test_facets_of_clothes_differ_and_score_nearly_as_much():
     x, y = load_clothes()
     model = sequential(
