@@ -509,7 +509,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         summaries.write_examples(self._events, epoch, name, example)
         key = [(one.index, one.place) for one in shown]
         if self._real_written.get(name, []) != key:
-            pairs = [(one.picture(), one.picture_of_place()) for one in shown]
+            pairs = [(one.picture, one.picture_of_place()) for one in shown]
             summaries.write_real_images(self._events, epoch, name, pairs)
             self._real_written[name] = key
 

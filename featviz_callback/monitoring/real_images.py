@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -30,12 +31,14 @@ class ShownImage:
     values_range: tuple[float, float]
     place: Place | None
 
+    @cached_property
     def picture(self) -> np.ndarray:
-        """Draw the image."""
+        """The image, drawn."""
         return pictures.of_targets([self.image], self.values_range)[0]
 
+    @cached_property
     def highlighted(self) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Draw the image under its activation, and a crop; see `highlights.of_image`."""
+        """The image under its activation, and a crop, drawn; see `highlights.of_image`."""
         if self.place is None:
             return None, None
         shares = self.place.over_image(*(1, *self.image.shape)[-3:-1])
@@ -43,7 +46,7 @@ class ShownImage:
 
     def picture_of_place(self) -> np.ndarray | None:
         """Draw both side by side; `None` without a place."""
-        whole, part = self.highlighted()
+        whole, part = self.highlighted
         return None if whole is None or part is None else highlights.beside(whole, part)
 
 
@@ -60,9 +63,9 @@ def draw_beside(result: Result, target: int, shown: Sequence[ShownImage]) -> np.
     """
     [optimised] = pictures.of_targets(result.images[[target]], result.values_range)
     # Real images may have another size.
-    rows = [[optimised, *(one.picture() for one in shown)]]
+    rows = [[optimised, *(one.picture for one in shown)]]
     if any(one.place for one in shown):
-        highlighted = [one.highlighted() for one in shown]
+        highlighted = [one.highlighted for one in shown]
         rows += [[None, *row] for row in zip(*highlighted, strict=True)]
     scores = (result.scores[target], *(one.score for one in shown))
     return pictures.grid(
