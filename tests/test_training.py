@@ -615,7 +615,11 @@ def shapes_in_jaxpr(run):
 
 
 def shapes_dispatched(run):
-    """Return the shapes of all that torch computes, without aliases, which take no memory."""
+    """Return the shapes of all that torch computes.
+
+    Aliases take no memory, and Keras finds the shapes of a graph with tensors of no device.
+    """
+    import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
     shapes = []
@@ -625,7 +629,8 @@ def shapes_dispatched(run):
             results = function(*args, **(kwargs or {}))
             if not any(one.alias_info for one in function._schema.returns):
                 tensors = keras.tree.flatten(results)
-                shapes.extend(one.shape for one in tensors if hasattr(one, "shape"))
+                tensors = [one for one in tensors if isinstance(one, torch.Tensor)]
+                shapes.extend(one.shape for one in tensors if one.device.type != "meta")
             return results
 
     with Watching():
