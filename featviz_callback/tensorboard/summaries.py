@@ -36,12 +36,14 @@ import glob
 import html
 import itertools
 import json
+import logging
 import os
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub import errors
 from tensorboard.compat.tensorflow_stub.io import gfile
@@ -50,6 +52,11 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_
 from featviz_callback.records import NUMBERS, Checkup, Snapshot, pictures
 from featviz_callback.tensorboard.event_file import EventFile
 from featviz_callback.tensorboard.run_folders import find_runs, folder_of
+
+logger = logging.getLogger("featviz_callback")
+
+# Bytes of a record beside its data: their length, and two checksums.
+_RECORD_OVERHEAD = 16
 
 IMAGE_TAG = "feature_vis/{}"
 SCORE_TAG = "feature_vis_score/{}"
@@ -321,7 +328,8 @@ def read_snapshots(
     """Yield the snapshots of some targets that earlier processes have written, in order.
 
     Images have the 256 levels that PNG keeps. A file that ends within a record is read
-    up to that record. An incomplete snapshot is left out.
+    up to that record, and so is a damaged one, of which a warning tells. An incomplete
+    snapshot is left out.
 
     Args:
         log_dir: The log directory of one run.
@@ -329,8 +337,8 @@ def read_snapshots(
         values_range: Lowest and highest value of an image, numbers or one a channel.
     """
     for path in _event_files(log_dir):
-        by_step = itertools.groupby(_read_values(path), key=lambda pair: pair[0])
-        for step, pairs in by_step:
+        values = _read_values(path, says_damage=True)
+        for step, pairs in itertools.groupby(values, key=lambda pair: pair[0]):
             summaries = {value.tag: value for _, value in pairs}
             if all(IMAGE_TAG.format(name) in summaries for name in names):
                 yield _as_snapshot(step, names, summaries, values_range)
@@ -353,15 +361,27 @@ def read_health(log_dir: str | os.PathLike) -> Iterator[tuple[int, Checkup]]:
                 yield step, Checkup.of(numbers)
 
 
-def _read_values(path):
-    """Yield `(step, value)` for every value of every whole record."""
-    records = PyRecordReader_New(path)
-    with contextlib.suppress(errors.OutOfRangeError, errors.DataLossError):
+def _read_values(path, says_damage=False):
+    """Yield `(step, value)` for every value of every record before one that cannot be read."""
+    records, offset, step = PyRecordReader_New(path), 0, None
+    with contextlib.suppress(errors.OutOfRangeError):
         while True:
-            records.GetNext()
-            event = Event.FromString(records.record())
+            try:
+                records.GetNext()
+                event = Event.FromString(records.record())
+            except (errors.DataLossError, DecodeError) as error:
+                # A process that was killed leaves an incomplete record, which is no damage.
+                if says_damage and "truncated" not in str(error):
+                    logger.warning(
+                        "The event file %s is damaged at byte %d. Snapshots in it %s are not "
+                        "read back: they are missing from `history`, and stay in the file.",
+                        *(path, offset, "at all" if step is None else f"from epoch {step} on"),
+                    )
+                return
+            offset += _RECORD_OVERHEAD + len(records.record())
             for value in event.summary.value:
-                yield event.step, value
+                step = event.step
+                yield step, value
 
 
 def _word_in(value, pattern):

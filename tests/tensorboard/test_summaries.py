@@ -224,6 +224,33 @@ def test_records_before_an_incomplete_one_are_read(tmp_path, cut):
     assert [step for step, _ in scalars["feature_vis/seconds"]][:2] == [-1, 0]
 
 
+@pytest.mark.parametrize("at", [0, 8, 40], ids=["length", "its checksum", "data"])
+def test_a_damaged_record_is_told_of_with_its_place(tmp_path, caplog, at):
+    write(tmp_path, [-1, 0, 1])
+    path = event_file_in(tmp_path)
+    data, offsets = bytearray(path.read_bytes()), [0]
+    while offsets[-1] < len(data):
+        length = int.from_bytes(data[offsets[-1] :][:8], "little")
+        offsets.append(offsets[-1] + 16 + length)
+    place = offsets[len(offsets) // 2]
+    data[place + at] ^= 1
+    path.write_bytes(data)
+    with caplog.at_level("WARNING", "featviz_callback"):
+        found = [one.epoch for one in read_snapshots(tmp_path, NAMES, (0.0, 1.0))]
+    assert found == [-1]
+    assert f"damaged at byte {place}" in caplog.text
+
+
+@pytest.mark.parametrize("cut", [1, 11, 60])
+def test_an_incomplete_record_is_no_damage(tmp_path, caplog, cut):
+    write(tmp_path, [-1, 0])
+    path = event_file_in(tmp_path)
+    os.truncate(path, path.stat().st_size - cut)
+    with caplog.at_level("WARNING", "featviz_callback"):
+        assert list(read_snapshots(tmp_path, NAMES, (0.0, 1.0)))
+    assert "damaged" not in caplog.text
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_snapshots_are_read_back_as_they_were_written(tmp_path, channels):
     written = write(tmp_path, [-1, 0, 1], channels)
