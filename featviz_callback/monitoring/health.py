@@ -5,9 +5,9 @@ images. It never calls the model, and keeps no layer's output.
 
 Memory. While a layer is seen, there is one copy of its output for one batch beside it. All else
 are some numbers a unit, and rows of activations by which units are compared. If all images pass
-in one batch, these are rows of one layer at a time, at most 4 MiB, twice, and the correlations
-of 1,024 of its units with all others. If not, rows of all layers wait for the last batch, at
-most 32 MiB together. Nothing is kept from one snapshot to the next.
+in one batch, these are rows of one layer at a time, at most 4 MiB. If not, rows of all layers
+wait for the last batch, at most 32 MiB together. Comparing the units of a layer takes 16 MiB
+more at most, and a layer never has more. Nothing is kept from one snapshot to the next.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _MOST_VALUES, _MOST_VALUES_OF_ALL = 2**20, 2**23
 _FEWEST_ROWS = 32
 # So many rows have all but a little of the singular values.
 _ROWS_OF_RANK = 1024
-# So many units at a time are compared with all others.
-_UNITS_AT_ONCE = 1024
+# So many correlations at a time, of some units with all before them.
+_CORRELATIONS_AT_ONCE = 2**20
 _VALUES_OF_HISTOGRAM, _BUCKETS = 2**16, 30
 
 
@@ -229,15 +229,16 @@ def duplicates(rows: np.ndarray, is_compared: np.ndarray) -> np.ndarray:
     if len(rows) < _FEWEST_ROWS:
         return found
     units = rows - rows.mean(0)
-    largest = np.abs(rows).max(0, initial=0)
-    lengths = np.linalg.norm(units, axis=0)
-    varies = lengths > _EQUAL * math.sqrt(len(rows)) * largest
-    places = np.flatnonzero(is_compared & varies)
-    units = units[:, places] / lengths[places]
-    for first in range(0, len(places), _UNITS_AT_ONCE):
-        some = slice(first, first + _UNITS_AT_ONCE)
-        correlations = np.tril(units[:, some].T @ units, first - 1)
-        found[places[some]] = (correlations > DUPLICATE).any(1)
+    largest = np.maximum(rows.max(0), -rows.min(0))
+    lengths = np.sqrt(np.einsum("ij,ij->j", units, units))
+    places = np.flatnonzero(is_compared & (lengths > _EQUAL * math.sqrt(len(rows)) * largest))
+    units = units[:, places]
+    units /= lengths[places]
+    at_once = max(1, _CORRELATIONS_AT_ONCE // max(1, len(places)))
+    for first in range(0, len(places), at_once):
+        some = units[:, first : first + at_once]
+        before = some.T @ units[:, : first + some.shape[1]] > DUPLICATE
+        found[places[first : first + at_once]] = np.tril(before, first - 1).any(1)
     return found
 
 

@@ -1,5 +1,7 @@
 """Dead, dormant, duplicate and saturated units, against `predict` and NumPy."""
 
+import tracemalloc
+
 import keras
 import numpy as np
 import pytest
@@ -258,7 +260,7 @@ def test_few_rows_tell_nothing_of_correlation():
 
 
 def test_units_are_compared_with_all_before_them(monkeypatch):
-    monkeypatch.setattr("featviz_callback.monitoring.health._UNITS_AT_ONCE", 4)
+    monkeypatch.setattr("featviz_callback.monitoring.health._CORRELATIONS_AT_ONCE", 4 * 29)
     rows = np.random.default_rng(0).normal(size=(100, 30)).astype("float32")
     rows[:, 17], rows[:, 29], rows[:, 5] = rows[:, 2] + 3, 5 * rows[:, 28], 1.0
     found = duplicates(rows, np.ones(30, bool))
@@ -274,3 +276,47 @@ def test_an_error_on_the_way_leaves_the_scores():
     scores = score_all([target], IMAGES, watch=Watch(units, meter.see))[0]
     np.testing.assert_array_equal(scores, score_all([target], IMAGES)[0])
     assert isinstance(meter.error, KeyError)
+
+
+def peak_memory(function, *arguments):
+    """Return the most bytes of arrays that a call had at a time, beside its arguments."""
+    tracemalloc.start()
+    try:
+        function(*arguments)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("rows", "units"), [(8192, 128), (700, 1400), (64, 8192)])
+def test_units_are_compared_in_bounded_memory(rows, units):
+    """NumPy tells Python's own tracer of every array."""
+    values = random_images(rows, units)
+    assert peak_memory(duplicates, values, np.ones(units, bool)) < 16 * 2**20
+    assert peak_memory(effective_rank, values) <= 18 * 2**20
+
+
+def test_of_all_layers_rows_of_one_are_kept_at_a_time():
+    """A layer has fewer numbers than images times units or units times units."""
+    model = sequential(
+        layers.Flatten(),
+        *(layers.Dense(512, activation="relu", name=f"dense{i}") for i in range(12)),
+    )
+    units = feature_taps(model, inputs.specs(model))
+    found = dict(walk(model))
+    images, shown = random_images(400, 12, 10, 1), {}
+    score_all([Objective.layer(model, -1)], images, watch=Watch(units, lambda t, x, n: shown.update(
+        {t: np.array(ops.convert_to_numpy(x))})))  # fmt: skip
+    meter = LayerMeter({tap: ending(found[tap.path]) for tap in units}, units, len(images))
+
+    def see_all():
+        for tap, output in shown.items():
+            meter.see(tap, output, len(images))
+
+    largest = 4 * max(400 * 512, 512 * 512)
+    # The rows of one layer, and what comparing its units takes. All layers' are twelve times that.
+    assert peak_memory(see_all) < 8 * largest
+    assert meter.error is None
+    kept = [one for layer in meter.units.values() for one in layer.values()]
+    kept += list(meter.histograms.values())
+    assert sum(one.nbytes for one in kept) < largest / 10
