@@ -320,3 +320,65 @@ def test_of_all_layers_rows_of_one_are_kept_at_a_time():
     kept = [one for layer in meter.units.values() for one in layer.values()]
     kept += list(meter.histograms.values())
     assert sum(one.nbytes for one in kept) < largest / 10
+
+
+def normalised(image):
+    """A normalisation before the activation, as a layer of its own."""
+    maps = layers.Conv2D(12, 3, use_bias=False, name="conv")(image)
+    normed = layers.BatchNormalization(name="norm")(maps)
+    relu = layers.ReLU(name="relu")(normed)
+    return {"conv": maps, "norm": normed, "relu": relu}, {"relu"}
+
+
+def sloped(image):
+    """Activations that are layers, and let negative values through."""
+    maps = layers.Conv2D(12, 3, name="conv")(image)
+    slope = layers.PReLU(name="prelu")(maps)
+    return {"conv": maps, "prelu": slope, "leaky": layers.LeakyReLU(name="leaky")(slope)}, set()
+
+
+def tokens(image):
+    """A transformer of one block."""
+    patches = layers.Conv2D(8, (4, 5), strides=(4, 5), name="patches")(image)
+    token = layers.Reshape((6, 8))(patches)
+    norm = layers.LayerNormalization(name="norm")(token)
+    mixed = layers.MultiHeadAttention(2, 4, name="attention")(norm, norm)
+    hidden = layers.Dense(16, activation="gelu", name="hidden")(layers.Add()([token, mixed]))
+    found = {"patches": patches, "norm": norm, "attention": mixed, "hidden": hidden}
+    return found, set()
+
+
+def several_tensors(image):
+    """Layers that return more than one tensor, or apply another layer to each row."""
+    rows = layers.Reshape((12, 10, 1))(image)
+    each = layers.Conv1D(4, 3, activation="relu")
+    timed = layers.TimeDistributed(each, name="timed")(rows)
+    states, last = layers.GRU(5, return_sequences=True, return_state=True, name="gru")(
+        layers.Reshape((12, 32))(timed)
+    )
+    both = layers.Bidirectional(layers.LSTM(3), name="both")(states)
+    return {"timed": timed, "gru[0]": states, "both": both}, {"timed"}
+
+
+@pytest.mark.parametrize("build", [normalised, sloped, tokens, several_tensors])
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_layers_of_every_kind_are_those_of_predict(build, dtype):
+    keras.mixed_precision.set_dtype_policy(dtype)
+    try:
+        image = keras.Input((12, 10, 1))
+        outputs, rectifiers = build(image)
+        model = keras.Model(image, outputs)
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+    predicted = model.predict(IMAGES, verbose=0)
+    meter = measured(model)
+    assert list(meter.numbers) == list(outputs)
+    for path, values in predicted.items():
+        values = values.astype("float64")
+        expected = by_numpy(values, path in rectifiers)
+        for kind in ("dead", "dormant"):
+            np.testing.assert_array_equal(meter.units[path][kind], expected[kind], f"{path} {kind}")
+        close = {"rel": 1e-3 if dtype == "float32" else 0.02}
+        scale = values.std()
+        assert meter.numbers[path]["mean"] == pytest.approx(values.mean(), abs=0.02 * scale, **close)
+        assert meter.numbers[path]["deviation"] == pytest.approx(scale, **close)
