@@ -34,6 +34,8 @@ _EQUAL = 2e-6
 
 # So many values are kept of one layer, and of all layers if there are several batches.
 _MOST_VALUES, _MOST_VALUES_OF_ALL = 2**20, 2**23
+# More rows of a layer tell hardly more, and comparing them took a quarter of a snapshot.
+_MOST_ROWS = 2**13
 # Fewer rows tell nothing of a correlation.
 _FEWEST_ROWS = 32
 # So many rows have all but a little of the singular values.
@@ -167,7 +169,7 @@ class _Layer:
     def _keep_rows(self, values, images):
         """Keep rows that are spread evenly over images and positions."""
         count, units = values.shape
-        most = max(1, _MOST_VALUES // units)
+        most = max(1, min(_MOST_ROWS, _MOST_VALUES // units))
         if images < self._images:
             # Other layers' rows wait for the rest of the images, too.
             most = math.ceil(min(most, self._most_rows) * images / self._images)

@@ -380,5 +380,7 @@ def test_layers_of_every_kind_are_those_of_predict(build, dtype):
             np.testing.assert_array_equal(meter.units[path][kind], expected[kind], f"{path} {kind}")
         close = {"rel": 1e-3 if dtype == "float32" else 0.02}
         scale = values.std()
-        assert meter.numbers[path]["mean"] == pytest.approx(values.mean(), abs=0.02 * scale, **close)
+        assert meter.numbers[path]["mean"] == pytest.approx(
+            values.mean(), abs=0.02 * scale, **close
+        )
         assert meter.numbers[path]["deviation"] == pytest.approx(scale, **close)

@@ -184,8 +184,8 @@ def test_nothing_is_left_behind_by_a_layer_that_fails(monkeypatch):
     expected = ops.convert_to_numpy(model(IMAGES))
     seen = []
     monkeypatch.setitem(FUSE, "is_blown", True)
+    watch = Watch(taps, lambda tap, tensor, count: seen.append(tap.path))
     with pytest.raises(Broken):
-        watch = Watch(taps, lambda tap, tensor, count: seen.append(tap.path))
         score_all([Objective.channel(model, "conv", 0)], IMAGES, watch=watch)
     monkeypatch.setitem(FUSE, "is_blown", False)
     assert seen == ["conv"]
