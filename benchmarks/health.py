@@ -2,7 +2,7 @@
 
 * `snapshot`: a snapshot of the clothes example without real images, and with them;
 * `training`: the share of a long training that health takes;
-* `dying`: a learning rate that is too high, and what is said of it;
+* `warnings`: how many units die in healthy trainings, and at a rate that is too high;
 * `drift`: the rank correlation of functional drift and picture drift, of three networks.
 
     python benchmarks/health.py [--only drift] [--epochs 12]
@@ -10,6 +10,7 @@
 
 import argparse
 import logging
+import os
 import sys
 import tempfile
 import time
@@ -27,10 +28,12 @@ from featviz_callback import FeatureVisCallback, Objective
 from featviz_callback.monitoring.behaviour import UnitMeter, functional_drift
 from featviz_callback.monitoring.checkup import HealthMeter
 from featviz_callback.monitoring.health import LayerMeter
+from featviz_callback.objectives import inputs, score_all
 from featviz_callback.tensorboard import summaries
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))
 import fashion_mnist
+import photographs
 
 # All that health does, where it is called.
 PARTS_OF_HEALTH = (
@@ -62,36 +65,36 @@ def timed_health():
         yield seconds
 
 
-@contextmanager
-def without_health():
+class WithoutHealth(FeatureVisCallback):
     """Measure no layer."""
-    with mock.patch.object(HealthMeter, "watch", return_value=None):
-        yield
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Take the first snapshot without it, too."""
+        self._observer._is_unwatchable = True
+        super().on_epoch_begin(epoch, logs)
 
 
-def measure_snapshot(data, epochs, rounds):
-    """Write the seconds of a snapshot with and without real images, in turn."""
+def measure_snapshot(data, epochs):
+    """Write the seconds of a snapshot with and without real images, in turn in one training."""
     images, labels = data
-    kinds = {"no probe_data": (False, True), "probe_data, no health of layers": (True, False),
-             "probe_data and health": (True, True)}  # fmt: skip
-    found = {kind: [] for kind in kinds}
-    for _ in range(rounds):
-        for kind, (with_real, with_health) in kinds.items():
-            settings = {"probe_data": (images[:1000], labels[:1000])} if with_real else {}
-            callback = monitor.watcher(images, **settings)
-            with ExitStack() as stack:
-                if not with_health:
-                    stack.enter_context(without_health())
-                monitor.fit_example(images[:640], labels[:640], epochs, callback)
-            found[kind].append(np.median(callback.history.seconds[2:-1]))
-    plain = np.array(found["no probe_data"])
+    real = {"probe_data": (images[:1000], labels[:1000])}
+    kinds = {
+        "no probe_data": monitor.watcher(images),
+        "probe_data, no health of layers": monitor.watcher(images, WithoutHealth, **real),
+        "probe_data and health": monitor.watcher(images, **real),
+    }
+    monitor.fit_example(images[:640], labels[:640], epochs, *kinds.values())
+    # The first and the last measure the noise floor too.
+    found = {kind: one.history.seconds[1:-1] for kind, one in kinds.items()}
+    plain = found["no probe_data"]
     rows = [
-        (kind, f"{1000 * np.median(one):.0f} ms", f"{np.median(np.array(one) / plain) - 1:+.0%}",
-         ", ".join(f"{r - 1:+.0%}" for r in np.array(one) / plain))
+        (kind, f"{1000 * np.median(one):.0f} ms", f"{np.median(one / plain) - 1:+.0%}",
+         ", ".join(f"{r - 1:+.0%}" for r in one / plain))
         for kind, one in found.items()
     ]  # fmt: skip
-    columns = ("", "a snapshot", "more", "each round")
-    write_table("health_snapshot", "A snapshot of the clothes example", columns, rows)
+    columns = ("", "a snapshot, median", "more, median", "at each epoch")
+    title = f"A snapshot of the clothes example, load of the machine {os.getloadavg()[0]:.0f}"
+    write_table("health_snapshot", title, columns, rows)
 
 
 def measure_training(data, epochs):
@@ -114,35 +117,95 @@ def measure_training(data, epochs):
     write_table("health_training", title, ("", "seconds", "of training alone"), rows)
 
 
-def measure_dying(data, epochs):
-    """Write the share of dead units of each layer at a learning rate that is too high."""
+class Meter(keras.callbacks.Callback):
+    """The largest share of dead and of duplicate units of any layer, after each epoch."""
+
+    def __init__(self, images):
+        super().__init__()
+        self.images = images
+        self.dead, self.duplicate = [], []
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Measure all layers, without any picture."""
+        meter, image_input = HealthMeter({"": self.model}), inputs.resolve(self.model, None, 3)[0]
+        watch = meter.watch("", self.images, image_input)
+        score_all([Objective.layer(self.model, -1)], self.images, watch=watch)
+        found, _ = meter.checkup()
+        self.dead.append(np.nanmax(found.dead))
+        self.duplicate.append(np.nanmax(found.duplicate))
+
+
+def of_layers(*inner):
+    """Build a network of clothes that ends in ten logits."""
+    return keras.Sequential([keras.Input((28, 28, 1)), *inner, layers.Dense(10, name="logits")])
+
+
+def mlp():
+    """Build three hidden layers."""
+    hidden = (layers.Dense(128, activation="relu") for _ in range(3))
+    return of_layers(layers.Flatten(), *hidden)
+
+
+def wide():
+    """Build two convolutions and a hidden layer, with dropout."""
+    maps = (layers.Conv2D(64, size, strides=2, activation="relu") for size in (5, 3))
+    hidden = layers.Dense(256, activation="relu")
+    return of_layers(*maps, layers.Flatten(), layers.Dropout(0.5), hidden)
+
+
+def six_convolutions():
+    """Build six convolutions and a pooling."""
+    convolutions = (
+        layers.Conv2D(width, 3, strides=strides, padding="same", activation="relu")
+        for width in (16, 32, 64)
+        for strides in (1, 2)
+    )
+    return of_layers(*convolutions, layers.GlobalAveragePooling2D())
+
+
+def measure_warnings(data):
+    """Write how many units die in healthy trainings, and at a learning rate that is too high."""
     images, labels = data
-    said = []
-    handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())
-    logger = logging.getLogger("featviz_callback")
-    logger.addHandler(handler)
-    logger.setLevel(logging.WARNING)
+    clothes = fashion_mnist.build_model
+    kinds = (
+        ("clothes example", 1e-2, 0, clothes, 9000, 3),
+        ("clothes example", 1e-2, 1, clothes, 9000, 3),
+        ("clothes example", 1e-3, 0, clothes, 9000, 4),
+        ("three hidden layers", 1e-3, 0, mlp, 4000, 6),
+        ("wide, with dropout", 1e-3, 0, wide, 3000, 3),
+        ("six convolutions", 1e-3, 0, six_convolutions, 3000, 3),
+        ("batch normalisation", 1e-3, 0, normalised_model, 3000, 3),
+    )
     rows = []
-    for rate in (1e-3, 1e-2):
-        said.clear()
-        keras.utils.set_random_seed(0)
-        model = fashion_mnist.build_model()
+    for name, rate, seed, build, count, epochs in kinds:
+        keras.utils.set_random_seed(seed)
+        model, meter = build(), Meter(images[:1000])
         monitor.compile_model(model, keras.optimizers.Adam(rate))
-        callback = monitor.watcher(images, probe_data=images[:1000])
-        model.fit(images, labels, epochs=epochs, batch_size=64, verbose=0, callbacks=[callback])
-        health = callback.health
-        rows += [
-            (f"{rate:g}", layer, *(f"{share:.0%}" for share in shares))
-            for layer, shares in zip(health.layers, health.dead.T, strict=True)
-        ]
-        rows.append((f"{rate:g}", "said", " / ".join(s for s in said if "dead since" in s)))
-    logger.removeHandler(handler)
-    logger.setLevel(logging.ERROR)
-    width = 2 + len(health.epochs)
-    rows = [row + ("",) * (width - len(row)) for row in rows]
-    columns = ("rate", "layer", *(f"epoch {e}" for e in health.epochs))
-    write_table("health_dying", "Dead units of the clothes example", columns, rows)
+        model.fit(images[:count], labels[:count], epochs=epochs, batch_size=64, verbose=0,
+                  callbacks=[meter])  # fmt: skip
+        rows.append(warnings_row(name, rate, seed, meter.dead, meter.duplicate))
+    keras.utils.set_random_seed(0)
+    pieces = photographs.load_photographs()
+    (x, y), _ = photographs.load_data(pieces, each=1000)
+    model, meter = photographs.build_model(len(pieces)), Meter(x[:1000])
+    monitor.compile_model(model)
+    model.fit(x, y, epochs=3, batch_size=64, verbose=0, callbacks=[meter])
+    rows.append(warnings_row("photographs example", 1e-3, 0, meter.dead, meter.duplicate))
+    write_warnings(rows)
+
+
+def warnings_row(name, rate, seed, dead, duplicate):
+    """Return a row of the table."""
+    return (name, f"{rate:g}", seed, *(", ".join(f"{s:.0%}" for s in one) for one in
+                                       (dead, duplicate)))  # fmt: skip
+
+
+def write_warnings(rows):
+    """Write the table."""
+    columns = ("network", "learning rate of Adam", "seed", "dead, after each epoch",
+               "duplicate, after each epoch")  # fmt: skip
+    title = "The largest share of a layer, where 25 % dead or 75 % duplicate give a warning"
+    write_table("health_warnings", title, columns, rows)
 
 
 def normalised_model():
@@ -219,9 +282,9 @@ def measure_drift(data, epochs):
 
 
 PARTS = {
-    "snapshot": lambda data, given: measure_snapshot(data, 12, given.rounds),
+    "snapshot": lambda data, given: measure_snapshot(data, given.epochs or 12),
     "training": lambda data, given: measure_training(data, given.epochs or 20),
-    "dying": lambda data, given: measure_dying(data, 3),
+    "warnings": lambda data, given: measure_warnings(data),
     "drift": lambda data, given: measure_drift(data, given.epochs or 12),
 }
 
@@ -230,7 +293,6 @@ def main():
     """Measure everything, or one part of it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, help="default: as many as each part needs")
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=list(PARTS))
     arguments = parser.parse_args()
     logging.getLogger("featviz_callback").setLevel(logging.ERROR)

@@ -164,9 +164,9 @@ def fit_example(images, labels, epochs, *callbacks):
     return time.perf_counter() - began
 
 
-def watcher(images, **settings):
+def watcher(images, kind=FeatureVisCallback, **settings):
     """Return the callback of `examples/fashion_mnist.py`."""
-    return FeatureVisCallback(
+    return kind(
         lambda model: [
             Objective.neuron(model, "logits", range(10)),
             Objective.channel(model, "conv2", [1, 2, 3]),

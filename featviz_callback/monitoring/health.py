@@ -5,9 +5,9 @@ images. It never calls the model, and keeps no layer's output.
 
 Memory. While a layer is seen, there is one copy of its output for one batch beside it. All else
 are some numbers a unit, and rows of activations by which units are compared. If all images pass
-in one batch, these are rows of one layer at a time, at most 4 MiB, twice, and the correlations
-of 1,024 of its units with all others. If not, rows of all layers wait for the last batch, at
-most 32 MiB together. Nothing is kept from one snapshot to the next.
+in one batch, these are rows of one layer at a time, at most 4 MiB. If not, rows of all layers
+wait for the last batch, at most 32 MiB together. Comparing the units of a layer takes 16 MiB
+more at most, and a layer never has more. Nothing is kept from one snapshot to the next.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ _EQUAL = 2e-6
 
 # So many values are kept of one layer, and of all layers if there are several batches.
 _MOST_VALUES, _MOST_VALUES_OF_ALL = 2**20, 2**23
+# More rows of a layer tell hardly more, and comparing them took a quarter of a snapshot.
+_MOST_ROWS = 2**13
 # Fewer rows tell nothing of a correlation.
 _FEWEST_ROWS = 32
 # So many rows have all but a little of the singular values.
 _ROWS_OF_RANK = 1024
-# So many units at a time are compared with all others.
-_UNITS_AT_ONCE = 1024
+# So many correlations at a time, of some units with all before them.
+_CORRELATIONS_AT_ONCE = 2**20
 _VALUES_OF_HISTOGRAM, _BUCKETS = 2**16, 30
 
 
@@ -167,7 +169,7 @@ class _Layer:
     def _keep_rows(self, values, images):
         """Keep rows that are spread evenly over images and positions."""
         count, units = values.shape
-        most = max(1, _MOST_VALUES // units)
+        most = max(1, min(_MOST_ROWS, _MOST_VALUES // units))
         if images < self._images:
             # Other layers' rows wait for the rest of the images, too.
             most = math.ceil(min(most, self._most_rows) * images / self._images)
@@ -228,16 +230,19 @@ def duplicates(rows: np.ndarray, is_compared: np.ndarray) -> np.ndarray:
     found = np.zeros(len(is_compared), bool)
     if len(rows) < _FEWEST_ROWS:
         return found
-    units = rows - rows.mean(0)
-    largest = np.abs(rows).max(0, initial=0)
-    lengths = np.linalg.norm(units, axis=0)
-    varies = lengths > _EQUAL * math.sqrt(len(rows)) * largest
-    places = np.flatnonzero(is_compared & varies)
-    units = units[:, places] / lengths[places]
-    for first in range(0, len(places), _UNITS_AT_ONCE):
-        some = slice(first, first + _UNITS_AT_ONCE)
-        correlations = np.tril(units[:, some].T @ units, first - 1)
-        found[places[some]] = (correlations > DUPLICATE).any(1)
+    # One unit a row: BLAS takes a hundred times as long for `rows.T @ rows` of a few units.
+    units = np.ascontiguousarray(rows.T)
+    largest = np.abs(units).max(1)
+    units -= units.mean(1, keepdims=True)
+    lengths = np.sqrt(np.einsum("ij,ij->i", units, units))
+    places = np.flatnonzero(is_compared & (lengths > _EQUAL * math.sqrt(len(rows)) * largest))
+    units = units[places]
+    units /= lengths[places, None]
+    at_once = max(1, _CORRELATIONS_AT_ONCE // max(1, len(places)))
+    for first in range(0, len(places), at_once):
+        some = units[first : first + at_once]
+        before = some @ units[: first + len(some)].T > DUPLICATE
+        found[places[first : first + at_once]] = np.tril(before, first - 1).any(1)
     return found
 
 
@@ -263,7 +268,9 @@ def effective_rank(rows: np.ndarray) -> float:
         2007.
     """
     some = rows[spread(len(rows), _ROWS_OF_RANK)].astype("float64")
-    gram = some.T @ some if some.shape[1] <= some.shape[0] else some @ some.T
+    if some.shape[1] < some.shape[0]:
+        some = np.ascontiguousarray(some.T)
+    gram = some @ some.T
     values = np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0))
     if not values.any():
         return 0.0

@@ -1,6 +1,8 @@
 """Every layer and its weights, checked at each snapshot of real trainings."""
 
 import itertools
+import runpy
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -23,11 +25,13 @@ from tests.conftest import (
     random_images,
     read_events,
     sequential,
+    set_random_seed,
     train,
 )
 from tests.monitoring.conftest import neurons
 
 IMAGES = random_images(40, 12, 10, 1)
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def checked(meter, model, images=IMAGES, prefix=""):
@@ -333,6 +337,33 @@ def test_layers_in_trouble_are_named_once_with_advice(watch, caplog):
     train(model, callback, epochs=3)
     [message] = [one for one in caplog.messages if "are dead since" in one]
     assert message.startswith("75 % of the units of conv are dead since epoch 0: the learning rate")
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize(("rate", "are_dying"), [(1e-3, False), (1e-2, True)])
+def test_a_learning_rate_that_is_too_high_is_told_by_the_layers_that_die(
+    rate, are_dying, watch, caplog
+):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    example = runpy.run_path(str(EXAMPLES / "fashion_mnist.py"))
+    images, labels = (one[:9000] for one in example["load_data"]())
+    set_random_seed(0)
+    model = example["build_model"]()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(rate), loss)
+    callback = watch(
+        lambda model: Objective.neuron(model, "logits", 0), probe_data=images[:500], freq=9
+    )
+    model.fit(images, labels, epochs=2, batch_size=64, verbose=0, callbacks=[callback])
+    said = [one for one in caplog.messages if " since epoch " in one]
+    outputs = {name: layer_output(model, name, images[:500]) for name in ("conv1", "conv2")}
+    for name, values in outputs.items():
+        share = (values.reshape(-1, values.shape[-1]).max(0) <= 0).mean()
+        assert callback.health.dead[-1, callback.health.layers.index(name)] == pytest.approx(share)
+    if are_dying:
+        assert any("of the units of conv" in one and "are dead" in one for one in said)
+    else:
+        assert not said
 
 
 def test_weights_that_stand_still_are_named_once(watch, caplog):

@@ -2,6 +2,7 @@
 
 import time
 
+import numpy as np
 import pytest
 
 from featviz_callback.monitoring.costs import Costs
@@ -79,10 +80,11 @@ def clock(monkeypatch):
     return clock
 
 
-def trained(clock, costs, epochs, last, seconds=lambda epoch: 1.0):
+def trained(clock, costs, epochs, last, seconds=lambda epoch: 1.0, cost=lambda usual: usual):
     """Train by a clock that is set; return the epochs of the snapshots."""
 
     def take_snapshot(seconds, floor):
+        seconds, floor = cost(seconds), cost(floor)
         clock.now += seconds + floor
         costs.add(seconds + floor, floor, compiling=0.0)
 
@@ -141,3 +143,22 @@ def test_planning_follows_epochs_that_become_longer(clock):
     assert costs.share() <= 0.1
     assert [e for e in longer if e < 20] == [e for e in usual if e < 20]
     assert len(longer) > 1.5 * len(usual)
+
+
+def test_the_bound_holds_on_an_unsteady_machine(clock):
+    """Others come and go: all costs rise and fall together, and each by itself."""
+    shares = []
+    for seed in range(30):
+        rng, speed, costs = np.random.default_rng(seed), [1.0], Costs(0.15)
+
+        def seconds(usual, rng=rng, speed=speed):
+            speed.append(speed[-1] ** 0.9 * np.exp(rng.normal(0, 0.1)))
+            return usual * speed[-1] * np.exp(rng.normal(0, 0.1))
+
+        clock.now = 0.0
+        costs.began = 0.0
+        taken = trained(clock, costs, 30, 29, lambda _, cost=seconds: cost(1.0), seconds)
+        assert taken[:3] == [-1, 0, 1]
+        shares.append(costs.share())
+    assert np.mean(np.array(shares) <= 0.15) >= 0.9
+    assert max(shares) < 0.16

@@ -1,5 +1,7 @@
 """Dead, dormant, duplicate and saturated units, against `predict` and NumPy."""
 
+import tracemalloc
+
 import keras
 import numpy as np
 import pytest
@@ -258,7 +260,7 @@ def test_few_rows_tell_nothing_of_correlation():
 
 
 def test_units_are_compared_with_all_before_them(monkeypatch):
-    monkeypatch.setattr("featviz_callback.monitoring.health._UNITS_AT_ONCE", 4)
+    monkeypatch.setattr("featviz_callback.monitoring.health._CORRELATIONS_AT_ONCE", 4 * 29)
     rows = np.random.default_rng(0).normal(size=(100, 30)).astype("float32")
     rows[:, 17], rows[:, 29], rows[:, 5] = rows[:, 2] + 3, 5 * rows[:, 28], 1.0
     found = duplicates(rows, np.ones(30, bool))
@@ -274,3 +276,111 @@ def test_an_error_on_the_way_leaves_the_scores():
     scores = score_all([target], IMAGES, watch=Watch(units, meter.see))[0]
     np.testing.assert_array_equal(scores, score_all([target], IMAGES)[0])
     assert isinstance(meter.error, KeyError)
+
+
+def peak_memory(function, *arguments):
+    """Return the most bytes of arrays that a call had at a time, beside its arguments."""
+    tracemalloc.start()
+    try:
+        function(*arguments)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("rows", "units"), [(8192, 128), (700, 1400), (64, 8192)])
+def test_units_are_compared_in_bounded_memory(rows, units):
+    """NumPy tells Python's own tracer of every array."""
+    values = random_images(rows, units)
+    assert peak_memory(duplicates, values, np.ones(units, bool)) < 16 * 2**20
+    assert peak_memory(effective_rank, values) <= 18 * 2**20
+
+
+def test_of_all_layers_rows_of_one_are_kept_at_a_time():
+    """A layer has fewer numbers than images times units or units times units."""
+    model = sequential(
+        layers.Flatten(),
+        *(layers.Dense(512, activation="relu", name=f"dense{i}") for i in range(12)),
+    )
+    units = feature_taps(model, inputs.specs(model))
+    found = dict(walk(model))
+    images, shown = random_images(400, 12, 10, 1), {}
+    score_all([Objective.layer(model, -1)], images, watch=Watch(units, lambda t, x, n: shown.update(
+        {t: np.array(ops.convert_to_numpy(x))})))  # fmt: skip
+    meter = LayerMeter({tap: ending(found[tap.path]) for tap in units}, units, len(images))
+
+    def see_all():
+        for tap, output in shown.items():
+            meter.see(tap, output, len(images))
+
+    largest = 4 * max(400 * 512, 512 * 512)
+    # The rows of one layer, and what comparing its units takes. All layers' are twelve times that.
+    assert peak_memory(see_all) < 8 * largest
+    assert meter.error is None
+    kept = [one for layer in meter.units.values() for one in layer.values()]
+    kept += list(meter.histograms.values())
+    assert sum(one.nbytes for one in kept) < largest / 10
+
+
+def normalised(image):
+    """A normalisation before the activation, as a layer of its own."""
+    maps = layers.Conv2D(12, 3, use_bias=False, name="conv")(image)
+    normed = layers.BatchNormalization(name="norm")(maps)
+    relu = layers.ReLU(name="relu")(normed)
+    return {"conv": maps, "norm": normed, "relu": relu}, {"relu"}
+
+
+def sloped(image):
+    """Activations that are layers, and let negative values through."""
+    maps = layers.Conv2D(12, 3, name="conv")(image)
+    slope = layers.PReLU(name="prelu")(maps)
+    return {"conv": maps, "prelu": slope, "leaky": layers.LeakyReLU(name="leaky")(slope)}, set()
+
+
+def tokens(image):
+    """A transformer of one block."""
+    patches = layers.Conv2D(8, (4, 5), strides=(4, 5), name="patches")(image)
+    token = layers.Reshape((6, 8))(patches)
+    norm = layers.LayerNormalization(name="norm")(token)
+    mixed = layers.MultiHeadAttention(2, 4, name="attention")(norm, norm)
+    hidden = layers.Dense(16, activation="gelu", name="hidden")(layers.Add()([token, mixed]))
+    found = {"patches": patches, "norm": norm, "attention": mixed, "hidden": hidden}
+    return found, set()
+
+
+def several_tensors(image):
+    """Layers that return more than one tensor, or apply another layer to each row."""
+    rows = layers.Reshape((12, 10, 1))(image)
+    each = layers.Conv1D(4, 3, activation="relu")
+    timed = layers.TimeDistributed(each, name="timed")(rows)
+    states, last = layers.GRU(5, return_sequences=True, return_state=True, name="gru")(
+        layers.Reshape((12, 32))(timed)
+    )
+    both = layers.Bidirectional(layers.LSTM(3), name="both")(states)
+    return {"timed": timed, "gru[0]": states, "both": both}, {"timed"}
+
+
+@pytest.mark.parametrize("build", [normalised, sloped, tokens, several_tensors])
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_layers_of_every_kind_are_those_of_predict(build, dtype):
+    keras.mixed_precision.set_dtype_policy(dtype)
+    try:
+        image = keras.Input((12, 10, 1))
+        outputs, rectifiers = build(image)
+        model = keras.Model(image, outputs)
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+    predicted = model.predict(IMAGES, verbose=0)
+    meter = measured(model)
+    assert list(meter.numbers) == list(outputs)
+    for path, values in predicted.items():
+        values = values.astype("float64")
+        expected = by_numpy(values, path in rectifiers)
+        for kind in ("dead", "dormant"):
+            np.testing.assert_array_equal(meter.units[path][kind], expected[kind], f"{path} {kind}")
+        close = {"rel": 1e-3 if dtype == "float32" else 0.02}
+        scale = values.std()
+        assert meter.numbers[path]["mean"] == pytest.approx(
+            values.mean(), abs=0.02 * scale, **close
+        )
+        assert meter.numbers[path]["deviation"] == pytest.approx(scale, **close)

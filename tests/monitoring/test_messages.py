@@ -8,6 +8,7 @@ import pytest
 
 from featviz_callback.monitoring import messages
 from featviz_callback.monitoring.messages import Reporter
+from featviz_callback.records import Checkup
 from featviz_callback.records.behaviour import Behaviour
 from featviz_callback.records.snapshot import Snapshot
 from featviz_callback.tensorboard.summaries import STATUSES
@@ -180,3 +181,21 @@ def test_the_line_compares_scores_with_those_of_the_best_real_images(ratio, medi
         "feature_vis: epoch 3, 3 images in 0.50 s, 10.0% of the time so far; scores are "
         f"{median} times those of the best real images (median), at least {least}\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "healthy", "ill", "says"),
+    [
+        ("dead", 0.24, 0.59, "59 % of the units of conv are dead since epoch 3: the learning rate"),
+        ("duplicate", 0.6, 0.8, "80 % of the units of conv do what another unit does since epoch"),
+        ("nan", 0.0, 1e-4, "1 % of the activations of conv are no finite numbers since epoch 3"),
+    ],
+)
+def test_a_layer_in_trouble_is_named_once_and_a_healthy_one_not(number, healthy, ill, says, logged):
+    reporter = Reporter(0)
+    # The units of an untrained network may come to life.
+    reporter.checked(-1, Checkup.of({"conv": {number: ill}}))
+    for epoch, share in enumerate((healthy, healthy, healthy, ill, ill)):
+        reporter.checked(epoch, Checkup.of({"conv": {number: share}}))
+    [message] = logged()
+    assert message.startswith(says)

@@ -163,3 +163,34 @@ def test_nothing_is_left_behind(fails):
         assert {name: id(one) for name, one in vars(layer).items()} == {
             name: id(one) for name, one in attributes.items()
         }
+
+
+class Fuse(layers.Layer):
+    """A layer that fails while it is blown."""
+
+    def call(self, values):
+        if FUSE["is_blown"]:
+            raise Broken
+        return values
+
+
+FUSE = {"is_blown": False}
+
+
+def test_nothing_is_left_behind_by_a_layer_that_fails(monkeypatch):
+    model = sequential(layers.Conv2D(2, 3, name="conv"), Fuse(), layers.Dense(2, name="end"))
+    taps = taps_of(model)
+    before = [list(vars(layer)) for layer in model._flatten_layers()]
+    expected = ops.convert_to_numpy(model(IMAGES))
+    seen = []
+    monkeypatch.setitem(FUSE, "is_blown", True)
+    watch = Watch(taps, lambda tap, tensor, count: seen.append(tap.path))
+    with pytest.raises(Broken):
+        score_all([Objective.channel(model, "conv", 0)], IMAGES, watch=watch)
+    monkeypatch.setitem(FUSE, "is_blown", False)
+    assert seen == ["conv"]
+    after = [[*vars(one)] for one in model._flatten_layers()]
+    assert after == before
+    np.testing.assert_array_equal(ops.convert_to_numpy(model(IMAGES)), expected)
+    # Nobody watches any more.
+    assert seen == ["conv"]
