@@ -32,7 +32,10 @@ def picture(name, step, side=24, colour=True):
 
 
 def write_target(events, name, step, score, ratio=None, status=0, drift=None, floor=None, **more):
-    """Write one target at one step; `more` are numbers by the first part of their tag."""
+    """Write one target at one step, and return those numbers that belong into one record.
+
+    `more` are these, by the first part of their tag.
+    """
     look = more.pop("look", name)
     side, last = more.pop("side", 24), more.pop("last", False)
     events.image(summaries.IMAGE_TAG.format(name), step, picture(look, step, side), "")
@@ -45,8 +48,7 @@ def write_target(events, name, step, score, ratio=None, status=0, drift=None, fl
     ):
         if value is not None:
             events.scalar(tag.format(name), step, value)
-    for kind, value in more.items():
-        events.scalar(f"feature_vis_{kind}/{name}", step, value)
+    return {f"feature_vis_{kind}/{name}": value for kind, value in more.items()}
 
 
 def write_full(folder, epochs=12, seed=0, layers=("conv1", "conv2", "logits"), units=4, side=24):
@@ -58,11 +60,12 @@ def write_full(folder, epochs=12, seed=0, layers=("conv1", "conv2", "logits"), u
     rows = [(name, layer, layers.index(layer)) for name, layer in names]
     summaries.write_objectives(events, -1, rows)
     for step in range(-1, epochs):
+        numbers, histograms = {}, {}
         for i, (name, layer) in enumerate(names):
             dead = layer == layers[1] and i % units == 1
             weak = layer == layers[1] and i % units == 2
             age = (step + 1) / epochs
-            write_target(
+            numbers |= write_target(
                 events, name, step,
                 score=0.0 if dead else (1 + i % 3) * age + 0.1 * rng.random(),
                 ratio=None if dead else (0.4 if weak else 0.8 + age * (1 + i / 10)),
@@ -78,7 +81,11 @@ def write_full(folder, epochs=12, seed=0, layers=("conv1", "conv2", "logits"), u
         for place, layer in enumerate(layers):
             for j, kind in enumerate(LAYER_NUMBERS):
                 value = min(1, 0.05 * j + 0.3 * (place == 1) + 0.03 * step * (place == 1))
-                events.scalar(f"feature_vis_layer_{kind}/{layer}", step, max(0, value))
+                numbers[f"feature_vis_layer_{kind}/{layer}"] = max(0, value)
+            counts, edges = np.histogram(rng.normal(0, 1 + step + place, 2000), 30)
+            buckets = np.stack([edges[:-1], edges[1:], counts], axis=1)
+            histograms[summaries.ACTIVATION_TAGS.format(layer)] = buckets
+        events.many(step, numbers, histograms)
     return events
 
 
@@ -88,7 +95,9 @@ def write_real(events, name, step, dead=False, count=4):
     events.image(f"feature_vis_importance/{name}", step, (blob * 255).astype("uint8")[..., None])
     for rank in range(0 if dead else count):
         said = f"score {3.2 - rank / 2:.3g}, class {LONG if rank == 1 else 'cat'}"
-        image = picture(f"real {rank} {name}", 8)
+        # Units 0 and 2 of a layer, and no others, share their first image.
+        shared = rank == 0 and name[-1] in "02"
+        image = picture(f"real {rank} {name[:-1] if shared else name}", 8)
         events.image(f"feature_vis_real/{name}/{rank}", step, image, said)
         events.image(
             f"feature_vis_place/{name}/{rank}", step, (blob * 255).astype("uint8")[..., None]

@@ -182,7 +182,7 @@ class FeaturesPlugin(base_plugin.TBPlugin):
         return http_util.Respond(request, b"".join(body), "application/octet-stream")
 
     def _animation(self, request):
-        run, name = self._target(request)
+        run, name, _ = self._target(request)
         film = run.look(lambda found: sorted(found.film(contents.PICTURES, name).items()))
         if not film:
             raise errors.NotFoundError("No such target.")
@@ -191,13 +191,13 @@ class FeaturesPlugin(base_plugin.TBPlugin):
         )
 
     def _real(self, request):
-        run, name = self._target(request)
-        step = answers.step(answers.arguments(request))
+        run, name, asked = self._target(request)
+        step = answers.step(asked)
         return _json(request, json.dumps(details.real_images(run, name, step)))
 
     def _nearest(self, request):
-        run, name = self._target(request)
-        step, by = answers.step(answers.arguments(request)), answers.arguments(request).get("by")
+        run, name, asked = self._target(request)
+        step, by = answers.step(asked), asked.get("by")
         if by not in (None, "picture", "function"):
             raise errors.InvalidArgumentError("Expected by=picture or by=function.")
         found = answers.found(
@@ -206,13 +206,13 @@ class FeaturesPlugin(base_plugin.TBPlugin):
         return _json(request, json.dumps(found))
 
     def _activations(self, request):
-        found = answers.arguments(request)
-        run, layer = self._run(answers.text(found, "run")), answers.text(found, "layer")
+        asked = answers.arguments(request)
+        run, layer = self._run(answers.text(asked, "run")), answers.text(asked, "layer")
         return _json(request, json.dumps(answers.found(lambda: details.activations(run, layer))))
 
     def _target(self, request):
-        found = answers.arguments(request)
-        return self._run(answers.text(found, "run")), answers.text(found, "name")
+        asked = answers.arguments(request)
+        return self._run(answers.text(asked, "run")), answers.text(asked, "name"), asked
 
     def _run(self, name):
         run = self._runs.found().get(name)

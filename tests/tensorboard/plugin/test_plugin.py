@@ -249,7 +249,7 @@ def test_real_images_are_listed_with_what_the_log_says_of_them(tmp_path):
         )
     events.image("feature_vis_place/a/b/1", 0, shown[2])
     browser = Browser(tmp_path)
-    found = browser.json("real", run="run", name="a/b", step=1)
+    found = post(browser, "real", run="run", name="a/b", step=1).json
     assert found["step"] == 0
     assert [one["description"] for one in found["images"]] == [
         "score 0, class <b>",
@@ -304,7 +304,7 @@ def test_the_nearest_by_function_share_their_top_real_images(tmp_path, is_privat
             shown = [(np.full((4, 4, 1), index, "uint8"), None) for index in indices]
             summaries.write_real_images(events, 1, name, shown)
     browser = Browser(tmp_path)
-    found = browser.json("nearest", run="run", name="own", step=1, by="function")
+    found = post(browser, "nearest", run="run", name="own", step=1, by="function").json
     assert [(one["name"], one["alike"]) for one in found["targets"]] == [
         ("near", 0.75),
         ("far", 0.25),
@@ -328,7 +328,7 @@ def test_histograms_of_a_layer_are_read_from_the_record_of_all_layers(tmp_path):
     browser = Browser(tmp_path)
     rows = browser.json("frames", run="run")["layers"]["rows"]
     assert [(row["layer"], row["histograms"]) for row in rows] == [("a", True), ("b/c", True)]
-    found = browser.json("activations", run="run", layer="b/c")["histograms"]
+    found = post(browser, "activations", run="run", layer="b/c").json["histograms"]
     assert len(found) == 24
     assert [found[0]["step"], found[-1]["step"]] == [0, 59]
     for one in found:

@@ -23,6 +23,7 @@ export class Part {
     this.badge = h('span', { class: 'badge' });
     this.verdict = h('p', { class: 'verdict' });
     this.legend = h('div', {});
+    this.reason = h('p', { class: 'notice', role: 'status', hidden: true });
     this.numbers = h('dl', {});
     this.png = h('a', { class: 'download' }, 'PNG');
     this.gif = h('button', { type: 'button', class: 'download', onclick: () => this.#saveAnimation() }, 'GIF');
@@ -37,7 +38,7 @@ export class Part {
       h('table', {}, h('thead', {}, h('tr', {}, ...COLUMNS.map((text) => h('th', { scope: 'col' }, text)))), this.rows));
     const downloads = h('p', { class: 'downloads' }, h('span', {}, 'Download'), this.png, this.gif, this.csv);
     this.node = h('section', { class: 'part' }, this.title, h('div', { class: 'sheet' },
-      h('div', { class: 'large-side' }, h('span', { class: 'picture large' }, this.canvas, this.over, this.badge), this.legend),
+      h('div', { class: 'large-side' }, h('span', { class: 'picture large' }, this.canvas, this.over, this.badge), this.reason, this.legend),
       h('div', { class: 'facts' }, this.verdict, this.numbers, downloads),
       this.strip.node, this.real.node, this.plot.node, this.neighbours.node, this.table));
     this.node.style.setProperty('--run', colour);
@@ -54,7 +55,7 @@ export class Part {
     if (!target) return;
     this.plot.draw(run, target, steps);
     this.strip.setTarget(run, target);
-    this.neighbours.setTarget(run, name);
+    this.neighbours.setTarget(run, target);
     this.#fillTable();
   }
 
@@ -111,6 +112,9 @@ export class Part {
     if (this.drawn === key || bitmap === undefined) return;
     this.drawn = key;
     this.node.classList.toggle('missing', bitmap === null);
+    const reason = bitmap === null && key !== null ? pictures.reasonOf(key) : '';
+    this.reason.hidden = !reason;
+    setText(this.reason, reason ? `This picture cannot be shown. ${reason}` : '');
     this.legend.replaceChildren();
     if (bitmap === null) {
       this.canvas.width = 1;
@@ -141,6 +145,7 @@ export class Part {
     if (this.target.ratio) facts.push(['Score ÷ best real', formatNumber(frame?.ratio)]);
     if (this.target.functional) facts.push(['Functional drift', formatNumber(frame?.functional)]);
     if (this.target.selectivity) facts.push(['Selectivity', formatNumber(frame?.selectivity)]);
+    if (this.target.overlap) facts.push(['Top images kept', (frame?.overlap ?? null) === null ? '–' : formatPercent(frame.overlap)]);
     if (this.target.share) facts.push(['Fires on', (frame?.share ?? null) === null ? '–' : formatPercent(frame.share)]);
     if (frame?.status) facts.push(['Status', this.#since(frame), reasonOf(frame)]);
     const text = JSON.stringify(facts);
