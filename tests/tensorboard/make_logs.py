@@ -4,9 +4,11 @@ Run `python -m tests.tensorboard.make_logs FOLDER` to look at them: `tensorboard
 All are written by the package's own writer, and need no Keras.
 """
 
+import functools
 import io
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -18,6 +20,7 @@ LAYER_NUMBERS = ("dead", "dormant", "duplicate", "saturated", "effective_rank", 
 LONG = "a class whose name is as long as ninety letters, as those of some data sets of birds are"
 
 
+@functools.cache
 def picture(name, step, side=24, colour=True):
     """Draw a picture that becomes sharper with each step, and differs for each name."""
     rng = np.random.default_rng(list(name.encode()) or [0])
@@ -133,6 +136,16 @@ def write_sweep(folder, runs=30, targets=40, epochs=3, side=28):
                 )  # fmt: skip
 
 
+def all_runs(runs=30):
+    """Return the address that shows all runs of `write_sweep`."""
+    names = [
+        f"sweep of a long common beginning/lr={10 ** -(i % 5):g},seed={i}" for i in range(runs)
+    ]
+    return "p.feature_vis.runs=" + quote(
+        ",".join(name.replace(",", "%2C") for name in names), safe=""
+    )
+
+
 def write_signals(folder, channels=3):
     """Write plots of signals, as the callback draws them."""
     events = EventFile(folder)
@@ -177,16 +190,36 @@ def write_many_units(folder, layers=20, units=500, epochs=1, side=12):
     ]
     summaries.write_objectives(events, 0, rows)
     for step in range(epochs):
+        looks = [pictures.encode_png(picture(str(i), step, side)) for i in range(50)]
         for i, (name, _, _) in enumerate(rows):
-            write_target(events, name, step, float(i % 97), look=str(i % 50), side=side)
+            events.encoded_image(
+                summaries.IMAGE_TAG.format(name), step, looks[i % 50], (side, side)
+            )
+        scores = {summaries.SCORE_TAG.format(name): i % 97 for i, (name, _, _) in enumerate(rows)}
+        statuses = {summaries.STATUS_TAG.format(name): 0 for name, _, _ in rows}
+        events.many(step, scores | statuses)
+
+
+def record_starts(data):
+    """Return where each record of an event file begins, and where the last one ends."""
+    starts = [0]
+    while starts[-1] < len(data):
+        starts.append(starts[-1] + 16 + int.from_bytes(data[starts[-1] : starts[-1] + 8], "little"))
+    return starts
+
+
+def write_hostile(folder):
+    """Write a run with a picture that is small as a file, and far too large to be shown."""
+    events = write_full(folder, epochs=2)
+    events.encoded_image(summaries.IMAGE_TAG.format("bomb"), 1, huge_png(), (13_000, 13_000))
+    return events
 
 
 def damage(folder, at=8):
     """Turn round one bit of a record in the middle of the only event file of a run."""
     [path] = (Path(folder) / "feature_vis").iterdir()
-    data, starts = bytearray(path.read_bytes()), [0]
-    while starts[-1] < len(data):
-        starts.append(starts[-1] + 16 + int.from_bytes(data[starts[-1] : starts[-1] + 8], "little"))
+    data = bytearray(path.read_bytes())
+    starts = record_starts(data)
     place = starts[len(starts) // 2]
     data[place + at] ^= 1
     path.write_bytes(data)
@@ -214,9 +247,7 @@ def main(folder):
     write_two_trainings(root / "two_trainings")
     write_full(root / "damaged/run")
     damage(root / "damaged/run")
-    events = write_full(root / "hostile/run", epochs=2)
-    png = huge_png()
-    events.encoded_image(summaries.IMAGE_TAG.format("bomb"), 1, png, (13_000, 13_000))
+    write_hostile(root / "hostile/run")
     write_full(root / "long/run", epochs=200, units=3)
 
 

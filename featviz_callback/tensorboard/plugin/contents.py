@@ -13,12 +13,14 @@ from featviz_callback.tensorboard import summaries
 from featviz_callback.tensorboard.plugin.places import Place
 
 PICTURES, EXAMPLES, IMPORTANCE = "pictures", "examples", "importance"
+ACCENTUATED = "accentuated"
 REAL, REAL_PLACE, REAL_SCORES, ACTIVATIONS = "real", "place", "real_scores", "activations"
 # Kinds of pictures and of numbers, by the part of a tag before the slash.
 _PICTURES = {
     "feature_vis": PICTURES,
     "feature_vis_examples": EXAMPLES,
     "feature_vis_importance": IMPORTANCE,
+    "feature_vis_accentuated": ACCENTUATED,
 }
 # What is read when it is asked for, by target or by layer.
 _KEPT = {"feature_vis_real_scores": REAL_SCORES, "feature_vis_activations": ACTIVATIONS}
@@ -155,8 +157,9 @@ class Contents:
     def _describe_target(self, name, steps):
         layer, order = self.layer_of(name)
         target = {"name": name, "layer": layer, "order": order}
-        kinds = ((PICTURES, "key"), (EXAMPLES, "examples"), (IMPORTANCE, "importance"))
-        for kind, key in (*kinds, (ranked(REAL, 0), "real"), (REAL_SCORES, "private")):
+        kinds = {PICTURES: "key", ranked(REAL, 0): "real", REAL_SCORES: "private"}
+        kinds |= {kind: kind for kind in (EXAMPLES, IMPORTANCE, ACCENTUATED)}
+        for kind, key in kinds.items():
             if film := self.film(kind, name):
                 target[key] = [film[step].key if step in film else None for step in steps]
         for kind, series in self._scalars.items():

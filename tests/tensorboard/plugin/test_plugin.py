@@ -17,7 +17,7 @@ from PIL import Image
 from tensorboard.plugins.base_plugin import TBPlugin
 
 from featviz_callback import FeatureVisCallback, Objective
-from featviz_callback.records import pictures
+from featviz_callback.records import NUMBERS, pictures
 from featviz_callback.tensorboard import summaries
 from featviz_callback.tensorboard.event_file import EventFile
 from featviz_callback.tensorboard.plugin import animations, contents, plugin
@@ -47,6 +47,34 @@ def test_the_log_of_a_real_training_is_served(tmp_path, small_model):
         answer = browser.get("picture", run="run", name=name, step=1)
         expected = pictures.to_uint8(history.images[2, i], history.values_range)
         np.testing.assert_array_equal(Image.open(io.BytesIO(answer.data)), expected[..., 0])
+
+
+def test_the_numbers_of_a_real_training_are_served(tmp_path, small_model):
+    small_model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    images = np.random.default_rng(0).random((8, 12, 10, 1), "float32")
+    objective = Objective.neuron(small_model, "logits", range(3))
+    callback = FeatureVisCallback(
+        objective, log_dir=tmp_path / "run", steps=2, probe_data=images, on_error="raise"
+    )
+    small_model.fit(images, np.arange(8) % 3, epochs=2, verbose=0, callbacks=[callback])
+    history, health, browser = callback.history, callback.health, Browser(tmp_path)
+
+    def same(served, known):
+        numbers = [np.nan if number is None else number for number in served]
+        np.testing.assert_allclose(numbers, known, rtol=1e-4, atol=1e-6)
+
+    for i, name in enumerate(history.names):
+        target = browser.target(name)
+        same(target["functional"], history.functional_drift[:, i])
+        same(target["share"], history.active_share[:, i])
+        same(target["overlap"], history.top_overlap[:, i])
+    layers = browser.json("frames", run="run")["layers"]
+    assert [row["layer"] for row in layers["rows"]] == list(health.layers)
+    for i, row in enumerate(layers["rows"]):
+        assert row["histograms"]
+        for number in set(NUMBERS) & set(row):
+            same(row[number], health.table(number)[:, i])
+    assert {"dead", "mean", "update_ratio"} <= {kind for row in layers["rows"] for kind in row}
 
 
 @pytest.mark.parametrize("size", [5, 90])

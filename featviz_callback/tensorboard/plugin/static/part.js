@@ -32,6 +32,9 @@ export class Part {
     this.plot = new Plot(clock);
     this.real = new RealImages();
     this.neighbours = new Neighbours(clock, open);
+    this.more = h('img', { alt: '' });
+    this.accentuated = h('figure', { class: 'accentuated', hidden: true }, this.more,
+      h('figcaption', {}, 'Above, real images; below, what would activate this unit more in them.'));
     this.rows = h('tbody', {});
     this.table = h('details', { class: 'all-numbers', ontoggle: () => this.#fillTable() },
       h('summary', {}, 'All numbers'),
@@ -40,7 +43,7 @@ export class Part {
     this.node = h('section', { class: 'part' }, this.title, h('div', { class: 'sheet' },
       h('div', { class: 'large-side' }, h('span', { class: 'picture large' }, this.canvas, this.over, this.badge), this.reason, this.legend),
       h('div', { class: 'facts' }, this.verdict, this.numbers, downloads),
-      this.strip.node, this.real.node, this.plot.node, this.neighbours.node, this.table));
+      this.strip.node, this.real.node, this.plot.node, this.accentuated, this.neighbours.node, this.table));
     this.node.style.setProperty('--run', colour);
   }
 
@@ -97,6 +100,9 @@ export class Part {
     this.strip.show(frame);
     this.real.show(this.run, this.target, frame);
     this.neighbours.update();
+    const more = frame && this.target.accentuated?.[frame.index];
+    this.accentuated.hidden = !more;
+    if (more) setAttribute(this.more, 'src', pictureUrl(more));
     this.png.hidden = !frame;
     if (frame) {
       this.png.href = pictureUrl(frame.key);

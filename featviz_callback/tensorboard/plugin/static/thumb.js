@@ -20,6 +20,7 @@ export class Thumb {
     setAttribute(holder, 'data-status', frame ? frame.status ?? 'unknown' : 'unseen');
     setText(this.badge, frame?.status && frame.status !== 'ok' ? STATUS_LABELS[frame.status] : '');
     setAttribute(this.badge, 'title', frame ? reasonOf(frame) : '');
+    setAttribute(this.badge, 'data-reason', frame ? reasonOf(frame) : '');
   }
 
   // Returns why the picture is not shown, or nothing where it is.
