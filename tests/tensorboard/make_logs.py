@@ -13,7 +13,7 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
-from featviz_callback.records import pictures
+from featviz_callback.records import highlights, pictures
 from featviz_callback.tensorboard import EventFile, summaries
 
 LAYER_NUMBERS = ("dead", "dormant", "duplicate", "saturated", "effective_rank", "update_ratio")
@@ -95,16 +95,19 @@ def write_full(folder, epochs=12, seed=0, layers=("conv1", "conv2", "logits"), u
 def write_real(events, name, step, dead=False, count=4):
     """Write a target's importance, its real images, and where they activate it."""
     blob = np.hypot(*(np.mgrid[:24, :24] - 12)) < 9
-    events.image(f"feature_vis_importance/{name}", step, (blob * 255).astype("uint8")[..., None])
+    optimised = picture(name, step)
+    faded = np.where(blob[..., None], optimised, 128).astype("uint8")
+    # Both forms of importance: a mask, and the picture itself, faded.
+    mask = (blob * 255).astype("uint8")[..., None]
+    events.image(f"feature_vis_importance/{name}", step, faded if name[-1] == "1" else mask)
     for rank in range(0 if dead else count):
         said = f"score {3.2 - rank / 2:.3g}, class {LONG if rank == 1 else 'cat'}"
         # Units 0 and 2 of a layer, and no others, share their first image.
         shared = rank == 0 and name[-1] in "02"
         image = picture(f"real {rank} {name[:-1] if shared else name}", 8)
         events.image(f"feature_vis_real/{name}/{rank}", step, image, said)
-        events.image(
-            f"feature_vis_place/{name}/{rank}", step, (blob * 255).astype("uint8")[..., None]
-        )
+        place = highlights.beside(np.where(blob[..., None], image, 128).astype("uint8"), image)
+        events.image(f"feature_vis_place/{name}/{rank}", step, place)
 
 
 def write_first_release(folder):

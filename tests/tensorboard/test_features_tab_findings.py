@@ -244,14 +244,26 @@ def test_real_images_are_single_large_and_tell_where_the_unit_fires(open_page, s
     assert images.first.bounding_box()["width"] > 2 * width
     assert not images.first.locator(".place").is_visible()
     tab.page.get_by_label("where it fires").check()
-    assert images.first.locator(".place").is_visible()
+    # The whole image, a gap of four pixels, and the crop, as they were drawn.
+    place = images.first.locator(".place").bounding_box()
+    assert place["width"] / place["height"] == pytest.approx((24 + 4 + 24) / 24, rel=0.02)
+    assert not images.first.locator(".place-known").is_visible()
     # The class of ninety letters keeps to its column.
     box = images.nth(1).bounding_box()
     said = images.nth(1).locator(".said").bounding_box()
     assert said["width"] <= box["width"] + 1
     tab.page.get_by_label("importance").check()
-    playwright.expect(tab.find("canvas.importance")).to_be_visible()
+    over = tab.find("canvas.importance")
+    playwright.expect(over).to_be_visible()
+    blend = "node => getComputedStyle(node).mixBlendMode"
+    assert over.evaluate(blend) == "multiply"
     tab.keep("unit_dark")
+    # The log of another unit has its faded picture, which takes the picture's place.
+    tab.page.keyboard.press("j")
+    playwright.expect(tab.find(".viewer h2")).to_have_text("Channel#conv1_1")
+    playwright.expect(over).to_be_visible()
+    assert over.evaluate(blend) == "normal"
+    tab.keep("unit_faded")
 
 
 def test_of_private_real_images_scores_are_told(open_page, tmp_path):
@@ -293,6 +305,17 @@ def test_histograms_of_a_layer_are_drawn_below_each_other(open_page, tmp_path):
     playwright.expect(tab.find(".ridge.now text")).to_have_text("epoch 0")
     button.click()
     playwright.expect(tab.find(".activations")).to_be_hidden()
+    server.close()
+
+
+def test_what_accentuates_real_images_is_on_the_page_of_a_unit(open_page, tmp_path):
+    events = EventFile(tmp_path / "run")
+    make_logs.write_target(events, "Channel#conv_0", 0, 1.0)
+    summaries.write_accentuated(events, 0, "Channel#conv_0", np.zeros((40, 20, 3), "uint8"))
+    server = Server(tmp_path)
+    tab = open_page(server, opened("Channel#conv_0"))
+    box = tab.find(".accentuated img").bounding_box()
+    assert box["height"] == pytest.approx(2 * box["width"], rel=0.02)
     server.close()
 
 

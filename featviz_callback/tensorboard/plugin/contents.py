@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.util import tensor_util
 
 from featviz_callback.tensorboard import summaries
+from featviz_callback.tensorboard.plugin.orders import merged
 from featviz_callback.tensorboard.plugin.places import Place
 
 PICTURES, EXAMPLES, IMPORTANCE = "pictures", "examples", "importance"
@@ -41,7 +42,7 @@ _LAYER_NUMBER = "feature_vis_layer_"
 _OTHER_PICTURES = {summaries.IMAGE_TAG.format(name) for name in summaries.RESERVED_NAMES}
 # The layer in a target's name, if the log does not tell it.
 _LAYER_IN_NAME = re.compile(r"Layer#(.+)|(?:Neuron|Channel|Direction)#(.+)_[^_]+")
-_MOST_RANKS, _MOST_MERGED = 64, 20_000
+_MOST_RANKS = 64
 _MOST_JSON = 8 * 1024 * 1024
 
 Films = dict[str, dict[int, Place]]
@@ -196,27 +197,6 @@ def is_of_one_picture(tag: str) -> bool:
 def ranked(kind: str, rank: int) -> str:
     """Return the kind of the pictures of one rank."""
     return f"{kind}/{rank}"
-
-
-def merged(lists: Sequence[Collection[str]]) -> list[str]:
-    """Merge lists that are parts of one order, each new name behind the one before it.
-
-    >>> merged([["a", "c"], ["a", "b", "c", "d"], ["b", "e"]])
-    ['a', 'b', 'e', 'c', 'd']
-    """
-    if sum(map(len, lists)) > _MOST_MERGED:
-        return list(dict.fromkeys(name for names in lists for name in names))
-    ordered: list[str] = []
-    for names in sorted(lists, key=len, reverse=True):
-        known = set(ordered)
-        place = 0 if known.intersection(names) else len(ordered)
-        for name in names:
-            if name in known:
-                place = ordered.index(name) + 1
-            else:
-                ordered.insert(place, name)
-                place += 1
-    return ordered
 
 
 def _parse_objectives(tensor: TensorProto) -> Iterator[tuple[str, tuple[str, int | None]]]:

@@ -45,7 +45,9 @@ def _describe_real_image(rank):
         description = html.unescape(values[0].metadata.summary_description) if values else ""
     except ValueError:
         description = ""
-    return {"key": place.key, "place": at.key if at else None, "description": description}
+    # The page says already whose real images these are.
+    said = description.rpartition(summaries.REAL_IMAGE_OF)[0] or description
+    return {"key": place.key, "place": at.key if at else None, "description": said}
 
 
 def nearest(run: RunLog, name: str, step: int, by: str, kept: Nearest) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import { fetchAnimation, pictureUrl } from './api.js';
 import { csvOf, fileName, save } from './download.js';
 import { h, setAttribute, setText } from './dom.js';
 import { FilmStrip } from './filmstrip.js';
+import { isMask } from './importance.js';
 import { Neighbours } from './neighbours.js';
 import { paint } from './pictures.js';
 import { Plot } from './plot.js';
@@ -135,10 +136,12 @@ export class Part {
   #drawImportance(pictures) {
     const key = this.withImportance ? this.frame?.importance ?? null : null;
     const bitmap = key === null ? null : pictures.get(key);
-    this.over.hidden = !bitmap;
-    if (bitmap && this.drawnOver !== key) {
+    const picture = pictures.get(this.frame?.key ?? null);
+    this.over.hidden = !bitmap || !picture;
+    if (bitmap && picture && this.drawnOver !== key) {
       this.drawnOver = key;
       paint(this.over, bitmap);
+      this.over.classList.toggle('mask', isMask(bitmap, picture));
     }
   }
 

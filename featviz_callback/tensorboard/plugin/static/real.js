@@ -64,12 +64,12 @@ export class RealImages {
 
   #item({ key, place, description, isSheet }, rank, step) {
     const alt = isSheet ? `The optimised picture beside real images, ${stepLabel(step)}` : `Real image ${rank + 1}: ${description}`;
-    const image = h('img', { src: pictureUrl(key), alt, class: isSheet ? 'sheet-image' : '' });
-    const over = place ? h('img', { src: pictureUrl(place), alt: '', class: 'place' }) : null;
+    const image = h('img', { src: pictureUrl(key), alt, class: isSheet ? 'sheet-image' : place ? 'place-known' : '' });
+    const over = place ? h('img', { src: pictureUrl(place), alt: `${alt}, where it activates the unit, and a crop`, class: 'place' }) : null;
     const enlarge = () => button.setAttribute('aria-expanded', String(item.classList.toggle('large')));
     const button = h('button', { type: 'button', class: 'real-image', 'aria-expanded': 'false', title: 'Larger or smaller', onclick: enlarge }, image, over);
     const text = description ? h('span', { class: 'said' }, description) : null;
-    const item = h('li', { class: isSheet ? 'whole' : '' }, button, text);
+    const item = h('li', { class: isSheet ? 'whole' : place ? 'has-place' : '' }, button, text);
     return { image, item };
   }
 
