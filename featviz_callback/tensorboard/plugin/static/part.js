@@ -33,9 +33,9 @@ export class Part {
     this.plot = new Plot(clock);
     this.real = new RealImages();
     this.neighbours = new Neighbours(clock, open);
-    this.more = h('img', { alt: '' });
-    this.accentuated = h('figure', { class: 'accentuated', hidden: true }, this.more,
-      h('figcaption', {}, 'Above, real images; below, what would activate this unit more in them.'));
+    this.more = h('img', { alt: 'Real images, accentuated' });
+    this.accentuated = h('div', { class: 'accentuated', hidden: true }, this.more,
+      h('p', { class: 'said' }, 'Above, real images; below, what would activate this unit more in them.'));
     this.rows = h('tbody', {});
     this.table = h('details', { class: 'all-numbers', ontoggle: () => this.#fillTable() },
       h('summary', {}, 'All numbers'),
