@@ -104,7 +104,7 @@ def test_a_picture_that_cannot_be_shown_says_why_and_where(open_page, serve):
     playwright.expect(card.locator(".reason")).to_have_text(f"Not shown. {reason} {where}")
     assert where in card.locator(".described").text_content()
     card.click()
-    playwright.expect(tab.find(".large-side .notice")).to_contain_text(f"{reason} {where}")
+    playwright.expect(tab.find(".viewer .trouble")).to_contain_text(f"{reason} {where}")
     tab.keep("not_shown")
     # The film strip asks for the picture too, which is refused.
     assert set(tab.errors) <= {

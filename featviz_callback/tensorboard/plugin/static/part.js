@@ -24,7 +24,7 @@ export class Part {
     this.badge = h('span', { class: 'badge' });
     this.verdict = h('p', { class: 'verdict' });
     this.legend = h('div', {});
-    this.reason = h('p', { class: 'notice', role: 'status', hidden: true });
+    this.reason = h('p', { class: 'trouble', role: 'status', hidden: true });
     this.numbers = h('dl', {});
     this.png = h('a', { class: 'download' }, 'PNG');
     this.gif = h('button', { type: 'button', class: 'download', onclick: () => this.#saveAnimation() }, 'GIF');
