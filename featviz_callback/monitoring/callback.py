@@ -510,7 +510,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
         key = [(one.index, one.place) for one in shown]
         if self._real_written.get(name, []) != key:
             pairs = [(one.picture, one.picture_of_place()) for one in shown]
-            summaries.write_real_images(self._events, epoch, name, pairs)
+            notes = [f"score {one.score:.3g} at epoch {epoch}, image {one.index}" for one in shown]
+            summaries.write_real_images(self._events, epoch, name, pairs, notes)
             self._real_written[name] = key
 
     def _write_film(self):

@@ -90,6 +90,8 @@ RESERVED_NAMES = (
 # The place of each is its number in event files, so the order never changes.
 STATUSES = ("ok", "dead", "saturated", "nan", "weak", "no_gradient", "constant")
 OBJECTIVES_PLUGIN = "feature_vis"
+# Between what is said of a real image and the target's name.
+REAL_IMAGE_OF = ": a real image that activates "
 
 _START = re.compile(r"Begun from (.*?)\. Its status")
 _CLASS = re.compile(r"Most selective for the class (.*?)\. (?:Begun from|Its status)")
@@ -231,6 +233,7 @@ def write_real_images(
     epoch: int,
     name: str,
     shown: Sequence[tuple[np.ndarray, np.ndarray | None]],
+    notes: Sequence[str] = (),
 ) -> None:
     """Write the real images that activate a target most, one tag a rank.
 
@@ -240,9 +243,11 @@ def write_real_images(
         name: The target.
         shown: For each rank the uint8 picture of an image, and one of where it activates
             the target, or `None`.
+        notes: What is said of each, such as its score.
     """
     for rank, (picture, place) in enumerate(shown):
-        text = f"Real image that activates {html.escape(name)}, place {rank + 1} of {len(shown)}."
+        note = notes[rank] if notes else f"Place {rank + 1} of {len(shown)}"
+        text = f"{html.escape(note)}{REAL_IMAGE_OF}{html.escape(name)}."
         events.image(REAL_TAG.format(name, rank), epoch, picture, text)
         if place is not None:
             text = "Grey where it does not activate the unit; in the box and on the right, where."

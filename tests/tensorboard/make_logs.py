@@ -4,20 +4,23 @@ Run `python -m tests.tensorboard.make_logs FOLDER` to look at them: `tensorboard
 All are written by the package's own writer, and need no Keras.
 """
 
+import functools
 import io
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
 
-from featviz_callback.records import pictures
+from featviz_callback.records import highlights, pictures
 from featviz_callback.tensorboard import EventFile, summaries
 
 LAYER_NUMBERS = ("dead", "dormant", "duplicate", "saturated", "effective_rank", "update_ratio")
 LONG = "a class whose name is as long as ninety letters, as those of some data sets of birds are"
 
 
+@functools.cache
 def picture(name, step, side=24, colour=True):
     """Draw a picture that becomes sharper with each step, and differs for each name."""
     rng = np.random.default_rng(list(name.encode()) or [0])
@@ -32,7 +35,10 @@ def picture(name, step, side=24, colour=True):
 
 
 def write_target(events, name, step, score, ratio=None, status=0, drift=None, floor=None, **more):
-    """Write one target at one step; `more` are numbers by the first part of their tag."""
+    """Write one target at one step, and return those numbers that belong into one record.
+
+    `more` are these, by the first part of their tag.
+    """
     look = more.pop("look", name)
     side, last = more.pop("side", 24), more.pop("last", False)
     events.image(summaries.IMAGE_TAG.format(name), step, picture(look, step, side), "")
@@ -45,8 +51,7 @@ def write_target(events, name, step, score, ratio=None, status=0, drift=None, fl
     ):
         if value is not None:
             events.scalar(tag.format(name), step, value)
-    for kind, value in more.items():
-        events.scalar(f"feature_vis_{kind}/{name}", step, value)
+    return {f"feature_vis_{kind}/{name}": value for kind, value in more.items()}
 
 
 def write_full(folder, epochs=12, seed=0, layers=("conv1", "conv2", "logits"), units=4, side=24):
@@ -58,11 +63,12 @@ def write_full(folder, epochs=12, seed=0, layers=("conv1", "conv2", "logits"), u
     rows = [(name, layer, layers.index(layer)) for name, layer in names]
     summaries.write_objectives(events, -1, rows)
     for step in range(-1, epochs):
+        numbers, histograms = {}, {}
         for i, (name, layer) in enumerate(names):
             dead = layer == layers[1] and i % units == 1
             weak = layer == layers[1] and i % units == 2
             age = (step + 1) / epochs
-            write_target(
+            numbers |= write_target(
                 events, name, step,
                 score=0.0 if dead else (1 + i % 3) * age + 0.1 * rng.random(),
                 ratio=None if dead else (0.4 if weak else 0.8 + age * (1 + i / 10)),
@@ -78,21 +84,30 @@ def write_full(folder, epochs=12, seed=0, layers=("conv1", "conv2", "logits"), u
         for place, layer in enumerate(layers):
             for j, kind in enumerate(LAYER_NUMBERS):
                 value = min(1, 0.05 * j + 0.3 * (place == 1) + 0.03 * step * (place == 1))
-                events.scalar(f"feature_vis_layer_{kind}/{layer}", step, max(0, value))
+                numbers[f"feature_vis_layer_{kind}/{layer}"] = max(0, value)
+            counts, edges = np.histogram(rng.normal(0, 1 + step + place, 2000), 30)
+            buckets = np.stack([edges[:-1], edges[1:], counts], axis=1)
+            histograms[summaries.ACTIVATION_TAGS.format(layer)] = buckets
+        events.many(step, numbers, histograms)
     return events
 
 
 def write_real(events, name, step, dead=False, count=4):
     """Write a target's importance, its real images, and where they activate it."""
     blob = np.hypot(*(np.mgrid[:24, :24] - 12)) < 9
-    events.image(f"feature_vis_importance/{name}", step, (blob * 255).astype("uint8")[..., None])
+    optimised = picture(name, step)
+    faded = np.where(blob[..., None], optimised, 128).astype("uint8")
+    # Both forms of importance: a mask, and the picture itself, faded.
+    mask = (blob * 255).astype("uint8")[..., None]
+    events.image(f"feature_vis_importance/{name}", step, faded if name[-1] == "1" else mask)
     for rank in range(0 if dead else count):
         said = f"score {3.2 - rank / 2:.3g}, class {LONG if rank == 1 else 'cat'}"
-        image = picture(f"real {rank} {name}", 8)
+        # Units 0 and 2 of a layer, and no others, share their first image.
+        shared = rank == 0 and name[-1] in "02"
+        image = picture(f"real {rank} {name[:-1] if shared else name}", 8)
         events.image(f"feature_vis_real/{name}/{rank}", step, image, said)
-        events.image(
-            f"feature_vis_place/{name}/{rank}", step, (blob * 255).astype("uint8")[..., None]
-        )
+        place = highlights.beside(np.where(blob[..., None], image, 128).astype("uint8"), image)
+        events.image(f"feature_vis_place/{name}/{rank}", step, place)
 
 
 def write_first_release(folder):
@@ -122,6 +137,16 @@ def write_sweep(folder, runs=30, targets=40, epochs=3, side=28):
                     ratio=0.5 + run / 20, status=1 if run == 3 else 0, drift=0.2,
                     look=f"{i} {run}", side=side,
                 )  # fmt: skip
+
+
+def all_runs(runs=30):
+    """Return the address that shows all runs of `write_sweep`."""
+    names = [
+        f"sweep of a long common beginning/lr={10 ** -(i % 5):g},seed={i}" for i in range(runs)
+    ]
+    return "p.feature_vis.runs=" + quote(
+        ",".join(name.replace(",", "%2C") for name in names), safe=""
+    )
 
 
 def write_signals(folder, channels=3):
@@ -168,16 +193,36 @@ def write_many_units(folder, layers=20, units=500, epochs=1, side=12):
     ]
     summaries.write_objectives(events, 0, rows)
     for step in range(epochs):
+        looks = [pictures.encode_png(picture(str(i), step, side)) for i in range(50)]
         for i, (name, _, _) in enumerate(rows):
-            write_target(events, name, step, float(i % 97), look=str(i % 50), side=side)
+            events.encoded_image(
+                summaries.IMAGE_TAG.format(name), step, looks[i % 50], (side, side)
+            )
+        scores = {summaries.SCORE_TAG.format(name): i % 97 for i, (name, _, _) in enumerate(rows)}
+        statuses = {summaries.STATUS_TAG.format(name): 0 for name, _, _ in rows}
+        events.many(step, scores | statuses)
+
+
+def record_starts(data):
+    """Return where each record of an event file begins, and where the last one ends."""
+    starts = [0]
+    while starts[-1] < len(data):
+        starts.append(starts[-1] + 16 + int.from_bytes(data[starts[-1] : starts[-1] + 8], "little"))
+    return starts
+
+
+def write_hostile(folder):
+    """Write a run with a picture that is small as a file, and far too large to be shown."""
+    events = write_full(folder, epochs=2)
+    events.encoded_image(summaries.IMAGE_TAG.format("bomb"), 1, huge_png(), (13_000, 13_000))
+    return events
 
 
 def damage(folder, at=8):
     """Turn round one bit of a record in the middle of the only event file of a run."""
     [path] = (Path(folder) / "feature_vis").iterdir()
-    data, starts = bytearray(path.read_bytes()), [0]
-    while starts[-1] < len(data):
-        starts.append(starts[-1] + 16 + int.from_bytes(data[starts[-1] : starts[-1] + 8], "little"))
+    data = bytearray(path.read_bytes())
+    starts = record_starts(data)
     place = starts[len(starts) // 2]
     data[place + at] ^= 1
     path.write_bytes(data)
@@ -205,9 +250,7 @@ def main(folder):
     write_two_trainings(root / "two_trainings")
     write_full(root / "damaged/run")
     damage(root / "damaged/run")
-    events = write_full(root / "hostile/run", epochs=2)
-    png = huge_png()
-    events.encoded_image(summaries.IMAGE_TAG.format("bomb"), 1, png, (13_000, 13_000))
+    write_hostile(root / "hostile/run")
     write_full(root / "long/run", epochs=200, units=3)
 
 

@@ -4,17 +4,14 @@ Needs `pip install -e '.[test,browser]'` and a Chromium of the system's. Picture
 what was seen are left in `build/screenshots`.
 """
 
-import base64
 import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
 from importlib import metadata
-from pathlib import Path
 from urllib.parse import quote, urlencode
 from urllib.request import urlopen
 
@@ -30,15 +27,9 @@ from featviz_callback.images.fourier import Fourier
 from featviz_callback.records import pictures
 from featviz_callback.tensorboard import summaries
 from featviz_callback.tensorboard.event_file import EventFile
+from tests.tensorboard.browsing import opening, require_browser
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="The browser tests need: pip install -e '.[browser]'"
-)
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-if CHROMIUM is None:
-    pytest.skip(
-        "The browser tests need chromium: apt-get install chromium", allow_module_level=True
-    )
+playwright, _ = require_browser()
 if "feature_vis" not in metadata.entry_points(group="tensorboard_plugins").names:
     pytest.skip(
         "The browser tests need the package installed as it is now: pip install -e .",
@@ -47,7 +38,6 @@ if "feature_vis" not in metadata.entry_points(group="tensorboard_plugins").names
 
 pytestmark = pytest.mark.slow
 
-SCREENSHOTS = Path(__file__).parents[2] / "build/screenshots"
 EPOCHS = 4
 SIDE = 12
 NAMES = [f"Neuron#logits_{i}" for i in range(4)]
@@ -134,103 +124,10 @@ def serve(folder):
     return tensorboard.launch().rstrip("/")
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-class Tab:
-    """The open tab, in TensorBoard, or its page alone, which loads much faster."""
-
-    def __init__(self, page, address, view, dark, alone):
-        self.page = page
-        self.errors = []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", self._note)
-        if alone:
-            page.goto(f"{address}/data/plugin_entry.html?name=feature_vis#{view}")
-            self.frame = page
-        else:
-            page.goto(f"{address}/?darkMode={str(dark).lower()}#feature_vis{view}")
-            self.frame = page.frame_locator("iframe")
-        self.find(".card").first.wait_for(timeout=30_000)
-        self.inner = next(f for f in page.frames if "plugin_entry" in f.url)
-        self.settle()
-
-    def _note(self, message):
-        # TensorBoard's own page warns of itself.
-        ours = "feature_vis" in (message.location or {}).get("url", "")
-        if message.type == "error" and (ours or "Content Security" in message.text):
-            self.errors.append(message.text)
-
-    def find(self, selector, **options):
-        return self.frame.locator(selector, **options)
-
-    def card(self, name):
-        return self.find(f'.card[data-name="{name}"]')
-
-    def settle(self):
-        """Waits until what is on the screen is drawn."""
-        self.inner.wait_for_function(
-            "() => [...document.querySelectorAll('.cards > li')]"
-            ".every((node) => !node.card.visible || !node.querySelector('.waiting'))"
-        )
-        self.page.wait_for_timeout(50)
-
-    def names(self):
-        return self.find(".card").evaluate_all("cards => cards.map((card) => card.dataset.name)")
-
-    def epoch(self):
-        return self.find(".app > .timeline .epoch").inner_text()
-
-    def go(self, index):
-        self.find(".app > .timeline input").evaluate(
-            "(node, value) => { node.value = value; node.dispatchEvent(new Event('input'));"
-            " node.dispatchEvent(new Event('change')); }",
-            str(index),
-        )
-        self.settle()
-
-    def drawn(self, name, column=0):
-        """What a card shows, a uint8 array."""
-        canvas = self.card(name).locator("canvas").nth(column)
-        # As a list, the values would take a second to cross to this process.
-        png = canvas.evaluate("canvas => canvas.toDataURL('image/png')").partition(",")[2]
-        values = np.asarray(Image.open(io.BytesIO(base64.b64decode(png))))[..., 0]
-        # Each pixel is drawn as a square.
-        times = values.shape[1] // SIDE
-        np.testing.assert_array_equal(
-            values, values[::times, ::times].repeat(times, 0).repeat(times, 1)
-        )
-        return values[::times, ::times]
-
-    def saved_view(self):
-        self.page.wait_for_timeout(400)
-        return dict(re.findall(r"p\.feature_vis\.(\w+)=([^&]*)", self.page.url))
-
-    def keep(self, name):
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
-
-
 @pytest.fixture
 def open_tab(chromium, server):
-    tabs = []
-
-    def start(view="", address=server, dark=False, size=(1280, 900), alone=True):
-        scheme = "dark" if dark else "light"
-        viewport = {"width": size[0], "height": size[1]}
-        context = chromium.new_context(viewport=viewport, color_scheme=scheme)
-        tabs.append(Tab(context.new_page(), address, view, dark, alone))
-        return tabs[-1]
-
-    yield start
-    for tab in tabs:
-        tab.page.context.close()
-        assert tab.errors == []
+    with opening(chromium, server) as start:
+        yield start
 
 
 ONE_RUN = "&p.feature_vis.runs=long"

@@ -177,6 +177,10 @@ def test_real_images_have_a_tag_for_each_rank_and_their_place_another(tmp_path):
         np.testing.assert_array_equal(picture, expected)
     metadata = accumulator(tmp_path / "feature_vis").SummaryMetadata(sorted(images)[1])
     assert "&lt;script&gt;" in metadata.summary_description
+    summaries.write_real_images(events, 8, "unit", [(real, None)], ["score 2 at epoch 8, <b>"])
+    tag = "feature_vis_real/unit/0"
+    said = accumulator(tmp_path / "feature_vis").SummaryMetadata(tag).summary_description
+    assert said == "score 2 at epoch 8, &lt;b&gt;: a real image that activates unit."
 
 
 def test_examples_are_written_as_they_are_grey_ones_in_one_channel(tmp_path):

@@ -47,6 +47,8 @@ def found(read: Callable[[], _T]) -> _T:
         return read()
     except TooLargeError as error:
         raise ContentTooLargeError(str(error)) from error
+    except KeyError as error:
+        raise errors.NotFoundError("No such target or layer.") from error
     except ValueError as error:
         raise errors.NotFoundError(str(error)) from error
 

@@ -10,17 +10,22 @@ from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.util import tensor_util
 
 from featviz_callback.tensorboard import summaries
+from featviz_callback.tensorboard.plugin.orders import merged
 from featviz_callback.tensorboard.plugin.places import Place
 
 PICTURES, EXAMPLES, IMPORTANCE = "pictures", "examples", "importance"
-REAL, REAL_PLACE = "real", "place"
+ACCENTUATED = "accentuated"
+REAL, REAL_PLACE, REAL_SCORES, ACTIVATIONS = "real", "place", "real_scores", "activations"
 # Kinds of pictures and of numbers, by the part of a tag before the slash.
 _PICTURES = {
     "feature_vis": PICTURES,
     "feature_vis_examples": EXAMPLES,
     "feature_vis_importance": IMPORTANCE,
+    "feature_vis_accentuated": ACCENTUATED,
 }
-# One tag for each rank, from the image that activates a target most.
+# What is read when it is asked for, by target or by layer.
+_KEPT = {"feature_vis_real_scores": REAL_SCORES, "feature_vis_activations": ACTIVATIONS}
+# One tag for each rank.
 _RANKED = {"feature_vis_real": REAL, "feature_vis_place": REAL_PLACE}
 _SCALARS = {
     "feature_vis_score": "score",
@@ -31,6 +36,7 @@ _SCALARS = {
     "feature_vis_functional_drift": "functional",
     "feature_vis_selectivity": "selectivity",
     "feature_vis_active_share": "share",
+    "feature_vis_top_overlap": "overlap",
 }
 _LAYER_NUMBER = "feature_vis_layer_"
 _OTHER_PICTURES = {summaries.IMAGE_TAG.format(name) for name in summaries.RESERVED_NAMES}
@@ -88,6 +94,8 @@ class Contents:
         elif prefix.startswith(_LAYER_NUMBER) and name:
             numbers = self._layer_numbers.setdefault(prefix.removeprefix(_LAYER_NUMBER), {})
             numbers.setdefault(name, {})[step] = _number(read_tensor())
+        elif prefix in _KEPT:
+            self.places.setdefault(_KEPT[prefix], {}).setdefault(name, {})[step] = place
 
     def _add_picture(self, step, tag, prefix, name, place):
         kind = _PICTURES.get(prefix)
@@ -106,8 +114,8 @@ class Contents:
         """Return the real images of a target: those of a step, or of the last one before it.
 
         Returns:
-            Their step, or `None` if there are none; and for each rank the place of the
-            image, and of the picture of where it activates the target, by kind.
+            Their step, or `None` if there are none; and for each rank the places of the
+            image, and of the picture of where it activates the target.
         """
         ranks = [rank for rank in range(_MOST_RANKS) if self.film(ranked(REAL, rank), name)]
         steps = {at for rank in ranks for at in self.film(ranked(REAL, rank), name)}
@@ -122,8 +130,22 @@ class Contents:
         ]
         return at, [one for one in found if REAL in one]
 
+    def latest(self, kind: str, step: int) -> dict[str, Place]:
+        """Return the place of each target's last record of one kind up to a step."""
+        films = self.places.get(kind, {}).items()
+        past = {name: [at for at in film if at <= step] for name, film in films}
+        return {name: film[max(past[name])] for name, film in films if past[name]}
+
+    def tops(self, step: int) -> dict[str, list[Place]]:
+        """Return the records of each target's top real images, by name."""
+        tops = {name: [place] for name, place in self.latest(REAL_SCORES, step).items()}
+        for name in self.places.get(ranked(REAL, 0), {}):
+            if ranks := self.real_images(name, step)[1]:
+                tops[name] = [rank[REAL] for rank in ranks]
+        return tops
+
     def layer_of(self, name: str) -> tuple[str, int | None]:
-        """Return the layer of a target and its place in the network."""
+        """Return a target's layer and its place in the network."""
         return self._layers.get(name) or (_layer_in_name(name), None)
 
     def describe(self) -> dict:
@@ -136,8 +158,9 @@ class Contents:
     def _describe_target(self, name, steps):
         layer, order = self.layer_of(name)
         target = {"name": name, "layer": layer, "order": order}
-        kinds = ((PICTURES, "key"), (EXAMPLES, "examples"), (IMPORTANCE, "importance"))
-        for kind, key in (*kinds, (ranked(REAL, 0), "real")):
+        kinds = {PICTURES: "key", ranked(REAL, 0): "real", REAL_SCORES: "private"}
+        kinds |= {kind: kind for kind in (EXAMPLES, IMPORTANCE, ACCENTUATED)}
+        for kind, key in kinds.items():
             if film := self.film(kind, name):
                 target[key] = [film[step].key if step in film else None for step in steps]
         for kind, series in self._scalars.items():
@@ -146,15 +169,29 @@ class Contents:
         return target
 
     def _describe_layers(self):
-        steps = {s for series in self._layer_numbers.values() for n in series.values() for s in n}
-        ordered = sorted(steps)
+        histograms = self.places.get(ACTIVATIONS, {})
+        all_numbers = [n for series in self._layer_numbers.values() for n in series.values()]
+        ordered = sorted({step for numbers in all_numbers for step in numbers})
         orders = dict(filter(lambda pair: pair[0], self._layers.values()))
-        layers: dict[str, dict] = {}
+        names = merged([*self._layer_numbers.values(), histograms])
+        rows: dict[str, dict] = {
+            name: {
+                "layer": name,
+                "order": orders.get(name),
+                "histograms": bool(histograms.get(name)),
+            }
+            for name in names
+        }
         for kind, series in self._layer_numbers.items():
             for layer, numbers in series.items():
-                row = layers.setdefault(layer, {"layer": layer, "order": orders.get(layer)})
-                row[kind] = [_short(numbers.get(step)) for step in ordered]
-        return {"steps": ordered, "rows": list(layers.values())}
+                rows[layer][kind] = [_short(numbers.get(step)) for step in ordered]
+        return {"steps": ordered, "rows": list(rows.values())}
+
+
+def is_of_one_picture(tag: str) -> bool:
+    """Return whether a long record whose first tag this is has nothing but one picture."""
+    prefix = tag.partition("/")[0]
+    return prefix in _PICTURES or prefix in _RANKED
 
 
 def ranked(kind: str, rank: int) -> str:

@@ -12,8 +12,9 @@ The format is that of TFRecord files. Each record is
     n bytes  the data, a serialised `Event`
     4 bytes  checksum of the data
 
-The last checksum is checked for short records. A long record is a picture, and a PNG has
-checksums of its own. After a header that is damaged, the next sound header is looked for.
+The last checksum is checked for short records, and for long ones of many numbers. A long
+record of a picture is not read, and a PNG has checksums of its own. After a header that is
+damaged, the next sound header is looked for.
 """
 
 from __future__ import annotations
@@ -167,18 +168,28 @@ def read_record(path: str, offset: int, most: int) -> Event:
     return read_event(path, offset, length)
 
 
-def read_event(path: str, offset: int, length: int) -> Event:
+def read_event(path: str, offset: int, length: int, is_checked: bool = False) -> Event:
     """Read one event whole.
 
+    Args:
+        path: An event file.
+        offset: The byte at which its record begins.
+        length: Bytes of its data.
+        is_checked: Whether to compare the data with their checksum; PNGs have their own.
+
     Raises:
-        ValueError: If there is no record of that length at that offset.
+        ValueError: If there is no record of that length at that offset, or it is damaged.
     """
     with _opened(path) as read:
-        data = read(offset, _HEADER.size + length)
-    if _length(data[: _HEADER.size]) != length or len(data) != _HEADER.size + length:
+        record = read(offset, _HEADER.size + length + _FOOTER)
+    if _length(record[: _HEADER.size]) != length or len(record) < _HEADER.size + length:
         raise ValueError(f"No record of {length} bytes at {offset}.")
+    data = record[_HEADER.size : _HEADER.size + length]
+    checksum = int.from_bytes(record[_HEADER.size + length :], "little")
+    if is_checked and checksums.of_long(data) != checksum:
+        raise ValueError(f"The record at {offset} is damaged.")
     try:
-        return Event.FromString(data[_HEADER.size :])
+        return Event.FromString(data)
     except DecodeError as error:
         raise ValueError(f"The record at {offset} is damaged.") from error
 

@@ -12,20 +12,26 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.tensorflow_stub import errors
 
 from featviz_callback.tensorboard.plugin import event_records
-from featviz_callback.tensorboard.plugin.contents import PICTURES, Contents
+from featviz_callback.tensorboard.plugin.contents import Contents, is_of_one_picture
 from featviz_callback.tensorboard.plugin.event_records import Gap, Record
 from featviz_callback.tensorboard.plugin.places import Place
+
+_T = TypeVar("_T")
 
 # A request reads for so many seconds at most, and the next one goes on from there.
 PATIENCE = 1.2
 _BATCH = 2048
 _MOST_DAMAGES = 100
+# A record of the numbers of ten thousand targets has about five megabytes.
+_MOST_NUMBERS_BYTES, _MOST_VALUES = 16 * 1024 * 1024, 200_000
 
 
 class RunLog:
@@ -104,7 +110,9 @@ class RunLog:
                     self._note_damage(path, item)
                 else:
                     self._add(path, item)
-            self._ends[path] = batch[-1].end
+                self._ends[path] = item.end
+                if time.monotonic() > deadline:
+                    break
             self._changed()
             if time.monotonic() > deadline:
                 return False
@@ -121,19 +129,26 @@ class RunLog:
         place = Place(path, record.offset, record.length)
         step_and_tag = None if record.whole else event_records.step_and_tag(record.head)
         try:
-            if step_and_tag is not None:
-                # A record this long is a picture, and its tag tells which.
+            if step_and_tag is not None and is_of_one_picture(step_and_tag[1]):
+                # Its tag tells which, and the picture is read when it is asked for.
                 self._contents.add(*step_and_tag, place.read_tensor, place, True)
                 return
-            event = Event.FromString(record.head) if record.whole else place.read_event()
+            event = Event.FromString(record.head) if record.whole else self._read_long(place)
             if event.session_log.status == SessionLog.START:
                 self._contents.restart(event.step)
-            if event.summary.value:
-                value = event.summary.value[0]
-                is_picture = len(value.tensor.string_val) > 2
-                self._contents.add(event.step, value.tag, lambda: value.tensor, place, is_picture)
+            # One record may have the numbers of all targets, or of all layers.
+            for value in itertools.islice(event.summary.value, _MOST_VALUES):
+                tensor, is_picture = value.tensor, len(value.tensor.string_val) > 2
+                self._contents.add(
+                    event.step, value.tag, lambda tensor=tensor: tensor, place, is_picture
+                )
         except (DecodeError, ValueError):
             self._note_damage(path, record)
+
+    def _read_long(self, place):
+        if place.length > _MOST_NUMBERS_BYTES:
+            raise ValueError("No record of numbers is that long.")
+        return place.read_event(is_checked=True)
 
     def find(self, kind: str, name: str, step: int) -> Place | None:
         """Return the place of a picture, or `None` if there is none."""
@@ -144,29 +159,11 @@ class RunLog:
             place = self._contents.film(kind, name).get(step)
         return place
 
-    def film(self, name: str) -> list[tuple[int, Place]]:
-        """Return the steps of a target and the places of its pictures, in order."""
+    def look(self, find: Callable[[Contents], _T]) -> _T:
+        """Read what is new, and return what a function finds in the contents."""
         self.update()
         with self._lock:
-            return sorted(self._contents.film(PICTURES, name).items())
-
-    def real_images(self, name: str, step: int) -> tuple[int | None, list[dict[str, Place]]]:
-        """Return the real images of a target up to a step, see `Contents.real_images`."""
-        self.update()
-        with self._lock:
-            return self._contents.real_images(name, step)
-
-    def pictures_at(self, step: int) -> dict[str, Place]:
-        """Return the place of every target's last picture up to a step, by name."""
-        self.update()
-        with self._lock:
-            films = self._contents.places.get(PICTURES, {}).items()
-            past = {name: [s for s in film if s <= step] for name, film in films}
-            return {name: film[max(past[name])] for name, film in films if past[name]}
-
-    def layer_of(self, name: str) -> str:
-        """Return the layer of a target."""
-        return self._contents.layer_of(name)[0]
+            return find(self._contents)
 
     def frames(self, known_version: int | None = None) -> bytes | None:
         """Return every frame as JSON; `plugin` describes its form.

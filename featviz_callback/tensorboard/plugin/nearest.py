@@ -1,15 +1,21 @@
-"""Find the targets whose pictures are most alike, by the correlation of small copies."""
+"""Find the targets that are most alike.
+
+Pictures are compared by the correlation of small copies, and functions by the real images
+that activate both targets most.
+"""
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from featviz_callback.tensorboard.plugin.places import Place
+from featviz_callback.tensorboard.plugin.places import Place, read_real_scores
 
 _SIDE = 16
 _PATIENCE = 1.5
@@ -20,7 +26,7 @@ class Nearest:
     """Compares pictures, and keeps their small copies."""
 
     def __init__(self):
-        self._kept: dict[str, np.ndarray | None] = {}
+        self._kept: dict[str, Any] = {}
 
     def find(
         self, name: str, places: Mapping[str, Place], first: set[str], count: int
@@ -53,13 +59,53 @@ class Nearest:
                 found.append((other, float(own @ copy)))
         return sorted(found, key=lambda pair: -pair[1])[:count], len(found)
 
+    def find_by_function(
+        self, name: str, tops: Mapping[str, Sequence[Place]], first: set[str], count: int
+    ) -> tuple[list[tuple[str, float]], int]:
+        """Find the targets that the same real images activate most.
+
+        Args:
+            name: The target.
+            tops: For each name, the records of its top real images, or one that lists them.
+            first: Names to compare first.
+            count: How many to find.
+
+        Returns:
+            Names and the share of their top real images that are `name`'s too, the nearest
+            first, without those that have none; and how many were compared.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        own = self._top(tops[name])
+        found, compared = [], 0
+        for other in sorted((one for one in tops if one != name), key=lambda one: one not in first):
+            if time.monotonic() > deadline:
+                break
+            top, compared = self._top(tops[other]), compared + 1
+            if own & top:
+                found.append((other, len(own & top) / max(len(own), len(top))))
+        return sorted(found, key=lambda pair: -pair[1])[:count], compared
+
+    def _top(self, places):
+        return frozenset().union(*(self._keep(place, _identities) for place in places))
+
     def _copy(self, place):
+        return self._keep(place, _small_copy)
+
+    def _keep(self, place, read):
         key = place.key
         if key not in self._kept:
             if len(self._kept) >= _KEPT:
                 self._kept.clear()
-            self._kept[key] = _small_copy(place)
+            self._kept[key] = read(place)
         return self._kept[key]
+
+
+def _identities(place):
+    """Return what tells the real images of a record from others."""
+    try:
+        return frozenset([zlib.crc32(place.read())])
+    except ValueError:
+        return frozenset(one["index"] for one in read_real_scores(place))
 
 
 def _small_copy(place):

@@ -6,10 +6,15 @@ would take too much memory are refused by that.
 
 from __future__ import annotations
 
+import contextlib
+import json
+import math
+import os
+import re
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
@@ -68,8 +73,11 @@ class Place(NamedTuple):
             raise ValueError("The record has no value.")
         return values[0].tensor
 
-    def read_event(self) -> Event:
+    def read_event(self, is_checked: bool = False) -> Event:
         """Read the record.
+
+        Args:
+            is_checked: Whether to compare it with its checksum.
 
         Raises:
             ValueError: If the record is gone or damaged, or far too long.
@@ -77,7 +85,7 @@ class Place(NamedTuple):
         if self.length > MOST_BYTES:
             raise TooLargeError(f"The record has more than {MOST_BYTES} bytes.")
         try:
-            return event_records.read_event(self.path, self.offset, self.length)
+            return event_records.read_event(self.path, self.offset, self.length, is_checked)
         except (errors.OpError, OSError) as error:
             raise ValueError("The record is no longer there.") from error
 
@@ -106,6 +114,14 @@ def read_by_key(key: str, paths: dict[str, str]) -> Picture:
     except (errors.OpError, OSError) as error:
         raise ValueError("The record is no longer there.") from error
     return picture_in(event)
+
+
+def where(key: str, paths: dict[str, str]) -> str:
+    """Return the file and the place of a key's record, in brackets, or nothing for no such file."""
+    file, _, offset = key.partition("-")
+    if file not in paths or not re.fullmatch("[0-9a-f]{1,12}", offset):
+        return ""
+    return f" ({os.path.basename(paths[file])}, record at byte {int(offset, 16)})"
 
 
 def picture_in(event: Event) -> Picture:
@@ -146,3 +162,19 @@ def require_sound(png: bytes) -> None:
         if end > len(png) or zlib.crc32(memoryview(png)[at + 4 : end - 4]) != checksum:
             raise ValueError("The picture is damaged.")
         at = end
+
+
+def read_real_scores(place: Place) -> list[dict[str, Any]]:
+    """Return the position and the score, or `None`, of each real image that a record lists."""
+    with contextlib.suppress(IndexError, KeyError, RecursionError, TypeError, ValueError):
+        listed = json.loads(place.read_tensor().string_val[0])
+        pairs = zip(listed["indices"], listed["scores"], strict=True)
+        return [
+            {"index": int(index), "score": float(score) if _is_number(score) else None}
+            for index, score in list(pairs)[:64]
+        ]
+    return []
+
+
+def _is_number(value):
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -9,10 +9,10 @@
     [...], "drift": [...], "status": [...], "ratio": [...], "examples": [...], ...}, ...],
     "layers": {"steps": [...], "rows": [{"layer": "conv", "order": 1, "dead": [...], ...}]},
     "damaged": [{"file": "events...", "offset": 80, "bytes": 60}]}`. The lists have one entry
-    a step, or null, and a series without any entry is absent. `key`, `examples`, `real` and
-    `importance` are keys of pictures. A status is a place in `summaries.STATUSES`. `read` is
-    false while the server has not read the whole log yet. Add the `&version=` of an earlier
-    answer to get 204 and no content if there is nothing newer.
+    a step, or null, and a series without any entry is absent. `key`, `examples`, `real`,
+    `private`, `importance` and `accentuated` are keys of records. A status is a place in
+    `summaries.STATUSES`. `read` is false while the server has not read the whole log yet. Add
+    the `&version=` of an earlier answer to get 204 and no content if there is nothing newer.
 `/news`, POST `{"runs": {"run1": 7, "run2": null}}`
     The same for several runs and the versions that the page has: `{"run1": null, "run2":
     {...}}`, null where there is nothing newer. A run that has gone is absent.
@@ -21,28 +21,32 @@
     `/picture?run=&name=&step=`; `&kind=examples` gives the one with real images.
 `/pictures`, POST `{"keys": [...]}`
     Several pictures in one answer: for each key, in order, four bytes, the length of the
-    PNG, little-endian, 0 if there is none, and the PNG. Or, by GET,
-    `/pictures?run=&step=&name=&name=...`.
+    PNG, little-endian, and the PNG. If the highest bit of the length is set, then what
+    follows is no PNG but a sentence in UTF-8 that says why there is none.
 `/animation?run=&name=`
     A GIF of all steps of a target.
 `/real?run=&name=&step=`
     JSON of the real images of a target: `{"step": 3, "images": [{"key": "...", "place":
-    "..." or null, "description": "..."}]}`, from the one that activates it most.
+    "..." or null, "description": "..."}], "private": []}`, from the one that activates it
+    most. Of private images there are their positions and scores: `[{"index": 7, "score": 2}]`.
 `/nearest?run=&name=&step=`
     JSON of the targets whose pictures are most alike: `{"compared": 40, "targets": [{"name":
-    "...", "correlation": 0.9, "key": "..."}]}`.
+    "...", "alike": 0.9, "key": "..."}]}`; with `&by=function`, of those that the same real
+    images activate most.
+`/activations?run=&layer=`
+    JSON of a layer's histograms at some steps: `{"layer": "...", "histograms": [{"step": 3,
+    "buckets": [[left, right, count], ...]}, ...]}`.
 `/static/<file>`
     The page.
 
-The arguments of `/animation`, `/real` and `/nearest` may also come as JSON by POST, since
-an address holds no name of any length. Every request is answered from the runs found in the
-log directory. No path is ever made from a request. A missing run or picture is answered by
-404, a malformed request by 400, a picture of too many pixels by 413.
+The arguments of `/animation`, `/real`, `/nearest` and `/activations` may also come as JSON by
+POST, since no address holds a name of any length. Every request is answered from the runs
+found in the log directory. No path is ever made from a request. A missing run or picture is
+answered by 404, a malformed request by 400, a picture of too many pixels by 413.
 """
 
 from __future__ import annotations
 
-import html
 import importlib.resources
 import json
 import struct
@@ -54,12 +58,13 @@ from tensorboard.backend import http_util
 from tensorboard.plugins import base_plugin
 
 from featviz_callback.tensorboard import summaries
-from featviz_callback.tensorboard.plugin import answers, contents, logs, places, runs
+from featviz_callback.tensorboard.plugin import answers, contents, details, logs, places, runs
 from featviz_callback.tensorboard.plugin.animations import Animations
 from featviz_callback.tensorboard.plugin.nearest import Nearest
 
 _YEAR = 365 * 24 * 3600
-_MOST_NAMES, _MOST_KEYS, _NEIGHBOURS = 64, 2000, 12
+_MOST_KEYS = 2000
+_REASON = 1 << 31
 _MOST_ANSWER = 128 * 1024 * 1024
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
@@ -105,10 +110,11 @@ class FeaturesPlugin(base_plugin.TBPlugin):
             "/frames": (self._frames, read),
             "/news": (self._news, write),
             "/picture": (self._picture, read),
-            "/pictures": (self._pictures, both),
+            "/pictures": (self._pictures, write),
             "/animation": (self._animation, both),
             "/real": (self._real, both),
             "/nearest": (self._nearest, both),
+            "/activations": (self._activations, both),
         }
         routes = {route: answers.application(*app) for route, app in apps.items()}
         for name, content in self._static.items():
@@ -163,32 +169,21 @@ class FeaturesPlugin(base_plugin.TBPlugin):
         return http_util.Respond(request, answers.found(place.read), "image/png", expires=kept)
 
     def _pictures(self, request):
-        if request.method == "POST":
-            readers = self._readers_by_key(answers.arguments(request).get("keys"))
-        else:
-            run, step = self._run(answers.text(request.args, "run")), answers.step(request.args)
-            names = request.args.getlist("name")
-            if not 0 < len(names) <= _MOST_NAMES:
-                raise errors.InvalidArgumentError(f"Expected 1 to {_MOST_NAMES} names.")
-            found = [run.find(contents.PICTURES, name, step) for name in names]
-            readers = [place.read if place else bytes for place in found]
-        body, size = [], 0
-        for read in readers:
-            content = _content_or_nothing(read) if size < _MOST_ANSWER else b""
-            size += len(content)
-            body += [struct.pack("<I", len(content)), content]
-        return http_util.Respond(request, b"".join(body), "application/octet-stream")
-
-    def _readers_by_key(self, keys):
+        keys = answers.arguments(request).get("keys")
         is_list = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
         if not is_list or not 0 < len(keys) <= _MOST_KEYS:
             raise errors.InvalidArgumentError(f"Expected 1 to {_MOST_KEYS} keys.")
         paths = self._runs.paths_by_key()
-        return [lambda key=key: places.read_by_key(key, paths).png for key in keys]
+        body, size = [], 0
+        for key in keys:
+            mark, content = _picture_or_reason(key, paths) if size < _MOST_ANSWER else (0, b"")
+            size += len(content)
+            body += [struct.pack("<I", len(content) | mark), content]
+        return http_util.Respond(request, b"".join(body), "application/octet-stream")
 
     def _animation(self, request):
-        arguments = answers.arguments(request)
-        film = self._run(answers.text(arguments, "run")).film(answers.text(arguments, "name"))
+        run, name, _ = self._target(request)
+        film = run.look(lambda found: sorted(found.film(contents.PICTURES, name).items()))
         if not film:
             raise errors.NotFoundError("No such target.")
         return http_util.Respond(
@@ -196,27 +191,28 @@ class FeaturesPlugin(base_plugin.TBPlugin):
         )
 
     def _real(self, request):
-        arguments = answers.arguments(request)
-        run, name = self._run(answers.text(arguments, "run")), answers.text(arguments, "name")
-        step, ranks = run.real_images(name, answers.step(arguments))
-        images = [_describe_real_image(rank) for rank in ranks]
-        return _json(request, json.dumps({"step": step, "images": images}))
+        run, name, asked = self._target(request)
+        step = answers.step(asked)
+        return _json(request, json.dumps(details.real_images(run, name, step)))
 
     def _nearest(self, request):
-        arguments = answers.arguments(request)
-        run, name = self._run(answers.text(arguments, "run")), answers.text(arguments, "name")
-        found = run.pictures_at(answers.step(arguments))
-        if name not in found:
-            raise errors.NotFoundError("No such target.")
-        first = {other for other in found if run.layer_of(other) == run.layer_of(name)}
-        pairs, compared = answers.found(
-            lambda: self._nearest_pictures.find(name, found, first, _NEIGHBOURS)
+        run, name, asked = self._target(request)
+        step, by = answers.step(asked), asked.get("by")
+        if by not in (None, "picture", "function"):
+            raise errors.InvalidArgumentError("Expected by=picture or by=function.")
+        found = answers.found(
+            lambda: details.nearest(run, name, step, by or "picture", self._nearest_pictures)
         )
-        targets = [
-            {"name": other, "correlation": round(value, 4), "key": found[other].key}
-            for other, value in pairs
-        ]
-        return _json(request, json.dumps({"compared": compared, "targets": targets}))
+        return _json(request, json.dumps(found))
+
+    def _activations(self, request):
+        asked = answers.arguments(request)
+        run, layer = self._run(answers.text(asked, "run")), answers.text(asked, "layer")
+        return _json(request, json.dumps(answers.found(lambda: details.activations(run, layer))))
+
+    def _target(self, request):
+        asked = answers.arguments(request)
+        return self._run(answers.text(asked, "run")), answers.text(asked, "name"), asked
 
     def _run(self, name):
         run = self._runs.found().get(name)
@@ -225,21 +221,11 @@ class FeaturesPlugin(base_plugin.TBPlugin):
         return run
 
 
-def _describe_real_image(rank):
-    place, at = rank[contents.REAL], rank.get(contents.REAL_PLACE)
+def _picture_or_reason(key, paths):
     try:
-        values = place.read_event().summary.value
-        description = html.unescape(values[0].metadata.summary_description) if values else ""
-    except ValueError:
-        description = ""
-    return {"key": place.key, "place": at.key if at else None, "description": description}
-
-
-def _content_or_nothing(read):
-    try:
-        return read()
-    except ValueError:
-        return b""
+        return 0, places.read_by_key(key, paths).png
+    except ValueError as error:
+        return _REASON, f"{error}{places.where(key, paths)}".encode(errors="replace")
 
 
 def _static_file(name, content):

@@ -14,6 +14,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from featviz_callback.tensorboard import summaries
 from featviz_callback.tensorboard.event_file import EventFile
 from featviz_callback.tensorboard.plugin import event_records, logs
+from featviz_callback.tensorboard.plugin.contents import PICTURES
 from tests.tensorboard.conftest import event_file_in
 from tests.tensorboard.plugin.conftest import (
     NAMES,
@@ -153,9 +154,59 @@ def test_numbers_of_layers_are_read(tmp_path):
     layers = Browser(tmp_path).json("frames", run="run")["layers"]
     assert layers["steps"] == [0, 1]
     assert layers["rows"] == [
-        {"layer": "conv", "order": 3, "dead": [0, 0.25]},
-        {"layer": "block/conv", "order": None, "update_ratio": [0.001, 0.001]},
+        {"layer": "conv", "order": 3, "histograms": False, "dead": [0, 0.25]},
+        {
+            "layer": "block/conv",
+            "order": None,
+            "histograms": False,
+            "update_ratio": [0.001, 0.001],
+        },
     ]
+
+
+def write_numbers(events, step, count):
+    """Write a record of numbers of many targets and layers, as the callback does."""
+    of_targets = {f"feature_vis_functional_drift/{name}": i / 4 for i, name in enumerate(NAMES)}
+    of_targets |= {f"feature_vis_selectivity/{name}": i / 8 for i, name in enumerate(NAMES)}
+    events.many(step, of_targets)
+    events.many(
+        step,
+        {
+            f"feature_vis_layer_{kind}/layer {i}": i / count
+            for kind in ("dead", "dormant")
+            for i in range(count)
+        },
+    )
+
+
+@pytest.mark.parametrize("count", [2, 300])
+def test_one_record_may_have_the_numbers_of_all_targets_or_layers(tmp_path, count):
+    write_numbers(write_run(tmp_path / "run"), 1, count)
+    browser = Browser(tmp_path)
+    answer = browser.json("frames", run="run")
+    assert answer["damaged"] == []
+    assert [t["functional"] for t in answer["targets"]] == [[None, None, i / 4] for i in range(3)]
+    assert [t["selectivity"][2] for t in answer["targets"]] == [0, 1 / 8, 1 / 4]
+    rows = answer["layers"]["rows"]
+    assert [row["layer"] for row in rows] == [f"layer {i}" for i in range(count)]
+    expected = [pytest.approx([i / count], abs=1e-6) for i in range(count)]
+    assert [row["dead"] for row in rows] == expected
+    assert [row["dormant"] for row in rows] == expected
+
+
+def test_a_long_record_of_numbers_that_is_damaged_is_left_out_and_told(tmp_path):
+    events = write_run(tmp_path / "run")
+    write_numbers(events, 1, 300)
+    path = event_file_of(events)
+    data = bytearray(path.read_bytes())
+    # The last number of the last record, which its checksum follows.
+    data[-8] ^= 1
+    path.write_bytes(data)
+    answer = Browser(tmp_path).json("frames", run="run")
+    assert answer["layers"]["rows"] == []
+    [damage] = answer["damaged"]
+    assert damage["file"] == path.name
+    assert damage["offset"] + damage["bytes"] == len(data)
 
 
 def test_new_frames_appear_and_nothing_is_sent_twice(browser, tmp_path):
@@ -259,5 +310,5 @@ def test_the_pictures_of_a_run_are_not_read_into_memory(tmp_path):
     run.update()
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(run.film(NAMES[0])) == 10
+    assert len(run.look(lambda found: found.film(PICTURES, NAMES[0]))) == 10
     assert peak < 200_000

@@ -17,7 +17,7 @@ from PIL import Image
 from tensorboard.plugins.base_plugin import TBPlugin
 
 from featviz_callback import FeatureVisCallback, Objective
-from featviz_callback.records import pictures
+from featviz_callback.records import NUMBERS, pictures
 from featviz_callback.tensorboard import summaries
 from featviz_callback.tensorboard.event_file import EventFile
 from featviz_callback.tensorboard.plugin import animations, contents, plugin
@@ -49,6 +49,34 @@ def test_the_log_of_a_real_training_is_served(tmp_path, small_model):
         np.testing.assert_array_equal(Image.open(io.BytesIO(answer.data)), expected[..., 0])
 
 
+def test_the_numbers_of_a_real_training_are_served(tmp_path, small_model):
+    small_model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    images = np.random.default_rng(0).random((8, 12, 10, 1), "float32")
+    objective = Objective.neuron(small_model, "logits", range(3))
+    callback = FeatureVisCallback(
+        objective, log_dir=tmp_path / "run", steps=2, probe_data=images, on_error="raise"
+    )
+    small_model.fit(images, np.arange(8) % 3, epochs=2, verbose=0, callbacks=[callback])
+    history, health, browser = callback.history, callback.health, Browser(tmp_path)
+
+    def same(served, known):
+        numbers = [np.nan if number is None else number for number in served]
+        np.testing.assert_allclose(numbers, known, rtol=1e-4, atol=1e-6)
+
+    for i, name in enumerate(history.names):
+        target = browser.target(name)
+        same(target["functional"], history.functional_drift[:, i])
+        same(target["share"], history.active_share[:, i])
+        same(target["overlap"], history.top_overlap[:, i])
+    layers = browser.json("frames", run="run")["layers"]
+    assert [row["layer"] for row in layers["rows"]] == list(health.layers)
+    for i, row in enumerate(layers["rows"]):
+        assert row["histograms"]
+        for number in set(NUMBERS) & set(row):
+            same(row[number], health.table(number)[:, i])
+    assert {"dead", "mean", "update_ratio"} <= {kind for row in layers["rows"] for kind in row}
+
+
 @pytest.mark.parametrize("size", [5, 90])
 def test_a_picture_is_served_as_it_was_logged(tmp_path, size):
     write_run(tmp_path / "run", size=size)
@@ -73,27 +101,27 @@ def test_browsers_may_keep_only_a_picture_requested_by_its_key(browser):
         assert answer.data == kept.data
 
 
-def test_several_pictures_of_a_step_come_in_one_answer(browser):
-    names = [NAMES[2], "unknown", NAMES[0]]
-    data = browser.get("pictures", run="run", step=1, name=names).data
+def parts_of(data):
+    """Return each part of the answer of `/pictures`: a PNG, or a sentence."""
     found = []
     while data:
         (length,) = struct.unpack_from("<I", data)
-        found.append(data[4 : 4 + length])
+        is_reason, length = length >> 31, length & 0x7FFFFFFF
+        found.append(data[4 : 4 + length].decode() if is_reason else data[4 : 4 + length])
         data = data[4 + length :]
-    expected = [pictures.encode_png(picture(name, 1)) for name in names]
-    assert found == [expected[0], b"", expected[2]]
+    return found
 
 
-def test_a_damaged_picture_of_several_is_left_out(browser, tmp_path):
-    browser.json("frames", run="run")
+def test_of_a_damaged_picture_of_several_is_told_why_and_where(browser, tmp_path):
+    keys = [browser.target(name)["key"][2] for name in NAMES[:2]]
     place = browser.plugin._runs.found()["run"].find(contents.PICTURES, NAMES[0], 1)
     data = bytearray(Path(place.path).read_bytes())
-    data[place.offset + 12 : place.offset + 12 + place.length] = b"\xff" * place.length
+    data[place.offset + 12 + place.length - 20] ^= 1
     Path(place.path).write_bytes(data)
-    data = browser.get("pictures", run="run", step=1, name=NAMES[:2]).data
-    assert data[:4] == b"\0\0\0\0"
-    assert data[8:] == pictures.encode_png(picture(NAMES[1], 1))
+    reason, png = parts_of(post(browser, "pictures", keys=keys).data)
+    where = f"({Path(place.path).name}, record at byte {place.offset})"
+    assert reason == f"The picture is damaged. {where}"
+    assert png == pictures.encode_png(picture(NAMES[1], 1))
 
 
 def test_an_animation_has_a_frame_for_each_step(browser):
@@ -135,8 +163,11 @@ def test_an_animation_has_frames_of_one_size(tmp_path):
         ("picture", {"run": "run", "name": "../../etc/passwd", "step": 0}, 404),
         ("picture", {"run": "run", "name": NAMES[0], "step": 0, "kind": "examples"}, 404),
         ("picture", {"run": "run", "name": NAMES[0], "step": 0, "kind": "score"}, 400),
-        ("pictures", {"run": "run", "step": 0}, 400),
-        ("pictures", {"run": "run", "step": 0, "name": ["x"] * 65}, 400),
+        ("nearest", {"run": "run", "name": "unknown", "step": 0}, 404),
+        ("nearest", {"run": "run", "name": NAMES[0], "step": 0, "by": "function"}, 404),
+        ("nearest", {"run": "run", "name": NAMES[0], "step": 0, "by": "colour"}, 400),
+        ("activations", {"run": "run"}, 400),
+        ("activations", {"run": "run", "layer": "unknown"}, 404),
         ("animation", {"run": "run", "name": "unknown"}, 404),
         ("animation", {"run": "run"}, 400),
         ("static/../plugin.py", {}, 404),
@@ -158,8 +189,9 @@ def test_other_methods_are_refused_with_those_that_are_allowed(browser):
         answer = browser.client.post(f"{PREFIX}/{route}")
         assert answer.status_code == 405
         assert answer.headers["Allow"] == "GET, HEAD"
-    assert browser.client.delete(f"{PREFIX}/pictures").headers["Allow"] == "GET, HEAD, POST"
-    assert browser.client.get(f"{PREFIX}/news").headers["Allow"] == "POST"
+    assert browser.client.delete(f"{PREFIX}/real").headers["Allow"] == "GET, HEAD, POST"
+    for route in ("news", "pictures"):
+        assert browser.client.get(f"{PREFIX}/{route}").headers["Allow"] == "POST"
 
 
 def post(browser, route, **content):
@@ -191,13 +223,11 @@ def test_pictures_of_several_runs_come_by_their_keys(browser, tmp_path):
         "no key",
         browser.target(NAMES[0])["key"][0].split("-")[0] + "-1",
     ]
-    data, found = post(browser, "pictures", keys=keys).data, []
-    while data:
-        (length,) = struct.unpack_from("<I", data)
-        found.append(data[4 : 4 + length])
-        data = data[4 + length :]
+    found = parts_of(post(browser, "pictures", keys=keys).data)
     expected = [picture(NAMES[0], 1), picture(NAMES[1], 0)]
-    assert found == [*map(pictures.encode_png, expected), b"", b"", b""]
+    assert found[:2] == [*map(pictures.encode_png, expected)]
+    assert found[2:4] == ["No such picture."] * 2
+    assert found[4].startswith("No record of up to ")
     assert browser.get("picture", key=keys[0]).data == found[0]
     # TensorBoard may have restarted under an open page: keys need no log that was read.
     assert Browser(tmp_path).get("picture", key=keys[1]).data == found[1]
@@ -232,7 +262,9 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
         assert answer.status_code == 413
         assert "13000 x 13000" in answer.text
     key = browser.target(NAMES[0])["key"][3]
-    assert post(browser, "pictures", keys=[key]).data == bytes(4)
+    [reason] = parts_of(post(browser, "pictures", keys=[key]).data)
+    assert reason.startswith("The picture has 13000 x 13000 pixels; the most are ")
+    assert f"{Path(events.path).name}, record at byte " in reason
     assert browser.get("animation", run="run", name=NAMES[1]).status_code == 200
 
 
@@ -245,7 +277,7 @@ def test_real_images_are_listed_with_what_the_log_says_of_them(tmp_path):
         )
     events.image("feature_vis_place/a/b/1", 0, shown[2])
     browser = Browser(tmp_path)
-    found = browser.json("real", run="run", name="a/b", step=1)
+    found = post(browser, "real", run="run", name="a/b", step=1).json
     assert found["step"] == 0
     assert [one["description"] for one in found["images"]] == [
         "score 0, class <b>",
@@ -255,7 +287,24 @@ def test_real_images_are_listed_with_what_the_log_says_of_them(tmp_path):
     keys = [found["images"][0]["key"], found["images"][1]["place"]]
     for key, expected in zip(keys, (shown[0], shown[2]), strict=True):
         assert browser.get("picture", key=key).data == pictures.encode_png(expected)
-    assert browser.json("real", run="run", name="a/b", step=-1) == {"step": None, "images": []}
+    assert browser.json("real", run="run", name="a/b", step=-1) == {
+        "step": None,
+        "images": [],
+        "private": [],
+    }
+
+
+def test_of_private_real_images_positions_and_scores_are_listed(tmp_path):
+    events = write_run(tmp_path / "run", names=["a/b"])
+    summaries.write_real_scores(events, 0, "a/b", [7, 3], [2.5, np.nan])
+    events.text("feature_vis_real_scores/a/b", 1, '{"indices": "no"', "feature_vis")
+    browser = Browser(tmp_path)
+    assert browser.json("real", run="run", name="a/b", step=0)["private"] == [
+        {"index": 7, "score": 2.5},
+        {"index": 3, "score": None},
+    ]
+    assert browser.json("real", run="run", name="a/b", step=1)["private"] == []
+    assert browser.target("a/b")["private"][0] is None
 
 
 def test_the_nearest_pictures_are_those_that_correlate(tmp_path):
@@ -268,8 +317,50 @@ def test_the_nearest_pictures_are_those_that_correlate(tmp_path):
     found = Browser(tmp_path).json("nearest", run="run", name="own", step=0)
     assert [one["name"] for one in found["targets"]] == ["same", "other", "inverse"]
     assert found["compared"] == 3
-    assert found["targets"][0]["correlation"] == pytest.approx(1, abs=1e-3)
-    assert found["targets"][2]["correlation"] == pytest.approx(-1, abs=1e-3)
+    assert found["targets"][0]["alike"] == pytest.approx(1, abs=1e-3)
+    assert found["targets"][2]["alike"] == pytest.approx(-1, abs=1e-3)
+
+
+@pytest.mark.parametrize("is_private", [False, True])
+def test_the_nearest_by_function_share_their_top_real_images(tmp_path, is_private):
+    tops = {"own": [1, 2, 3, 4], "far": [4, 7, 8, 9], "none": [5, 6, 7, 8], "near": [9, 3, 2, 1]}
+    events = write_run(tmp_path / "run", names=list(tops), steps=[0, 1])
+    for name, indices in tops.items():
+        if is_private:
+            summaries.write_real_scores(events, 1, name, indices, [1.0] * 4)
+        else:
+            shown = [(np.full((4, 4, 1), index, "uint8"), None) for index in indices]
+            summaries.write_real_images(events, 1, name, shown)
+    browser = Browser(tmp_path)
+    found = post(browser, "nearest", run="run", name="own", step=1, by="function").json
+    assert [(one["name"], one["alike"]) for one in found["targets"]] == [
+        ("near", 0.75),
+        ("far", 0.25),
+    ]
+    assert found["compared"] == 3
+    assert found["targets"][0]["key"] == browser.target("near")["key"][1]
+
+
+def test_histograms_of_a_layer_are_read_from_the_record_of_all_layers(tmp_path):
+    events = write_run(tmp_path / "run")
+    written = {}
+    for step in range(60):
+        edges = np.linspace(0, step + 1, 31)
+        counts = np.arange(30) + step
+        tables = {
+            f"feature_vis_activations/{layer}": np.stack([edges[:-1], edges[1:], counts * times], 1)
+            for times, layer in enumerate(("a", "b/c"), start=1)
+        }
+        events.many(step, {"feature_vis_layer_dead/a": 0.5}, tables)
+        written[step] = tables["feature_vis_activations/b/c"]
+    browser = Browser(tmp_path)
+    rows = browser.json("frames", run="run")["layers"]["rows"]
+    assert [(row["layer"], row["histograms"]) for row in rows] == [("a", True), ("b/c", True)]
+    found = post(browser, "activations", run="run", layer="b/c").json["histograms"]
+    assert len(found) == 24
+    assert [found[0]["step"], found[-1]["step"]] == [0, 59]
+    for one in found:
+        np.testing.assert_allclose(one["buckets"], written[one["step"]], rtol=1e-4)
 
 
 def test_a_deleted_picture_is_not_found(browser, tmp_path):

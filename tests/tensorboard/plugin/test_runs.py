@@ -8,6 +8,7 @@ import pytest
 
 from featviz_callback.tensorboard import EventFile
 from featviz_callback.tensorboard.plugin import runs
+from featviz_callback.tensorboard.plugin.contents import PICTURES
 from tests.tensorboard.conftest import event_file_in
 from tests.tensorboard.plugin.conftest import NAMES, Browser, write_run, write_step
 
@@ -61,7 +62,7 @@ def test_the_newest_run_is_read_while_tensorboard_starts(tmp_path):
     write_run(tmp_path / "old", steps=[0])
     write_run(tmp_path / "new", steps=[0])
     found = Browser(tmp_path).plugin._runs.found()
-    assert len(found["new"].film(NAMES[0])) == 1
+    assert len(found["new"].look(lambda found: found.film(PICTURES, NAMES[0]))) == 1
     assert [name for name, run in found.items() if json.loads(run.frames())["targets"]] == ["new"]
 
 

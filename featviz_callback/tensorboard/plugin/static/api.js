@@ -20,16 +20,20 @@ export async function fetchNews(versions) {
   return (await post('news', { runs: versions })).json();
 }
 
-// Resolves to a list: for each key a blob, or null where there is no picture.
+const REASON = 0x80000000;
+
+// Resolves to a list: for each key `{ blob }`, or `{ reason }` where there is no picture.
 export async function fetchPictures(keys) {
   const buffer = await (await post('pictures', { keys })).arrayBuffer();
   const view = new DataView(buffer);
   let at = 0;
   return keys.map(() => {
-    const length = view.getUint32(at, true);
-    const start = at + 4;
-    at = start + length;
-    return length ? new Blob([new Uint8Array(buffer, start, length)], { type: 'image/png' }) : null;
+    const mark = view.getUint32(at, true);
+    const length = mark % REASON;
+    const part = new Uint8Array(buffer, at + 4, length);
+    at += 4 + length;
+    if (mark >= REASON || !length) return { blob: null, reason: new TextDecoder().decode(part) };
+    return { blob: new Blob([part], { type: 'image/png' }), reason: '' };
   });
 }
 
@@ -45,6 +49,11 @@ export async function fetchReal(run, name, step) {
   return (await post('real', { run, name, step })).json();
 }
 
-export async function fetchNearest(run, name, step) {
-  return (await post('nearest', { run, name, step })).json();
+// `by` is "picture" or "function".
+export async function fetchNearest(run, name, step, by) {
+  return (await post('nearest', { run, name, step, by })).json();
+}
+
+export async function fetchActivations(run, layer) {
+  return (await post('activations', { run, layer })).json();
 }

@@ -83,12 +83,20 @@ export class Card {
       column.show(frame, step, number);
       return `${this.letters ? `${column.run.label}: ` : ''}${describeFrame(frame, step)}`;
     });
-    setText(this.said, [this.name, ...parts].join('; '));
-    setAttribute(this.button, 'title', [this.name, stepLabel(step), ...parts].join('\n'));
+    Object.assign(this, { parts, step });
+    this.#say();
   }
 
   draw(pictures) {
     for (const { thumb } of this.columns) thumb.draw(pictures);
+    this.#say();
+  }
+
+  // A picture that cannot be shown is told in words too.
+  #say() {
+    const parts = this.parts.map((part, i) => [part, this.columns[i].thumb.trouble].filter(Boolean).join('. '));
+    setText(this.said, [this.name, ...parts].join('; '));
+    setAttribute(this.button, 'title', [this.name, stepLabel(this.step), ...parts].join('\n'));
   }
 
   framesAt(step) {

@@ -86,8 +86,8 @@ export class Figure {
   async #fetch(keys) {
     const missing = [...new Set(keys)].filter((key) => !this.#images.has(key));
     if (!missing.length) return;
-    const blobs = await fetchPictures(missing);
-    await Promise.all(blobs.map(async (blob, i) => {
+    const answers = await fetchPictures(missing);
+    await Promise.all(answers.map(async ({ blob }, i) => {
       if (blob) this.#images.set(missing[i], await dataUrl(blob));
     }));
   }

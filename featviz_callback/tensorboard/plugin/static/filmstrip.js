@@ -65,12 +65,14 @@ export class FilmStrip {
 function makeStill(src, step, go) {
   const image = h('img', { src, alt: '', loading: 'lazy', decoding: 'async' });
   image.onload = () => {
+    image.classList.remove('lost');
     image.classList.toggle('small', image.naturalWidth <= STILL / 2);
     image.classList.toggle('signal', isSignal(image));
   };
-  // The server may only be restarting.
+  // The server may only be restarting. A damaged picture stays a hatched square.
   let wait = FIRST_RETRY;
   image.onerror = () => {
+    image.classList.add('lost');
     setTimeout(() => { image.src = src; }, wait);
     wait *= 2;
   };

@@ -28,15 +28,16 @@ export function followKeys(clock, { isOpen, openNeighbour, moveFocus }) {
 
 const PICTURES = '.card, .still, .real-image, .neighbour';
 
-// The browser's shortcuts and the fields for text keep their keys.
+// The browser's shortcuts, the fields for text, and the figure builder keep their keys.
 function isTaken(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return true;
-  return event.target.matches('input, select, textarea') && !isSlider(event.target);
+  if (event.target.closest('.figure')) return true;
+  return event.target.matches('input:not([type=checkbox]), select, textarea') && !isSlider(event.target);
 }
 
-// Space presses a button; on a picture, which the enter key opens, it plays.
+// Space presses a button and a checkbox; on a picture, which the enter key opens, it plays.
 function isPressed(target) {
-  return target.matches('button, summary') && !target.matches(PICTURES);
+  return target.matches('button, summary, input[type=checkbox]') && !target.matches(PICTURES);
 }
 
 // A slider of time handles arrows, home and end by itself; the page handles its other keys.

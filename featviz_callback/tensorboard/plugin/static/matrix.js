@@ -137,10 +137,15 @@ export class Matrix {
     const frame = cell.run.frameAt(cell.name, this.step);
     cell.thumb.show(frame, cell.node);
     setText(cell.number, frame ? formatNumber(frame[this.number]) : '–');
-    const text = `${cell.name}, ${cell.run.label}: ${describeFrame(frame, this.step)}`;
+    cell.described = `${cell.name}, ${cell.run.label}: ${describeFrame(frame, this.step)}`;
+    this.#draw(cell);
+  }
+
+  #draw(cell) {
+    cell.thumb.draw(this.pictures);
+    const text = [cell.described, cell.thumb.trouble].filter(Boolean).join('. ');
     setText(cell.said, text);
     setAttribute(cell.node, 'title', text);
-    cell.thumb.draw(this.pictures);
   }
 
   show(step) {
@@ -149,7 +154,7 @@ export class Matrix {
   }
 
   draw() {
-    for (const { thumb } of this.#cells.values()) thumb.draw(this.pictures);
+    for (const cell of this.#cells.values()) this.#draw(cell);
   }
 
   framesAt(step) {

@@ -53,7 +53,7 @@ export class Run {
       run: this.name, name, index, logged, step: this.steps[index], key: target.key[index],
       importance: number('importance'), score: number('score'), drift: number('drift'),
       ratio: number('ratio'), share: number('share'), selectivity: number('selectivity'),
-      functional: number('functional'), settled: settledAt(target, this.steps, index),
+      functional: number('functional'), overlap: number('overlap'), settled: settledAt(target, this.steps, index),
     };
     return { ...frame, status: judge(logged, frame) };
   }
@@ -137,11 +137,11 @@ function statusesOf(name, runs, step) {
 export function countStatuses(runs, names, step) {
   return new Map(runs.map((run) => {
     const counts = Object.fromEntries(STATUSES.map((status) => [status, 0]));
-    let settled = 0;
+    let settled = null; // where the log does not tell
     for (const name of names) {
       const frame = run.frameAt(name, step);
       if (frame?.status) counts[frame.status] += 1;
-      if (frame && frame.settled !== undefined && frame.settled !== null) settled += 1;
+      if (frame && frame.settled !== undefined) settled = (settled ?? 0) + Number(frame.settled !== null);
     }
     return [run.name, { ...counts, settled }];
   }));

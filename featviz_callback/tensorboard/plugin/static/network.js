@@ -1,6 +1,7 @@
 // The network: layers down, epochs across, coloured by a number of each layer. Where the log has
 // no such numbers, those of the targets stand for their layer.
 
+import { Activations } from './activations.js';
 import { h, setAttribute } from './dom.js';
 import { groupByLayer } from './model.js';
 import { cutMiddle, formatNumber, stepLabel } from './words.js';
@@ -12,6 +13,7 @@ export const MEASURES = {
   update_ratio: 'Size of an update ÷ size of the weights',
   duplicate: 'Share of duplicate units',
   saturated: 'Share of saturated units',
+  nan: 'Share of activations that are no number',
   mean: 'Mean activation',
   deviation: 'Deviation of activations',
   drift: 'Mean drift of the targets',
@@ -25,15 +27,38 @@ export class Network {
     this.goTo = goTo;
     this.measure = h('select', { 'aria-label': 'Number that colours the network', onchange: () => change({ measure: this.measure.value }) });
     this.scale = h('span', { class: 'network-scale' });
-    this.tables = h('div', {});
+    this.tables = h('div', { class: 'network-tables' });
+    this.activations = new Activations();
+    this.chosen = null; // the run and the layer whose activations are shown
     this.node = h('section', { class: 'network', 'aria-label': 'Network' },
-      h('p', { class: 'network-bar' }, h('label', {}, 'Colour ', this.measure), this.scale), this.tables);
+      h('p', { class: 'network-bar' }, h('label', {}, 'Colour ', this.measure), this.scale), h('div', { class: 'network-body' }, this.tables, this.activations.node));
     this.node.addEventListener('click', ({ target }) => target.cell && this.#choose(target.cell));
     this.node.addEventListener('keydown', (event) => this.#move(event));
   }
 
   #choose({ layer, step }) {
     this.goTo(layer, step);
+  }
+
+  #open(run, layer) {
+    const [name, same] = this.chosen ?? [];
+    this.chosen = name === run.name && same === layer ? null : [run.name, layer];
+    this.#showActivations();
+  }
+
+  #showActivations() {
+    const [name, layer] = this.chosen ?? [];
+    const run = this.runs.find((one) => one.name === name && one.layers.rows.some((row) => row.histograms && row.layer === layer));
+    for (const button of this.tables.querySelectorAll('.of-layer')) setAttribute(button, 'aria-expanded', String(Boolean(run) && button.run === run.name && button.layer === layer));
+    this.activations.show(run ?? null, layer);
+  }
+
+  #layer(run, layer, hasHistograms) {
+    const text = cutMiddle(layer, 40);
+    if (!hasHistograms) return h('th', { scope: 'row', title: layer }, text);
+    const button = h('button', { type: 'button', class: 'of-layer', title: `Activations of ${layer}`, onclick: () => this.#open(run, layer) }, text);
+    Object.assign(button, { run: run.name, layer });
+    return h('th', { scope: 'row' }, button);
   }
 
   #move(event) {
@@ -52,10 +77,12 @@ export class Network {
   }
 
   mark(step) {
+    this.activations.mark(step);
     for (const cell of this.tables.querySelectorAll('td[data-now]')) setAttribute(cell, 'data-now', String(cell.firstChild.cell.step === step));
   }
 
   show(runs, colours, { measure }, step) {
+    this.runs = runs;
     const found = runs.map((run) => ({ run, rows: rowsOf(run) }));
     const kinds = Object.keys(MEASURES).filter((kind) => found.some(({ rows }) => rows.some((row) => row.values[kind])));
     const kind = kinds.includes(measure) ? measure : kinds[0];
@@ -66,10 +93,13 @@ export class Network {
       return;
     }
     const values = found.flatMap(({ rows }) => rows.flatMap((row) => row.values[kind] ?? [])).filter((value) => value !== null);
-    const isShare = /^(dead|dormant|duplicate|saturated)$/.test(kind);
-    const range = [isShare ? 0 : Math.min(...values), isShare ? 1 : Math.max(...values)];
+    const isShare = /^(dead|dormant|duplicate|saturated|nan)$/.test(kind);
+    // A list of a long training has too many values for the arguments of one call.
+    const ends = values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+    const range = isShare ? [0, 1] : ends;
     this.scale.replaceChildren(formatNumber(range[0]), h('span', { class: 'ramp', 'aria-hidden': 'true' }), formatNumber(range[1]));
     this.tables.replaceChildren(...found.map(({ run, rows }) => this.#table(run, rows, kind, range, colours, step, runs.length > 1)));
+    this.#showActivations();
   }
 
   #table(run, rows, kind, range, colours, step, isTitled) {
@@ -78,9 +108,9 @@ export class Network {
     const indices = steps.map((_, i) => i).filter((i) => i % every === 0 || i === steps.length - 1);
     const { letter, colour } = colours.get(run.name);
     const cells = [];
-    const body = rows.map(({ layer, values }, row) => {
+    const body = rows.map(({ layer, values, histograms }, row) => {
       cells.push([]);
-      return h('tr', {}, h('th', { scope: 'row', title: layer }, cutMiddle(layer, 40)), ...indices.map((index, column) => {
+      return h('tr', {}, this.#layer(run, layer, histograms), ...indices.map((index, column) => {
         const value = values[kind]?.[index] ?? null;
         const share = value === null ? 0 : (value - range[0]) / (range[1] - range[0] || 1);
         const text = `${layer}, ${stepLabel(steps[index])}: ${MEASURES[kind].toLowerCase()} ${formatNumber(value)}`;
@@ -104,13 +134,12 @@ export class Network {
 // Returns `{ layer, values: { dead: [...], ... } }` for each layer, in the network's order.
 function rowsOf(run) {
   const groups = groupByLayer([run]);
-  const places = new Map(groups.map(({ layer }, i) => [layer, i]));
   const ofTargets = new Map(groups.map(({ layer, names }) => [layer, {
     drift: means(run, names, (frame) => frame.drift), functional: means(run, names, (frame) => frame.functional),
     ...(run.layers.rows.length ? {} : { dead: means(run, names, (frame) => (frame.status ? Number(frame.status === 'dead') : null)) }),
   }]));
   const logged = run.layers.rows.map((row, i) => ({
-    layer: row.layer, order: row.order ?? places.get(row.layer) ?? i + 0.5, values: { ...row, ...ofTargets.get(row.layer) },
+    layer: row.layer, order: i, histograms: row.histograms, values: { ...row, ...ofTargets.get(row.layer) },
   }));
   const missing = groups.filter(({ layer }) => !run.layers.rows.some((row) => row.layer === layer))
     .map(({ layer }, i) => ({ layer, order: logged.length ? Infinity : i, values: ofTargets.get(layer) }));

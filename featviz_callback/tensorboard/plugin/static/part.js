@@ -5,6 +5,7 @@ import { fetchAnimation, pictureUrl } from './api.js';
 import { csvOf, fileName, save } from './download.js';
 import { h, setAttribute, setText } from './dom.js';
 import { FilmStrip } from './filmstrip.js';
+import { isMask } from './importance.js';
 import { Neighbours } from './neighbours.js';
 import { paint } from './pictures.js';
 import { Plot } from './plot.js';
@@ -23,6 +24,7 @@ export class Part {
     this.badge = h('span', { class: 'badge' });
     this.verdict = h('p', { class: 'verdict' });
     this.legend = h('div', {});
+    this.reason = h('p', { class: 'trouble', role: 'status', hidden: true });
     this.numbers = h('dl', {});
     this.png = h('a', { class: 'download' }, 'PNG');
     this.gif = h('button', { type: 'button', class: 'download', onclick: () => this.#saveAnimation() }, 'GIF');
@@ -31,15 +33,18 @@ export class Part {
     this.plot = new Plot(clock);
     this.real = new RealImages();
     this.neighbours = new Neighbours(clock, open);
+    this.more = h('img', { alt: 'Real images, accentuated' });
+    this.accentuated = h('div', { class: 'accentuated', hidden: true }, this.more,
+      h('p', { class: 'said' }, 'Above, real images; below, what would activate this unit more in them.'));
     this.rows = h('tbody', {});
     this.table = h('details', { class: 'all-numbers', ontoggle: () => this.#fillTable() },
       h('summary', {}, 'All numbers'),
       h('table', {}, h('thead', {}, h('tr', {}, ...COLUMNS.map((text) => h('th', { scope: 'col' }, text)))), this.rows));
     const downloads = h('p', { class: 'downloads' }, h('span', {}, 'Download'), this.png, this.gif, this.csv);
     this.node = h('section', { class: 'part' }, this.title, h('div', { class: 'sheet' },
-      h('div', { class: 'large-side' }, h('span', { class: 'picture large' }, this.canvas, this.over, this.badge), this.legend),
+      h('div', { class: 'large-side' }, h('span', { class: 'picture large' }, this.canvas, this.over, this.badge), this.reason, this.legend),
       h('div', { class: 'facts' }, this.verdict, this.numbers, downloads),
-      this.strip.node, this.real.node, this.plot.node, this.neighbours.node, this.table));
+      this.strip.node, this.real.node, this.plot.node, this.accentuated, this.neighbours.node, this.table));
     this.node.style.setProperty('--run', colour);
   }
 
@@ -54,7 +59,7 @@ export class Part {
     if (!target) return;
     this.plot.draw(run, target, steps);
     this.strip.setTarget(run, target);
-    this.neighbours.setTarget(run, name);
+    this.neighbours.setTarget(run, target);
     this.#fillTable();
   }
 
@@ -96,6 +101,9 @@ export class Part {
     this.strip.show(frame);
     this.real.show(this.run, this.target, frame);
     this.neighbours.update();
+    const more = frame && this.target.accentuated?.[frame.index];
+    this.accentuated.hidden = !more;
+    if (more) setAttribute(this.more, 'src', pictureUrl(more));
     this.png.hidden = !frame;
     if (frame) {
       this.png.href = pictureUrl(frame.key);
@@ -111,6 +119,9 @@ export class Part {
     if (this.drawn === key || bitmap === undefined) return;
     this.drawn = key;
     this.node.classList.toggle('missing', bitmap === null);
+    const reason = bitmap === null && key !== null ? pictures.reasonOf(key) : '';
+    this.reason.hidden = !reason;
+    setText(this.reason, reason ? `This picture cannot be shown. ${reason}` : '');
     this.legend.replaceChildren();
     if (bitmap === null) {
       this.canvas.width = 1;
@@ -125,10 +136,12 @@ export class Part {
   #drawImportance(pictures) {
     const key = this.withImportance ? this.frame?.importance ?? null : null;
     const bitmap = key === null ? null : pictures.get(key);
-    this.over.hidden = !bitmap;
-    if (bitmap && this.drawnOver !== key) {
+    const picture = pictures.get(this.frame?.key ?? null);
+    this.over.hidden = !bitmap || !picture;
+    if (bitmap && picture && this.drawnOver !== key) {
       this.drawnOver = key;
       paint(this.over, bitmap);
+      this.over.classList.toggle('mask', isMask(bitmap, picture));
     }
   }
 
@@ -141,6 +154,7 @@ export class Part {
     if (this.target.ratio) facts.push(['Score ÷ best real', formatNumber(frame?.ratio)]);
     if (this.target.functional) facts.push(['Functional drift', formatNumber(frame?.functional)]);
     if (this.target.selectivity) facts.push(['Selectivity', formatNumber(frame?.selectivity)]);
+    if (this.target.overlap) facts.push(['Top images kept', (frame?.overlap ?? null) === null ? '–' : formatPercent(frame.overlap)]);
     if (this.target.share) facts.push(['Fires on', (frame?.share ?? null) === null ? '–' : formatPercent(frame.share)]);
     if (frame?.status) facts.push(['Status', this.#since(frame), reasonOf(frame)]);
     const text = JSON.stringify(facts);

@@ -11,6 +11,7 @@ const SMALL = 256;
 
 export class Pictures extends EventTarget {
   #kept = new Map(); // bitmaps by key, null where a picture cannot be read; the oldest first
+  #reasons = new Map(); // why a picture cannot be read, by key
   #bytes = 0;
   #asked = new Set();
   #requests = 0;
@@ -28,6 +29,11 @@ export class Pictures extends EventTarget {
 
   has(key) {
     return this.#kept.has(key);
+  }
+
+  // Says why a picture cannot be read, and where in which file it is.
+  reasonOf(key) {
+    return this.#reasons.get(key) ?? '';
   }
 
   // Takes lists of keys, the most urgent list first; they replace all that was wanted before.
@@ -60,9 +66,12 @@ export class Pictures extends EventTarget {
     this.#requests += 1;
     for (const { key } of batch) this.#asked.add(key);
     try {
-      const blobs = await fetchPictures(batch.map(({ key }) => key));
-      const bitmaps = await Promise.all(blobs.map(decode));
-      batch.forEach(({ key }, i) => this.#keep(key, bitmaps[i]));
+      const answers = await fetchPictures(batch.map(({ key }) => key));
+      const bitmaps = await Promise.all(answers.map(({ blob }) => decode(blob)));
+      batch.forEach(({ key }, i) => {
+        if (!bitmaps[i]) this.#reasons.set(key, answers[i].reason || 'The browser cannot decode the picture.');
+        this.#keep(key, bitmaps[i]);
+      });
     } catch {
       this.#wanted = [];
       this.dispatchEvent(new Event('failure'));

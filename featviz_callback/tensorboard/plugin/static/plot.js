@@ -5,9 +5,9 @@ import { h, setAttribute, setText, svg } from './dom.js';
 import { floorsOf } from './numbers.js';
 import { formatNumber, stepLabel } from './words.js';
 
-const WIDTH = 640;
+const [NARROWEST, WIDEST] = [280, 640];
 const PANEL = 96;
-const [LEFT, RIGHT, TOP, BOTTOM, BETWEEN] = [52, 12, 10, 34, 22];
+const [LEFT, RIGHT, TOP, BOTTOM, BETWEEN] = [52, 12, 18, 34, 30];
 
 // Returns the series of a target by name, each a list with a value or null for each step.
 export function seriesOf(target) {
@@ -24,36 +24,36 @@ const PANELS = [['score', 'best'], ['drift', 'floor', 'functional']];
 const AXES = ['score (activation)', 'drift (0 the same, 1 unrelated)'];
 
 // `runs` are `{ run, target, colour }`; the steps are those of the time line.
-export function drawPlot({ steps, run, target }) {
+export function drawPlot({ steps, run, target, width }) {
   const series = seriesOf(target);
   const panels = PANELS.map((kinds) => kinds.filter((kind) => series[kind])).map((kinds, i) => ({ kinds, axis: AXES[i] }))
     .filter(({ kinds }) => kinds.length);
   const height = TOP + panels.length * PANEL + Math.max(0, panels.length - 1) * BETWEEN + BOTTOM;
-  const x = scale(steps[0], steps.at(-1), LEFT, WIDTH - RIGHT);
+  const x = scale(steps[0], steps.at(-1), LEFT, width - RIGHT);
   const parts = panels.flatMap(({ kinds, axis }, i) => {
     const top = TOP + i * (PANEL + BETWEEN);
-    return drawPanel(kinds.map((kind) => [kind, series[kind]]), run.steps, x, top, axis, kinds.includes('drift'));
+    return drawPanel(kinds.map((kind) => [kind, series[kind]]), run.steps, x, top, axis, kinds.includes('drift'), width);
   });
-  const ticks = pickTicks(steps, 9).flatMap((step) => [
+  const ticks = pickTicks(steps, width < 480 ? 5 : 9).flatMap((step) => [
     svg('text', { x: x(step), y: height - BOTTOM + 15, class: 'tick', 'text-anchor': 'middle' }, step < 0 ? 'untrained' : String(step))]);
-  const title = svg('text', { x: (LEFT + WIDTH - RIGHT) / 2, y: height - 4, class: 'axis', 'text-anchor': 'middle' }, 'epoch');
+  const title = svg('text', { x: (LEFT + width - RIGHT) / 2, y: height - 4, class: 'axis', 'text-anchor': 'middle' }, 'epoch');
   return { height, x, series, nodes: [...parts, ...ticks, title] };
 }
 
-function drawPanel(kinds, steps, x, top, axis, fromZero) {
+function drawPanel(kinds, steps, x, top, axis, fromZero, width) {
   const values = kinds.flatMap(([, list]) => list.filter((value) => value !== null));
   const low = fromZero ? 0 : Math.min(...values, Infinity);
   const high = Math.max(...values, fromZero ? 1e-6 : -Infinity);
   const room = high > low ? 0 : Math.abs(high) || 1;
   const y = scale(low - room / 2, high + room / 2, top + PANEL, top);
   const grid = values.length ? niceTicks(low, high).flatMap((value) => [
-    svg('line', { x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value), class: 'grid' }),
+    svg('line', { x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value), class: 'grid' }),
     svg('text', { x: LEFT - 6, y: y(value) + 4, class: 'tick', 'text-anchor': 'end' }, formatNumber(value)),
   ]) : [];
   const lines = kinds.map(([kind, list]) => svg('path', {
     class: `line-${kind}`, d: kind === 'floor' ? areaPath(steps, list, x, y, top + PANEL) : linePath(steps, list, x, y),
   }));
-  return [...grid, ...lines, svg('text', { x: LEFT, y: top - 2, class: 'axis' }, axis)];
+  return [...grid, ...lines, svg('text', { x: LEFT, y: top - 7, class: 'axis' }, axis)];
 }
 
 function scale(low, high, from, to) {
@@ -91,6 +91,11 @@ export function pickTicks(steps, most) {
   return steps.filter((_, i) => i % every === 0);
 }
 
+// The width of a chart in its own units, at which its letters have about their usual size.
+export function widthFor(node) {
+  return Math.max(NARROWEST, Math.min(WIDEST, node.clientWidth || WIDEST));
+}
+
 export class Plot {
   constructor(clock) {
     this.clock = clock;
@@ -102,13 +107,20 @@ export class Plot {
     this.node = h('div', { class: 'plot-frame' }, this.legend, this.svg, this.values);
     this.svg.addEventListener('pointermove', (event) => this.#point(event));
     this.svg.addEventListener('pointerleave', () => this.#show(this.step));
+    // On a narrow page a chart that only shrank could not be read.
+    new ResizeObserver(() => {
+      if (!this.run || widthFor(this.node) === this.width) return;
+      this.draw(this.run, this.target, this.steps);
+      this.showStep(this.step);
+    }).observe(this.node);
     this.svg.addEventListener('click', (event) => clock.go(clock.steps.indexOf(this.#stepAt(event))));
   }
 
   draw(run, target, steps) {
-    const { height, x, series, nodes } = drawPlot({ steps, run, target });
-    Object.assign(this, { run, target, steps, x, series });
-    setAttribute(this.svg, 'viewBox', `0 0 ${WIDTH} ${height}`);
+    const width = widthFor(this.node);
+    const { height, x, series, nodes } = drawPlot({ steps, run, target, width });
+    Object.assign(this, { run, target, steps, x, series, width });
+    setAttribute(this.svg, 'viewBox', `0 0 ${width} ${height}`);
     for (const line of [this.mark, this.pointer]) {
       setAttribute(line, 'y1', String(TOP));
       setAttribute(line, 'y2', String(height - BOTTOM));
@@ -129,7 +141,7 @@ export class Plot {
 
   #stepAt({ clientX }) {
     const { left, width } = this.svg.getBoundingClientRect();
-    const at = ((clientX - left) / width) * WIDTH;
+    const at = ((clientX - left) / width) * this.width;
     return this.steps.reduce((a, b) => (Math.abs(this.x(b) - at) < Math.abs(this.x(a) - at) ? b : a));
   }
 

@@ -5,6 +5,7 @@ import { columnsOf } from './columns.js';
 import { arrange, h, setAttribute, setText } from './dom.js';
 import { closeAtEscape, rove } from './menu.js';
 import { isExpression } from './model.js';
+import { Tallies } from './tallies.js';
 import { cutMiddle } from './words.js';
 
 const COUNTS = ['dead', 'weak', 'settled'];
@@ -17,6 +18,7 @@ export class RunTable {
 
   constructor(changed) {
     this.changed = changed;
+    this.tallies = new Tallies(() => this.#showCounts());
     this.summary = h('summary', {});
     this.query = h('input', {
       type: 'search', placeholder: 'Filter runs', 'aria-label': 'Filter runs, a regular expression', spellcheck: 'false',
@@ -30,14 +32,14 @@ export class RunTable {
     this.body = h('tbody', {});
     this.panel = h('div', { class: 'run-panel' }, this.tools,
       h('div', { class: 'run-scroll' }, h('table', { class: 'run-table' }, h('caption', { class: 'unseen' }, 'Runs'), h('thead', {}, this.head), this.body)));
-    this.node = h('details', { class: 'runs' }, this.summary, this.panel);
+    this.node = h('details', { class: 'runs', ontoggle: () => this.#tally() }, this.summary, this.panel);
     closeAtEscape(this.node, this.summary);
     rove(this.body, 'input');
   }
 
   // `chosen` are the names of the ticked runs, some of which may not have been fetched yet.
   update(all, chosen, colours, counts) {
-    Object.assign(this, { all, chosen });
+    Object.assign(this, { all, chosen, counts });
     const [only] = all.filter(({ name }) => name === chosen[0]);
     setText(this.summary, chosen.length === 1 && only ? `Run: ${cutMiddle(only.label, 40)}` : `Runs: ${chosen.length} of ${all.length}`);
     this.node.hidden = all.length < 2;
@@ -52,14 +54,33 @@ export class RunTable {
       this.heads = heads;
       this.head.replaceChildren(...heads.map((text) => h('th', { scope: 'col' }, text || h('span', { class: 'unseen' }, 'Shown'))), h('td', {}));
     }
-    arrange(this.body, all.map((run, i) => this.#row(run, values[i], chosen.includes(run.name), colours, counts.get(run.name))));
+    arrange(this.body, all.map((run, i) => this.#row(run, values[i], chosen.includes(run.name), colours)));
     this.#filter();
+    this.#showCounts();
+    this.#tally();
   }
 
-  #row({ name, label }, values, isChosen, colours, counts) {
+  // Runs that are not shown are counted only while the user can see their counts.
+  #tally() {
+    if (this.node.open && this.all) this.tallies.fill(this.all.filter(({ name }) => !this.counts.has(name)));
+  }
+
+  #showCounts() {
+    for (const { name } of this.all) {
+      const shown = this.counts.get(name);
+      const found = shown ?? this.tallies.get(name);
+      const { numbers } = this.#rows.get(name);
+      COUNTS.forEach((kind, i) => {
+        setText(numbers[i], found ? String(found[kind] ?? '–') : '');
+        setAttribute(numbers[i], 'title', shown ? 'of the targets shown, at this epoch' : 'of all its targets, at its last epoch');
+      });
+    }
+  }
+
+  #row({ name, label }, values, isChosen, colours) {
     const { letter, colour } = colours.get(name);
     const id = JSON.stringify([name, ...values]);
-    if (!this.#rows.has(id)) {
+    if (this.#rows.get(name)?.id !== id) {
       const input = h('input', { type: 'checkbox', tabindex: -1, 'aria-label': `${letter} ${label}`, onchange: () => this.#choose((one, _, was) => (one === name ? input.checked : was)) });
       const numbers = COUNTS.map(() => h('td', { class: 'number' }));
       const only = h('button', { type: 'button', class: 'only', tabindex: -1, 'aria-label': `Only ${label}`, onclick: () => this.changed([name]) }, 'only');
@@ -68,11 +89,10 @@ export class RunTable {
         ...values.map((value, i) => h(i ? 'td' : 'th', i ? {} : { scope: 'row' }, cutMiddle(value, 48))), ...numbers, h('td', {}, only));
       node.style.setProperty('--run', colour);
       node.run = { name, label };
-      this.#rows.set(id, { node, input, numbers });
+      this.#rows.set(name, { id, node, input, numbers });
     }
-    const { node, input, numbers } = this.#rows.get(id);
+    const { node, input } = this.#rows.get(name);
     input.checked = isChosen;
-    COUNTS.forEach((kind, i) => setText(numbers[i], counts ? String(counts[kind]) : ''));
     return node;
   }
 

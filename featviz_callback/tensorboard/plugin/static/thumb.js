@@ -9,7 +9,8 @@ export class Thumb {
   constructor() {
     this.canvas = h('canvas', { width: 1, height: 1 });
     this.badge = h('span', { class: 'badge' });
-    this.node = h('span', { class: 'picture' }, this.canvas, this.badge);
+    this.reason = h('span', { class: 'reason' });
+    this.node = h('span', { class: 'picture' }, this.canvas, this.badge, this.reason);
   }
 
   // `holder` is the element whose state the picture's look follows.
@@ -19,6 +20,12 @@ export class Thumb {
     setAttribute(holder, 'data-status', frame ? frame.status ?? 'unknown' : 'unseen');
     setText(this.badge, frame?.status && frame.status !== 'ok' ? STATUS_LABELS[frame.status] : '');
     setAttribute(this.badge, 'title', frame ? reasonOf(frame) : '');
+    setAttribute(this.badge, 'data-reason', frame ? reasonOf(frame) : '');
+  }
+
+  // Returns why the picture is not shown, or nothing where it is.
+  get trouble() {
+    return this.reason.textContent;
   }
 
   // The old picture stays until the new one comes, so that nothing flickers.
@@ -31,6 +38,9 @@ export class Thumb {
     if (bitmap === undefined || isThere) return;
     this.drawn = key;
     holder.classList.toggle('missing', bitmap === null);
+    const reason = bitmap === null && key !== null ? pictures.reasonOf(key) : '';
+    setText(this.reason, reason ? `Not shown. ${reason}` : '');
+    setAttribute(this.reason, 'title', reason);
     if (bitmap === null) canvas.width = 1;
     else paint(canvas, bitmap);
     canvas.classList.toggle('signal', bitmap !== null && isSignal(bitmap));

@@ -10,6 +10,10 @@ import { STATUS_LABELS, STATUSES } from './words.js';
 
 const MOST_COUNTS = 4;
 
+function countOf(total) {
+  return `${total} ${total === 1 ? 'target' : 'targets'}`;
+}
+
 export class Toolbar {
   constructor(change, openFigure) {
     this.page = h('select', { 'aria-label': 'Page', onchange: () => change({ page: this.page.value }) },
@@ -65,7 +69,7 @@ export class Toolbar {
       this.sort.options[i].hidden = !['network', 'name'].includes(kind) && !kinds.has(kind) && view.sort !== value;
     });
     setAttribute(this.query, 'aria-invalid', String(Boolean(complaint)));
-    setText(this.shown, complaint || (shown === total ? `${total} targets` : `${shown} of ${total} targets`));
+    setText(this.shown, complaint || (shown === total ? countOf(total) : `${shown} of ${countOf(total)}`));
   }
 
   #updateLayers(view, layers, runs, isNetwork) {

@@ -17,6 +17,9 @@ const REASONS = {
   constant: 'every real image has one and the same score',
 };
 
+// A space at which no line ends.
+const JOINED = '\u00a0';
+
 const collator = new Intl.Collator('en', { numeric: true });
 
 export function compareNames(a, b) {
@@ -58,9 +61,9 @@ export function formatPercent(share) {
 // since when the picture has stayed the same.
 export function verdictOf(frame) {
   const parts = [];
-  if (frame.share !== null) parts.push(`fires on ${formatPercent(frame.share)} of your images`);
-  if (frame.ratio !== null) parts.push(`${Number(frame.ratio.toPrecision(2))} × the best real one`);
-  if (frame.settled !== undefined) parts.push(frame.settled === null ? 'not settled' : `settled at ${stepLabel(frame.settled)}`);
+  if (frame.share !== null) parts.push(`fires on ${formatPercent(frame.share).replace(' ', JOINED)} of your images`);
+  if (frame.ratio !== null) parts.push(`${Number(frame.ratio.toPrecision(2))}${JOINED}× the best real one`);
+  if (frame.settled !== undefined) parts.push(frame.settled === null ? 'not settled' : `settled at ${stepLabel(frame.settled).replace(' ', JOINED)}`);
   return parts.join(' · ');
 }
 

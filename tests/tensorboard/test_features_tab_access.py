@@ -1,0 +1,166 @@
+"""Whether all can see the tab, hit its controls, and use it by keyboard, in a real browser.
+
+The check by axe-core needs `npm install axe-core` in the root of the repository, or in the
+folder whose `node_modules` the environment variable `NODE_MODULES` names.
+"""
+
+import pytest
+
+from tests.tensorboard import make_logs
+from tests.tensorboard.browsing import NODE_MODULES, opened, require_browser
+
+playwright, _ = require_browser()
+pytestmark = pytest.mark.slow
+
+AXE = NODE_MODULES / "axe-core/axe.min.js"
+
+
+def test_space_plays_after_a_still_and_after_the_page_of_a_unit(open_page, serve):
+    tab = open_page(serve("full"), opened("Channel#conv1_0"))
+    tab.find(".still").nth(2).click()
+    play = tab.find(".viewer .play")
+    for label in ("Pause", "Play"):
+        tab.page.keyboard.press("Space")
+        playwright.expect(play).to_have_attribute("aria-label", label)
+    tab.page.keyboard.press("Escape")
+    tab.page.keyboard.press("Space")
+    playwright.expect(tab.find(".app > .timeline .play")).to_have_attribute("aria-label", "Pause")
+    assert not tab.find(".viewer").is_visible()
+
+
+def test_the_slider_is_twelve_stops_away_and_cards_have_arrow_keys(open_page, serve):
+    tab = open_page(serve("many_units", 5, 20, 3), size=(1280, 700))
+    stops = []
+    while "Epoch" not in stops and len(stops) < 20:
+        tab.page.keyboard.press("Tab")
+        stops.append(
+            tab.page.evaluate(
+                "document.activeElement.ariaLabel ?? document.activeElement.className"
+            )
+        )
+    assert stops[-1] == "Epoch"
+    assert len(stops) <= 12, stops
+    tab.find(".skip").focus()
+    tab.page.keyboard.press("Enter")
+    focused = "document.activeElement.dataset.name"
+    assert tab.page.evaluate(focused) == "Channel#block0_0"
+    tab.page.keyboard.press("j")
+    assert tab.page.evaluate(focused) == "Channel#block0_1"
+    for _ in range(30):
+        tab.page.keyboard.press("ArrowDown")
+    last = tab.page.evaluate(focused)
+    assert last.startswith("Channel#block4")
+    assert "score" in tab.card(last).locator(".described").text_content()
+
+
+# ruff: noqa: E501
+EDGES = """() => {
+    const pen = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+    const rgb = (text) => {
+        pen.clearRect(0, 0, 1, 1);
+        pen.fillStyle = text;
+        pen.fillRect(0, 0, 1, 1);
+        return [...pen.getImageData(0, 0, 1, 1).data];
+    };
+    const light = ([r, g, b]) => {
+        const [x, y, z] = [r, g, b].map((v) => v / 255).map((s) => (s <= 0.04045 ? s / 12.92 : ((s + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+    };
+    const ratio = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    const behind = (node) => {
+        for (let at = node.parentElement; at; at = at.parentElement) {
+            const colour = rgb(getComputedStyle(at).backgroundColor);
+            if (colour[3] === 255) return light(colour);
+        }
+        return 1;
+    };
+    const seen = (node) => node.checkVisibility({ checkVisibilityCSS: true });
+    const low = [];
+    for (const node of document.querySelectorAll('select, input[type=search], summary, .chip, .download, .figure-button')) {
+        const style = getComputedStyle(node);
+        if (!seen(node) || style.borderTopWidth === '0px') continue;
+        const found = ratio(light(rgb(style.borderTopColor)), behind(node));
+        if (found < 3) low.push(`${node.className || node.tagName} ${found.toFixed(2)}`);
+    }
+    for (const node of document.querySelectorAll('.drift, .score, .line-drift, .line-score, .line-best, .line-functional')) {
+        if (!seen(node)) continue;
+        const found = ratio(light(rgb(getComputedStyle(node).stroke)), behind(node));
+        if (found < 3) low.push(`${node.getAttribute('class')} ${found.toFixed(2)}`);
+    }
+    for (const node of document.querySelectorAll('button, select, summary, input, a')) {
+        const { width, height } = node.closest('label')?.getBoundingClientRect() ?? node.getBoundingClientRect();
+        if (seen(node) && width && Math.min(width, height) < 24 && !node.matches('.skip')) low.push(`${node.className || node.tagName} ${width}x${height}`);
+    }
+    return low;
+}"""
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("view", ["", opened("Channel#conv1_0")])
+def test_controls_and_lines_are_seen_and_hit(open_page, serve, dark, view):
+    tab = open_page(serve("full"), view, dark=dark)
+    assert tab.page.evaluate(EDGES) == []
+
+
+@pytest.mark.parametrize("kind", ["two_trainings", "sweep"])
+def test_a_narrow_page_is_not_wider_than_the_screen(open_page, serve, kind):
+    tab = open_page(serve(kind), size=(400, 850))
+    tab.find(".runs > summary").click()
+    for selector in (".app", ".toolbar", ".run-panel"):
+        box = tab.find(selector).bounding_box()
+        assert box["x"] + box["width"] <= 400, selector
+    assert tab.page.evaluate("document.documentElement.scrollWidth") == 400
+
+
+@pytest.mark.parametrize("view", ["", opened("Channel#conv1_0"), "p.feature_vis.page=network"])
+def test_forced_colours_leave_what_is_told_by_colour(open_page, serve, view):
+    tab = open_page(serve("full"), view, forced_colors="active")
+    if "network" in view:
+        tab.find(".of-layer").first.click()
+        cells = tab.find(".cell-heat").evaluate_all(
+            "cells => new Set(cells.map((cell) => getComputedStyle(cell).backgroundColor)).size"
+        )
+        assert cells > 5
+        playwright.expect(tab.find(".ridge.now")).to_have_count(1)
+    elif view:
+        lines = [tab.find(f".plot .line-{kind}") for kind in ("score", "best", "functional")]
+        strokes = {line.evaluate("node => getComputedStyle(node).stroke") for line in lines}
+        assert len(strokes) == 3
+    else:
+        chip = tab.find(".chip[data-status=dead]")
+        chip.click()
+        assert chip.evaluate("node => getComputedStyle(node).borderTopWidth") == "2px"
+    tab.keep(f"forced_{tab.find('h2').count()}_{'network' in view}")
+
+
+VIEWS = {
+    "wall": "",
+    "unit": opened("Channel#conv1_0"),
+    "network": "p.feature_vis.page=network",
+    "matrix": None,
+    "figure": "",
+}
+
+
+@pytest.mark.skipif(not AXE.is_file(), reason="The check of access needs: npm install axe-core")
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("dark", [False, True])
+def test_axe_finds_nothing_serious(open_page, serve, view, dark):
+    kind, address = ("sweep", make_logs.all_runs()) if view == "matrix" else ("full", VIEWS[view])
+    tab = open_page(serve(kind), address, dark=dark)
+    if view == "figure":
+        tab.find(".figure-button").click()
+        tab.find(".preview svg").wait_for()
+    # The page's policy forbids a script of ours that is not the server's; the debugger may run it.
+    tab.page.evaluate(AXE.read_text() + ";0")
+    for width in (400, 900, 1440, 2500):
+        tab.page.set_viewport_size({"width": width, "height": 900})
+        tab.page.wait_for_timeout(150)
+        found = tab.page.evaluate("async () => (await axe.run()).violations")
+        serious = [
+            f"{one['id']}: {[node['target'] for node in one['nodes']][:4]}"
+            for one in found
+            if one["impact"] in ("serious", "critical")
+        ]
+        assert serious == [], f"at {width}"
+        tab.keep(f"axe_{view}_{'dark' if dark else 'light'}_{width}")
