@@ -1,5 +1,7 @@
 """Settings of the site: `python -m sphinx -W docs build/site` builds it."""
 
+import re
+
 project = "featviz-callback"
 author = "The featviz-callback authors"
 copyright = "2026, the featviz-callback authors"  # noqa: A001
@@ -11,3 +13,14 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autodoc_default_options = {"exclude-members": "__init__"}
 napoleon_use_ivar = True
+
+
+def as_downloads(app, docname, source):
+    """Hand out Markdown that lies outside the site, such as tables of results, as files."""
+    pattern = r"\[([^\]]+)\]\(((?:\.\./)+benchmarks/[^)]+\.md)\)"
+    source[0] = re.sub(pattern, r"{download}`\1 <\2>`", source[0])
+
+
+def setup(app):
+    """Let Sphinx call `as_downloads` for each page."""
+    app.connect("source-read", as_downloads)

@@ -2,7 +2,7 @@
 
     python tests/plain_words.py
 
-Code, tables and headings are no sentences, and are left out of both numbers. Code apart,
+Code, tables, headings and lists of links are no sentences, and are left out of both numbers. Code apart,
 words to avoid are looked for everywhere.
 """
 
@@ -43,8 +43,9 @@ def sentences(text):
     found = []
     for block in blocks:
         plain = re.sub(r"^\s*(?:[-*]|\d+\.)\s+", "", block).replace("*", "")
-        found += [one.split() for one in re.split(r"(?<=[.!?:])[\"')]*\s+", plain)]
-    return [words for words in found if words]
+        found += [one.split() for one in re.split(r"(?<=[.!?])[\"')]*\s+", plain)]
+    # A title or the name of a link is no sentence.
+    return [words for words in found if words and words[-1].endswith((".", "!", "?", ":"))]
 
 
 def measure(text):
