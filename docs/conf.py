@@ -4,9 +4,11 @@ import re
 
 project = "featviz-callback"
 author = "The featviz-callback authors"
-copyright = "2026, the featviz-callback authors"  # noqa: A001
+copyright = "2026, the featviz-callback authors"
 html_title = project
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+# Docstrings have code in single backticks.
+default_role = "code"
 html_theme = "furo"
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"

@@ -2,8 +2,8 @@
 
     python tests/plain_words.py
 
-Code, tables, headings and lists of links are no sentences, and are left out of both numbers. Code apart,
-words to avoid are looked for everywhere.
+Code, tables, headings and lists of links are no sentences, and are left out of both
+numbers. Words to avoid are looked for everywhere but in code.
 """
 
 import re

@@ -25,7 +25,8 @@ def test_the_readme_is_short():
 
 
 def test_the_measure_finds_what_it_looks_for():
-    text = "With data it is fine. It works!\n\n- One two three.\n- It excites!\n- A link\n\n| excite | a b c |"
+    text = "With data it is fine. It works!\n\n- One two three.\n- It excites!\n"
+    text += "- A link\n\n| excite | a b c |"
     assert [len(words) for words in plain_words.sentences(text)] == [5, 2, 3, 2]
     assert plain_words.measure(text) == (3, 0.25)
     assert plain_words.avoided(text) == ["excite"]
