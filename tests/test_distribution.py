@@ -44,14 +44,14 @@ NAMES = {
 
 
 def cell(kinds, refused=()):
-    """Return the README's words for these kinds of training."""
+    """Return the site's words for these kinds of training."""
     works = ", ".join(NAMES[kind] for kind in kinds if kind not in refused)
     words = f"works: {works}" if works else "not supported by Keras"
     return "; ".join([words, *(NAMES[kind] for kind in kinds if kind in refused)])
 
 
 def table(backends):
-    """Return two rows of the README's matrix, which `test_training` compares with it."""
+    """Return two rows of the site's matrix, which `test_training` compares with it."""
     rows = {"one process, several devices": SINGLE, "several processes": SEVERAL}
     return {
         row: {name: cell(kinds.get(name, "").split(), [FIT_REFUSED]) for name in backends}

@@ -1,6 +1,6 @@
 """Tests of which models work: each is trained with the callback, and visualised.
 
-The README has the same table as text.
+The site has the same table as text.
 """
 
 import re
@@ -19,7 +19,7 @@ from featviz_callback.optimization import run
 from tests.conftest import prepare, random_images, read_events, to_numpy
 
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "torch"}
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "compatibility.md"
 SHAPE = (8, 7, 1)
 
 
@@ -34,7 +34,7 @@ class Case:
     """One kind of model.
 
     Attributes:
-        name: The name in the README.
+        name: The name in the table of the site.
         build: Function that builds the model.
         layer: The layer whose first channel is visualised.
         reach: Function `(model, arguments of the model) -> tensor` that returns the
@@ -575,7 +575,7 @@ def test_an_unsupported_model_is_refused(name):
 
 
 def table():
-    """Return the README's matrix."""
+    """Return the site's matrix."""
     rows = [["model", *BACKENDS.values()], ["---"] * 4]
     rows += [[case.name, *["works"] * 3] for case in CASES]
     for name in APPLICATIONS:
@@ -586,5 +586,5 @@ def table():
 
 
 def test_the_readme_has_this_table():
-    block = re.search("<!-- models -->\n(.*?)<!-- /models -->", README.read_text(), re.DOTALL)
+    block = re.search("<!-- models -->\n(.*?)<!-- /models -->", PAGE.read_text(), re.DOTALL)
     assert block.group(1) == table()

@@ -1,4 +1,4 @@
-"""Tests that the README's examples run, and that the names and files in it exist."""
+"""Tests that the examples of README and site run, and that the names and files there exist."""
 
 import inspect
 import re
@@ -12,18 +12,32 @@ from keras import layers
 from featviz_callback import FeatureVisCallback, optimize
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-BLOCKS = [
-    pytest.param(block, id=f"block {i}")
-    for i, block in enumerate(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
-    # The weights of `keras.applications` are downloaded.
-    if "keras.applications" not in block
+SITE = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *SITE]
+
+
+def blocks_of(page):
+    """Return the Python blocks of a page. The weights of `keras.applications` are downloaded."""
+    found = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    return [block for block in found if "keras.applications" not in block]
+
+
+# Those that a newcomer copies first run always.
+FIRST = ("README.md", "getting_started.md")
+EXAMPLES = [
+    pytest.param(
+        page,
+        id=str(page.relative_to(ROOT)),
+        marks=[] if page.name in FIRST else [pytest.mark.acceptance],
+    )
+    for page in PAGES
+    if blocks_of(page)
 ]
 
 
 @pytest.fixture(scope="module")
 def names():
-    """A model with the layers that the README names, and data."""
+    """A model with the layers that the pages name, and data."""
     keras.utils.set_random_seed(0)
     block = keras.Sequential([keras.Input((6, 6, 16)), layers.Conv2D(4, 1, name="conv")])
     block.name = "block3"
@@ -44,19 +58,20 @@ def names():
     return data
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_an_example_runs(block, names, tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", EXAMPLES)
+def test_the_examples_of_a_page_run_in_order(page, names, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # Of a training that is over.
     (tmp_path / "checkpoints").mkdir()
     names["model"].save_weights(tmp_path / "checkpoints" / "01.weights.h5")
     given = {**names, "callback": FeatureVisCallback(steps=2)}
-    quick = re.sub(r"epochs=\d+", "epochs=1", re.sub(r"steps=\d+", "steps=2", block))
-    exec(quick, given)
+    for block in blocks_of(page):
+        quick = re.sub(r"epochs=\d\d", "epochs=1", re.sub(r"steps=\d+", "steps=2", block))
+        exec(quick, given)
 
 
 def test_the_table_of_arguments_has_each_of_them_once():
-    table = README.partition("\n## Arguments")[2].partition("\n## ")[0]
+    table = (ROOT / "docs" / "arguments.md").read_text()
     listed = re.findall(r"^\| `(\w+)`", table, re.MULTILINE)
     arguments = {
         name for of in (FeatureVisCallback, optimize) for name in inspect.signature(of).parameters
@@ -64,17 +79,29 @@ def test_the_table_of_arguments_has_each_of_them_once():
     assert sorted(listed) == sorted(arguments - {"objective"})
 
 
-def test_the_files_that_the_readme_names_exist():
-    named = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    named += re.findall(r'src="([^"]+)"', README)
-    named += re.findall(r"`((?:examples|tests|benchmarks)/[^` ]+)`", README)
-    assert len(named) > 10
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_files_that_a_page_names_exist(page):
+    text = page.read_text()
+    linked = re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", text)
+    linked += re.findall(r'src="([^"]+)"', text)
+    named = re.findall(r"`((?:examples|tests|benchmarks|docs)/[^` *]+)`", text)
+    assert [name for name in linked if not (page.parent / name).exists()] == []
     assert [name for name in named if not (ROOT / name).exists()] == []
+    if page.name == "README.md":
+        assert len(linked) > 10
 
 
-def test_the_readme_lists_every_example():
+def test_every_page_of_the_site_is_in_its_navigation():
+    listed = {ROOT / "docs" / "index.md"}
+    for page in SITE:
+        for tree in re.findall(r"```{toctree}\n:hidden:\n\n(.*?)```", page.read_text(), re.DOTALL):
+            listed |= {page.parent / f"{name}.md" for name in tree.split()}
+    assert listed == set(SITE)
+
+
+def test_the_site_lists_every_example():
     examples = {
         path.name for path in (ROOT / "examples").iterdir() if path.suffix in (".py", ".ipynb")
     }
-    listed = README.partition("\n## Examples")[2].partition("\n## ")[0]
+    listed = (ROOT / "docs" / "examples.md").read_text()
     assert {name for name in examples if f"`examples/{name}`" not in listed} == set()
