@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from featviz_callback import Objective, optimize
-from featviz_callback.regularizers import TotalVariation
-from featviz_callback.transformations import Jitter
+from featviz_callback import Objective, optimize, regularizers, transformations
 from tests.conftest import sequential, to_numpy
 
 
@@ -14,9 +12,9 @@ from tests.conftest import sequential, to_numpy
     "settings",
     [
         {"regularizers": [None]},
-        {"regularizers": [TotalVariation(1.0), None]},
+        {"regularizers": [regularizers.TotalVariation(1.0), None]},
         {"transformations": [None]},
-        {"transformations": [Jitter(0.1), None]},
+        {"transformations": [transformations.Jitter(0.1), None]},
         {"values_range": (0, None)},
     ],
     ids=str,
