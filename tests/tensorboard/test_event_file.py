@@ -122,6 +122,7 @@ def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
 def test_a_class_in_place_of_tensorboard_s_writer_is_told_of_each_folder(
     tmp_path, monkeypatch, caplog
 ):
+    caplog.set_level("WARNING", logger="featviz_callback")
     told = []
 
     class Follower(event_file_writer.EventFileWriter):
