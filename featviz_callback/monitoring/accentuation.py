@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class Accentuations:
         self._images = images
         self._tasks = list(tasks)
         # Starts and status of each run at the snapshot before.
-        self._before: list[list[dict[str, list[str]]]] = _nothing_of(self._tasks)
+        self._before: list[list[dict[str, Any]]] = _nothing_of(self._tasks)
 
     def keep(self, is_kept: Sequence[bool]) -> None:
         """Leave out the optimisations that are not to be kept."""
