@@ -83,8 +83,10 @@ def apart_from(task: Task, found: Sequence[Result], known: Starts | None) -> Tas
     most = task.plan.facets - 1
     stacked = (np.stack(parts, 1) for parts in zip(*others, strict=True))
     padded = tuple(np.pad(one, [(0, 0), (0, most - one.shape[1]), (0, 0)]) for one in stacked)
-    numbers = (np.nan_to_num(one).astype("float32") for one in (weights, enough, tolerance))
-    return replace(task, apart=Apart(*numbers, padded))
+    weights, enough, tolerance = (
+        np.nan_to_num(one).astype("float32") for one in (weights, enough, tolerance)
+    )
+    return replace(task, apart=Apart(weights, enough, tolerance, padded))
 
 
 def _enough(scores, share):

@@ -295,8 +295,8 @@ class History:
     def importance(self) -> np.ndarray | None:
         """Where the score of each picture comes from."""
         found = [snapshot.importance for snapshot in self._snapshots]
-        shapes = {None if one is None else one.shape for one in found}
-        return None if len(shapes) != 1 or None in shapes else np.stack(found)
+        known = [one for one in found if one is not None]
+        return np.stack(known) if known and len(known) == len(found) else None
 
     @property
     def settled(self) -> np.ndarray:

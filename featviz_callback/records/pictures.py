@@ -111,9 +111,9 @@ def of_importance(importance: np.ndarray) -> np.ndarray:
     height, width = importance.shape[1:]
     factor = min(1.0, _IMPORTANCE_SIDE / max(height, width))
     size = max(1, round(width * factor)), max(1, round(height * factor))
-    means = np.stack(
+    means: np.ndarray = np.stack(
         [
-            Image.fromarray(one.astype("float32")).resize(size, Image.Resampling.BOX)
+            np.asarray(Image.fromarray(one.astype("float32")).resize(size, Image.Resampling.BOX))
             for one in importance
         ]
     )
