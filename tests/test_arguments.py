@@ -1111,6 +1111,11 @@ def private_images_are_not_shown():
     assert "feature_vis_examples/Neuron#units_0" not in tags_of(log_real_images=False)
 
 
+def importance_is_written():
+    assert "feature_vis_importance/Neuron#units_0" in tags_of(log_importance=True)
+    assert "feature_vis_importance/Neuron#units_0" not in tags_of()
+
+
 # --- the table ----------------------------------------------------------------------------------
 
 
@@ -1140,6 +1145,7 @@ CHECKS = {
     "FeatureVisCallback(on_snapshot)": a_function_gets_each_snapshot,
     "FeatureVisCallback(accentuate)": real_images_are_accentuated,
     "FeatureVisCallback(log_real_images)": private_images_are_not_shown,
+    "FeatureVisCallback(log_importance)": importance_is_written,
     **{
         f"Objective.{kind}({name})": bind(check, kind)
         for kind in ("inversion", "caricature")

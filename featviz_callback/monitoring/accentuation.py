@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,14 +23,24 @@ class Accentuations:
     def __init__(self, images: np.ndarray, tasks: Sequence[Sequence[Task]]):
         self._images = images
         self._tasks = list(tasks)
+        # Starts and status of each run at the snapshot before.
+        self._before: list[list[dict[str, Any]]] = _nothing_of(self._tasks)
 
     def keep(self, is_kept: Sequence[bool]) -> None:
         """Leave out the optimisations that are not to be kept."""
         pairs = zip(self._tasks, is_kept, strict=True)
         self._tasks = [tasks for tasks, kept in pairs if kept]
+        self._before = _nothing_of(self._tasks)
+
+    def forget(self) -> None:
+        """Let every target try all starts and manners again at the next snapshot."""
+        self._before = _nothing_of(self._tasks)
 
     def draw(self, order: np.ndarray) -> list[np.ndarray]:
         """Accentuate the images on the weights of the moment, and draw one picture a target.
+
+        A target without any gradient has tried all manners at an earlier snapshot, and is not
+        tried in vain at each, see `run`.
 
         Args:
             order: The index of each target among those of all tasks.
@@ -38,7 +49,13 @@ class Accentuations:
             Uint8 pictures `(height, width, 3)`: the given images, and below each one what it
             becomes.
         """
-        found = [[run(task)[0] for task in tasks] for tasks in self._tasks]
+        found = [
+            [run(task, **given)[0] for task, given in zip(*pair, strict=True)]
+            for pair in zip(self._tasks, self._before, strict=True)
+        ]
+        self._before = [
+            [{"starts": one.starts, "status": one.status} for one in results] for results in found
+        ]
         rows = [
             [(one.images[i], one.scores[i]) for one in results]
             for results in found
@@ -46,6 +63,10 @@ class Accentuations:
         ]
         values_range = self._tasks[0][0].plan.values_range
         return [_drawn(self._images, rows[i], values_range) for i in order]
+
+
+def _nothing_of(tasks):
+    return [[{} for _ in some] for some in tasks]
 
 
 def _drawn(given, accentuated, values_range):

@@ -63,11 +63,7 @@ def check_listening(on_snapshot: Any, log_real_images: Any, accentuate: Any, pro
             "Invalid value for argument `on_snapshot`. Expected None, or a function of a "
             f"snapshot. Received: on_snapshot={on_snapshot!r}"
         )
-    if not isinstance(log_real_images, bool):
-        raise ValueError(
-            "Invalid value for argument `log_real_images`. Expected True or False. "
-            f"Received: log_real_images={log_real_images!r}"
-        )
+    check_flag("log_real_images", log_real_images)
     is_whole = isinstance(accentuate, Integral) and not isinstance(accentuate, bool)
     if not is_whole or accentuate < 0 or (accentuate and (probe is None or not log_real_images)):
         raise ValueError(
@@ -75,6 +71,19 @@ def check_listening(on_snapshot: Any, log_real_images: Any, accentuate: Any, pro
             "`probe_data` to accentuate, with log_real_images=True since it shows them. Received: "
             f"accentuate={accentuate!r}, probe_data={'None' if probe is None else 'given'}, "
             f"log_real_images={log_real_images!r}"
+        )
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Refuse what is neither True nor False.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(
+            f"Invalid value for argument `{name}`. Expected True or False. "
+            f"Received: {name}={value!r}"
         )
 
 

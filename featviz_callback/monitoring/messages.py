@@ -115,6 +115,14 @@ class Reporter:
                 stacklevel=3,
             )
 
+    def no_importance(self) -> None:
+        """Log once that there is no importance to write."""
+        if self._is_new("importance"):
+            logger.warning(
+                "log_importance=True writes nothing: only images have an importance to show, and "
+                "a parameterization of your own needs a method `field_gradient`."
+            )
+
     def nothing_to_show(self, error: Exception) -> None:
         """Log that training goes on without pictures."""
         logger.warning("FeatureVisCallback makes no pictures, and training goes on. %s", error)

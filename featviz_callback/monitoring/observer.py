@@ -188,6 +188,8 @@ class Observer:
         if with_floor:
             # What has found nothing for long gets another chance.
             self._status = ["" if one == "no_gradient" else one for one in self._status]
+            if self._accentuations is not None:
+                self._accentuations.forget()
         result = self._run(best)
         ran = time.perf_counter()
         floor = self._floor(result, best, is_warm) if with_floor else None
@@ -489,6 +491,7 @@ def _join(results, order):
     names = [name for r in results for name in r.names]
     status = [status for r in results for status in r.status]
     starts = [start for r in results for start in r.starts or [""] * len(r)]
+    importance = [r.importance for r in results]
     return Result(
         images=_rows([r.images for r in results], order),
         names=[names[i] for i in order],
@@ -497,6 +500,7 @@ def _join(results, order):
         status=[status[i] for i in order],
         values_range=results[0].values_range,
         starts=[starts[i] for i in order],
+        importance=_rows(importance, order) if all(one is not None for one in importance) else None,
     )
 
 

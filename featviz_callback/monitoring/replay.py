@@ -242,7 +242,8 @@ def _digest(callback):
         None
         if observer is None
         else digest(
-            observer.digest, callback._freq, callback._accentuate, callback._log_real_images
+            *(observer.digest, callback._freq, callback._accentuate),
+            *(callback._log_real_images, callback._log_importance),
         )
     )
 

@@ -84,7 +84,8 @@ class Chunk:
         self.scale = task.targets.scale or 1.0
         self.aims = () if self.compiled.contrasts is None else ops.convert_to_tensor(aims)
         self.start = tuple(ops.convert_to_tensor(rows[targets]) for rows in task.start)
-        self.apart = tuple(ops.convert_to_tensor(rows[targets]) for rows in task.apart)
+        self.enough = None if task.apart is None else task.apart.enough[:, targets]
+        self.apart = () if task.apart is None else _tensors_of(task.apart, targets)
         self.unit = self.pull = ()
         if plan.is_change:
             # The size of the gradient at the given image, which the first step finds.
@@ -203,9 +204,16 @@ class Chunk:
             # The score alone is what the importance is of.
             data["pull"] = ops.zeros_like(self.pull)
         if self.apart:
-            data["apart"] = (ops.zeros_like(self.apart[0]), *self.apart[1:])
+            data["apart"] = (ops.zeros_like(self.apart[0]), *data["apart"][1:])
         *_, gradient, scores = compiled.step(params, state, data)
         return ops.convert_to_numpy(scores), gradient
+
+    def _apart_at(self, number):
+        """Return what facets need at a step: weights, the scores that are enough, and others."""
+        if not self.apart:
+            return ()
+        enough = ops.convert_to_tensor(self.enough[number])
+        return self.apart[0], enough, *self.apart[1:]
 
     @property
     def _shape(self):
@@ -225,7 +233,7 @@ class Chunk:
             parts = (*grids, settings, *zip(*preconditioners, strict=True))
             for number, *prepared in zip(numbers, *map(_tensors, parts), strict=True):
                 compiled = self.relaxed if number < schedule.warmup_steps else self.compiled
-                yield compiled, self._data(self.values, self._draw(number), *prepared)
+                yield compiled, self._data(self.values, self._draw(number), *prepared, at=number)
 
     def _draw_grids(self, numbers):
         """Draw the positions of these steps: rows and columns `(steps, images, size)`."""
@@ -273,7 +281,7 @@ class Chunk:
         numbers = (self.scale, pace, shrinkage, first, settings.due, growth)
         return np.array([*numbers, settings.fade, settings.newest]), preconditioner
 
-    def _data(self, values, draws, rows, columns, numbers, *preconditioner):
+    def _data(self, values, draws, rows, columns, numbers, *preconditioner, at=0):
         return {
             "terms": self.terms,
             "aims": self.aims,
@@ -281,7 +289,7 @@ class Chunk:
             "start": self.start,
             "pull": self.pull,
             "unit": self.unit,
-            "apart": self.apart,
+            "apart": self._apart_at(at),
             "fixed_inputs": self.fixed_inputs,
             "rows": rows,
             "columns": columns,
@@ -290,6 +298,11 @@ class Chunk:
             "numbers": numbers,
             "preconditioner": preconditioner,
         }
+
+
+def _tensors_of(apart, targets):
+    arrays = (apart.weights, apart.tolerance, *apart.described)
+    return tuple(ops.convert_to_tensor(rows[targets]) for rows in arrays)
 
 
 def _stacked(drawn):

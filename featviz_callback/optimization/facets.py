@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import keras
 import numpy as np
@@ -17,17 +18,26 @@ from featviz_callback import backend
 from featviz_callback.objectives import SomeTargets, inputs, record
 from featviz_callback.optimization.likeness import describe
 from featviz_callback.optimization.starts import Starts
-from featviz_callback.optimization.task import Task
+from featviz_callback.optimization.task import Apart, Task
 from featviz_callback.records import Result
 
 # A facet should score such a share of the first one's score.
 _ENOUGH = 0.86
 
-# An image that equals an earlier one loses such a share of its score, times the strength.
-_SHARE = 0.4
+# While it is made, it differs as long as it scores such a share of the first one's score at
+# the same step, give or take this much of the first one's gain.
+_AFFORDED = 0.85
+_TOLERANCE = 0.03
+_TINY = 1e-6
 
-# So often is a facet that scores less made again with half the weight.
-MOST_TRIES = 3
+# An image that equals an earlier one loses such a share of its score, times the strength. Since
+# it does so only while it can afford to, the share may be large.
+_SHARE = 3.0
+
+# So often is a facet that scores too little made again, with half the weight, and from so much
+# higher a share of the score on.
+MOST_TRIES = 6
+_MORE = 0.03
 
 
 def split_facets(task: Task) -> list[Task]:
@@ -56,25 +66,36 @@ def apart_from(task: Task, found: Sequence[Result], known: Starts | None) -> Tas
         found: The results of the earlier facets.
         known: The starts of the task, which tell the score of a plain background.
     """
-    count = len(task.targets)
+    count, steps = len(task.targets), task.schedule.steps
     to_images = task.plan.image_input.to_images
     if not found:
         # The first facet shares its compiled step with the others.
         blank = np.zeros((count, *task.plan.image_shape), "float32")
         others = [tuple(np.zeros_like(one) for one in _described(task, blank))]
-        weights = np.zeros(count)
+        weights, enough, tolerance = np.zeros(count), np.zeros((steps, count)), np.ones(count)
     else:
         others = [_described(task, to_images(one.images)) for one in found]
         floor = 0.0 if known is None else known.scores[:, 0]
-        weights = _SHARE * task.targets.facet_strength * np.abs(found[0].scores - floor)
+        gain = np.nan_to_num(np.abs(found[0].scores - floor))
+        weights = _SHARE * task.targets.facet_strength * gain
+        enough = _enough(found[0].history, _AFFORDED)
+        tolerance = np.maximum(_TOLERANCE * gain, _TINY)
     most = task.plan.facets - 1
     stacked = (np.stack(parts, 1) for parts in zip(*others, strict=True))
-    padded = (np.pad(one, [(0, 0), (0, most - one.shape[1]), (0, 0)]) for one in stacked)
-    return replace(task, apart=(np.nan_to_num(weights).astype("float32"), *padded))
+    padded = tuple(np.pad(one, [(0, 0), (0, most - one.shape[1]), (0, 0)]) for one in stacked)
+    weights, enough, tolerance = (
+        np.nan_to_num(one).astype("float32") for one in (weights, enough, tolerance)
+    )
+    return replace(task, apart=Apart(weights, enough, tolerance, padded))
+
+
+def _enough(scores, share):
+    """Return scores that are such a share of others, which may be negative."""
+    return scores - (1 - share) * np.abs(scores)
 
 
 def with_less_weight(task: Task, scores: np.ndarray, first: Result) -> Task | None:
-    """Return the task of a facet, with half the weight where it scores too little.
+    """Return the task of a facet that differs less where it scores too little.
 
     Args:
         task: The task, as `apart_from` returned it.
@@ -82,11 +103,14 @@ def with_less_weight(task: Task, scores: np.ndarray, first: Result) -> Task | No
         first: The result of the first facet, which tells what is too little.
     """
     with np.errstate(invalid="ignore"):
-        is_little = scores < first.scores - (1 - _ENOUGH) * np.abs(first.scores)
+        is_little = scores < _enough(first.scores, _ENOUGH)
     if not is_little.any():
         return None
-    weights, *others = task.apart
-    return replace(task, apart=(np.where(is_little, weights / 2, weights), *others))
+    apart = cast(Apart, task.apart)
+    weights = np.where(is_little, apart.weights / 2, apart.weights)
+    more = _MORE * np.abs(first.history)
+    enough = np.where(is_little, apart.enough + np.nan_to_num(more), apart.enough)
+    return replace(task, apart=replace(apart, weights=weights, enough=enough.astype("float32")))
 
 
 def _described(task, images):

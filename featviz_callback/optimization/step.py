@@ -212,10 +212,13 @@ class CompiledStep:
             weights = data["pull"] * data["unit"]
             target = target - weights * _distance((features or [images])[0], given)
         if plan.facets > 1:
-            weights, *others = data["apart"]
+            weights, enough, tolerance, *others = data["apart"]
             whole = self.images(params, start=data["start"])
             described = describe(whole, features[0] if features else None)
-            target = target - weights * likeness(described, others) / data["numbers"][0]
+            # An image that scores too little climbs alone, and differs once it can afford to.
+            affords = ops.stop_gradient(ops.sigmoid((scores - enough) / tolerance))
+            alike = affords * likeness(described, others)
+            target = target - weights * alike / data["numbers"][0]
         return target, scores
 
     def _augmented(self, params, data):

@@ -18,6 +18,25 @@ from featviz_callback.optimization.schedule import Schedule
 from featviz_callback.optimization.step import Plan
 
 
+@dataclass(frozen=True, eq=False)
+class Apart:
+    """From which images others must differ, and how much.
+
+    Attributes:
+        weights: Float32 array `(targets,)`: what an image of likeness 1 loses of its score.
+        enough: Float32 array `(steps, targets)`: the score at each step from which on an image
+            loses it, so that it never differs at the cost of more.
+        tolerance: Float32 array `(targets,)`: how far around that score.
+        described: How the other images are described, arrays with one row a target, see
+            `likeness`.
+    """
+
+    weights: np.ndarray
+    enough: np.ndarray
+    tolerance: np.ndarray
+    described: tuple[np.ndarray, ...]
+
+
 @dataclass(frozen=True)
 class Task:
     """An optimisation as `prepare` returns it.
@@ -35,8 +54,7 @@ class Task:
         start: The data of given images to begin at, see `Accentuation.start`: arrays with
             one row a target, or none.
         start_strength: How much images stay near these.
-        apart: For facets the weights `(targets,)` of the likeness to earlier facets, and how
-            these are described, see `likeness`.
+        apart: For facets, from which images they must differ.
     """
 
     targets: Targets
@@ -49,7 +67,7 @@ class Task:
     fixed_inputs: tuple[np.ndarray, ...] = ()
     start: tuple[np.ndarray, ...] = ()
     start_strength: float = 1.0
-    apart: tuple[np.ndarray, ...] = ()
+    apart: Apart | None = None
 
     @cached_property
     def data(self) -> tuple:

@@ -80,6 +80,10 @@ class History:
         best_class: Array of strings `(snapshots, targets)`: the name of that class.
         active_share: Float32 array `(snapshots, targets)`: the share of real images that
             score above 0.
+        importance: Uint8 array `(snapshots, targets, height, width)`: where the score of each
+            picture comes from, see `Result.importance`, as 255 times a share of the largest,
+            at most 56 pixels a side. `None` where a snapshot has none: for signals, for
+            a parameterization that cannot tell, and for logs and archives without it.
         settled: Int array `(targets,)`: the first epoch from which on, to the end, all
             later snapshots have a drift below the noise floor (the larger one of the first
             and the last snapshot) and a functional drift below 0.05. There must be three
@@ -151,6 +155,7 @@ class History:
             values_range=result.values_range,
             starts=list(result.starts or [""] * len(result.names)),
             **vars(behaviour or Behaviour.unknown(len(result.names))),
+            importance=_importance_of(result),
         )
         self._append(snapshot)
         return snapshot
@@ -287,6 +292,13 @@ class History:
         return self._column("active_share", "float32")
 
     @property
+    def importance(self) -> np.ndarray | None:
+        """Where the score of each picture comes from."""
+        found = [snapshot.importance for snapshot in self._snapshots]
+        known = [one for one in found if one is not None]
+        return np.stack(known) if known and len(known) == len(found) else None
+
+    @property
     def settled(self) -> np.ndarray:
         """The epoch at which each target has settled, -2 if it has not."""
         numbers = self.drift, self.noise_floor, self.functional_drift
@@ -306,6 +318,8 @@ class History:
         """Write every attribute as an array of a `.npz` file, without pickle."""
         arrays = {name: getattr(self, name) for name in (*_COLUMNS, *_REST)}
         arrays |= self.health.arrays()
+        if self.importance is not None:
+            arrays["importance"] = self.importance
         with open(path, "wb") as file:
             np.savez_compressed(file, **arrays)
 
@@ -333,13 +347,18 @@ class History:
             columns = {name: arrays[name][i] for name in _COLUMNS if name in arrays}
             columns |= {name: columns[name].tolist() for name in ("status", *_LISTS)}
             columns["seconds"] = float(columns["seconds"])
+            columns["importance"] = arrays["importance"][i] if "importance" in arrays else None
             history._snapshots.append(
                 Snapshot(epoch, history.names, **columns, values_range=history.values_range)
             )
         return history
 
     def strip(
-        self, path: str | os.PathLike | None = None, columns: int = 16, rows: int = 64
+        self,
+        path: str | os.PathLike | None = None,
+        columns: int = 16,
+        rows: int = 64,
+        importance: bool = False,
     ) -> np.ndarray:
         """Draw the film strip: targets down, epochs across, the untrained network first.
 
@@ -353,21 +372,20 @@ class History:
             columns: The most snapshots to show. They are evenly spread, the first and
                 the last among them.
             rows: The most targets to show, evenly spread in the same way.
+            importance: Whether pictures fade where the score depends little on them.
 
         Returns:
             Uint8 array `(height, width, 3)`.
 
         Raises:
-            ValueError: If there is no snapshot yet, or `columns` or `rows` is below 2.
+            ValueError: If there is no snapshot yet, if `columns` or `rows` is below 2, or if
+                there is no importance to show.
         """
         self._require_snapshots()
         targets = _spread(len(self.names), rows, "rows")
         snapshots = [self._snapshots[i] for i in _spread(len(self), columns, "columns")]
         captions = [[_caption(snapshot, i) for snapshot in snapshots] for i in targets]
-        shown = [
-            pictures.of_targets([snapshot.images[i] for i in targets], self.values_range)
-            for snapshot in snapshots
-        ]
+        shown = [self._shown(snapshot, targets, importance) for snapshot in snapshots]
         picture = pictures.grid(
             [list(row) for row in zip(*shown, strict=True)],
             row_labels=[self.names[i] for i in targets],
@@ -378,6 +396,19 @@ class History:
         if path is not None:
             pictures.save(picture, path)
         return picture
+
+    def _shown(self, snapshot, targets, importance):
+        found = pictures.of_targets([snapshot.images[i] for i in targets], self.values_range)
+        if not importance:
+            return found
+        if snapshot.importance is None:
+            raise ValueError(
+                "Invalid value for argument `importance`. Expected a history of images whose "
+                f"importance is known. Received: importance=True, and none at epoch "
+                f"{snapshot.epoch}"
+            )
+        pairs = zip(found, [snapshot.importance[i] for i in targets], strict=True)
+        return [pictures.faded(*pair) for pair in pairs]
 
     def gif(self, path: str | os.PathLike | None = None, seconds: float = 0.25) -> bytes:
         """Draw an animation of all targets with their names, one frame a snapshot.
@@ -450,6 +481,11 @@ def _unknown(status):
     return {**numbers, **dict.fromkeys(_LISTS, np.full(status.shape, "")), **Health().arrays()}
 
 
+def _importance_of(result):
+    found = result.importance
+    return pictures.of_importance(found) if found is not None and found.ndim == 3 else None
+
+
 def _read(path):
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -457,6 +493,8 @@ def _read(path):
             for name in (*_COLUMNS, *_REST, *arrays):
                 if name not in arrays or name in archive:
                     arrays[name] = archive[_name_in(archive, name)]
+            if "importance" in archive:
+                arrays["importance"] = archive["importance"]
             return arrays
     except _NOT_OURS:
         # NumPy's own advice may be to allow pickles, which run the code in them.

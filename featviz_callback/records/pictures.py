@@ -17,6 +17,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 _BACKGROUND = (255, 255, 255)
 # Importance is blurred by such a part of a picture's side to be shown.
 _BLURRED = 28
+# More pixels of importance on a side say nothing, and would take as much of a log as pictures.
+_IMPORTANCE_SIDE = 56
 _INK = (32, 32, 32)
 _MARGIN = 4
 _FRAME = (200, 200, 200)
@@ -96,13 +98,36 @@ def of_targets(images: np.ndarray | Sequence[np.ndarray], values_range: tuple) -
     return np.stack([draw(image, values_range) for image in images])
 
 
+def of_importance(importance: np.ndarray) -> np.ndarray:
+    """Return the importance of images as small pictures, for a log.
+
+    Args:
+        importance: Array `(targets, height, width)`, from 0 to 1.
+
+    Returns:
+        Uint8 array `(targets, height, width)` of at most 56 pixels a side, each the mean of
+        the pixels that it stands for. The largest of each target is 255, unless all are 0.
+    """
+    height, width = importance.shape[1:]
+    factor = min(1.0, _IMPORTANCE_SIDE / max(height, width))
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    means: np.ndarray = np.stack(
+        [
+            np.asarray(Image.fromarray(one.astype("float32")).resize(size, Image.Resampling.BOX))
+            for one in importance
+        ]
+    )
+    largest = means.max((1, 2), keepdims=True)
+    return np.round(255 * means / np.where(largest > 0, largest, 1)).astype("uint8")
+
+
 def faded(picture: np.ndarray, importance: np.ndarray) -> np.ndarray:
     """Let a picture fade into the background where it matters little.
 
     Args:
         picture: Uint8 array `(height, width, 1 or 3)`.
-        importance: Array `(height, width)`, from 0 to 1. The most important fifth of the
-            pixels is opaque.
+        importance: Array `(height, width)`, of the picture's size or smaller, from 0 up. The
+            most important fifth of the pixels is opaque.
 
     Returns:
         Uint8 array `(height, width, 3)`.
@@ -114,8 +139,10 @@ def faded(picture: np.ndarray, importance: np.ndarray) -> np.ndarray:
     opaque = np.percentile(importance, 80) or importance.max() or 1.0
     shares = np.round(255 * np.clip(importance / opaque, 0, 1)).astype("uint8")
     # A gradient changes from pixel to pixel more than a picture does.
-    blur = ImageFilter.GaussianBlur(max(importance.shape) // _BLURRED)
-    shares = np.asarray(Image.fromarray(shares).filter(blur))[..., None] / 255
+    blur = ImageFilter.GaussianBlur(max(picture.shape[:2]) // _BLURRED)
+    size = picture.shape[1], picture.shape[0]
+    resized = Image.fromarray(shares).resize(size, Image.Resampling.BILINEAR)
+    shares = np.asarray(resized.filter(blur))[..., None] / 255
     return np.round(shares * picture + (1 - shares) * np.array(_BACKGROUND)).astype("uint8")
 
 

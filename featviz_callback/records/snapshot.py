@@ -31,6 +31,8 @@ class Snapshot:
         selectivity: Float32 array `(targets,)`.
         best_class: One name a target; empty where it is not known.
         active_share: Float32 array `(targets,)`.
+        importance: Uint8 array `(targets, height, width)`, see
+            `featviz_callback.records.pictures.of_importance`; `None` if it is not known.
     """
 
     epoch: int
@@ -49,3 +51,4 @@ class Snapshot:
     selectivity: np.ndarray
     best_class: list[str]
     active_share: np.ndarray
+    importance: np.ndarray | None = None

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Mapping
 
@@ -35,6 +36,9 @@ from featviz_callback.records import pictures
 from featviz_callback.tensorboard.run_folders import claim, folder_of, require_folder
 
 logger = logging.getLogger("featviz_callback")
+
+# The module of TensorBoard's own writer, which some trackers replace to learn of folders.
+_WRITERS = "tensorboard.summary.writer.event_file_writer"
 
 # Later than every step.
 _NO_STEP = 2**62
@@ -183,6 +187,7 @@ class EventFile:
         self.path, self._size = os.path.join(folder, name), 0
         self._records = RecordWriter(gfile.GFile(self.path, "wb"))
         self._append(Event(file_version="brain.Event:2"))
+        _announce(folder)
 
     def _choose_run(self, name):
         log_dir = os.fspath(self._log_dir)
@@ -205,6 +210,25 @@ class EventFile:
             self._records = None
             with contextlib.suppress(OSError):
                 os.remove(self.path)
+
+
+def _announce(folder):
+    """Tell of a folder to a tracker that has put a class of its own for TensorBoard's writer.
+
+    Weights & Biases does so with `sync_tensorboard=True`, and follows all event files of a
+    folder that a writer was made for. Such a writer leaves an event file without records.
+    """
+    writer = getattr(sys.modules.get(_WRITERS), "EventFileWriter", None)
+    if writer is None or writer.__module__ == _WRITERS:
+        return
+    try:
+        writer(folder).close()
+    except Exception as error:
+        # The tracker's own trouble costs no record.
+        logger.warning(
+            "Event files in %r are written, and %s does not follow them. %s: %s",
+            *(folder, writer.__module__, type(error).__name__, error),
+        )
 
 
 def _size(path):

@@ -19,7 +19,9 @@ Each snapshot writes, with the epoch as its step:
 * for each target whose top activating real images, or the places in them, are other than
   before, images `feature_vis_real/<name>/<rank>`, from rank 0, and where there is a place
   `feature_vis_place/<name>/<rank>`;
-* where it was asked for, images `feature_vis_accentuated/<name>`;
+* where it was asked for, images `feature_vis_accentuated/<name>`, and
+  `feature_vis_importance/<name>`: where the score of the picture comes from, in one channel
+  of at most 56 pixels a side, 255 where it depends on the picture the most;
 * for each layer, all in one record, scalars `feature_vis_layer_<number>/<layer>`, where
   `<number>` is one of `records.NUMBERS`; with real images, histograms
   `feature_vis_activations/<layer>` of up to 65,536 activations.
@@ -66,6 +68,7 @@ SCORE_RATIO_TAG = "feature_vis_score_ratio/{}"
 EXAMPLES_TAG = "feature_vis_examples/{}"
 REAL_SCORES_TAG = "feature_vis_real_scores/{}"
 ACCENTUATED_TAG = "feature_vis_accentuated/{}"
+IMPORTANCE_TAG = "feature_vis_importance/{}"
 REAL_TAG = "feature_vis_real/{}/{}"
 PLACE_TAG = "feature_vis_place/{}/{}"
 NOISE_FLOOR_TAG = "feature_vis_drift_floor/{}"
@@ -277,6 +280,16 @@ def write_accentuated(events: EventFile, epoch: int, name: str, picture: np.ndar
     events.image(ACCENTUATED_TAG.format(name), epoch, picture, description)
 
 
+def write_importance(events: EventFile, snapshot: Snapshot) -> None:
+    """Write where the score of each picture of a snapshot comes from, if that is known."""
+    if snapshot.importance is None:
+        return
+    for name, importance in zip(snapshot.names, snapshot.importance, strict=True):
+        text = f"Where the score of {html.escape(name)} comes from: white matters most."
+        tag = IMPORTANCE_TAG.format(name)
+        events.image(tag, snapshot.epoch, importance[..., None], text)
+
+
 def write_evolution(events: EventFile, epoch: int, strip: np.ndarray) -> None:
     """Write the film strip, uint8 `(height, width, 3)`."""
     events.image(EVOLUTION_TAG, epoch, strip, "Targets down, epochs across.")
@@ -408,6 +421,11 @@ def _as_snapshot(step, names, summaries, values_range):
     pngs = [values[IMAGE_TAG.format(name)].string_val[2] for name in names]
     shown = np.stack([pictures.decode_png(png) for png in pngs])
     seconds = values.get(SECONDS_TAG)
+    mattering = [values.get(IMPORTANCE_TAG.format(name)) for name in names]
+    importance = None
+    if all(one is not None for one in mattering):
+        found = [pictures.decode_png(one.string_val[2]) for one in mattering]
+        importance = np.stack(found)[..., 0]
     return Snapshot(
         epoch=step,
         names=list(names),
@@ -417,5 +435,6 @@ def _as_snapshot(step, names, summaries, values_range):
         values_range=values_range,
         starts=words(_START),
         best_class=words(_CLASS),
+        importance=importance,
         **{field: scalars(tag) for field, tag in (_NUMBERS | _NUMBERS_AT_ONCE).items()},
     )

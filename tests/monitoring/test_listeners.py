@@ -4,17 +4,20 @@ import dataclasses
 import json
 import warnings
 
+import keras
 import numpy as np
 import pytest
 from tensorboard.util.tensor_util import make_ndarray
 
-from featviz_callback import FeatureVisCallback, Objective
+from featviz_callback import FeatureVisCallback, Objective, optimize
+from featviz_callback.optimization.chunk import Chunk
 from tests.conftest import (
     PIXELS,
     accumulator,
     compiled,
     layer_output,
     read_events,
+    sequential,
     set_random_seed,
     train,
 )
@@ -120,6 +123,7 @@ def test_real_images_are_accentuated_at_each_snapshot(tmp_path):
     [
         ({"on_snapshot": "wandb"}, "on_snapshot"),
         ({"log_real_images": "no"}, "log_real_images"),
+        ({"log_importance": 1}, "log_importance"),
         ({"accentuate": 2}, "accentuate"),
         ({"accentuate": -1, "probe_data": PIXELS}, "accentuate"),
         ({"accentuate": 1.5, "probe_data": PIXELS}, "accentuate"),
@@ -162,3 +166,65 @@ def test_an_accentuation_that_fails_loses_no_snapshot(tmp_path, caplog, monkeypa
     train(model, callback)
     assert callback.history.epochs.tolist() == [-1, 0, 1]
     assert caplog.text.count("accentuated") == 1
+
+
+def test_importance_is_logged_where_it_is_asked_for(tmp_path):
+    model = compiled()
+    own = optimize(Objective.neuron(model, "logits", [0, 1]), steps=2)
+    callback = followed(tmp_path, model, log_importance=True)
+    train(model, callback)
+    images, _ = read_events(tmp_path / "feature_vis")
+    for i in range(2):
+        shown = images[f"feature_vis_importance/Neuron#logits_{i}"]
+        assert [step for step, _ in shown] == [-1, 0, 1]
+        expected = np.round(255 * own.importance[i])
+        np.testing.assert_allclose(shown[0][1].squeeze(), expected, atol=1)
+    again = followed(tmp_path, model, log_importance=True)
+    train(model, again, initial_epoch=2, epochs=3)
+    np.testing.assert_array_equal(again.history.importance[:3], callback.history.importance)
+
+
+def test_nothing_important_to_log_is_told_once(tmp_path, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    model = sequential(keras.layers.Conv1D(3, 3, name="conv"), shape=(12, 2))
+    model.compile("sgd", "mse")
+    channel = Objective.channel(model, "conv", 0)
+    callback = FeatureVisCallback(channel, tmp_path, steps=1, log_importance=True)
+    model.fit(np.zeros((4, 12, 2)), np.zeros((4, 10, 3)), verbose=0, callbacks=[callback])
+    assert caplog.text.count("log_importance=True writes nothing") == 1
+    assert callback.history.importance is None
+
+
+def test_units_without_a_gradient_are_accentuated_anew_at_first_and_last_alone(
+    tmp_path, monkeypatch
+):
+    dead = sequential(
+        keras.layers.Conv2D(2, 3, activation="relu", name="conv"),
+        keras.layers.GlobalMaxPooling2D(),
+        shape=(12, 10, 1),
+    )
+    kernel, bias = dead.get_weights()
+    dead.set_weights([0 * kernel, bias - 1])
+    dead.compile(keras.optimizers.SGD(0.0), "mse")
+    steps = []
+    tried = Chunk.step
+
+    def counted(chunk):
+        steps.append(chunk.task.plan.is_change)
+        return tried(chunk)
+
+    monkeypatch.setattr(Chunk, "step", counted)
+    at_snapshots = []
+    channel = Objective.channel(dead, "conv", 0, pre_activation=False)
+    callback = FeatureVisCallback(
+        channel,
+        tmp_path,
+        steps=2,
+        probe_data=PIXELS,
+        accentuate=1,
+        on_snapshot=lambda _: at_snapshots.append(sum(steps)),
+    )
+    dead.fit(PIXELS, np.zeros((len(PIXELS), 2)), epochs=4, verbose=0, callbacks=[callback])
+    first, *between, _last = np.diff([0, *at_snapshots])
+    assert first > between[0]
+    assert len(set(between)) == 1

@@ -433,3 +433,39 @@ def test_the_last_snapshots_can_be_forgotten(history):
     assert history.epochs.tolist() == epochs[:-2]
     history.forget(epochs[0])
     assert len(history) == 0
+
+
+def important(place, shape=(6, 5)):
+    """Return results whose importance is all in one place."""
+    result = make_result(shape=(*shape, 1))
+    importance = np.zeros((len(NAMES), *shape), "float32")
+    importance[:, *place] = 1.0
+    return replace(result, importance=importance)
+
+
+def test_importance_is_kept_saved_and_loaded(tmp_path):
+    history = History()
+    for epoch, place in enumerate([(0, 0), (5, 4)]):
+        history.add(epoch, important(place))
+    expected = np.zeros((2, len(NAMES), 6, 5), "uint8")
+    expected[0, :, 0, 0] = expected[1, :, 5, 4] = 255
+    history.save(tmp_path / "history.npz")
+    for one in (history, History.load(tmp_path / "history.npz")):
+        np.testing.assert_array_equal(one.importance, expected)
+
+
+def test_pictures_of_a_strip_fade_where_the_score_depends_little_on_them():
+    history = History()
+    black = important((slice(None), slice(0, 8)), (16, 16))
+    history.add(0, replace(black, images=np.zeros_like(black.images)))
+    plain, faded = history.strip(), history.strip(importance=True)
+    assert plain.shape == faded.shape
+    # Half of each black picture turns white; the text beside it stays.
+    was_black = (plain == 0).all(-1).sum()
+    assert (faded == 0).all(-1).sum() == pytest.approx(was_black / 2, rel=0.2)
+
+
+def test_a_history_without_importance_says_so(history):
+    assert history.importance is None
+    with pytest.raises(ValueError, match="`importance`.*none at epoch -1"):
+        history.strip(importance=True)

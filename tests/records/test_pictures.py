@@ -14,6 +14,7 @@ from featviz_callback.records.pictures import (
     encode_png,
     from_uint8,
     grid,
+    of_importance,
     of_targets,
     plot,
     save,
@@ -287,3 +288,15 @@ def test_pictures_of_many_images_take_little_more_memory_than_the_pictures():
     tracemalloc.stop()
     # The float64 values of all images alone would take eight times as much as the pictures.
     assert peak < 4 * shown.nbytes
+
+
+def test_importance_is_a_small_picture_of_the_means_of_blocks():
+    importance = np.random.default_rng(0).random((2, 224, 112)).astype("float32")
+    found = of_importance(importance)
+    blocks = importance.reshape(2, 56, 4, 28, 4).mean((2, 4))
+    expected = 255 * blocks / blocks.max((1, 2), keepdims=True)
+    assert found.dtype == "uint8"
+    np.testing.assert_allclose(found, expected, atol=0.51)
+    small = of_importance(np.eye(5)[None])
+    np.testing.assert_array_equal(small[0], 255 * np.eye(5))
+    assert not of_importance(np.zeros((1, 3, 4))).any()

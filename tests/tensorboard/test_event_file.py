@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+from tensorboard.summary.writer import event_file_writer
 
 from featviz_callback.tensorboard.event_file import EventFile
 from tests.conftest import read_events
@@ -116,3 +117,32 @@ def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
     events.image("b", 0, np.zeros((2, 2, 1), "uint8"))
     assert events.path is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_class_in_place_of_tensorboard_s_writer_is_told_of_each_folder(
+    tmp_path, monkeypatch, caplog
+):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    told = []
+
+    class Follower(event_file_writer.EventFileWriter):
+        def __init__(self, logdir):
+            told.append(logdir)
+            super().__init__(logdir)
+
+    EventFile(tmp_path / "alone").scalar("loss", 0, 1.0)
+    monkeypatch.setattr(event_file_writer, "EventFileWriter", Follower)
+    events = EventFile(tmp_path, is_new=True)
+    assert told == []
+    for step in range(3):
+        events.scalar("loss", step, 1.0)
+    assert told == [str(tmp_path / "feature_vis")]
+    assert [step for step, _ in read_events(tmp_path / "feature_vis")[1]["loss"]] == [0, 1, 2]
+
+    def refuse(logdir):
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr(event_file_writer, "EventFileWriter", refuse)
+    EventFile(tmp_path / "other").scalar("loss", 0, 1.0)
+    assert "RuntimeError: no network" in caplog.text
+    assert read_events(tmp_path / "other" / "feature_vis")[1]["loss"] == [(0, 1.0)]
