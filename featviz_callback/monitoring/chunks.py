@@ -7,6 +7,7 @@ a chunk gets the same file, so it does not matter who does.
 from __future__ import annotations
 
 import contextlib
+import glob
 import logging
 import math
 import os
@@ -147,6 +148,10 @@ def _write(path, arrays):
         with contextlib.suppress(OSError):
             os.remove(part)
         raise
+    # A process that was killed leaves what it had written of the same chunk.
+    for left in glob.glob(f"{glob.escape(path)}.*.part"):
+        with contextlib.suppress(OSError):
+            os.remove(left)
 
 
 def read(paths: Sequence[str]) -> Result:
