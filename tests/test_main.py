@@ -54,6 +54,7 @@ def test_replay_makes_event_files_of_a_folder_and_goes_on(folder, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["feature_vis"]
 
 
+@pytest.mark.acceptance
 @pytest.mark.slow
 def test_what_is_wrong_is_said_in_one_sentence(folder, tmp_path):
     done = command("replay", folder / "model.keras", tmp_path)

@@ -414,6 +414,7 @@ def score_of(case, model, images):
     return output.astype("float64").reshape(len(images), -1, output.shape[-1]).mean(1)[:, 0]
 
 
+@pytest.mark.acceptance
 def test_a_model_is_trained_and_visualised(case, tmp_path):
     model = case.build()
     model.compile("sgd", "mse")

@@ -159,6 +159,7 @@ def test_a_public_signature_is_changed_on_purpose_only(name):
     assert str(inspect.Signature(unannotated)) == SIGNATURES[name]
 
 
+@pytest.mark.acceptance
 @pytest.mark.slow
 def test_types_are_known_through_the_lazy_package(tmp_path):
     """`mypy --strict` passes the right lines of a user's script, and no wrong line."""
@@ -189,6 +190,7 @@ def test_the_version_is_a_version():
     assert re.fullmatch(r"\d+\.\d+\.\d+", featviz_callback.__version__)
 
 
+@pytest.mark.acceptance
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", INSTALLED)
 def test_only_the_framework_of_keras_is_imported(backend, tmp_path):
@@ -200,6 +202,7 @@ def test_only_the_framework_of_keras_is_imported(backend, tmp_path):
     assert list((tmp_path / "feature_vis").iterdir())
 
 
+@pytest.mark.acceptance
 @pytest.mark.slow
 def test_starts_are_the_same_on_every_backend():
     """Compare the installed backends."""
@@ -219,6 +222,7 @@ def test_a_backend_without_gradients_is_refused(monkeypatch):
     assert all(name in str(refusal.value) for name in FRAMEWORKS)
 
 
+@pytest.mark.acceptance
 @pytest.mark.slow
 def test_keras_own_numpy_backend_is_refused():
     # That backend imports both JAX and SciPy.

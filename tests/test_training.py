@@ -271,6 +271,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("way", WAYS)
 def test_training_leaves_the_same_behind_however_it_is_compiled(way, tmp_path):
     compiling = {way: 2 if way == "steps_per_execution" else True, "fits": 1}
@@ -329,6 +330,7 @@ def train_by_hand(callbacks=()):
     return left_behind(model, losses)
 
 
+@pytest.mark.acceptance
 def test_a_custom_loop_leaves_the_same_behind(tmp_path):
     callback = watch(tmp_path)
     assert_same(train_by_hand([callback]), train_by_hand())
@@ -403,6 +405,7 @@ class Checked(FeatureVisCallback):
 
 
 # On JAX layers keep no value of a batch, and torch always runs eagerly.
+@pytest.mark.acceptance
 @pytest.mark.parametrize("run_eagerly", [False, True] if BACKEND == "tensorflow" else [False])
 def test_no_hook_changes_the_model_or_a_random_state(run_eagerly, tmp_path):
     seed_everything()
@@ -535,6 +538,7 @@ def test_an_exception_inside_the_model_restores_everything(error, monkeypatch):
     assert np.isfinite(optimize(objective, steps=2).scores).all()
 
 
+@pytest.mark.acceptance
 def test_training_goes_on_the_same_after_a_snapshot_that_failed(plain, tmp_path):
     callback = watch(
         tmp_path, transformations=[FailingTransformation(ValueError("broken"))], on_error="warn"
@@ -550,6 +554,7 @@ class Interrupt(keras.callbacks.Callback):
         raise KeyboardInterrupt
 
 
+@pytest.mark.acceptance
 def test_training_goes_on_the_same_after_an_interrupted_snapshot(tmp_path):
     def interrupted_by(callback):
         seed_everything()

@@ -217,6 +217,7 @@ print(result.status, np.allclose(result.scores, objective.score(result.images), 
 """
 
 
+@pytest.mark.acceptance
 @pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="devices of TensorFlow's")
 def test_a_network_may_be_spread_over_devices():

@@ -27,6 +27,7 @@ def compilations(model):
     return len(of_model), 0 if eager else sum(compiled.traces for compiled in of_model)
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("optimizer", [None, "adam"])
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS, ids=str)
 def test_an_image_that_gets_no_gradient_is_the_given_one(parameterization, optimizer):

@@ -295,6 +295,7 @@ def pool():
         yield pool
 
 
+@pytest.mark.acceptance
 @pytest.mark.slow
 def test_workers_compute_the_same_to_the_bit(tmp_path, pool):
     model, settings = own_model(), {"probe_data": PIXELS, "regularizers": [noisy]}
@@ -309,6 +310,7 @@ def test_workers_compute_the_same_to_the_bit(tmp_path, pool):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.acceptance
 @pytest.mark.slow
 def test_a_killed_worker_loses_nothing(tmp_path, pool, small_chunks, monkeypatch, caplog):
     caplog.set_level("WARNING", logger="featviz_callback")
@@ -344,6 +346,7 @@ class Broken:
         return future
 
 
+@pytest.mark.acceptance
 @pytest.mark.slow
 def test_what_a_worker_does_not_finish_is_computed_here(tmp_path, pool, caplog):
     caplog.set_level("WARNING", logger="featviz_callback")

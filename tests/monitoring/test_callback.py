@@ -290,6 +290,7 @@ def test_a_new_process_goes_on_where_the_last_one_ended(model, watch, tmp_path):
         assert [step for step, _ in series] == [-1, 0, 1, 2, 3, 4]
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize(
     ("inner", "shape"),
     [
@@ -343,6 +344,7 @@ def starts_written_in(folder):
     return found
 
 
+@pytest.mark.acceptance
 def test_starts_are_written_and_gone_on_from_by_a_new_process(watch, tmp_path):
     model = compiled(rate=0.5)
     first, second = watch(channels(model), steps=4), watch(channels(model), steps=4)
@@ -367,6 +369,7 @@ def test_starts_are_written_and_gone_on_from_by_a_new_process(watch, tmp_path):
     np.testing.assert_allclose(history.images[-1], first.history.images[-1], atol=1e-4)
 
 
+@pytest.mark.acceptance
 def test_logs_without_starts_are_gone_on_from(model, watch, tmp_path, monkeypatch):
     """The first version wrote none."""
     with monkeypatch.context() as older:
@@ -660,6 +663,7 @@ def test_a_model_is_not_kept_alive_by_a_copy(watch):
     assert len(twin.history) == 2
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("freq", [1, 100])
 @pytest.mark.parametrize("order", [1, -1], ids=["after", "before"])
 def test_the_last_snapshot_is_of_the_last_epoch_whatever_weights_are_restored(freq, order, watch):
@@ -1128,6 +1132,7 @@ def test_real_images_of_a_model_with_channels_first(watch, tmp_path):
     assert pictures["feature_vis_examples/Channel#conv_1"]
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("parameterization", ["fourier", "fixed_magnitude", "pixel"])
 def test_real_signals_are_drawn_beside_the_optimised_one(parameterization, watch, tmp_path):
     inner = layers.Conv1D(4, 5, name="conv"), layers.Flatten(), layers.Dense(10)

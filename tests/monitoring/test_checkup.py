@@ -285,6 +285,7 @@ def test_everything_is_logged_and_read_back_by_tensorboard(watch, tmp_path):
         assert [one.size for one in events[0].tensor_proto.tensor_shape.dim] == [30, 3]
 
 
+@pytest.mark.acceptance
 def test_a_resumed_training_goes_on_with_what_was_logged(watch, tmp_path):
     model = conv_net()
     first = watch(channels, probe_data=(PIXELS, LABELS))

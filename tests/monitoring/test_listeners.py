@@ -146,6 +146,7 @@ def test_a_function_that_draws_leaves_the_random_states_alone(tmp_path):
     assert drawn[0] == drawn[1]
 
 
+@pytest.mark.acceptance
 def test_images_of_another_size_are_accentuated_at_that_of_the_pictures(tmp_path):
     model = compiled()
     given = {"probe_data": PIXELS, "accentuate": 2, "image_shape": (16, 14)}
@@ -195,6 +196,7 @@ def test_nothing_important_to_log_is_told_once(tmp_path, caplog):
     assert callback.history.importance is None
 
 
+@pytest.mark.acceptance
 def test_units_without_a_gradient_are_accentuated_anew_at_first_and_last_alone(
     tmp_path, monkeypatch
 ):

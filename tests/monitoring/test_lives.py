@@ -56,6 +56,7 @@ def test_a_second_fit_from_epoch_0_is_a_run_of_its_own(model, watch, tmp_path, c
     assert widths[0] < widths[-1] < whole
 
 
+@pytest.mark.acceptance
 def test_a_resumed_training_goes_on_with_the_newest_run_of_its_targets(model, watch, tmp_path):
     def other(model):
         return Objective.neuron(model, "logits", [0, 1])
@@ -92,6 +93,7 @@ def test_the_run_is_found_of_a_model_that_the_first_batch_builds(watch, tmp_path
     assert again.history.epochs.tolist()[-2:] == [0, 1]
 
 
+@pytest.mark.acceptance
 def test_copies_write_runs_of_their_own(model, watch, tmp_path):
     original = watch(None)
     train(model, copy.deepcopy(original), epochs=1)

@@ -145,6 +145,7 @@ def many_starts(model):
     ]
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("with_real", [False, True], ids=["alone", "beside real images"])
 def test_each_target_keeps_its_own_start_whatever_the_order(with_real, small_model):
     """Beside real images, one may take another start if it scores below the best of them."""
@@ -184,6 +185,7 @@ def test_an_observer_goes_on_from_the_starts_of_an_earlier_one(small_model):
     assert anew.starts != expected.starts
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("change", [{"starts": None}, {"names": list("abcdefghij")}], ids=str)
 def test_an_earlier_snapshot_without_starts_or_of_other_targets_is_not_gone_on_from(
     change, small_model

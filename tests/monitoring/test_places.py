@@ -118,6 +118,7 @@ def test_a_neuron_has_its_own_position_wherever_its_channel_is_highest():
     assert place.box == box_of(7, 2)
 
 
+@pytest.mark.acceptance
 def test_the_box_of_deep_layers_is_what_changes_the_unit():
     """Finite differences tell the receptive field, pooling, strides and dilation included."""
     keras.utils.set_random_seed(0)

@@ -163,6 +163,7 @@ def test_the_plain_background_is_the_mean_of_real_images(model, watch):
     np.testing.assert_allclose(callback.history.images.mean(), 0.2, atol=0.03)
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("kind", ["fourier", "fixed_magnitude"])
 @pytest.mark.parametrize("scale", [lambda x: x, lambda x: 2 * x - 1])
 def test_images_beside_real_ones_are_those_of_a_parameterization_like_them(kind, scale, watch):

@@ -104,6 +104,7 @@ def test_without_the_untrained_network_only_its_row_is_missing(live, tmp_path):
     assert np.isfinite(history.noise_floor[[0, 2]]).all()
 
 
+@pytest.mark.acceptance
 def test_checkpoints_can_be_given_in_other_ways(live, tmp_path, caplog):
     caplog.set_level("WARNING", logger="featviz_callback")
     paths = [live[0] / f"{number:02d}.weights.h5" for number in range(4)]
@@ -133,6 +134,7 @@ def test_checkpoints_can_be_given_in_other_ways(live, tmp_path, caplog):
     assert caplog.text.count("taken as epochs 0, 1") == 1
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("freq", [2, (0, 2)])
 def test_freq_counts_epochs_as_in_a_training(freq, live, tmp_path):
     callback = watch(tmp_path, freq=freq, max_overhead=1e-9)
@@ -149,6 +151,7 @@ def test_max_overhead_is_ignored_and_that_is_said(live, tmp_path, caplog):
     assert caplog.text.count("max_overhead=1e-09 is ignored") == 1
 
 
+@pytest.mark.acceptance
 def test_an_interrupted_replay_goes_on_in_its_run(live, tmp_path):
     """By Ctrl-C in the middle, and then in another process."""
     model = compiled(make_small_model(seed=5))
@@ -182,6 +185,7 @@ def test_an_interrupted_replay_goes_on_in_its_run(live, tmp_path):
     assert find_runs(tmp_path) == [str(tmp_path)]
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("epochs", [[-1], [-1, 0]])
 def test_the_same_callback_goes_on_with_its_own_images(live, tmp_path, epochs):
     callback, model = watch(tmp_path), compiled()
@@ -203,6 +207,7 @@ def test_a_freq_that_leaves_out_all_is_said(live, tmp_path, caplog):
     assert "freq=5 counts epochs, not checkpoints" in caplog.text
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("change", ["weights", "settings"])
 def test_other_weights_or_settings_are_a_run_of_their_own(live, tmp_path, change):
     paths = {epoch: live[0] / f"{epoch + 1:02d}.weights.h5" for epoch in (-1, 0)}
@@ -331,6 +336,7 @@ def jax_step(model, state, images):
 STEPS = {"tensorflow": tensorflow_step, "torch": torch_step, "jax": jax_step}
 
 
+@pytest.mark.acceptance
 def test_a_wrapper_with_a_train_step_of_its_own(tmp_path):
     pattern = str(tmp_path / "{epoch}.weights.h5")
     live_one, model = watch(tmp_path / "live", None), Autoencoder()

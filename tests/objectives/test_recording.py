@@ -567,6 +567,7 @@ def test_recording_adds_no_loss(images):
     assert model.losses == []
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
 def test_what_a_quantised_layer_computes_is_recorded(mode):
     if mode not in QUANTIZATION_MODES:

@@ -438,6 +438,7 @@ def test_only_targets_that_are_newly_weak_change_their_start(small_model):
     np.testing.assert_array_equal(result.images[1:], told.images[1:])
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("unit", range(4))
 @pytest.mark.parametrize("start", ["faint noise", "noise 3 1 0", "plain 1"])
 def test_the_best_of_all_tries_is_the_result(unit, start, small_model):
@@ -616,6 +617,7 @@ def hardly_active():
     return model
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("weight", [0.03, 0.3])
 def test_a_penalty_takes_no_try_and_no_verdict_from_a_unit(weight):
     """A penalty has a gradient of its own, which is not the unit's."""
@@ -634,6 +636,7 @@ def test_a_penalty_takes_no_try_and_no_verdict_from_a_unit(weight):
     assert [s == "no_gradient" for s in bound.status] == [s == "no_gradient" for s in free.status]
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("weight", [0.1, 0.5, 1.0])
 def test_a_penalty_never_raises_what_it_penalises(weight):
     model = sequential(layers.Conv2D(6, 3, activation="tanh", name="conv"), shape=(16, 16, 3))

@@ -86,6 +86,7 @@ def step_gradient(objective, start, **settings):
     return to_numpy(chunk.params) - start
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("penalty", [0.0, 0.7])
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
 @pytest.mark.parametrize("target", TARGETS)

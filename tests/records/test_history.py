@@ -262,6 +262,7 @@ def test_an_animation_shows_names_and_status():
     assert (frames[1] != frames[2]).any()
 
 
+@pytest.mark.acceptance
 def test_pictures_of_many_targets_and_snapshots_have_a_bounded_size():
     many = History()
     for epoch in range(70):
