@@ -353,7 +353,8 @@ def _image_input(model, tensor, position, image_rank):
     if not keras.backend.is_float_dtype(tensor.dtype):
         raise NothingToShow(
             f"The input of the model '{model.name}' is {tensor.dtype}, through which there "
-            "is no gradient. Expected an input of floats: name the model behind the cast."
+            "is no gradient. Expected an input of floats: name the model behind the cast. Or give "
+            "`keras.Input` no `dtype`: it then takes the same data, which Keras casts to floats."
         )
     axes = "hwc" if len(shape) == 3 else "hw" if image_rank == 3 else "wc"
     if axes != "hw" and _takes_channels_first(model, shape):

@@ -131,7 +131,7 @@ def test_what_is_no_image_is_refused(shape):
 
 def test_whole_numbers_are_refused():
     model = keras.Sequential([keras.Input((4, 4, 1), dtype="uint8"), layers.Rescaling(1 / 255)])
-    with pytest.raises(ValueError, match="is uint8.*name the model behind the cast"):
+    with pytest.raises(ValueError, match="is uint8.*name the model behind the cast.*no `dtype`"):
         resolve(model)
 
 
