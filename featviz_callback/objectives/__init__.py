@@ -16,7 +16,7 @@ from featviz_callback.objectives.objective import Objective
 from featviz_callback.objectives.outside import scaling_layers, scaling_outside
 from featviz_callback.objectives.paths import walk
 from featviz_callback.objectives.preserve import preserved
-from featviz_callback.objectives.reachability import require_path
+from featviz_callback.objectives.reachability import Reach, require_path
 from featviz_callback.objectives.readouts import read_scores, read_scores_and
 from featviz_callback.objectives.recording import Tap, record
 from featviz_callback.objectives.relaxation import relaxed_activations
@@ -38,6 +38,7 @@ __all__ = [
     "JoinedTargets",
     "NothingToShow",
     "Objective",
+    "Reach",
     "Scaling",
     "SomeTargets",
     "Tap",
