@@ -54,11 +54,11 @@ def default_objectives(
         features, spread over the depth. These are convolutions. In a vision transformer or
         token mixer they are the dense layers on tokens that widen or have an activation, in a
         hybrid both. In a network without any of these they are own layers of feature maps
-        with a kernel, depthwise convolutions, or four units of each of four hidden dense layers. A
-        model without features gives its outputs, and one without outputs its features.
-        Layers that never receive the image are left out. If an output comes from plain
-        operations, the layers before them are taken. The parts of a wrapper that take
-        images share these numbers, and one warning names them.
+        with a kernel, depthwise convolutions, or recurrent layers and hidden dense ones, four
+        units of each of four. A model without features gives its outputs, and one without
+        outputs its features. Layers that never receive the image are left out. If an output
+        comes from plain operations, the layers before them are taken. The parts of a wrapper
+        that take images share these numbers, and one warning names them.
 
     Raises:
         NothingToShow: If nothing is found, or the model's call fails.
