@@ -318,7 +318,7 @@ def _fixed(name, tensor, value, dtype_is_known):
     try:
         value = np.asarray(value)
         dtype = tensor.dtype if dtype_is_known else value.dtype.name
-        if dtype == "string" or (not dtype_is_known and value.dtype.kind in "US"):
+        if dtype == "string" or (not dtype_is_known and value.dtype.kind in "OSU"):
             value = value.astype(object)
             if not all(isinstance(one, (str, bytes)) for one in value.ravel()):
                 raise ValueError("no strings")

@@ -200,6 +200,10 @@ def test_inputs_of_a_subclassed_model_keep_their_kind():
     _, (fixed,) = resolve(model, {1: 0.5})
     assert fixed.tolist() == [0.5, 0.5]
     assert fixed.dtype == np.float32
+    # TensorFlow gives strings as objects.
+    words = np.array([b"north", b"south"], dtype=object)
+    _, (fixed,) = resolve(model, {1: words})
+    assert fixed.tolist() == words.tolist()
 
 
 def test_an_input_of_open_size_takes_that_of_its_value():
