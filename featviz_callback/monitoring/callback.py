@@ -23,7 +23,13 @@ from featviz_callback.monitoring.costs import Costs
 from featviz_callback.monitoring.listeners import as_taken_snapshot
 from featviz_callback.monitoring.messages import Reporter
 from featviz_callback.monitoring.preparation import choose_objectives, prepare_observer
-from featviz_callback.objectives import NothingToShow, Objective, is_known, is_wrapper
+from featviz_callback.objectives import (
+    NothingToShow,
+    Objective,
+    is_known,
+    is_wrapper,
+    shared_calls,
+)
 from featviz_callback.optimization import Settings
 from featviz_callback.optimization.probe_data import ProbeImages
 from featviz_callback.records import Health, History
@@ -324,7 +330,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
     def _prepare_or_give_up(self):
         """Prepare the observer; without any picture to make, warn and let training go on."""
         try:
-            self._prepare()
+            with shared_calls():
+                self._prepare()
         except NothingToShow as error:
             if self._on_error == "raise":
                 raise

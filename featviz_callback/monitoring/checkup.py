@@ -15,6 +15,7 @@ from featviz_callback import backend
 from featviz_callback.monitoring.health import LayerMeter, places_within
 from featviz_callback.objectives import (
     ImageInput,
+    Reach,
     Tap,
     Watch,
     ending,
@@ -90,7 +91,10 @@ class HealthMeter:
     def _find_taps(self, prefix, model, image_input, shape):
         try:
             found = feature_taps(model, image_input.specs(model, shape), prefix)
-            return {tap: units for tap, units in found.items() if units}
+            # Images say nothing of layers that see another input alone, such as a time step.
+            reach = Reach(model, [image_input.position or 0])
+            seen = {tap for tap in found if reach.includes(tap) is not False}
+            return {tap: units for tap, units in found.items() if units and tap in seen}
         except Exception as error:
             # Pictures can do without.
             warn_once(model, "The layers of the model '%s' are not measured. %s", model.name, error)

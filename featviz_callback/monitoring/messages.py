@@ -128,11 +128,11 @@ class Reporter:
         logger.warning("FeatureVisCallback makes no pictures, and training goes on. %s", error)
 
     def waiting(self, name: str) -> None:
-        """Log that a wrapper's parts are built by the first batch, so that snapshots begin then."""
+        """Log that the first batch builds a model or its parts, so that snapshots begin then."""
         logger.warning(
-            "The model '%s' is not called as a whole, and not all of its parts are built, so the "
-            "first snapshot is taken at the end of the first epoch. Build its parts, by calling "
-            "them or with an `Input`, to see them untrained. `objectives` names one, such as "
+            "The model '%s' or a part of it is not built yet, so the first snapshot is taken at "
+            "the end of the first epoch. Build them, by a call or with an `Input`, to see them "
+            "untrained. If `train_step` calls nothing but parts, `objectives` names one, such as "
             "`lambda model: default_objectives(model.encoder)`.",
             name,
         )

@@ -23,11 +23,17 @@ from featviz_callback.objectives import (
     default_objectives,
     has_own_step,
     join_alike,
+    scaling_layers,
+    scaling_outside,
     walk,
     warn_once,
 )
 from featviz_callback.optimization import Settings, prepare, with_parameterization
-from featviz_callback.optimization.completion import complete, resolve_input
+from featviz_callback.optimization.completion import (
+    complete,
+    resolve_input,
+    scaled_as_before,
+)
 from featviz_callback.optimization.probe_data import ProbeImages, images_of
 from featviz_callback.records import spread
 from featviz_callback.tensorboard import summaries
@@ -83,7 +89,10 @@ def prepare_observer(
     models = {id(one.model): one.model for one in objectives}
     found = _read(real_images, models, settings, trained)
     model = objectives[0].model
-    settings, images = complete(settings, model, found.get(id(model)))
+    before = _scaling_before(trained, models, settings)
+    if before is not None:
+        found = _scaled(trained, models, settings, found, before)
+    settings, images = complete(settings, model, found.get(id(model)), before)
     tasks = [
         prepare(joined, settings, found.get(id(joined.model))) for joined in join_alike(objectives)
     ]
@@ -151,6 +160,42 @@ def _read(real_images, models, settings, trained):
         )
         return {}
     return found
+
+
+def _scaling_before(trained, models, settings):
+    """Return how the trained model scales images before the watched ones get them."""
+    if trained is None or id(trained) in models or settings.values_range is not None:
+        return None
+    parts = list(models.values())
+    outside = scaling_layers(trained, parts)
+    if not outside:
+        return None
+    channels = resolve_input(settings, parts[0], None)[0].shape[2]
+    found = scaling_outside(trained, parts, channels) if channels else None
+    if found is None:
+        warn_once(
+            trained,
+            "The layer %r of the model '%s' may change images before the watched parts get them: "
+            "give `values_range` and `probe_data` as the parts take them.",
+            *(outside[0], trained.name),
+        )
+    return found
+
+
+def _scaled(trained, models, settings, found, before):
+    """Return examples as the watched parts get them, and log if that changes them."""
+    scaled = {
+        key: scaled_as_before(settings, models[key], own, before) for key, own in found.items()
+    }
+    if any(one is not None for one in scaled.values()):
+        warn_once(
+            trained,
+            "`probe_data` are scaled as the layer %r of the model '%s' scales images x before "
+            "the watched parts get them: %s. `values_range` says that `probe_data` are as the "
+            "parts take them.",
+            *(before.path, trained.name, before),
+        )
+    return {key: found[key] if one is None else one for key, one in scaled.items()}
 
 
 def _as_list(objectives, model, fixed_inputs, shape):

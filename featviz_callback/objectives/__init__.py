@@ -13,9 +13,10 @@ from featviz_callback.objectives.joined import JoinedTargets, join_alike, requir
 from featviz_callback.objectives.layers import Ending, ending
 from featviz_callback.objectives.notices import NothingToShow, warn_once
 from featviz_callback.objectives.objective import Objective
+from featviz_callback.objectives.outside import scaling_layers, scaling_outside
 from featviz_callback.objectives.paths import walk
 from featviz_callback.objectives.preserve import preserved
-from featviz_callback.objectives.reachability import require_path
+from featviz_callback.objectives.reachability import Reach, require_path
 from featviz_callback.objectives.readouts import read_scores, read_scores_and
 from featviz_callback.objectives.recording import Tap, record
 from featviz_callback.objectives.relaxation import relaxed_activations
@@ -26,7 +27,7 @@ from featviz_callback.objectives.scaling import (
     warn_if_flat,
 )
 from featviz_callback.objectives.scoring import as_taken, score_all
-from featviz_callback.objectives.shapes import output_shapes
+from featviz_callback.objectives.shapes import output_shapes, shared_calls
 from featviz_callback.objectives.terms import SomeTargets, Targets
 from featviz_callback.objectives.watching import Watch, feature_taps, weights_by_layer
 from featviz_callback.objectives.wrappers import has_own_step, is_known, is_wrapper
@@ -37,6 +38,7 @@ __all__ = [
     "JoinedTargets",
     "NothingToShow",
     "Objective",
+    "Reach",
     "Scaling",
     "SomeTargets",
     "Tap",
@@ -64,7 +66,10 @@ __all__ = [
     "relaxed_activations",
     "require_path",
     "require_units",
+    "scaling_layers",
+    "scaling_outside",
     "score_all",
+    "shared_calls",
     "some",
     "walk",
     "warn_if_flat",

@@ -15,7 +15,6 @@ from featviz_callback.objectives.heads import heads
 from featviz_callback.objectives.inputs import fits
 from featviz_callback.objectives.notices import NothingToShow, warn_once
 from featviz_callback.objectives.objective import Objective
-from featviz_callback.objectives.paths import walk
 from featviz_callback.objectives.reachability import Reach
 from featviz_callback.objectives.recording import Tap
 from featviz_callback.objectives.shapes import calls_and_outputs
@@ -28,8 +27,6 @@ _CONVOLUTIONS = (
     *(keras.layers.SeparableConv2D, keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose),
     *(keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D),
 )
-
-_SCALING = (keras.layers.Normalization, keras.layers.Rescaling)
 
 # The most outputs, and the most units of all outputs together, that are taken.
 _MOST_UNITS = 16
@@ -57,11 +54,11 @@ def default_objectives(
         features, spread over the depth. These are convolutions. In a vision transformer or
         token mixer they are the dense layers on tokens that widen or have an activation, in a
         hybrid both. In a network without any of these they are own layers of feature maps
-        with a kernel, depthwise convolutions, or four units of each of four hidden dense layers. A
-        model without features gives its outputs, and one without outputs its features.
-        Layers that never receive the image are left out. If an output comes from plain
-        operations, the layers before them are taken. The parts of a wrapper that take
-        images share these numbers, and one warning names them.
+        with a kernel, depthwise convolutions, or recurrent layers and hidden dense ones, four
+        units of each of four. A model without features gives its outputs, and one without
+        outputs its features. Layers that never receive the image are left out. If an output
+        comes from plain operations, the layers before them are taken. The parts of a wrapper
+        that take images share these numbers, and one warning names them.
 
     Raises:
         NothingToShow: If nothing is found, or the model's call fails.
@@ -94,8 +91,8 @@ def default_objectives(
     warn_once(
         model,
         "The model '%s' is not called as a whole, so the parts that take images are watched: %s. "
-        "`objectives` chooses others, such as `lambda model: default_objectives(part)`.%s",
-        *(model.name, ", ".join(map(repr, found)), _scaled_outside(model, found)),
+        "`objectives` chooses others, such as `lambda model: default_objectives(part)`.",
+        *(model.name, ", ".join(map(repr, found))),
     )
     return [
         objective
@@ -150,18 +147,6 @@ def _convolutions(model, fixed_inputs):
         for call in calls
         if isinstance(call.layer, _CONVOLUTIONS) and reach.includes(Tap(call.path)) is not False
     ]
-
-
-def _scaled_outside(model, parts):
-    """What to say of a layer that may scale images before a part of a wrapper gets them."""
-    outside = [pair for pair in walk(model) if not pair[0].startswith(tuple(parts))]
-    scaling = [path for path, layer in outside if isinstance(layer, _SCALING)]
-    if not scaling:
-        return ""
-    return (
-        f" The layer {scaling[0]!r} may change images before that: give `values_range` and "
-        "`probe_data` as the parts take them."
-    )
 
 
 def _alike(parts, fixed_inputs, shape):

@@ -24,6 +24,7 @@ _CONVOLUTIONS = (
 )
 _DEPTHWISE = (keras.layers.DepthwiseConv2D, keras.layers.DepthwiseConv1D)
 _DENSE = (keras.layers.Dense, keras.layers.EinsumDense)
+_RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
 
 
 def feature_calls(
@@ -56,7 +57,16 @@ def _candidates(calls, heads):
     kernels = [call for call in hidden if _has_kernel(call)]
     depthwise = [call for call in calls if isinstance(call.layer, _DEPTHWISE)]
     dense = [c for c in hidden if isinstance(c.layer, keras.layers.Dense) and len(c.shape) == 1]
-    return _in_order(calls, [*tokens, *kernels]) or depthwise or dense
+    rest = _in_order(calls, [*_recurrent(hidden), *dense])
+    return _in_order(calls, [*tokens, *kernels]) or depthwise or rest
+
+
+def _recurrent(calls):
+    """The layers that read a sequence step by step, both directions as one."""
+    found = [call for call in calls if isinstance(call.layer, _RECURRENT) and not call.place]
+    both = [call.layer for call in found if isinstance(call.layer, keras.layers.Bidirectional)]
+    inside = {id(layer) for one in both for _, layer in walk(one)}
+    return [call for call in found if id(call.layer) not in inside]
 
 
 def _in_order(calls, chosen):

@@ -26,6 +26,9 @@ _AXES = "hwc"
 # A signal of more channels may be a grey image.
 _MOST_CHANNELS = 16
 
+# A vector of as many values as a square image from this side on may be one.
+_SMALLEST_SIDE = 8
+
 
 @dataclass(frozen=True)
 class ImageInput:
@@ -315,7 +318,7 @@ def _fixed(name, tensor, value, dtype_is_known):
     try:
         value = np.asarray(value)
         dtype = tensor.dtype if dtype_is_known else value.dtype.name
-        if dtype == "string" or (not dtype_is_known and value.dtype.kind in "US"):
+        if dtype == "string" or (not dtype_is_known and value.dtype.kind in "OSU"):
             value = value.astype(object)
             if not all(isinstance(one, (str, bytes)) for one in value.ravel()):
                 raise ValueError("no strings")
@@ -353,7 +356,8 @@ def _image_input(model, tensor, position, image_rank):
     if not keras.backend.is_float_dtype(tensor.dtype):
         raise NothingToShow(
             f"The input of the model '{model.name}' is {tensor.dtype}, through which there "
-            "is no gradient. Expected an input of floats: name the model behind the cast."
+            "is no gradient. Expected an input of floats: name the model behind the cast. Or give "
+            "`keras.Input` no `dtype`: it then takes the same data, which Keras casts to floats."
         )
     axes = "hwc" if len(shape) == 3 else "hw" if image_rank == 3 else "wc"
     if axes != "hw" and _takes_channels_first(model, shape):
@@ -363,15 +367,37 @@ def _image_input(model, tensor, position, image_rank):
 
 
 def _hint(shape):
-    """How to see a model of volumes or videos: their slices are the channels of an image."""
-    if len(shape) != 4 or None in shape:
+    """How to see a model of something else than images, through a model in front of it."""
+    if None in shape:
         return ""
-    first, second, *others = shape
-    flat = (first, second, math.prod(others))
-    return (
-        ". To see it, give slices as channels: `objectives` of "
-        f"keras.Sequential([keras.Input({flat}), keras.layers.Reshape({shape}), model])"
-    )
+    if len(shape) == 4:
+        return ". To see it, give slices as channels: " + _in_front(*_slices(shape))
+    channels = next((n for n in (1, 3) if len(shape) == 1 and _is_square(shape[0], n)), None)
+    if channels is None:
+        return ""
+    side = math.isqrt(shape[0] // channels)
+    flat = f"keras.layers.Reshape({shape})"
+    return ". If it is a flattened image, to see it give " + _in_front((side, side, channels), flat)
+
+
+def _in_front(shape, layers):
+    return f"`objectives` of keras.Sequential([keras.Input({shape}), {layers}, model])"
+
+
+def _slices(shape):
+    """The shape of an image whose channels are slices, and the layers that undo that."""
+    first, second, third, channels = shape
+    if first != second == third:
+        # A film, or slices: time or depth comes first.
+        apart = f"keras.layers.Reshape({(second, third, first, channels)})"
+        return (second, third, first * channels), f"{apart}, keras.layers.Permute((3, 1, 2, 4))"
+    return (first, second, third * channels), f"keras.layers.Reshape({shape})"
+
+
+def _is_square(size, channels):
+    """Whether so many values could be a square image; small vectors are tables more often."""
+    side = math.isqrt(size // channels)
+    return side >= _SMALLEST_SIDE and side * side * channels == size
 
 
 def _takes_channels_first(model, shape):

@@ -7,8 +7,9 @@ nested, subclassed and shared models need no rule of their own.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 import keras
@@ -24,6 +25,9 @@ from featviz_callback.objectives.recording import CALLS, Tap, collect, origin
 _LAYOUT_LAYERS = (keras.layers.Permute, keras.layers.Reshape)
 # So many characters of another's error are repeated.
 _LONGEST_REASON = 300
+
+# The calls that were followed, where they are shared.
+_shared: ContextVar[dict | None] = ContextVar("_shared", default=None)
 
 
 class Recording(keras.Operation):
@@ -145,8 +149,39 @@ def layer_calls(model: keras.Model, arguments) -> list[LayerCall]:
     return calls_and_outputs(model, arguments)[0]
 
 
+@contextmanager
+def shared_calls() -> Iterator[None]:
+    """Follow the call of each model once, however often its calls are asked for inside.
+
+    Following a call may take a second. No model may be changed inside.
+    """
+    if _shared.get() is not None:
+        yield
+        return
+    token = _shared.set({})
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
 def calls_and_outputs(model: keras.Model, arguments) -> tuple[list[LayerCall], list[tuple]]:
     """Return what `layer_calls` does, and the shape of each tensor that the model returns."""
+    known = _shared.get()
+    if known is None:
+        return _followed(model, arguments)
+    described = [
+        (*path, one.shape, one.dtype) for path, one in keras.tree.flatten_with_path(arguments)
+    ]
+    # The model is kept, so that no other one gets its identity.
+    key = id(model), repr(described)
+    if key not in known:
+        known[key] = model, _followed(model, arguments)
+    calls, outputs = known[key][1]
+    return list(calls), list(outputs)
+
+
+def _followed(model, arguments):
     order = _Order(model)
     try:
         with preserved(model):

@@ -37,12 +37,20 @@ def is_known(model: keras.Model) -> bool:
     if not is_wrapper(model):
         return model.built
     models = [layer for layer in sublayers(model) if isinstance(layer, keras.Model)]
-    if not all(map(is_known, models)):
+    if not all(is_known(one) or not _gets_weights(one) for one in models):
         return False
     layers = _layers_of_layers(model)
     if any(_takes_images(part, None) for part in models):
         return True
     return bool(models or layers) and all(layer.built for layer in layers)
+
+
+def _gets_weights(layer):
+    """Whether a call may build weights; augmentations and the like have none to show."""
+    if layer.built:
+        return False
+    usual = (keras.Layer.build, keras.Model.build, keras.Sequential.build)
+    return type(layer).build not in usual or any(map(_gets_weights, sublayers(layer)))
 
 
 def _layers_of_layers(model):

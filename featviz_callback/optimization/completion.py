@@ -8,10 +8,10 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from featviz_callback.objectives import ImageInput, NothingToShow, inputs
+from featviz_callback.objectives import ImageInput, NothingToShow, Scaling, inputs
 from featviz_callback.optimization.probe_data import images_of
 from featviz_callback.optimization.settings import Settings
-from featviz_callback.optimization.values_range import choose_values_range
+from featviz_callback.optimization.values_range import choose_values_range, is_scaled_before
 
 
 def resolve_input(
@@ -23,7 +23,10 @@ def resolve_input(
 
 
 def complete(
-    settings: Settings, model: keras.Model, found: Mapping[int, np.ndarray] | None
+    settings: Settings,
+    model: keras.Model,
+    found: Mapping[int, np.ndarray] | None,
+    before: Scaling | None = None,
 ) -> tuple[Settings, np.ndarray | None]:
     """Return the settings with the shape and the range of the images, and the real images.
 
@@ -31,6 +34,7 @@ def complete(
         settings: The settings, in which both may be `None`.
         model: The model.
         found: Examples of its inputs, as `ProbeImages.of_inputs` returns them, or `None`.
+        before: How a wrapper scales images before the model, a part of it, gets them.
 
     Raises:
         NothingToShow: If the model takes images of any size, and none is known.
@@ -47,9 +51,34 @@ def complete(
         if None in sizes:
             raise NothingToShow(unknown_size(model, taken))
         shape = tuple(known or size for known, size in zip(taken.shape, sizes, strict=False))
-        chosen = choose_values_range(model, taken, fixed, shape, images)
+        chosen = choose_values_range(model, taken, fixed, shape, images, before)
         settings = replace(settings, values_range=chosen)
     return settings, images
+
+
+def scaled_as_before(
+    settings: Settings, model: keras.Model, found: Mapping[int, np.ndarray], before: Scaling
+) -> dict[int, np.ndarray] | None:
+    """Return examples as a part of a wrapper gets them, `None` if they are that already.
+
+    Args:
+        settings: The settings.
+        model: The part.
+        found: Examples of its inputs, as `ProbeImages.of_inputs` returns them.
+        before: How the wrapper scales images before the part gets them.
+    """
+    taken, fixed = resolve_input(settings, model, found)
+    images = images_of(found, model, taken)
+    if not is_scaled_before(model, taken, fixed, images, before):
+        return None
+    position = taken.position or 0
+    # Channels are the last axis of images, but not of what every model takes.
+    shape = [-1 if axis == "c" else 1 for axis in taken.axes] if "c" in taken.axes else [1]
+    slopes, offsets = (
+        np.asarray(one, "float32").reshape(shape if len(one) > 1 else [1])
+        for one in (before.slopes, before.offsets)
+    )
+    return {**found, position: found[position].astype("float32") * slopes + offsets}
 
 
 def unknown_size(model: keras.Model, image_input: ImageInput) -> str:

@@ -193,7 +193,8 @@ def _on_cpu(values):
 
 def _array(values):
     array = np.asarray(_on_cpu(values))
-    is_float = keras.backend.is_float_dtype(array.dtype.name)
+    # TensorFlow's strings are objects, of which Keras knows no dtype.
+    is_float = array.dtype.kind not in "OSU" and keras.backend.is_float_dtype(array.dtype.name)
     return array.astype("float32") if is_float or array.dtype == bool else array
 
 

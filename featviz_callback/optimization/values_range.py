@@ -38,6 +38,7 @@ def choose_values_range(
     fixed_inputs: tuple[np.ndarray, ...],
     shape: tuple[int, int, int],
     real_images: np.ndarray | None,
+    before: Scaling | None = None,
 ) -> tuple:
     """Return the range of the images that a model takes, and log it.
 
@@ -47,6 +48,7 @@ def choose_values_range(
         fixed_inputs: One example of each other input.
         shape: `(height, width, channels)` of an image.
         real_images: Array `(images, height, width, channels)`, or `None`.
+        before: How a wrapper scales images before the model, a part of it, gets them.
 
     Returns:
         `(lowest, highest)`, two numbers, or two tuples of one number a channel.
@@ -62,6 +64,9 @@ def choose_values_range(
         found = own
     elif real_images is not None:
         found, reason = find_values_range(real_images), _reason(real_images)
+    elif before is not None and (usual := range_before(before)) is not None:
+        found = _scaled_range(usual, before)
+        reason = f"{before.path!r} makes {before} of images x in {range_as_text(usual)}"
     else:
         found = _UNIT
         reason = "the model does not scale its images, and `probe_data` would tell more"
@@ -72,6 +77,42 @@ def choose_values_range(
         *(model.name, range_as_text(found), reason),
     )
     return found
+
+
+def is_scaled_before(
+    model: keras.Model,
+    image_input: ImageInput,
+    fixed_inputs: tuple[np.ndarray, ...],
+    real_images: np.ndarray,
+    before: Scaling,
+) -> bool:
+    """Whether real images are those that a wrapper scales before a part of it gets them.
+
+    They are if they fill the range that the scaling is usual for, and the part does not
+    take that range itself.
+
+    Args:
+        model: The part.
+        image_input: Its input that takes the images.
+        fixed_inputs: One example of each other input.
+        real_images: Array `(images, height, width, channels)`.
+        before: How the wrapper scales images.
+    """
+    usual = range_before(before)
+    if usual is None or not _are_of(real_images, usual):
+        return False
+    scaling = measure_scaling(model, image_input, fixed_inputs, real_images.shape[1:])
+    own = None if scaling is None else range_before(scaling)
+    return own is None or not _are_of(real_images, own)
+
+
+def _scaled_range(values_range, scaling):
+    """The range of what a scaling makes of images in a range."""
+    ends = np.asarray(values_range, "float64").reshape(2, -1)
+    ends = np.sort(ends * scaling.slopes + scaling.offsets, axis=0)
+    # Shares of 255 are rounded.
+    low, high = (tuple(np.round(end, 6).tolist()) for end in ends)
+    return (low[0], high[0]) if len(set(low)) == len(set(high)) == 1 else (low, high)
 
 
 def range_before(scaling: Scaling) -> tuple | None:

@@ -110,6 +110,24 @@ def test_each_call_of_a_shared_layer_has_a_row_with_the_ratio_of_its_weights():
     assert found.mean[0] != found.mean[1]
 
 
+def test_a_layer_that_only_sees_a_fixed_input_is_never_called_dead():
+    """The time of a diffusion network: images move nothing of it, and it is well."""
+    image, time = keras.Input((12, 10, 1)), keras.Input((1,))
+    embedded = layers.Dense(6, activation="relu", bias_initializer="ones", name="time")(time)
+    features = layers.Conv2D(6, 3, name="conv")(image)
+    joined = features + layers.Reshape((1, 1, 6))(embedded)
+    model = keras.Model([image, time], layers.Conv2D(2, 3, name="noise")(joined))
+    meter = HealthMeter({"": model})
+    image_input, fixed = inputs.resolve(model)
+    watch = meter.watch("", IMAGES, image_input)
+    objective = Objective.channel(model, "noise", 0)
+    score_all([objective], IMAGES, image_input, fixed, watch)
+    found, _ = meter.checkup()
+    dead = dict(zip(found.layers, found.dead, strict=True))
+    assert dead["conv"] == dead["noise"] == 0
+    assert np.isnan(dead["time"])
+
+
 def test_without_images_there_are_ratios_alone():
     model = make_small_model()
     meter = HealthMeter({"": model})

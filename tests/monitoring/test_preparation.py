@@ -16,6 +16,7 @@ from tests.conftest import (
     prepare,
     random_images,
     sequential,
+    to_numpy,
     train,
 )
 from tests.monitoring.conftest import neurons
@@ -256,3 +257,86 @@ def test_volumes_are_refused_with_a_recipe_that_works(tmp_path, caplog):
     assert images.shape == (2, 6, 6, 4)
     expected = np.diag(model.predict(images[..., None], verbose=0))
     np.testing.assert_allclose(callback.history.scores[-1], expected, rtol=1e-3, atol=1e-5)
+
+
+# --- a wrapper that scales images before its parts get them ----------------------------------
+
+
+class Contrastive(keras.Model):
+    """An encoder behind a model of augmentations that divides by 255, and a `train_step`."""
+
+    def __init__(self, encoder, **scaling):
+        super().__init__()
+        self.encoder = encoder
+        for name, layer in scaling.items():
+            setattr(self, name, layer)
+
+    def train_step(self, data):
+        return {"loss": keras.ops.zeros(())}
+
+
+def contrastive(**scaling):
+    inside = [keras.Input((8, 8, 3)), layers.Conv2D(4, 3, name="conv")]
+    model = Contrastive(keras.Sequential(inside, name="encoder"), **scaling)
+    model.compile()
+    return model
+
+
+def augmenter(scale):
+    return keras.Sequential([keras.Input((8, 8, 3)), layers.Rescaling(scale), layers.RandomFlip()])
+
+
+RAW = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3)).astype("float32")
+
+
+@pytest.fixture(autouse=True)
+def _logs_warnings(caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+
+
+def history_of(callback, model):
+    """Return what a callback shows of a network before any training."""
+    callback.set_model(model)
+    callback.set_params({"epochs": 1})
+    callback.on_train_begin()
+    callback.on_epoch_begin(0)
+    return callback.history
+
+
+@pytest.mark.parametrize("probe_data", [RAW, (RAW.astype("uint8"), np.arange(12))])
+def test_raw_probe_data_are_scaled_as_the_wrapper_does(probe_data, watch, caplog):
+    model = contrastive(augmenter=augmenter(1 / 255))
+    history = history_of(watch(probe_data=probe_data), model)
+    assert history.values_range == (0, 1)
+    # The encoder's own answer to images that are divided.
+    best = to_numpy(model.encoder(RAW / 255)).mean((1, 2)).max(0)
+    ratios = history.score_ratio[-1]
+    known = best > 0
+    assert known.any()
+    np.testing.assert_allclose(ratios[known], (history.scores[-1] / best)[known], rtol=1e-3)
+    assert caplog.text.count("are scaled as the layer") == 1
+
+
+def test_without_probe_data_a_part_s_range_is_what_the_wrapper_makes_of_the_usual_one(watch):
+    model = contrastive(rescale=layers.Rescaling(1 / 127.5, -1))
+    assert history_of(watch(), model).values_range == (-1, 1)
+
+
+def test_probe_data_that_are_scaled_already_stay_as_they_are(watch, caplog):
+    model = contrastive(augmenter=augmenter(1 / 255))
+    assert history_of(watch(probe_data=RAW / 255), model).values_range == (0, 1)
+    assert "are scaled as" not in caplog.text
+
+
+@pytest.mark.parametrize("values_range", [(0, 1), (0, 255)])
+def test_a_range_that_is_given_says_that_probe_data_are_in_it(values_range, watch, caplog):
+    model = contrastive(augmenter=augmenter(1 / 255))
+    callback = watch(probe_data=RAW / 255 * values_range[1], values_range=values_range)
+    assert history_of(callback, model).values_range == values_range
+    assert "are scaled as" not in caplog.text
+
+
+def test_a_scaling_that_nobody_knows_is_named(watch, caplog):
+    model = contrastive(one=augmenter(1 / 255), rescale=layers.Rescaling(1 / 127.5, -1))
+    assert history_of(watch(probe_data=RAW), model).values_range == (0, 255)
+    assert caplog.text.count("may change images before the watched parts get them") == 1

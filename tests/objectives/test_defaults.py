@@ -393,3 +393,19 @@ def test_gates_of_squeeze_and_excitation_are_no_features():
     model = keras.Model(inputs, last)
     names = [name for objective in default_objectives(model) for name in objective.names]
     assert {name.partition("#")[2][:-2] for name in names} == {"conv", "last"}
+
+
+@pytest.mark.parametrize(
+    ("inside", "shown"),
+    [
+        (lambda: [layers.LSTM(6, return_sequences=True, name="one"), layers.GRU(5, name="two")],
+         ["one", "two"]),
+        (lambda: [layers.Bidirectional(layers.LSTM(3), name="both"),
+                  layers.Dense(7, activation="relu", name="hidden")],
+         ["both", "hidden"]),
+    ],
+)  # fmt: skip
+def test_a_recurrent_network_shows_its_hidden_layers(inside, shown):
+    model = keras.Sequential([keras.Input((9, 4)), *inside(), layers.Dense(2, name="score")])
+    names = [one.names[0].partition("#")[2][:-2] for one in default_objectives(model)]
+    assert names == [*shown, "score"]

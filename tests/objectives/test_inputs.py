@@ -129,9 +129,40 @@ def test_what_is_no_image_is_refused(shape):
         resolve(keras.Sequential([keras.Input(shape), layers.Dense(2)]))
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [(784,), (192,), (6, 6, 4, 1), (3, 6, 6, 2), (5, 7, 3, 2)],
+    ids=["grey", "colour", "volume", "film", "three sizes"],
+)
+def test_the_recipe_for_what_is_no_image_runs_and_keeps_the_order_of_values(shape):
+    """The model gets each value where it expects it: slices are channels, one after another."""
+    model = keras.Sequential([keras.Input(shape), layers.Activation("linear")])
+    with pytest.raises(ValueError, match="to see it|To see it") as refusal:
+        resolve(model)
+    recipe = str(refusal.value).partition("`objectives` of ")[2]
+    front = eval(recipe, {"keras": keras, "model": model})
+    taken = resolve(front)[0].shape
+    images = np.arange(np.prod(taken), dtype="float32").reshape(1, *taken)
+    received = np.asarray(front(images))[0]
+    if len(shape) == 1:
+        expected = images.ravel()
+    else:
+        time_first = shape[0] != shape[1] == shape[2]
+        slices = np.split(images[0], shape[0 if time_first else 2], axis=-1)
+        expected = np.stack(slices, axis=0 if time_first else 2)
+    np.testing.assert_array_equal(received, expected)
+
+
+@pytest.mark.parametrize("shape", [(5,), (785,), (49,), (None, 8, 8, 1)])
+def test_what_cannot_be_an_image_gets_no_recipe(shape):
+    with pytest.raises(ValueError, match="Expected a model with one input") as refusal:
+        resolve(keras.Sequential([keras.Input(shape), layers.Activation("linear")]))
+    assert "objectives` of" not in str(refusal.value)
+
+
 def test_whole_numbers_are_refused():
     model = keras.Sequential([keras.Input((4, 4, 1), dtype="uint8"), layers.Rescaling(1 / 255)])
-    with pytest.raises(ValueError, match="is uint8.*name the model behind the cast"):
+    with pytest.raises(ValueError, match="is uint8.*name the model behind the cast.*no `dtype`"):
         resolve(model)
 
 
@@ -169,6 +200,10 @@ def test_inputs_of_a_subclassed_model_keep_their_kind():
     _, (fixed,) = resolve(model, {1: 0.5})
     assert fixed.tolist() == [0.5, 0.5]
     assert fixed.dtype == np.float32
+    # TensorFlow gives strings as objects.
+    words = np.array([b"north", b"south"], dtype=object)
+    _, (fixed,) = resolve(model, {1: words})
+    assert fixed.tolist() == words.tolist()
 
 
 def test_an_input_of_open_size_takes_that_of_its_value():

@@ -6,7 +6,7 @@ from keras import layers
 
 from featviz_callback.objectives.layers import has_channels_first
 from featviz_callback.objectives.recording import Tap
-from featviz_callback.objectives.shapes import layer_calls, output_shapes
+from featviz_callback.objectives.shapes import layer_calls, output_shapes, shared_calls
 from tests.conftest import (
     IMAGE_SHAPE,
     sequential,
@@ -72,3 +72,35 @@ def test_a_layer_that_does_not_say_has_its_channels_where_they_were_before():
     }
     assert has_channels_first(model)
     assert not has_channels_first(sequential(layers.Conv2D(2, 3)))
+
+
+class Counting(keras.Model):
+    """A model that counts how often its call is followed."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.times = layers.Conv2D(2, 3, name="conv"), 0
+
+    def call(self, images):
+        self.times += 1
+        return self.conv(images)
+
+
+def test_shared_calls_are_followed_once_for_each_shape_and_model():
+    models = [Counting(), Counting()]
+    for model in models:
+        model(np.zeros((1, 8, 8, 3), "float32"))
+        model.times = 0
+    alone = [layer_calls(models[0], spec(size, size, 3)) for size in (8, 6)]
+    each = models[0].times // 2
+    models[0].times = 0
+    with shared_calls(), shared_calls():
+        for _ in range(3):
+            shared = [layer_calls(models[0], spec(size, size, 3)) for size in (8, 6)]
+            assert shared == alone
+            shared[0].clear()
+        layer_calls(models[1], spec(8, 8, 3))
+    assert models[0].times == 2 * each
+    assert models[1].times == each
+    layer_calls(models[0], spec(8, 8, 3))
+    assert models[0].times == 3 * each

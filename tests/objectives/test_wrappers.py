@@ -151,3 +151,39 @@ def test_layers_that_take_tokens_or_are_inside_of_a_model_are_no_parts():
 
 def test_a_model_with_a_call_is_none():
     assert not is_wrapper(classifier("plain"))
+
+
+class Augmenter(keras.Model):
+    """Augmentations with a `call`, which nobody has called, and a variable of their own."""
+
+    def __init__(self, inside):
+        super().__init__()
+        self.inside = inside
+        self.probability = keras.Variable(0.5, trainable=False)
+
+    def call(self, images, training=None):
+        return self.inside(images, training=training)
+
+
+@pytest.mark.parametrize(
+    ("inside", "known"),
+    [
+        (lambda: layers.RandomFlip(), True),
+        (lambda: keras.Sequential([layers.Rescaling(2.0), layers.RandomFlip()]), True),
+        (lambda: layers.Conv2D(3, 3), False),
+        (lambda: keras.Sequential([layers.RandomFlip(), layers.Conv2D(3, 3)]), False),
+    ],
+    ids=["one layer", "several", "a convolution", "a convolution among them"],
+)
+def test_augmentations_without_weights_keep_nobody_waiting(inside, known):
+    """A GAN with adaptive augmentation shows its discriminator untrained."""
+    model = Wrapper(augmenter=Augmenter(inside()), discriminator=classifier("discriminator"))
+    assert is_known(model) == known
+
+
+def test_a_part_that_makes_its_own_weights_is_waited_for():
+    class Late(keras.Model):
+        def build(self, shape):
+            self.weight = self.add_weight(shape=(shape[-1],))
+
+    assert not is_known(Wrapper(late=Late(), net=classifier("net")))

@@ -278,6 +278,18 @@ def test_a_list_is_of_batches_for_a_model_of_one_input():
     np.testing.assert_array_equal(images_of([IMAGES[:20], IMAGES[20:]]), IMAGES.astype("float32"))
 
 
+@needs_tensorflow
+def test_strings_of_a_data_set_are_read_beside_images():
+    """TensorFlow gives strings as objects."""
+    import tensorflow as tf
+
+    sites = np.array([["north"], ["south"]] * 20)
+    data = tf.data.Dataset.from_tensor_slices(({"photo": IMAGES, "site": sites}, LABELS)).batch(8)
+    found = reading.read(data)
+    np.testing.assert_array_equal(found["photo"], IMAGES.astype("float32"))
+    assert [one.decode() for one in found["site"][:, 0]] == sites[:, 0].tolist()
+
+
 def test_bytes_stay_bytes():
     assert images_of((IMAGES * 255).astype("uint8")).dtype == "uint8"
 

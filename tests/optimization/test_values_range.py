@@ -9,7 +9,11 @@ from keras import layers
 
 from featviz_callback import FeatureVisCallback, History, Objective
 from featviz_callback.objectives import Scaling, inputs
-from featviz_callback.optimization.values_range import choose_values_range, range_before
+from featviz_callback.optimization.values_range import (
+    choose_values_range,
+    is_scaled_before,
+    range_before,
+)
 
 SHAPE = (6, 5, 3)
 IMAGES = np.random.default_rng(0).random((20, *SHAPE), "float32")
@@ -125,3 +129,53 @@ def test_it_is_logged_once_a_model(caplog):
     for _ in range(2):
         choose_values_range(model, inputs.resolve(model)[0], (), SHAPE, None)
     assert caplog.text.count("values_range=") == 1
+
+
+# --- a wrapper that scales images before the model gets them ---------------------------------
+
+BEFORE = Scaling("augmenter/rescaling", (1 / 127.5,), (-1.0,))
+
+
+def part(*first):
+    model = keras.Sequential([keras.Input(SHAPE), *first, layers.Conv2D(2, 3, name="conv")])
+    return model, inputs.resolve(model)[0], ()
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        (BEFORE, (-1, 1)),
+        (Scaling("rescaling", (1 / 255,), (0.0,)), (0, 1)),
+        (Scaling("normalization", (4.0,), (-2.0,)), (-2, 2)),
+        (Scaling("tensor", (-2.0,), (1.0,)), (-1, 1)),
+        (
+            Scaling("normalization", (0.02, 0.01, 0.02), (-2.0, -1.0, -3.0)),
+            ((-2, -1, -3), (3.1, 1.55, 2.1)),
+        ),
+        (Scaling("output", (127.5,), (127.5,)), (0, 1)),
+    ],
+)
+def test_without_data_a_part_gets_what_the_wrapper_makes(before, expected):
+    found = choose_values_range(*part(), SHAPE, None, before)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_scaling_of_the_part_itself_comes_first():
+    model = part(layers.Rescaling(1 / 255))
+    assert choose_values_range(*model, SHAPE, None, BEFORE) == (0, 255)
+
+
+@pytest.mark.parametrize(
+    ("first", "images", "before", "expected"),
+    [
+        ((), 255 * IMAGES, BEFORE, True),
+        ((), IMAGES, BEFORE, False),
+        ((), 2 * IMAGES - 1, BEFORE, False),
+        ((), IMAGES, Scaling("normalization", (4.0,), (-2.0,)), True),
+        ((), 4 * IMAGES - 2, Scaling("normalization", (4.0,), (-2.0,)), False),
+        ((layers.Rescaling(1 / 255),), 255 * IMAGES, BEFORE, False),
+        ((), 255 * IMAGES, Scaling("output", (127.5,), (127.5,)), False),
+    ],
+)
+def test_raw_images_are_told_from_those_that_are_scaled(first, images, before, expected):
+    assert is_scaled_before(*part(*first), images, before) == expected
