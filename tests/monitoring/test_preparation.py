@@ -276,8 +276,11 @@ class Contrastive(keras.Model):
 
 
 def contrastive(**scaling):
-    inside = [keras.Input((8, 8, 3)), layers.Conv2D(4, 3, name="conv")]
-    model = Contrastive(keras.Sequential(inside, name="encoder"), **scaling)
+    # Where a score is nearly zero, rounding would decide the ratios.
+    kernels = keras.initializers.GlorotUniform(seed=0)
+    conv = layers.Conv2D(4, 3, kernel_initializer=kernels, bias_initializer="ones", name="conv")
+    encoder = keras.Sequential([keras.Input((8, 8, 3)), conv], name="encoder")
+    model = Contrastive(encoder, **scaling)
     model.compile()
     return model
 
@@ -311,7 +314,7 @@ def test_raw_probe_data_are_scaled_as_the_wrapper_does(probe_data, watch, caplog
     # The encoder's own answer to images that are divided.
     best = to_numpy(model.encoder(RAW / 255)).mean((1, 2)).max(0)
     ratios = history.score_ratio[-1]
-    known = best > 0
+    known = best > 0.1
     assert known.any()
     np.testing.assert_allclose(ratios[known], (history.scores[-1] / best)[known], rtol=1e-3)
     assert caplog.text.count("are scaled as the layer") == 1
