@@ -118,8 +118,9 @@ class Workers:
         return True
 
     def compute(self, chunks: Sequence[tuple[Chunk, Ranked | None]]) -> Iterator[Chunk]:
-        """Yield each chunk when its file is there. What workers lose is computed here."""
+        """Yield each chunk when its file is there. What workers lose twice is computed here."""
         queue, lost = list(reversed(chunks)), []
+        sent_again: set[str] = set()
         waiting: dict[Future, tuple[Chunk, Ranked | None]] = {}
         try:
             while queue or waiting:
@@ -131,9 +132,15 @@ class Workers:
                     break
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                     chunk, ranked = waiting.pop(future)
-                    if self._is_there(future, chunk):
+                    error = _error_of(future)
+                    if chunk.is_done:
                         yield chunk
+                    elif error is not None and chunk.path not in sent_again:
+                        # A pool that is broken refuses it, and then it stays in the queue.
+                        sent_again.add(chunk.path)
+                        queue.append((chunk, ranked))
                     else:
+                        self._lament(error or "it wrote no file, so it has another disk")
                         lost.append((chunk, ranked))
         finally:
             for future in waiting:
@@ -155,13 +162,6 @@ class Workers:
             self._is_broken = True
             self._lament(error)
             return None
-
-    def _is_there(self, future, chunk):
-        error = _error_of(future)
-        if chunk.is_done:
-            return True
-        self._lament(error or "it wrote no file, so it has another disk")
-        return False
 
     def _lament(self, error):
         """Log once that something is computed here."""

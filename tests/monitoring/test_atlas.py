@@ -355,6 +355,34 @@ def test_what_a_worker_does_not_finish_is_computed_here(tmp_path, pool, caplog):
     assert_equal_atlases(found, make(tmp_path / "here"))
 
 
+class LostOnce:
+    """A penalty that fails the first time that it is called, and notes who called it."""
+
+    def __init__(self, folder):
+        self.path = os.path.join(folder, "calls.txt")
+
+    def __call__(self, images):
+        is_first = not os.path.exists(self.path)
+        with open(self.path, "a") as file:
+            file.write(f"{os.getpid()}\n")
+        if is_first:
+            raise RuntimeError("lost once")
+        return keras.ops.mean(images, axis=(1, 2, 3)) * 0
+
+
+@pytest.mark.acceptance
+def test_a_lost_chunk_is_sent_to_a_worker_once_more(tmp_path, pool, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    penalty = LostOnce(str(tmp_path))
+    made = make(tmp_path / "there", executor=pool, regularizers=[penalty])
+    assert np.isfinite(made["conv1"].scores).all()
+    with open(penalty.path) as file:
+        callers = file.read().split()
+    assert len(callers) > 1
+    assert str(os.getpid()) not in callers
+    assert "did not finish" not in caplog.text
+
+
 def test_threads_are_refused(tmp_path):
     with ThreadPoolExecutor(1) as pool:
         with pytest.raises(ValueError, match="threads of this process"):
