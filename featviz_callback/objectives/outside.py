@@ -55,12 +55,13 @@ def scaling_outside(
     >>> class Contrastive(Model):
     ...     def __init__(self):
     ...         super().__init__()
-    ...         flipped = [Input((8, 8, 3)), Rescaling(0.5, -1.0), RandomFlip()]
+    ...         scaled = Rescaling(0.5, -1.0, name="scaled")
+    ...         flipped = [Input((8, 8, 3)), scaled, RandomFlip()]
     ...         self.augmenter = Sequential(flipped, name="augmenter")
     ...         self.encoder = Sequential([Input((8, 8, 3)), Conv2D(4, 3)])
     >>> model = Contrastive()
     >>> scaling_outside(model, [model.encoder], 3)
-    Scaling(path='augmenter/rescaling', slopes=(0.5,), offsets=(-1.0,))
+    Scaling(path='augmenter/scaled', slopes=(0.5,), offsets=(-1.0,))
     """
     chains: dict[str, list[str]] = {}
     for path in scaling_layers(model, parts):

@@ -49,6 +49,7 @@ def test_an_image_that_gets_no_gradient_is_the_given_one(parameterization, optim
     assert set(result.status) == {"no_gradient"}
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS, ids=str)
 def test_targets_gain_on_their_given_images(parameterization, neurons, small_model):
     two = Objective.neuron(small_model, "logits", [0, 1])

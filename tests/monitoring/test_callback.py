@@ -236,6 +236,7 @@ def test_a_model_that_fit_builds_is_watched_by_default(watch):
     ]
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize(
     ("freq", "epochs", "expected"),
     [
@@ -383,6 +384,7 @@ def test_logs_without_starts_are_gone_on_from(model, watch, tmp_path, monkeypatc
     assert all(again.history.starts[3])
 
 
+@pytest.mark.acceptance
 def test_starts_are_kept_by_a_second_fit(watch):
     frozen = compiled(rate=0.0)
     callback = watch(channels(frozen), steps=4)
@@ -1084,6 +1086,7 @@ def test_units_of_a_vector_have_real_images_without_a_place(model, watch, tmp_pa
     assert not [tag for tag in images if tag.startswith("feature_vis_place/")]
 
 
+@pytest.mark.acceptance
 def test_real_images_are_read_once_for_several_trainings(model, watch):
     def stream():
         yield PIXELS
@@ -1108,6 +1111,7 @@ def watched(model, data, watch, tmp_path, **settings):
     return callback.history, images
 
 
+@pytest.mark.acceptance
 def test_real_images_of_a_model_with_channels_first(watch, tmp_path):
     """Real images are given as `fit` takes them, with the same result as channels last."""
     found = []

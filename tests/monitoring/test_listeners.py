@@ -76,6 +76,7 @@ def test_a_function_that_fails_is_told_once_and_stops_nothing(tmp_path):
         train(model, followed(tmp_path, model, fail, on_error="raise"))
 
 
+@pytest.mark.acceptance
 def test_training_is_the_same_with_a_function_that_looks_on(tmp_path):
     def weights(*callbacks):
         set_random_seed(0)
@@ -108,6 +109,7 @@ def test_private_images_are_told_by_scores_and_places_alone(tmp_path):
     np.testing.assert_allclose(told["scores"], np.sort(scores)[::-1][:6], rtol=1e-4)
 
 
+@pytest.mark.acceptance
 def test_real_images_are_accentuated_at_each_snapshot(tmp_path):
     model = compiled()
     train(model, followed(tmp_path, model, probe_data=PIXELS, accentuate=3))

@@ -151,6 +151,7 @@ def test_the_path_is_fixed_when_training_begins(model, watch, tmp_path, monkeypa
         train(model, callback, epochs=1)
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("verbose", [0, 1, 2])
 def test_a_line_under_the_progress_bar_is_a_line_of_its_own(verbose, model, watch, capsys):
     train(model, watch(verbose=1), epochs=2, verbose=verbose)

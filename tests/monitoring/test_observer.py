@@ -263,6 +263,7 @@ def hard_to_start(steep=False):
     return model, weights, real
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("trouble", ["nan", "silent"])
 def test_a_unit_that_recovers_is_found_again(trouble):
     model, weights, real = hard_to_start()

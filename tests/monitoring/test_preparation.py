@@ -28,6 +28,7 @@ CONV2 = [f"Channel#conv2_{i}" for i in range(6)]
 # --- objectives -------------------------------------------------------------------------
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize(
     ("objectives", "names"),
     [

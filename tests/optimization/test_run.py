@@ -138,6 +138,7 @@ def test_the_image_of_a_linear_unit_is_its_weights(optimizer):
     assert image @ weights / np.linalg.norm(image) / np.linalg.norm(weights) > 0.9
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("parameterization", ["fourier", "pixel"])
 @pytest.mark.parametrize("values_range", [(-1.0, 1.0), (0.0, 255.0), (-3, -2)])
 def test_a_model_of_another_range_gets_the_same_picture_in_it(values_range, parameterization):
@@ -586,6 +587,7 @@ def test_other_tries_of_a_unit_do_not_depend_on_the_other_units():
         np.testing.assert_allclose(alone.history[:, 0], together.history[:, i], atol=1e-4)
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("weight", [0.1, 1.0, 10.0])
 @pytest.mark.parametrize("layer", ["conv1", "logits"])
 def test_an_image_with_a_penalty_is_no_worse_than_one_that_was_made_without(
@@ -722,6 +724,7 @@ def linear_unit(corner=(12, 10)):
     return Objective.neuron(model, "unit", 0), weights
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("start", [None, np.full(LINEAR, 0.4)], ids=["noise", "image"])
 @pytest.mark.parametrize(
     "settings",

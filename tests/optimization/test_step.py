@@ -155,6 +155,7 @@ def test_the_default_update_is_nesterovs_on_normalised_gradients(steps):
     np.testing.assert_allclose(final, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("values_range", [(0.0, 1.0), (-1.0, 1.0), (-3.0, 3.0), (0.0, 255.0)])
 @pytest.mark.parametrize(("channels", "decay"), [(1, 1.0), (3, 1.0), (1, 0.5)])
 def test_the_default_step_is_that_of_another_spectrum(channels, decay, values_range):
