@@ -159,7 +159,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
             `feature_vis_real_scores/<name>`.
         log_importance: Whether TensorBoard also gets where the score of each picture comes
             from, as `feature_vis_importance/<name>`, see `Result.importance`. `history` has it
-            in any case. Event files of small images grow by about a fifth.
+            in any case.
 
     Attributes:
         history: All snapshots, a `featviz_callback.History`.
