@@ -408,17 +408,15 @@ def test_nothing_of_one_target_is_shown_as_another_s(open_tab):
         tab.find(f".viewer {part}") for part in (".examples", ".large canvas:first-child")
     )
     playwright.expect(examples).to_be_visible()
-    waiting = []
-    routes = ("**/real", "**/picture?*", "**/pictures")
-    for route in routes:
-        tab.page.route(route, lambda route: waiting.append(route))
+    waiting, is_held = [], True
+    for pattern in ("**/real", "**/picture?*", "**/pictures"):
+        tab.page.route(pattern, lambda one: waiting.append(one) if is_held else one.continue_())
     tab.page.keyboard.press("j")
     playwright.expect(tab.find(".viewer h2")).to_have_text(NAMES[1])
     assert not examples.is_visible()
     assert large.evaluate("canvas => canvas.width") in (1, 12 * (256 // SIDE))
     # An answer leads to more requests.
-    for route in routes:
-        tab.page.unroute(route)
+    is_held = False
     for route in waiting:
         route.continue_()
     playwright.expect(examples).to_be_visible()
