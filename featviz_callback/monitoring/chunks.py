@@ -144,9 +144,12 @@ def _write(path, arrays):
         with open(part, "wb") as file:
             np.savez(file, **arrays)
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.remove(part)
+        # Another process has finished the same chunk, and taken this one's file for a leftover.
+        if isinstance(error, FileNotFoundError) and os.path.exists(path):
+            return
         raise
     # A process that was killed leaves what it had written of the same chunk.
     for left in glob.glob(f"{glob.escape(path)}.*.part"):

@@ -49,6 +49,29 @@ def test_a_file_that_cannot_be_written_leaves_nothing(task, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_process_left_of_a_chunk_goes_with_it(task, tmp_path):
+    left, other = tmp_path / "a.npz.999999.part", tmp_path / "b.npz.999999.part"
+    left.write_bytes(b"half")
+    other.write_bytes(b"half")
+    chunks.compute(task, (0, 1, 2), str(tmp_path / "a.npz"))
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.npz", other.name]
+
+
+def test_two_processes_may_finish_one_chunk_at_once(task, tmp_path, monkeypatch):
+    path, savez = tmp_path / "a.npz", np.savez
+
+    def save_while_another_finishes(file, **arrays):
+        savez(file, **arrays)
+        savez(path, **arrays)
+        for part in tmp_path.glob("*.part"):
+            part.unlink()
+
+    monkeypatch.setattr(np, "savez", save_while_another_finishes)
+    chunks.compute(task, (0, 1, 2), str(path))
+    assert [one.name for one in tmp_path.iterdir()] == ["a.npz"]
+    assert chunks.read([str(path)]).names == task.targets.names[:3]
+
+
 def test_half_a_file_is_not_done(task, tmp_path):
     path = tmp_path / "a.npz"
     chunk = chunks.Chunk(task, (0,), str(path), "logits")
