@@ -35,7 +35,7 @@ _EQUAL = 2e-6
 # So many values are kept of one layer, and of all layers if there are several batches.
 _MOST_VALUES, _MOST_VALUES_OF_ALL = 2**20, 2**23
 # More rows of a layer tell hardly more, and comparing them took a quarter of a snapshot.
-_MOST_ROWS = 2**13
+_MOST_ROWS = 2**11
 # Fewer rows tell nothing of a correlation.
 _FEWEST_ROWS = 32
 # So many rows have all but a little of the singular values.
