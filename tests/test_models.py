@@ -508,7 +508,7 @@ APPLICATIONS = {
 
 
 # Each takes a minute or more, so TensorFlow alone sees these.
-ON_TENSORFLOW = ["ResNet50V2", "EfficientNetV2B0", "InceptionV3", "DenseNet121"]
+ON_TENSORFLOW = [name for name in APPLICATIONS if name != "MobileNetV2"]
 IS_TENSORFLOW = keras.backend.backend() == "tensorflow"
 HERE = [name for name in APPLICATIONS if IS_TENSORFLOW or name not in ON_TENSORFLOW]
 

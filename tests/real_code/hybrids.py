@@ -1,7 +1,6 @@
 """Transformers with convolutions or windows."""
 
 import keras
-import numpy as np
 from keras import layers, ops
 
 from tests.real_code.family import EVERY_BACKEND, Family, pictures
