@@ -247,6 +247,7 @@ FAMILIES = [
     ),
     Family(
         name="mixed precision",
+        like="MNIST convnet",
         build=mixed_precision,
         data=small_colours,
         backends=EVERY_BACKEND,
@@ -258,6 +259,7 @@ FAMILIES = [
     ),
     Family(
         name="transfer learning",
+        like="MobileNetV2 transfer",
         build=transfer_learning,
         data=cats_and_dogs,
         backends=EVERY_BACKEND,
@@ -288,6 +290,7 @@ FAMILIES = [
     ),
     Family(
         name="gradient centralization",
+        like="small Xception",
         build=gradient_centralization,
         data=horses_or_humans,
         backends=EVERY_BACKEND,

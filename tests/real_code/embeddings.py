@@ -279,6 +279,7 @@ FAMILIES = [
     ),
     Family(
         name="supervised contrast, classifier",
+        like="supervised contrast, encoder",
         build=supervised_contrast_classifier,
         data=small_bytes,
         backends=EVERY_BACKEND,
@@ -311,6 +312,7 @@ FAMILIES = [
     ),
     Family(
         name="sharpness-aware minimization",
+        like="MNIST convnet",
         build=sharpness_aware,
         data=digits,
         image_shape=(16, 16, 1),

@@ -36,6 +36,7 @@ class Family:
             of `data()`.
         is_told: Whether the model or the data of `fit` tell the range. A `train_step` may
             scale images itself.
+        like: The family of which it is a variant. It is trained with the one line alone.
         repeats: Whether the losses that Keras reports are the same to the bit at each training
             on one machine. Threads may add in another order.
         note: What else one has to know.
@@ -54,6 +55,7 @@ class Family:
     refused: bool = False
     probe: Callable | None = None
     is_told: bool = True
+    like: str = ""
     repeats: bool = True
     note: str = ""
 

@@ -353,6 +353,7 @@ FAMILIES = [
     ),
     Family(
         name="VAE of layers",
+        like="VAE",
         build=vae_of_layers,
         data=mnist_digits,
         image_shape=(12, 12, 1),

@@ -186,6 +186,7 @@ FAMILIES = [
     ),
     Family(
         name="sub-pixel super-resolution",
+        like="convolutional autoencoder",
         build=super_resolution,
         data=low_and_high_resolution,
         backends=EVERY_BACKEND,
@@ -197,6 +198,7 @@ FAMILIES = [
     ),
     Family(
         name="PixelCNN",
+        like="convolutional autoencoder",
         build=pixel_cnn,
         data=black_or_white,
         backends=EVERY_BACKEND,

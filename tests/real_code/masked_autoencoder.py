@@ -164,6 +164,7 @@ FAMILIES = [
     ),
     Family(
         name="masked autoencoder, linear evaluation",
+        like="masked autoencoder",
         build=masked_autoencoder_downstream,
         data=labelled,
         image_shape=(16, 16, 3),

@@ -272,6 +272,7 @@ FAMILIES = [
     ),
     Family(
         name="audio, keras.ops.stft",
+        like="audio, STFT layer",
         build=audio_with_ops,
         data=words,
         backends=EVERY_BACKEND,

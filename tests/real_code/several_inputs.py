@@ -276,6 +276,7 @@ FAMILIES = [
     ),
     Family(
         name="handwriting with CTC",
+        like="captcha OCR",
         build=handwriting,
         data=captchas_for_a_loss,
         backends=EVERY_BACKEND,
@@ -308,6 +309,7 @@ FAMILIES = [
     ),
     Family(
         name="siamese pairs",
+        like="siamese triplets",
         build=siamese_pairs,
         data=pairs,
         backends=EVERY_BACKEND,
