@@ -186,7 +186,6 @@ FAMILIES = [
     ),
     Family(
         name="sub-pixel super-resolution",
-        like="convolutional autoencoder",
         build=super_resolution,
         data=low_and_high_resolution,
         backends=EVERY_BACKEND,
