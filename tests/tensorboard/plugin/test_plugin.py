@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -391,6 +392,13 @@ def test_the_entry_page_of_tensorboard_loads_the_page(browser):
     answer = browser.client.get("/data/plugin_entry.html", query_string={"name": "feature_vis"})
     assert "./static/main.js" in answer.text
     assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+
+
+def test_the_first_module_asks_for_all_others_at_once():
+    folder = Path(plugin.__file__).parent / "static"
+    asked = re.findall(r"'\./(\w+\.js)'", (folder / "main.js").read_text())
+    assert sorted([*asked, "main.js"]) == sorted(file.name for file in folder.glob("*.js"))
+
 
 
 def test_the_page_loads_nothing_from_elsewhere():

@@ -1,6 +1,45 @@
 // The tab "Features" of TensorBoard: it begins here. The first line of each module says what that
 // module is about.
 
+// All of them, since a browser would find those that others import one level after the other.
+import './activations.js';
+import './api.js';
+import './card.js';
+import './columns.js';
+import './download.js';
+import './figure.js';
+import './filmstrip.js';
+import './filter.js';
+import './importance.js';
+import './keys.js';
+import './limits.js';
+import './matcher.js';
+import './matrix.js';
+import './menu.js';
+import './message.js';
+import './model.js';
+import './neighbours.js';
+import './network.js';
+import './numbers.js';
+import './panes.js';
+import './part.js';
+import './pictures.js';
+import './plot.js';
+import './real.js';
+import './runs.js';
+import './runtable.js';
+import './sheet.js';
+import './signal.js';
+import './spark.js';
+import './swipe.js';
+import './tallies.js';
+import './thumb.js';
+import './timeline.js';
+import './toolbar.js';
+import './view.js';
+import './viewer.js';
+import './wall.js';
+import './words.js';
 import { App } from './app.js';
 import { h } from './dom.js';
 import { followTheme } from './host.js';

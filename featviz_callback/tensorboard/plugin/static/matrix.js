@@ -142,7 +142,8 @@ export class Matrix {
   }
 
   #draw(cell) {
-    cell.thumb.draw(this.pictures);
+    // Twice its width, for screens of fine pixels. Hundreds of larger canvases take a second.
+    cell.thumb.draw(this.pictures, 2 * this.size);
     const text = [cell.described, cell.thumb.trouble].filter(Boolean).join('. ');
     setText(cell.said, text);
     setAttribute(cell.node, 'title', text);

@@ -49,7 +49,8 @@ export class Pictures extends EventTarget {
   #fetchNext() {
     while (this.#requests < MOST_REQUESTS) {
       const batch = this.#takeBatch();
-      if (!batch.length) return;
+      // What may be looked at next waits for what is on the screen.
+      if (!batch.length || (this.#requests && batch[0].urgency > 0)) return;
       this.#fetch(batch);
     }
   }
@@ -95,9 +96,9 @@ export class Pictures extends EventTarget {
 }
 
 // A small bitmap is enlarged by a whole number, so that its pixels stay squares of one size at
-// any width of the canvas.
-export function paint(canvas, bitmap) {
-  const times = Math.max(1, Math.floor(SMALL / bitmap.width));
+// any width of the canvas. `most` is how wide the canvas need be, at most.
+export function paint(canvas, bitmap, most = SMALL) {
+  const times = Math.max(1, Math.floor(Math.min(most, SMALL) / bitmap.width));
   const [width, height] = [bitmap.width * times, bitmap.height * times];
   if (canvas.width !== width) canvas.width = width;
   if (canvas.height !== height) canvas.height = height;

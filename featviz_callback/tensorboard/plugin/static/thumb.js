@@ -28,8 +28,9 @@ export class Thumb {
     return this.reason.textContent;
   }
 
-  // The old picture stays until the new one comes, so that nothing flickers.
-  draw(pictures) {
+  // The old picture stays until the new one comes, so that nothing flickers. `most` is how wide
+  // its canvas need be.
+  draw(pictures, most) {
     const { frame, canvas, holder } = this;
     const key = frame?.key ?? null;
     const bitmap = key === null ? null : pictures.get(key);
@@ -42,7 +43,7 @@ export class Thumb {
     setText(this.reason, reason ? `Not shown. ${reason}` : '');
     setAttribute(this.reason, 'title', reason);
     if (bitmap === null) canvas.width = 1;
-    else paint(canvas, bitmap);
+    else paint(canvas, bitmap, most);
     canvas.classList.toggle('signal', bitmap !== null && isSignal(bitmap));
   }
 }
