@@ -25,7 +25,7 @@ from featviz_callback.monitoring.observer import Observer
 from featviz_callback.monitoring.preparation import choose_objectives, prepare_observer
 from featviz_callback.monitoring.real_images import draw_beside
 from featviz_callback.monitoring.workers import Workers, compute_here, package_version
-from featviz_callback.objectives import Objective, every_channel
+from featviz_callback.objectives import Objective, every_channel, shared_calls
 from featviz_callback.optimization import Settings, Task, digest, digest_task, digest_weights
 from featviz_callback.optimization.probe_data import ProbeImages
 from featviz_callback.records import Behaviour, Result, Snapshot
@@ -126,7 +126,9 @@ def atlas(
         seed=seed,
         fixed_inputs=fixed_inputs,
     )
-    observer = _observe(objectives, model, settings, probe_data)
+    # A call of a large model takes a second even without values.
+    with shared_calls():
+        observer = _observe(objectives, model, settings, probe_data)
     path = _local(folder)
     tasks = observer.tasks
     _require_manifest(path, _manifest(settings, tasks, observer))

@@ -240,7 +240,7 @@ class Observer:
         """
         if self._checked:
             return
-        refused = {id(task): error for task in self._tasks if (error := _refusal(task))}
+        refused = _refused(self._tasks)
         if len(refused) == len(self._tasks):
             raise ValueError(" ".join(dict.fromkeys(refused.values())))
         for task in self._tasks:
@@ -464,16 +464,27 @@ class Observer:
         return self._units.measure(self.names, np.concatenate(scores))
 
 
-def _refusal(task):
-    """Return why the targets of a task cannot be scored, as text, or `None`."""
-    plan, targets = task.plan, task.targets
+def _refused(tasks):
+    """Return why tasks cannot be scored, as text, by the identity of each such task."""
+    refused = {}
+    for model in {id(task.targets.model): None for task in tasks}:
+        own = [task for task in tasks if id(task.targets.model) == model]
+        # A call of a large model takes a second, and an atlas reads a hundred layers.
+        if _refusal(own) is not None:
+            refused |= {id(task): error for task in own if (error := _refusal([task]))}
+    return refused
+
+
+def _refusal(tasks):
+    """Return why the targets of tasks of one model cannot be scored, as text, or `None`."""
+    plan, targets = tasks[0].plan, [task.targets for task in tasks]
     try:
-        require_units(targets.parts)
+        require_units([part for one in targets for part in one.parts])
     except ValueError as error:
         return str(error)
     blank = np.full((plan.batch, *plan.input_shape), np.mean(plan.values_range, axis=0), "float32")
     try:
-        score_all([targets], blank, plan.image_input, task.fixed_inputs)
+        score_all(targets, blank, plan.image_input, tasks[0].fixed_inputs)
     except Exception as error:
         # Memory may suffice for fewer images, which the optimisation finds out.
         return None if backend.is_out_of_memory(error) else f"{type(error).__name__}: {error}"

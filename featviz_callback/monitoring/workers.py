@@ -8,10 +8,12 @@ does not finish is computed here.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import io
 import logging
+import multiprocessing
 import os
 import pickle
 import socket
@@ -176,11 +178,29 @@ class Workers:
 
 def work(packed: Packed) -> None:
     """Compute a chunk in a worker, and write its file."""
+    _end_with_parent()
     with _one_at_a_time:
         model = _cached(packed.model_hash, "", lambda: _load(packed.model, packed.model_hash))
         key = hashlib.sha256(packed.task).hexdigest()
         task = _cached(packed.model_hash, key, lambda: _Unpickler(packed.task, model).load())
         compute(task, packed.rows, packed.path, packed.ranked)
+
+
+@functools.cache
+def _end_with_parent():
+    """End this worker as soon as the process that started it is gone.
+
+    A killed process leaves the workers of its pool behind. They would wait for ever, after they
+    have computed what another process computes by then.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def follow():
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=follow, daemon=True).start()
 
 
 def introduce() -> dict[str, object]:

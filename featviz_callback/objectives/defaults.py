@@ -14,7 +14,7 @@ from featviz_callback.objectives.features import MOST_LAYERS, feature_calls
 from featviz_callback.objectives.heads import heads
 from featviz_callback.objectives.inputs import fits
 from featviz_callback.objectives.notices import NothingToShow, warn_once
-from featviz_callback.objectives.objective import Objective
+from featviz_callback.objectives.objective import Objective, all_channels
 from featviz_callback.objectives.reachability import Reach
 from featviz_callback.objectives.recording import Tap
 from featviz_callback.objectives.shapes import calls_and_outputs
@@ -126,11 +126,12 @@ def every_channel(
     """
     parts = dict(image_parts(model, fixed_inputs))
     fitting = _alike(parts, fixed_inputs, shape) if parts else [("", model)]
-    chosen = [
-        Objective.channel(model, f"{path}/" * bool(path) + call.name, range(call.shape[-1]))
-        for path, part in fitting
-        for call in _convolutions(part, fixed_inputs)
-    ]
+    chosen = []
+    for path, part in fitting:
+        # A layer that is called twice counts once.
+        names = list(dict.fromkeys(c.name for c in _convolutions(part, fixed_inputs)))
+        if names:
+            chosen += all_channels(model, [f"{path}/" * bool(path) + name for name in names])
     if not chosen:
         raise NothingToShow(
             f"Nothing was found in the model '{model.name}': no convolution receives the image. "
