@@ -21,6 +21,7 @@ from featviz_callback import backend
 from featviz_callback.monitoring.accentuation import Accentuations
 from featviz_callback.monitoring.behaviour import Classes, UnitMeter
 from featviz_callback.monitoring.checkup import HealthMeter, prefixes
+from featviz_callback.monitoring.health import UNIT_KINDS
 from featviz_callback.monitoring.places import Places
 from featviz_callback.monitoring.real_images import ShownImage, draw_beside
 from featviz_callback.objectives import (
@@ -438,6 +439,32 @@ class Observer:
                 ", ".join(unknown[:_NAMES_LISTED]),
             )
         return ranked
+
+    def behaviour_of(self, objective: Objective, ranked: ranking.Ranking) -> Behaviour:
+        """Return what an objective's units do on the real images, compared with no snapshot."""
+        return UnitMeter(self._units.classes).measure(objective.names, ranked.all_scores)
+
+    def health_of(self, objective: Objective) -> dict[str, np.ndarray]:
+        """Return whether each target is a unit that is dead, dormant or a duplicate.
+
+        It is known from a call of `rank` to that of `checkup`.
+
+        Returns:
+            Float32 arrays `(targets,)` of 1 and 0; NaN for what is no single unit of a layer.
+        """
+        found = {kind: np.full(len(objective), np.nan, "float32") for kind in UNIT_KINDS}
+        term = objective.terms[0]
+        if len(objective.terms) == 1 and hasattr(term.readout, "units"):
+            flags = self._health.units(objective.model, term.taps[0])
+            [(rows, _)] = objective.data()
+            for kind, values in flags.items():
+                # A neuron of a map is at some position of its channel.
+                found[kind] = values[rows % len(values)].astype("float32")
+        return found
+
+    def checkup(self) -> tuple[Checkup, dict[str, np.ndarray]]:
+        """Return the numbers of every layer and histograms, see `HealthMeter.checkup`."""
+        return self._health.checkup()
 
     def _rank_of_model(self, objectives, task, with_health):
         model, image_input = objectives[0].model, task.plan.image_input

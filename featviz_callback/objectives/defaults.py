@@ -5,6 +5,7 @@ The choice depends on the layers of the model alone, never on its weights.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import keras
@@ -128,8 +129,7 @@ def every_channel(
     fitting = _alike(parts, fixed_inputs, shape) if parts else [("", model)]
     chosen = []
     for path, part in fitting:
-        # A layer that is called twice counts once.
-        names = list(dict.fromkeys(c.name for c in _convolutions(part, fixed_inputs)))
+        names = _convolutions(part, fixed_inputs)
         if names:
             chosen += all_channels(model, [f"{path}/" * bool(path) + name for name in names])
     if not chosen:
@@ -141,13 +141,17 @@ def every_channel(
 
 
 def _convolutions(model, fixed_inputs):
+    """Return the name of the first call of each convolution that receives the image."""
     reach = Reach(model, [inputs.image_position(model, fixed_inputs)])
     calls, _ = calls_and_outputs(model, inputs.specs(model))
-    return [
-        call
-        for call in calls
-        if isinstance(call.layer, _CONVOLUTIONS) and reach.includes(Tap(call.path)) is not False
-    ]
+    numbers: Counter = Counter()
+    found: dict[str, str] = {}
+    for call in calls:
+        tap = Tap(call.path, call=numbers[call.path])
+        numbers[call.path] += 1
+        if isinstance(call.layer, _CONVOLUTIONS) and reach.includes(tap) is not False:
+            found.setdefault(call.path, tap.name)
+    return list(found.values())
 
 
 def _alike(parts, fixed_inputs, shape):
