@@ -6,13 +6,15 @@ Every channel of every convolution: 7,040 units of 64 pixels, 16 steps.
 
 "whole" makes all of it with two workers. On the way it kills one worker, then the process that
 asked for the atlas, each by `kill -9`, and goes on. It notes each finished file and whether
-anything wrote it again. "pace" makes some of the layers with two workers and with none, in turn.
-State the load of the machine beside the numbers.
+anything wrote it again. "pace" makes 512 channels of the last layer with two workers and
+with none, and measures what `many_units.py` needs. State the load of the machine beside the
+numbers.
 """
 
 import argparse
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,9 +24,8 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
-# Every so many layers are enough for the pace.
-_EVERY = 7
-_ROUNDS = 2
+# So many channels of the last layer are enough for the pace: four chunks.
+_SOME = 512
 # A worker and the driver are killed when these shares of all chunks are done.
 _KILLS = (("a worker", 0.4), ("the driver", 0.5))
 
@@ -35,10 +36,10 @@ def main():
     parser.add_argument("--part", choices=("whole", "pace"))
     parser.add_argument("--folder", help="where the whole atlas stays (default: nowhere)")
     parser.add_argument("--drive", metavar="WORKERS", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--every", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--some", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.drive is not None:
-        drive(chosen.folder, chosen.drive, chosen.every)
+        drive(chosen.folder, chosen.drive, chosen.some)
         return
     if chosen.part != "pace":
         with tempfile.TemporaryDirectory() as folder:
@@ -47,22 +48,40 @@ def main():
         pace()
 
 
-def drive(folder, workers, every):
-    """Make the atlas in this process, and print how long it took."""
+def drive(folder, workers, is_some):
+    """Make the atlas in this process, and print what it took."""
     import keras
 
-    from featviz_callback import atlas
+    from featviz_callback import Objective, atlas
+    from featviz_callback.monitoring.workers import greet
     from featviz_callback.objectives import every_channel
+    from featviz_callback.optimization import compile_seconds
 
     keras.utils.set_random_seed(0)
     model = keras.applications.MobileNetV2((64, 64, 3), alpha=0.35, weights=None)
-    objectives = every_channel(model)[::every]
+    objectives = every_channel(model)
+    if is_some:
+        objectives = [Objective.channel(model, "Conv_1", range(_SOME))]
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context) if workers else nullcontext()
-    began = time.perf_counter()
+
+    def make(executor=None):
+        began = time.perf_counter()
+        atlas(objectives, folder, executor, steps=16, verbose=0)
+        return time.perf_counter() - began
+
     with pool as executor:
-        made = atlas(objectives, folder, executor, steps=16, verbose=0)
-    print(sum(map(len, objectives)), time.perf_counter() - began, len(made))
+        began = time.perf_counter()
+        if workers:
+            executor.submit(greet).result()
+        start = time.perf_counter() - began
+        seconds = make(executor)
+    checking = logging = 0.0
+    if is_some and not workers:
+        checking = make()
+        shutil.rmtree(Path(folder) / "feature_vis")
+        logging = make() - checking
+    print(sum(map(len, objectives)), start, seconds, checking, compile_seconds(model), logging)
 
 
 def whole(folder):
@@ -105,26 +124,36 @@ def whole(folder):
 
 
 def pace():
-    """Make some layers with two workers and with none, in turn."""
+    """Make a part of a layer with two workers and with none."""
     from common import write_table
 
-    rows = []
-    for _ in range(_ROUNDS):
-        for workers in (2, 0):
-            load = _load()
-            with tempfile.TemporaryDirectory() as folder:
-                printed = _start(folder, workers, _EVERY).communicate()[0]
-            units, seconds, layers = printed.split()
-            each = 1e3 * float(seconds) / int(units)
-            who = "two workers" if workers else "one process that has both cores"
-            rows.append((who, layers, units, f"{float(seconds):.1f}", f"{each:.1f}", load))
-    columns = ("who computes", "layers", "units", "seconds with start", "ms a unit", "load before")
+    found = {}
+    for workers in (2, 0):
+        load = _load()
+        with tempfile.TemporaryDirectory() as folder:
+            printed = _start(folder, workers, "--some").communicate()[0]
+        found[workers] = load, *map(float, printed.split())
+    # Both check the same first.
+    checking = found[0][4]
+    rows = [
+        (
+            "two workers" if workers else "one process that has both cores",
+            *(f"{units:.0f}", load, f"{start:.1f}" if workers else "", f"{seconds:.1f}"),
+            *(f"{checking:.1f}", f"{1e3 * (seconds - checking) / units:.1f}"),
+            *(("", "") if workers else (f"{compiling:.1f}", f"{1e3 * logging / units:.1f}")),
+        )
+        for workers, (load, units, start, seconds, _, compiling, logging) in found.items()
+    ]
+    columns = (
+        *("who computes", "units", "load before", "s until a worker answers", "seconds"),
+        *("of it checking", "ms a unit without", "s to compile", "ms to log a unit"),
+    )
     write_table("atlas_pace", "The pace of an atlas of MobileNetV2", columns, rows)
 
 
-def _start(folder, workers, every=1):
+def _start(folder, workers, *more):
     command = [sys.executable, __file__, "--drive", str(workers), "--folder", str(folder)]
-    return subprocess.Popen([*command, "--every", str(every)], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([*command, *more], stdout=subprocess.PIPE, text=True)
 
 
 def _count_chunks():
