@@ -6,7 +6,9 @@ a second call computes what is missing and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import re
 import sys
@@ -20,20 +22,35 @@ import numpy as np
 
 from featviz_callback import backend
 from featviz_callback.monitoring import checks, chunks
-from featviz_callback.monitoring.chunks import Chunk, Ranked, TopImages
+from featviz_callback.monitoring.chunks import Chunk, Ranked, RealImages, Units
 from featviz_callback.monitoring.observer import Observer
 from featviz_callback.monitoring.preparation import choose_objectives, prepare_observer
 from featviz_callback.monitoring.real_images import draw_beside
 from featviz_callback.monitoring.workers import Workers, compute_here, package_version
-from featviz_callback.objectives import Objective, every_channel
-from featviz_callback.optimization import Settings, Task, digest, digest_task, digest_weights
+from featviz_callback.objectives import Objective, every_channel, shared_calls
+from featviz_callback.optimization import (
+    Settings,
+    Task,
+    digest,
+    digest_architecture,
+    digest_task,
+    digest_weights,
+)
 from featviz_callback.optimization.probe_data import ProbeImages
+from featviz_callback.optimization.settings import as_regularizers
 from featviz_callback.records import Behaviour, Result, Snapshot
-from featviz_callback.tensorboard import EventFile, read_note, summaries, write_note
+from featviz_callback.tensorboard import EventFile, find_runs, read_note, summaries, write_note
+
+logger = logging.getLogger("featviz_callback")
 
 _MANIFEST = "atlas.json"
+# Layer, file and number of units of each chunk, in order.
+_PLAN = "plan.json"
 _CHUNKS = "chunks"
+_REAL_IMAGES = "real_images"
 _LOGGED = "logged.json"
+_LAYERS = "layers"
+_BEHAVIOUR = ("selectivity", "best_class", "active_share")
 _STEP = 0
 
 
@@ -63,11 +80,12 @@ def atlas(
     are missing and nothing else, so that nothing is lost if a process is killed. Images are
     the same to the bit wherever they are computed.
 
-    Run `tensorboard --logdir atlas` and open the tab Features to browse them.
+    Run `tensorboard --logdir atlas` and open the tab Features to browse them. With `folder`
+    alone, whoever has the folder reads what is there, without the model.
 
     Args:
-        objectives: An `Objective`, or a list of them. Default: every channel of every
-            convolution of `model` that receives the image.
+        objectives: An `Objective`, or a list of them, of one model and its parts. Default:
+            every channel of every convolution of `model` that receives the image.
         folder: Where everything is written, a local folder. With `executor`, all workers
             have to share it.
         executor: A `concurrent.futures.Executor` of processes that computes the chunks:
@@ -75,9 +93,12 @@ def atlas(
             of loky, Dask (`client.get_executor(pure=False)`) or MPI. It is never shut down.
             What a worker does not finish is computed here. `cloudpickle` has to be
             installed for functions of a script or notebook. Default: computed here.
-        model: A built Keras model. Needed if there are no objectives.
-        probe_data: Real images, see `FeatureVisCallback`. They tell which images activate a
-            unit most, and which units are dead, constant or weak.
+        model: A built Keras model. Needed if there are no objectives, but to read a folder.
+        probe_data: Real images, see `FeatureVisCallback`, or with labels `(x, y)`. They tell
+            for each unit which images activate it most, where, and how many do; whether it is
+            dead, dormant, a duplicate, constant or weak; with labels, its selectivity. Scores
+            take 4 bytes a unit and image of memory while they are ranked. With `executor`, the
+            images are written to the folder, for the workers.
         steps: See `optimize`, for this and all further arguments.
         optimizer: See `optimize`.
         parameterization: See `optimize`.
@@ -94,11 +115,12 @@ def atlas(
 
     Returns:
         An `Atlas`: a mapping from the paths of layers to a `Result` each, read when it is
-        asked for.
+        asked for. Its method `units` returns what real images tell of a layer's units.
 
     Raises:
-        ValueError: If an argument is invalid, the folder has an atlas of other settings or
-            weights, or the model cannot be made again in another process.
+        ValueError: If an argument is invalid, the folder has an atlas of other settings,
+            weights or architecture or cannot be written to, or the model cannot be made again
+            in another process.
 
     Example:
     >>> import keras
@@ -109,6 +131,8 @@ def atlas(
     >>> found = atlas(model=model, folder=tmp_path, steps=2, verbose=0)
     >>> found["conv"].names
     ['Channel#conv_0', 'Channel#conv_1', 'Channel#conv_2', 'Channel#conv_3']
+    >>> list(atlas(folder=tmp_path))
+    ['conv']
 
     Reference:
         Olah, Mordvintsev, Schubert, "Feature Visualization", Distill 2017.
@@ -126,36 +150,66 @@ def atlas(
         seed=seed,
         fixed_inputs=fixed_inputs,
     )
-    observer = _observe(objectives, model, settings, probe_data)
+    if objectives is None and model is None and executor is None and probe_data is None:
+        return _open(_local(folder))
+    # A call of a large model takes a second even without values.
+    with shared_calls():
+        observer = _observe(objectives, model, settings, probe_data)
     path = _local(folder)
     tasks = observer.tasks
-    _require_manifest(path, _manifest(settings, tasks, observer))
-    os.makedirs(os.path.join(path, _CHUNKS), exist_ok=True)
     planned = [chunk for task in tasks for chunk in _chunks_of(task, path)]
+    try:
+        _require_manifest(path, _manifest(settings, tasks, observer))
+        _write_plan(path, planned)
+    except OSError as error:
+        raise ValueError(
+            "Invalid value for argument `folder`. Expected a folder that can be written to. "
+            f"Received: folder={path!r} ({type(error).__name__}: {error})"
+        ) from error
     missing = [chunk for chunk in planned if not chunk.is_done]
     log = _Log(path, observer)
     log.write([chunk for chunk in planned if chunk.is_done])
     bar = _Bar(sum(map(len, planned)), sum(map(len, missing)), verbose)
-    for chunk in _computed(missing, executor, observer, path):
+    for chunk in _computed(missing, executor, observer, path, log):
         log.write([chunk])
         bar.add(len(chunk))
-    return Atlas(planned)
+    return Atlas([(chunk.layer, chunk.path) for chunk in planned])
+
+
+def _open(folder):
+    """Return what an atlas has so far."""
+    path = os.path.join(folder, _PLAN)
+    if not os.path.exists(path):
+        raise ValueError(
+            "Invalid value for argument `model`. Expected a built Keras model, or `objectives`, "
+            f"or the `folder` of an atlas. Received: model=None, objectives=None, "
+            f"folder={folder!r}"
+        )
+    planned = [(row[0], os.path.join(folder, _CHUNKS, row[1]), row[2]) for row in _read_json(path)]
+    done = [row for row in planned if chunks.is_done(row[1])]
+    found, total = (sum(row[2] for row in rows) for rows in (done, planned))
+    if found < total:
+        logger.warning(
+            "The atlas in %r has %d of %d units so far: a call with the model goes on with it.",
+            *(folder, found, total),
+        )
+    return Atlas([row[:2] for row in done])
 
 
 class Atlas(Mapping):
     """The images of an atlas, by the layer that they are of. Read when asked for.
 
     Args:
-        planned: All chunks, with their files.
+        parts: The layer and the file of each part.
 
     Example:
     `atlas(model=model)["block3/conv"].save("sheet.png")`
     """
 
-    def __init__(self, planned: Sequence[Chunk]):
+    def __init__(self, parts: Sequence[tuple[str, str]]):
         self._paths: dict[str, list[str]] = {}
-        for chunk in planned:
-            self._paths.setdefault(chunk.layer, []).append(chunk.path)
+        for layer, path in parts:
+            self._paths.setdefault(layer, []).append(path)
 
     def __getitem__(self, layer: str) -> Result:
         return chunks.read(self._of(layer))
@@ -169,17 +223,17 @@ class Atlas(Mapping):
     def __repr__(self) -> str:
         return f"<Atlas of {len(self)} layers>"
 
-    def top_images(self, layer: str) -> TopImages | None:
-        """Return the real images that activate each unit of a layer most.
+    def units(self, layer: str) -> Units | None:
+        """Return what real images tell of each unit of a layer.
 
         Args:
             layer: The path of the layer.
 
         Returns:
-            Their indices and scores, and how the optimised images compare; `None` without
-            `probe_data`.
+            The top images of each unit, where these activate it, its selectivity and its
+            health, see `Units`; `None` without `probe_data`.
         """
-        return chunks.read_top_images(self._of(layer))
+        return chunks.read_units(self._of(layer))
 
     def _of(self, layer):
         if layer not in self._paths:
@@ -219,22 +273,30 @@ def _local(folder):
 
 def _manifest(settings, tasks, observer):
     """Return a hash of each thing that all images depend on, by its name."""
-    found = {one.name: digest(getattr(settings, one.name)) for one in fields(settings)}
+    found = {one.name: digest(_plain(getattr(settings, one.name))) for one in fields(settings)}
+    found["transformations"] = digest(_plain(settings.transformations) or ())
+    found["regularizers"] = digest(as_regularizers(settings.regularizers))
     found["optimizer"] = digest(tasks[0].plan.optimizer)
     found["probe_data"] = digest(observer.real_images)
     models = {id(task.targets.model): task.targets.model for task in tasks}.values()
     found["weights"] = digest(list(map(digest_weights, models)))
+    found["architecture"] = digest(list(map(digest_architecture, models)))
     found["version"] = digest(package_version())
     return found
+
+
+def _plain(value):
+    """Return a list as a tuple, so that equal ones have one hash."""
+    return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _require_manifest(folder, manifest):
     """Refuse the folder of another atlas, and note the settings in a new one."""
     path, done = os.path.join(folder, _MANIFEST), os.path.join(folder, _CHUNKS)
     # Settings under which nothing was computed bind nobody.
-    if os.path.exists(path) and os.path.isdir(done) and os.listdir(done):
-        with open(path) as file:
-            before = json.load(file)
+    names = os.listdir(done) if os.path.isdir(done) else []
+    if os.path.exists(path) and any(name.endswith(".npz") for name in names):
+        before = _read_json(path)
         other = [name for name, value in manifest.items() if before.get(name) != value]
         if other:
             raise ValueError(
@@ -242,17 +304,51 @@ def _require_manifest(folder, manifest):
                 f"`folder`. Received other values of: {', '.join(other)}"
             )
         return
-    os.makedirs(folder, exist_ok=True)
+    if not os.path.exists(path) and find_runs(folder):
+        raise ValueError(
+            "Invalid value for argument `folder`. Expected a folder of its own for an atlas. "
+            f"Received: {folder!r}, which has the event files of a training"
+        )
+    os.makedirs(done, exist_ok=True)
+    _write_json(path, manifest)
+
+
+def _write_plan(folder, planned):
+    """Note which chunks the folder has, behind those of earlier calls for other objectives."""
+    path = os.path.join(folder, _PLAN)
+    before = _read_json(path) if os.path.exists(path) else []
+    rows = [[chunk.layer, os.path.basename(chunk.path), len(chunk)] for chunk in planned]
+    known = {row[1] for row in before}
+    if new := [row for row in rows if row[1] not in known]:
+        # Those under which nothing was computed are no part of it.
+        done = [row for row in before if chunks.is_done(os.path.join(folder, _CHUNKS, row[1]))]
+        own = {row[1] for row in rows}
+        kept = [row for row in before if row in done or row[1] in own]
+        _write_json(path, kept + new)
+
+
+def _read_json(path):
+    try:
+        with open(path) as file:
+            return json.load(file)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"Expected JSON that `atlas` wrote in {path!r}, or another `folder`. Received: {error}"
+        ) from error
+
+
+def _write_json(path, content):
     part = f"{path}.{os.getpid()}.part"
     with open(part, "w") as file:
-        json.dump(manifest, file, indent=1)
+        json.dump(content, file, indent=1)
     os.replace(part, path)
 
 
 def _chunks_of(task: Task, folder: str) -> list[Chunk]:
     tap = task.targets.terms[0].taps[0]
     layer, settings = tap.prefix + tap.path, digest_task(task)
-    name = re.sub(r"[^\w.-]", "_", layer)[:80]
+    # A file system may count the bytes of a name, not its letters.
+    name = re.sub(r"[^\w.-]", "_", layer, flags=re.ASCII)[:80]
     return [
         Chunk(
             task,
@@ -264,14 +360,21 @@ def _chunks_of(task: Task, folder: str) -> list[Chunk]:
     ]
 
 
-def _computed(missing, executor, observer, folder):
+def _computed(missing, executor, observer, folder, log):
     """Yield each missing chunk when its file is there."""
     if not missing:
         return iter(())
     tasks = list({id(chunk.task): chunk.task for chunk in missing}.values())
     # Whatever cannot cross is refused before anything is computed.
     workers = None if executor is None else Workers(executor, tasks, folder)
-    ranked = _rank(observer, tasks)
+    images = None
+    if observer.real_images is not None:
+        name = f"{digest(observer.real_images)[:16]}.npy"
+        path = None if workers is None else os.path.join(folder, _REAL_IMAGES, name)
+        images = RealImages(observer.real_images, path)
+        images.save()
+    ranked = _rank(observer, tasks, images)
+    log.write_layers()
     jobs = [(one, _rows(ranked.get(id(one.task)), one.rows)) for one in missing]
     return compute_here(jobs) if workers is None else workers.compute(jobs)
 
@@ -280,19 +383,27 @@ def _rows(ranked, rows):
     return None if ranked is None else ranked.rows(rows)
 
 
-def _rank(observer, tasks) -> dict[int, Ranked]:
+def _rank(observer, tasks, images) -> dict[int, Ranked]:
     """Return what real images tell of the targets of each task, by the task's identity."""
-    if observer.real_images is None:
+    if images is None:
         return {}
-    found, rankings = {}, observer.rank(with_health=False)
+    found, rankings = {}, observer.rank()
     for task in tasks:
-        of_task = [rankings[id(part)] for part in task.targets.parts]
-        told = {
-            name: np.concatenate([getattr(one, name) for one in of_task])
-            for name in ("indices", "scores", "is_silent", "is_constant")
-        }
-        found[id(task)] = Ranked(**told, best_known=observer.best_of(task, rankings))
+        told = [_told(observer, part, rankings[id(part)]) for part in task.targets.parts]
+        joined = {name: np.concatenate([one[name] for one in told]) for name in told[0]}
+        best = observer.best_of(task, rankings)
+        found[id(task)] = Ranked(images=images, best_known=best, **joined)
     return found
+
+
+def _told(observer, objective, ranked):
+    """Return what real images tell of the targets of an objective, one row a target."""
+    told = {
+        name: getattr(ranked, name) for name in ("indices", "scores", "is_silent", "is_constant")
+    }
+    behaviour = observer.behaviour_of(objective, ranked)
+    told |= {name: np.array(getattr(behaviour, name)) for name in _BEHAVIOUR}
+    return told | observer.health_of(objective)
 
 
 class _Log:
@@ -304,8 +415,11 @@ class _Log:
     def __init__(self, folder: str, observer: Observer):
         self._folder, self._observer = folder, observer
         self._events = EventFile(folder)
-        self._logged = set(json.loads(read_note(folder, _LOGGED) or "[]"))
-        self._is_introduced = False
+        self._logged: set[str] = set()
+        # What cannot be read is written again.
+        with contextlib.suppress(ValueError, TypeError):
+            self._logged = set(json.loads(read_note(folder, _LOGGED) or "[]"))
+        self._has_begun = False
 
     def write(self, done: Sequence[Chunk]) -> None:
         """Write the images of finished chunks that the folder's event files do not have yet."""
@@ -313,15 +427,34 @@ class _Log:
             name = os.path.basename(chunk.path)
             if name not in self._logged:
                 self._write(chunk)
-                self._logged.add(name)
-                write_note(self._folder, _LOGGED, json.dumps(sorted(self._logged)))
+                self._note(name)
+
+    def write_layers(self) -> None:
+        """Write the numbers of every layer that the real images have passed, once."""
+        checkup, histograms = self._observer.checkup()
+        if histograms and _LAYERS not in self._logged:
+            self._begin()
+            summaries.write_health(self._events, _STEP, checkup, histograms)
+            self._note(_LAYERS)
+
+    def _note(self, name):
+        self._logged.add(name)
+        write_note(self._folder, _LOGGED, json.dumps(sorted(self._logged)))
+
+    def _begin(self):
+        if not self._has_begun:
+            # This file goes on with those of other calls, and voids none of their records.
+            self._events.restart(_STEP + 1)
+            summaries.write_objectives(self._events, _STEP, self._observer.targets)
+            self._has_begun = True
 
     def _write(self, chunk):
-        if not self._is_introduced:
-            summaries.write_objectives(self._events, _STEP, self._observer.targets)
-            self._is_introduced = True
-        result, real = chunks.read([chunk.path]), chunks.read_top_images([chunk.path])
+        self._begin()
+        result, units = chunks.read([chunk.path]), chunks.read_units([chunk.path])
         unknown = np.full(len(result), np.nan, "float32")
+        behaviour = vars(Behaviour.unknown(len(result)))
+        if units is not None:
+            behaviour |= {name: getattr(units, name) for name in _BEHAVIOUR}
         snapshot = Snapshot(
             epoch=_STEP,
             names=result.names,
@@ -330,18 +463,20 @@ class _Log:
             status=result.status,
             drift=unknown,
             noise_floor=unknown,
-            score_ratio=unknown if real is None else real.ratio,
+            score_ratio=unknown if units is None else units.score_ratio,
             seconds=np.nan,
             values_range=result.values_range,
             starts=result.starts or [],
-            **vars(Behaviour.unknown(len(result))),
+            **behaviour,
         )
         summaries.write_snapshot(self._events, snapshot)
-        for i, name in enumerate(result.names if real is not None else []):
-            shown = 0 if result.status[i] in ("dead", "constant") else len(real.indices[i])
-            top = real.indices[i][:shown], real.scores[i][:shown], [None] * shown
-            picture = draw_beside(result, i, self._observer.show(result, *top))
-            summaries.write_examples(self._events, _STEP, name, picture)
+        for i, name in enumerate(result.names if units is not None else []):
+            shown = 0 if result.status[i] in ("dead", "constant") else len(units.top_images[i])
+            indices, scores = units.top_images[i][:shown], units.top_scores[i][:shown]
+            real = self._observer.show(result, indices, scores, units.places[i])
+            # One picture of all, since single ones are a dozen a unit.
+            summaries.write_examples(self._events, _STEP, name, draw_beside(result, i, real))
+            summaries.write_real_scores(self._events, _STEP, name, indices.tolist(), scores)
 
 
 class _Bar:

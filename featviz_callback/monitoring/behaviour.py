@@ -90,6 +90,11 @@ class UnitMeter:
         self._kept: Ranks = ([], np.empty((0, 0), "float32"))
 
     @property
+    def classes(self) -> Classes | None:
+        """The class of each real image, if it is known."""
+        return self._classes
+
+    @property
     def kept(self) -> Ranks:
         """The ranks of the last snapshot, with which the next one is compared."""
         return self._kept

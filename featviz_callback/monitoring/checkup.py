@@ -100,6 +100,19 @@ class HealthMeter:
             warn_once(model, "The layers of the model '%s' are not measured. %s", model.name, error)
             return {}
 
+    def units(self, model: keras.Model, tap: Tap) -> dict[str, np.ndarray]:
+        """Return which units of a layer are dead, dormant and duplicate, see `LayerMeter`.
+
+        It is known of the layers of the images that passed since the last checkup.
+        """
+        found: dict[str, np.ndarray] = {}
+        for prefix, meter in self._meters.items():
+            if self._models[prefix] is model:
+                names = {(one.path, one.call, one.index): one.name for one in self._taps[prefix]}
+                name = names.get((tap.path, tap.call, tap.index), "")
+                found = meter.units.get(name, found)
+        return found
+
     def checkup(self) -> tuple[Checkup, dict[str, np.ndarray]]:
         """Return the numbers of every layer, and histograms of the activations of each.
 

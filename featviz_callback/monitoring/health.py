@@ -23,6 +23,8 @@ from featviz_callback import backend
 from featviz_callback.objectives import Ending, Tap
 from featviz_callback.records import spread
 
+# What a unit may be.
+UNIT_KINDS = ("dead", "dormant", "duplicate")
 # A unit that is active by no more than this share of its layer's mean is dormant.
 DORMANT = 0.025
 # Units whose correlation is above this are duplicates.

@@ -21,6 +21,7 @@ from featviz_callback import backend
 from featviz_callback.monitoring.accentuation import Accentuations
 from featviz_callback.monitoring.behaviour import Classes, UnitMeter
 from featviz_callback.monitoring.checkup import HealthMeter, prefixes
+from featviz_callback.monitoring.health import UNIT_KINDS
 from featviz_callback.monitoring.places import Places
 from featviz_callback.monitoring.real_images import ShownImage, draw_beside
 from featviz_callback.objectives import (
@@ -240,7 +241,7 @@ class Observer:
         """
         if self._checked:
             return
-        refused = {id(task): error for task in self._tasks if (error := _refusal(task))}
+        refused = _refused(self._tasks)
         if len(refused) == len(self._tasks):
             raise ValueError(" ".join(dict.fromkeys(refused.values())))
         for task in self._tasks:
@@ -439,6 +440,32 @@ class Observer:
             )
         return ranked
 
+    def behaviour_of(self, objective: Objective, ranked: ranking.Ranking) -> Behaviour:
+        """Return what an objective's units do on the real images, compared with no snapshot."""
+        return UnitMeter(self._units.classes).measure(objective.names, ranked.all_scores)
+
+    def health_of(self, objective: Objective) -> dict[str, np.ndarray]:
+        """Return whether each target is a unit that is dead, dormant or a duplicate.
+
+        It is known from a call of `rank` to that of `checkup`.
+
+        Returns:
+            Float32 arrays `(targets,)` of 1 and 0; NaN for what is no single unit of a layer.
+        """
+        found = {kind: np.full(len(objective), np.nan, "float32") for kind in UNIT_KINDS}
+        term = objective.terms[0]
+        if len(objective.terms) == 1 and hasattr(term.readout, "units"):
+            flags = self._health.units(objective.model, term.taps[0])
+            [(rows, _)] = objective.data()
+            for kind, values in flags.items():
+                # A neuron of a map is at some position of its channel.
+                found[kind] = values[rows % len(values)].astype("float32")
+        return found
+
+    def checkup(self) -> tuple[Checkup, dict[str, np.ndarray]]:
+        """Return the numbers of every layer and histograms, see `HealthMeter.checkup`."""
+        return self._health.checkup()
+
     def _rank_of_model(self, objectives, task, with_health):
         model, image_input = objectives[0].model, task.plan.image_input
         real = cast(np.ndarray, self._real_images)
@@ -464,16 +491,27 @@ class Observer:
         return self._units.measure(self.names, np.concatenate(scores))
 
 
-def _refusal(task):
-    """Return why the targets of a task cannot be scored, as text, or `None`."""
-    plan, targets = task.plan, task.targets
+def _refused(tasks):
+    """Return why tasks cannot be scored, as text, by the identity of each such task."""
+    refused = {}
+    for model in {id(task.targets.model): None for task in tasks}:
+        own = [task for task in tasks if id(task.targets.model) == model]
+        # A call of a large model takes a second, and an atlas reads a hundred layers.
+        if _refusal(own) is not None:
+            refused |= {id(task): error for task in own if (error := _refusal([task]))}
+    return refused
+
+
+def _refusal(tasks):
+    """Return why the targets of tasks of one model cannot be scored, as text, or `None`."""
+    plan, targets = tasks[0].plan, [task.targets for task in tasks]
     try:
-        require_units(targets.parts)
+        require_units([part for one in targets for part in one.parts])
     except ValueError as error:
         return str(error)
     blank = np.full((plan.batch, *plan.input_shape), np.mean(plan.values_range, axis=0), "float32")
     try:
-        score_all([targets], blank, plan.image_input, task.fixed_inputs)
+        score_all(targets, blank, plan.image_input, tasks[0].fixed_inputs)
     except Exception as error:
         # Memory may suffice for fewer images, which the optimisation finds out.
         return None if backend.is_out_of_memory(error) else f"{type(error).__name__}: {error}"

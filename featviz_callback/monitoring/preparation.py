@@ -235,8 +235,8 @@ def _require_model(objectives, model):
         shared = not trained.isdisjoint(id(variable) for variable in objective.model.variables)
         if not shared and id(objective.model) not in parts:
             raise ValueError(
-                "Invalid value for argument `objectives`. Expected objectives of the model that "
-                f"is trained, '{model.name}', or of a part of it. Received: {objective!r}"
+                "Invalid value for argument `objectives`. Expected objectives of one model, "
+                f"'{model.name}', or of a part of it. Received: {objective!r}"
             )
 
 

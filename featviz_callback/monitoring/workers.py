@@ -8,10 +8,12 @@ does not finish is computed here.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import io
 import logging
+import multiprocessing
 import os
 import pickle
 import socket
@@ -33,13 +35,14 @@ from typing import Any
 import keras
 
 from featviz_callback import backend
-from featviz_callback.monitoring.chunks import Chunk, Ranked, compute
+from featviz_callback.monitoring.chunks import Chunk, Ranked, compute, is_done
 from featviz_callback.optimization import Task, digest, digest_weights
 
 logger = logging.getLogger("featviz_callback")
 
-# So many chunks wait in the executor. All of an atlas would fill its memory.
-_MOST_WAITING = 32
+# So many chunks are in the executor, enough for a hundred workers. All of an atlas would fill
+# its memory.
+_MOST_WAITING = 256
 _MODELS = "models"
 
 # What this process has unpacked as a worker: by the hash of a model, the model and the tasks
@@ -105,7 +108,7 @@ class Workers:
     def _greet(self):
         """Start a worker, and require that it is another process of the same versions."""
         try:
-            told = self._executor.submit(introduce).result()
+            told = self._executor.submit(greet).result()
         except Exception as error:
             self._lament(error)
             return False
@@ -176,11 +179,37 @@ class Workers:
 
 def work(packed: Packed) -> None:
     """Compute a chunk in a worker, and write its file."""
+    _end_with_parent()
     with _one_at_a_time:
         model = _cached(packed.model_hash, "", lambda: _load(packed.model, packed.model_hash))
         key = hashlib.sha256(packed.task).hexdigest()
         task = _cached(packed.model_hash, key, lambda: _Unpickler(packed.task, model).load())
-        compute(task, packed.rows, packed.path, packed.ranked)
+        # Another process that makes the same atlas may have been faster.
+        if not is_done(packed.path):
+            compute(task, packed.rows, packed.path, packed.ranked)
+
+
+def greet() -> dict[str, object]:
+    """Return where a worker runs, and its versions, as `introduce` does here."""
+    _end_with_parent()
+    return introduce()
+
+
+@functools.cache
+def _end_with_parent():
+    """End this worker as soon as the process that started it is gone.
+
+    A killed process leaves the workers of its pool behind. They would wait for ever, after they
+    have computed what another process computes by then.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def follow():
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=follow, daemon=True).start()
 
 
 def introduce() -> dict[str, object]:

@@ -5,6 +5,7 @@ The choice depends on the layers of the model alone, never on its weights.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import keras
@@ -14,7 +15,7 @@ from featviz_callback.objectives.features import MOST_LAYERS, feature_calls
 from featviz_callback.objectives.heads import heads
 from featviz_callback.objectives.inputs import fits
 from featviz_callback.objectives.notices import NothingToShow, warn_once
-from featviz_callback.objectives.objective import Objective
+from featviz_callback.objectives.objective import Objective, all_channels
 from featviz_callback.objectives.reachability import Reach
 from featviz_callback.objectives.recording import Tap
 from featviz_callback.objectives.shapes import calls_and_outputs
@@ -126,11 +127,11 @@ def every_channel(
     """
     parts = dict(image_parts(model, fixed_inputs))
     fitting = _alike(parts, fixed_inputs, shape) if parts else [("", model)]
-    chosen = [
-        Objective.channel(model, f"{path}/" * bool(path) + call.name, range(call.shape[-1]))
-        for path, part in fitting
-        for call in _convolutions(part, fixed_inputs)
-    ]
+    chosen = []
+    for path, part in fitting:
+        names = _convolutions(part, fixed_inputs)
+        if names:
+            chosen += all_channels(model, [f"{path}/" * bool(path) + name for name in names])
     if not chosen:
         raise NothingToShow(
             f"Nothing was found in the model '{model.name}': no convolution receives the image. "
@@ -140,13 +141,17 @@ def every_channel(
 
 
 def _convolutions(model, fixed_inputs):
+    """Return the name of the first call of each convolution that receives the image."""
     reach = Reach(model, [inputs.image_position(model, fixed_inputs)])
     calls, _ = calls_and_outputs(model, inputs.specs(model))
-    return [
-        call
-        for call in calls
-        if isinstance(call.layer, _CONVOLUTIONS) and reach.includes(Tap(call.path)) is not False
-    ]
+    numbers: Counter = Counter()
+    found: dict[str, str] = {}
+    for call in calls:
+        tap = Tap(call.path, call=numbers[call.path])
+        numbers[call.path] += 1
+        if isinstance(call.layer, _CONVOLUTIONS) and reach.includes(tap) is not False:
+            found.setdefault(call.path, tap.name)
+    return list(found.values())
 
 
 def _alike(parts, fixed_inputs, shape):

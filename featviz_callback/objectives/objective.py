@@ -171,13 +171,8 @@ class Objective(WeightedSum):
         >>> len(Objective.channel(model, "conv", range(4)))
         4
         """
-        model, tap, shape = units.find_tap(model, layer, pre_activation)
-        units.require_known(shape[-1:], tap, "Objective.layer")
-        ids = units.indices(channel_ids, shape[-1], "channel_ids")
-        labels = [f"Channel#{tap.name}_{i}" for i in ids]
-        rows = np.array(ids, "int32")
-        term = make_term(ChannelReadout(len(shape) > 1), (tap,), rows, multiplier, names, labels)
-        return Objective(model, (term,))
+        found = units.find_tap(model, layer, pre_activation)
+        return _channels(*found, channel_ids, multiplier, names)
 
     @staticmethod
     def layer(
@@ -611,3 +606,23 @@ def _of_images(kind, model, tap, readout, images, multiplier, names):
         )
     labels = [f"{kind}#{tap.name}_{i}" for i in range(len(rows))]
     return replace(make_term(readout, (tap,), rows, multiplier, names, labels), given=given)
+
+
+def all_channels(model: keras.Model, layers: Sequence[str | int | keras.Layer]) -> list[Objective]:
+    """Return every channel of some layers, one objective a layer.
+
+    Args:
+        model: See `Objective.channel`.
+        layers: At least one layer, all of one part of the model if that is a wrapper.
+    """
+    found = units.find_taps(model, layers)
+    return [_channels(*one, range(one[-1][-1]), 1.0, None) for one in found]
+
+
+def _channels(model, tap, shape, channel_ids, multiplier, names):
+    units.require_known(shape[-1:], tap, "Objective.layer")
+    ids = units.indices(channel_ids, shape[-1], "channel_ids")
+    labels = [f"Channel#{tap.name}_{i}" for i in ids]
+    rows = np.array(ids, "int32")
+    term = make_term(ChannelReadout(len(shape) > 1), (tap,), rows, multiplier, names, labels)
+    return Objective(model, (term,))

@@ -45,6 +45,28 @@ def find_tap(
     Raises:
         ValueError: If the model or the layer is invalid.
     """
+    model, arguments, tap = _locate(model, layer, pre_activation)
+    return model, tap, output_shapes(model, arguments, [tap])[0]
+
+
+def find_taps(
+    model: keras.Model, layers: Sequence[str | int | keras.Layer]
+) -> list[tuple[keras.Model, Tap, tuple]]:
+    """Find several outputs as `find_tap` does, in one call of a model however many they are.
+
+    Args:
+        model: A built Keras model.
+        layers: At least one layer, all of one part of the model if that is a wrapper.
+    """
+    located = [_locate(model, layer, None) for layer in layers]
+    called, arguments, _ = located[0]
+    taps = [tap for _, _, tap in located]
+    shapes = output_shapes(called, arguments, taps)
+    return [(called, tap, shape) for tap, shape in zip(taps, shapes, strict=True)]
+
+
+def _locate(model, layer, pre_activation):
+    """Return the model that is called, its arguments, and the tap that a user means."""
     if not isinstance(model, keras.Model):
         raise ValueError(
             "Invalid value for argument `model`. Expected a keras.Model. "
@@ -63,8 +85,7 @@ def find_tap(
     # With sizes of its own, a tensor has the axes of a layer behind it.
     is_own = tap.sizes is None
     channels_first = is_own and _has_channels_first(model, arguments, tap)
-    tap = replace(tap, channels_first=channels_first, prefix=prefix)
-    return model, tap, output_shapes(model, arguments, [tap])[0]
+    return model, arguments, replace(tap, channels_first=channels_first, prefix=prefix)
 
 
 def _before_activation(tap, layer):

@@ -6,7 +6,12 @@ and never anything about event files or training.
 """
 
 from featviz_callback.optimization.api import optimize, prepare, with_parameterization
-from featviz_callback.optimization.digest import digest, digest_task, digest_weights
+from featviz_callback.optimization.digest import (
+    digest,
+    digest_architecture,
+    digest_task,
+    digest_weights,
+)
 from featviz_callback.optimization.run import run
 from featviz_callback.optimization.settings import Settings
 from featviz_callback.optimization.starts import find_starts
@@ -19,6 +24,7 @@ __all__ = [
     "Task",
     "compile_seconds",
     "digest",
+    "digest_architecture",
     "digest_task",
     "digest_weights",
     "find_starts",

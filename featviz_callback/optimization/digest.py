@@ -16,6 +16,7 @@ from types import CodeType, FunctionType, MethodType
 import keras
 import numpy as np
 
+from featviz_callback.objectives import walk
 from featviz_callback.optimization.optimizer import Optimizer
 from featviz_callback.optimization.task import Task
 
@@ -50,6 +51,60 @@ def digest_task(task: Task) -> str:
 def digest_weights(model: keras.Model) -> str:
     """Return a hash of a model's weights, without random states and metrics."""
     return digest([keras.ops.convert_to_numpy(one.value) for one in model.weights])
+
+
+def digest_architecture(model: keras.Model) -> str:
+    """Return a hash of what a model computes, except its weights.
+
+    Layers count by their kind, their settings, the code of functions of their own, and how
+    they are connected. Their names do not count, since Keras numbers them through.
+    """
+    layers = [model, *(layer for _, layer in walk(model))]
+    numbers = {layer.name: f"layer {i}" for i, layer in reversed(list(enumerate(layers)))}
+    return digest([_without_names(_parts_of_layer(layer), numbers) for layer in layers])
+
+
+def _parts_of_layer(layer):
+    """Return what a layer is made of: its kind, its settings, and its own code."""
+    try:
+        settings = layer.get_config()
+    except Exception:
+        # A layer of a user need have none, and then its attributes tell it apart.
+        settings = None
+    own = {}
+    if not type(layer).__module__.startswith("keras."):
+        own["call"] = getattr(type(layer), "call", None)
+        if not isinstance(layer, keras.Model):
+            own |= {k: v for k, v in vars(layer).items() if k[0] != "_" and _is_plain(v)}
+            # It tells whether the layer was used, not what it computes.
+            own.pop("built", None)
+    functions = {
+        name: value
+        for name, value in vars(layer).items()
+        # Keras puts wrappers around methods.
+        if isinstance(value, FunctionType) and not hasattr(type(layer), name)
+        if not value.__module__.startswith("keras.")
+    }
+    if isinstance(layer, keras.layers.Lambda) and settings is not None:
+        # Its function is in there as bytes that tell the line where it was written.
+        settings.pop("function", None)
+    return [type(layer), settings, own, functions]
+
+
+def _is_plain(value):
+    is_sequence = isinstance(value, (list, tuple))
+    return all(map(_is_plain, value)) if is_sequence else isinstance(value, _PLAIN)
+
+
+def _without_names(value, numbers):
+    """Replace each name of a layer in settings by its number."""
+    if isinstance(value, str):
+        return numbers.get(value, value)
+    if isinstance(value, Mapping):
+        return {_without_names(k, numbers): _without_names(v, numbers) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)([_without_names(one, numbers) for one in value])
+    return value
 
 
 def _feed(hasher, value, above):

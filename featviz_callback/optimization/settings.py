@@ -65,11 +65,11 @@ class Settings:
     start_strength: float = 1.0
 
     def __post_init__(self):
-        _require_whole("steps", self.steps, 1)
+        self._keep_whole("steps", 1)
         object.__setattr__(self, "save_every", _as_saved(self.save_every, self.steps))
-        _require_whole("warmup_steps", self.warmup_steps, 0)
-        _require_whole("batch_size", self.batch_size, 1, or_none=True)
-        _require_whole("seed", self.seed, 0)
+        self._keep_whole("warmup_steps", 0)
+        self._keep_whole("batch_size", 1, or_none=True)
+        self._keep_whole("seed", 0)
         _require_strength("start_strength", self.start_strength)
         if self.start is not None:
             object.__setattr__(self, "start", _as_images(self.start))
@@ -79,6 +79,13 @@ class Settings:
         object.__setattr__(self, "image_shape", _as_tuple(self.image_shape))
         if self.values_range is not None:
             object.__setattr__(self, "values_range", as_values_range(self.values_range))
+
+    def _keep_whole(self, name, lowest, or_none=False):
+        """Refuse what is no whole number, and keep one as Python's own, by which it is named."""
+        value = getattr(self, name)
+        _require_whole(name, value, lowest, or_none)
+        if value is not None:
+            object.__setattr__(self, name, int(value))
 
 
 def as_values_range(values_range: object) -> tuple:

@@ -98,7 +98,7 @@ def write_note(run: str | os.PathLike, name: str, text: str) -> None:
     """
     path = os.path.join(folder_of(run), name)
     # A remote file appears whole when it is closed.
-    written = path if _is_remote(path) else f"{path}.part"
+    written = path if _is_remote(path) else f"{path}.{os.getpid()}.part"
     with gfile.GFile(written, "w") as file:
         file.write(text)
     if written != path:

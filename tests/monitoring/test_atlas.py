@@ -18,7 +18,17 @@ from keras import layers
 from featviz_callback import Objective, Result, atlas, optimize
 from featviz_callback.monitoring import chunks, workers
 from featviz_callback.optimization import step
-from tests.conftest import PIXELS, layer_output, make_small_model, read_events, sequential
+from featviz_callback.tensorboard import EventFile
+from featviz_callback.tensorboard.plugin.runs import Runs
+from tests.conftest import (
+    PIXELS,
+    accumulator,
+    fill,
+    make_small_model,
+    random_images,
+    read_events,
+    sequential,
+)
 
 RANGE = (0.0, 1.0)
 
@@ -64,7 +74,7 @@ def test_every_channel_is_that_of_optimize(tmp_path):
         Objective.channel(model, "conv2", range(6)), steps=2, values_range=RANGE, batch_size=2
     )
     assert_equal(found["conv2"], expected)
-    assert found.top_images("conv2") is None
+    assert found.units("conv2") is None
     with pytest.raises(KeyError, match="'conv3'. The atlas has conv1, conv2"):
         found["conv3"]
 
@@ -140,29 +150,93 @@ def test_settings_are_compared_by_value(tmp_path):
         make(tmp_path, objectives=[objective], **settings)
 
 
-def test_real_images_tell_what_is_dead_and_what_activates_most(tmp_path):
-    model = sequential(layers.Conv2D(3, 3, activation="relu", name="conv"))
-    kernel, bias = model.get_weights()
-    bias[1] = -1e3
-    model.set_weights([kernel, bias])
-    found = make(tmp_path, model, probe_data=PIXELS, batch_size=None)
-    scores = layer_output(model, "conv", PIXELS).mean((1, 2)).T
-    top = found.top_images("conv")
-    for unit in (0, 2):
-        np.testing.assert_array_equal(top.indices[unit], np.argsort(-scores[unit])[:6])
-        np.testing.assert_allclose(top.scores[unit], np.sort(scores[unit])[::-1][:6], rtol=1e-5)
+def unit_model():
+    """Four channels of 1x1 kernels: the pixel, nothing, twice the pixel, dark pixels alone."""
+    model = sequential(layers.Conv2D(4, 1, activation="relu", name="conv"))
+    kernel = np.reshape([1.0, 1.0, 2.0, -1.0], (1, 1, 1, 4))
+    model.set_weights([kernel, np.array([0.0, -9.0, 0.0, 0.05])])
+    return model
+
+
+def area_under_roc(scores, is_class):
+    """The share of pairs of an image of a class and another one in the right order."""
+    pairs = scores[is_class][:, None] - scores[~is_class][None]
+    return ((pairs > 0) + 0.5 * (pairs == 0)).mean()
+
+
+def test_real_images_tell_of_each_unit(tmp_path):
+    model, labels = unit_model(), np.arange(16) % 3
+    found = make(tmp_path, model, probe_data=(PIXELS, labels), batch_size=None)
+    maps = np.maximum(PIXELS * [1.0, 1.0, 2.0, -1.0] + [0.0, -9.0, 0.0, 0.05], 0)
+    scores, units = maps.mean((1, 2)).T, found.units("conv")
+    assert units.names == found["conv"].names
+    for unit in (0, 2, 3):
+        order = np.argsort(-scores[unit], kind="stable")[:6]
+        np.testing.assert_array_equal(units.top_images[unit], order)
+        np.testing.assert_allclose(units.top_scores[unit], scores[unit][order], rtol=1e-4)
         expected = found["conv"].scores[unit] / scores[unit].max()
-        np.testing.assert_allclose(top.ratio[unit], expected, rtol=1e-5)
+        np.testing.assert_allclose(units.score_ratio[unit], expected, rtol=1e-4)
+        areas = [area_under_roc(scores[unit], labels == one) for one in range(3)]
+        np.testing.assert_allclose(units.selectivity[unit], max(areas), rtol=1e-5)
+        assert units.best_class[unit] == str(np.argmax(areas))
+        for image, place in zip(order, units.places[unit], strict=True):
+            row, column = np.unravel_index(maps[image, ..., unit].argmax(), (12, 10))
+            assert place.activation[row, column] == 255
+            assert place.box == ((row, row + 1), (column, column + 1))
+    np.testing.assert_allclose(units.active_share, (scores > 0).mean(1))
+    assert units.dead.tolist() == [0, 1, 0, 0]
+    assert units.duplicate.tolist() == [0, 0, 1, 0]
     assert found["conv"].status[1] == "dead"
-    assert np.isnan(top.ratio[1])
-    images, _ = read_events(tmp_path / "feature_vis")
-    assert "feature_vis_examples/Channel#conv_0" in images
+    assert units.places[1] == [None] * 6
+    assert np.isnan(units.score_ratio[1])
+
+
+def test_what_real_images_tell_is_in_the_log_once(tmp_path, small_chunks):
+    settings = {"probe_data": (PIXELS, np.arange(16) % 3)}
+    found = make(tmp_path, unit_model(), **settings)
+    os.remove(tmp_path / "chunks" / sorted(files(tmp_path))[0])
+    make(tmp_path, unit_model(), **settings)
+    units = found.units("conv")
+    images, scalars = read_events(tmp_path / "feature_vis")
+    for name, area, share in zip(units.names, units.selectivity, units.active_share, strict=True):
+        assert f"feature_vis_examples/{name}" in images
+        assert scalars[f"feature_vis_active_share/{name}"] == [(0, pytest.approx(share))]
+        logged = scalars.get(f"feature_vis_selectivity/{name}", [(0, np.nan)])
+        assert logged == [(0, pytest.approx(area, nan_ok=True))]
+    assert scalars["feature_vis_layer_dead/conv"] == [(0, 0.25)]
+    contents = [
+        json.loads(one) for one in texts(tmp_path, "feature_vis_real_scores/Channel#conv_0")
+    ]
+    assert [one["indices"] for one in contents] == [units.top_images[0].tolist()]
+
+
+def texts(folder, tag):
+    events = accumulator(folder / "feature_vis").Tensors(tag)
+    return [event.tensor_proto.string_val[0] for event in events]
+
+
+def test_of_what_is_no_unit_no_health_is_told(tmp_path):
+    model = make_small_model()
+    objectives = [
+        Objective.direction(model, "conv1", np.eye(4)[:2]),
+        Objective.neuron(model, "logits", 0) + Objective.channel(model, "conv2", 0),
+        Objective.neuron(model, "conv2", [(1, 1, 0)]),
+    ]
+    found = make(tmp_path, objectives=objectives, probe_data=PIXELS)
+    assert list(found) == ["conv1", "logits", "conv2"]
+    assert np.isnan(found.units("conv1").dead).all()
+    assert np.isnan(found.units("logits").duplicate).all()
+    assert found.units("conv2").dead.tolist() == [0]
+    assert np.isnan(found.units("conv2").selectivity).all()
+    assert found.units("logits").places == [[None] * 6]
 
 
 def test_the_folder_can_be_browsed_in_tensorboard(tmp_path, small_chunks):
     found = make(tmp_path)
     os.remove(tmp_path / "chunks" / sorted(files(tmp_path))[0])
     make(tmp_path)
+    # Two calls have written one run.
+    assert len(Runs({str(tmp_path): ""}).found()) == 1
     images, scalars = read_events(tmp_path / "feature_vis")
     for layer in found:
         for name, image, score in zip(
@@ -173,6 +247,126 @@ def test_the_folder_can_be_browsed_in_tensorboard(tmp_path, small_chunks):
             shown = picture.reshape(picture.shape[0], picture.shape[1], -1)[..., :1] / 255
             np.testing.assert_allclose(shown, image, atol=1 / 255)
             assert scalars[f"feature_vis_score/{name}"] == [(0, pytest.approx(score, rel=1e-5))]
+
+
+def test_the_folder_alone_opens_what_is_there(tmp_path, small_chunks, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    made = make(tmp_path)
+    caplog.clear()
+    assert_equal_atlases(atlas(folder=tmp_path), made)
+    assert not caplog.messages
+    for name in files(tmp_path):
+        if name.startswith("conv1"):
+            os.remove(tmp_path / "chunks" / name)
+    assert list(atlas(folder=tmp_path)) == ["conv2"]
+    assert "has 6 of 10 units so far" in caplog.text
+
+
+def test_another_architecture_with_equal_weights_is_refused(tmp_path):
+    def convolution(activation):
+        return sequential(layers.Conv2D(2, 3, activation=activation, name="conv"))
+
+    make(tmp_path, convolution("tanh"))
+    before = files(tmp_path)
+    make(tmp_path, convolution("tanh"))
+    with pytest.raises(ValueError, match="Received other values of: architecture$"):
+        make(tmp_path, convolution("relu"))
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("settings", [{"transformations": [], "seed": 0}, {"regularizers": None}])
+def test_settings_that_mean_the_same_are_equal(tmp_path, settings):
+    same = {"transformations": None, "seed": np.int64(0)} if "seed" in settings else {}
+    objective = Objective.channel(make_small_model(), "conv1", range(2))
+    make(tmp_path, objectives=[objective], **settings)
+    before = files(tmp_path)
+    make(tmp_path, objectives=[objective], **same)
+    assert files(tmp_path) == before
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    file, training, damaged = (tmp_path / name for name in ("file", "training", "damaged"))
+    file.write_text("")
+    with pytest.raises(ValueError, match="`folder`.*that can be written to"):
+        make(file)
+    EventFile(training).scalar("feature_vis/seconds", 0, 1.0)
+    with pytest.raises(ValueError, match="`folder`.*event files of a training"):
+        make(training)
+    make(damaged)
+    (damaged / "atlas.json").write_text("{")
+    with pytest.raises(ValueError, match="Expected JSON that `atlas` wrote"):
+        make(damaged)
+
+
+def test_foreign_files_and_parts_of_files_do_no_harm(tmp_path, small_chunks):
+    folder = tmp_path / "chunks"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    expected = make(tmp_path)
+    first, second, *_ = sorted(folder.glob("*.npz"))
+    first.write_bytes(first.read_bytes()[:-40])
+    assert_equal_atlases(make(tmp_path), expected)
+    # The same length, with other content.
+    content = bytearray(second.read_bytes())
+    at = len(content) // 2
+    content[at : at + 300] = bytes(300)
+    second.write_bytes(content)
+    with pytest.raises(ValueError, match="Delete the file, and the next call"):
+        make(tmp_path)["conv1"]
+    second.unlink()
+    assert_equal_atlases(make(tmp_path), expected)
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_relative_folder_stays_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = make("here")
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    assert len(found["conv1"]) == 4
+
+
+def test_objectives_of_two_models_are_refused(tmp_path):
+    one, other = make_small_model(), make_small_model(seed=1)
+    objectives = [Objective.channel(one, "conv1", 0), Objective.channel(other, "conv2", 0)]
+    with pytest.raises(ValueError, match="`objectives`.*Expected objectives of one model"):
+        make(tmp_path, objectives=objectives)
+
+
+def test_names_that_are_no_names_of_files(tmp_path):
+    name = "a.b" + "c" * 200
+    model = sequential(layers.Conv2D(2, 1, name=name))
+    objective = Objective.channel(model, name, [0, 1], names=["../a/b.", ".."])
+    made = make(tmp_path / "in", objectives=objective)
+    assert made[name].names == ["../a/b.", ".."]
+    assert_equal_atlases(atlas(folder=tmp_path / "in"), made)
+    assert [one.name for one in tmp_path.iterdir()] == ["in"]
+
+
+def test_several_inputs_and_a_layer_that_is_called_twice(tmp_path):
+    shared = layers.Conv2D(2, 3, activation="tanh", name="shared")
+    inputs = [
+        keras.Input((12, 10, 1), name="image"),
+        keras.Input((12, 10, 1), name="mask"),
+        keras.Input((3,), name="vector"),
+    ]
+    maps = [layers.GlobalAveragePooling2D()(shared(one)) for one in inputs[:2]]
+    model = fill(keras.Model(inputs, layers.Dense(2)(layers.Concatenate()([*maps, inputs[2]]))))
+    fixed = {"mask": np.ones((12, 10, 1)), "vector": np.zeros(3)}
+    found = make(tmp_path, model, fixed_inputs=fixed)
+    # One of the two calls receives the image.
+    [name] = {name.rpartition("_")[0] for name in found["shared"].names}
+    assert name in ("Channel#shared", "Channel#shared:1")
+    assert found["shared"].images.std() > 0
+
+
+def test_signals_have_places(tmp_path):
+    model = fill(keras.Sequential([keras.Input((20, 2)), layers.Conv1D(3, 3, name="conv")]))
+    signals = random_images(8, 20, 2)
+    found = make(tmp_path, model, probe_data=signals)
+    place = found.units("conv").places[0][0]
+    assert place.activation.shape == (1, 18)
+    assert found["conv"].images.shape == (3, 20, 2)
 
 
 def test_the_bar_shows_units_a_second(tmp_path, capsys, small_chunks):
@@ -250,6 +444,62 @@ def test_a_killed_driver_loses_nothing(tmp_path, small_chunks):
     assert_equal_atlases(found, make(tmp_path / "whole", wide_model()))
 
 
+@pytest.mark.acceptance
+def test_two_drivers_at_once_make_one_atlas(tmp_path, small_chunks):
+    environment = {**os.environ, "KERAS_BACKEND": keras.backend.backend()}
+    command = [sys.executable, "-c", DRIVER, str(tmp_path)]
+    drivers = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    assert [driver.wait() for driver in drivers] == [0, 0]
+    before = files(tmp_path)
+    assert len(before) == 20
+    found = make(tmp_path, wide_model())
+    assert files(tmp_path) == before
+    assert_equal_atlases(found, make(tmp_path / "whole", wide_model()))
+
+
+DRIVER_WITH_WORKERS = """
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from tests.monitoring.test_atlas import make, wide_model
+if __name__ == "__main__":
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pool.submit(abs, 0).result()
+        print(*pool._processes, flush=True)
+        make(Path(sys.argv[1]), wide_model(), executor=pool, steps=10_000)
+"""
+
+
+@pytest.mark.acceptance
+def test_a_killed_driver_leaves_no_worker_behind(tmp_path):
+    environment = {**os.environ, "KERAS_BACKEND": keras.backend.backend()}
+    command = [sys.executable, "-c", DRIVER_WITH_WORKERS, str(tmp_path)]
+    driver = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    worker = int(driver.stdout.readline())
+    time.sleep(1)
+    # It has the model once it computes.
+    while not list(tmp_path.glob("models/*.keras")):
+        assert driver.poll() is None
+        time.sleep(0.1)
+    time.sleep(3)
+    driver.kill()
+    driver.wait()
+    for _ in range(600):
+        if not is_running(worker):
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    raise AssertionError("The worker has outlived its driver.")
+
+
+def is_running(process):
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 # --- other processes ---------------------------------------------------------------------
 
 
@@ -305,7 +555,13 @@ def test_workers_compute_the_same_to_the_bit(tmp_path, pool):
     there = make(tmp_path / "there", model, executor=pool, **settings)
     assert_equal_atlases(there, here)
     assert files(tmp_path / "there").keys() == files(tmp_path / "here").keys()
-    np.testing.assert_array_equal(there.top_images("conv2").ratio, here.top_images("conv2").ratio)
+    for name, told in vars(here.units("conv2")).items():
+        if name != "places":
+            np.testing.assert_array_equal(getattr(there.units("conv2"), name), told, name)
+    for rows in zip(there.units("conv2").places, here.units("conv2").places, strict=True):
+        for one, other in zip(*rows, strict=True):
+            assert (one.box, one.offsets) == (other.box, other.offsets)
+            np.testing.assert_array_equal(one.activation, other.activation)
     for one, other in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -339,7 +595,7 @@ class Broken:
         self.pool = pool
 
     def submit(self, function, *arguments):
-        if function is workers.introduce:
+        if function is workers.greet:
             return self.pool.submit(function)
         future = Future()
         future.set_exception(KeyboardInterrupt())

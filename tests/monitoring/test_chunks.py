@@ -35,7 +35,7 @@ def test_chunks_read_together_are_the_whole(task, tmp_path):
     assert (found.starts, found.values_range) == (expected.starts, expected.values_range)
     for name in ("images", "scores", "history"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
-    assert chunks.read_top_images(paths) is None
+    assert chunks.read_units(paths) is None
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(task, tmp_path, monkeypatch):

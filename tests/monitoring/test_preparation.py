@@ -93,7 +93,7 @@ def test_a_model_without_variables_is_watched(part, watch):
 
     callback = watch(Objective.neuron(sequential(layers.Flatten()), -1, 0))
     callback.set_model(model)
-    with pytest.raises(ValueError, match="`objectives`.*model that is trained"):
+    with pytest.raises(ValueError, match="`objectives`.*Expected objectives of one model"):
         callback.on_train_begin()
 
 
@@ -104,7 +104,7 @@ def test_what_is_no_objective_is_refused(objectives, model, watch):
 
 
 def test_objectives_of_a_model_that_is_not_trained_are_refused(model, watch):
-    with pytest.raises(ValueError, match="of the model that is trained"):
+    with pytest.raises(ValueError, match="Expected objectives of one model"):
         train(model, watch(neurons(make_small_model())))
 
 

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 from featviz_callback import Objective, transformations
-from featviz_callback.optimization import digest, digest_task, digest_weights
+from featviz_callback.optimization import (
+    digest,
+    digest_architecture,
+    digest_task,
+    digest_weights,
+)
 from tests.conftest import make_small_model, prepare, python
 
 
@@ -85,6 +90,67 @@ def test_weights_count_and_random_states_do_not():
     weights[-1][0] += 1e-3
     model.set_weights(weights)
     assert digest_weights(model) != before
+
+
+class Scaled(keras.layers.Layer):
+    """A layer whose config does not have all."""
+
+    def __init__(self, factor, function=keras.ops.tanh):
+        super().__init__()
+        self.factor, self.function = factor, function
+
+    def call(self, inputs):
+        return self.function(inputs * self.factor)
+
+    def get_config(self):
+        return {}
+
+
+class Nested(keras.Model):
+    def __init__(self, units):
+        super().__init__()
+        self.dense = keras.layers.Dense(units)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+def chain(*layers):
+    return keras.Sequential([keras.Input((4,)), *layers])
+
+
+def branches(order):
+    image = keras.Input((4,))
+    first = keras.layers.Dense(2)(image)
+    found = [first, keras.layers.Dense(2)(first)]
+    return keras.Model(image, keras.layers.Subtract()([found[i] for i in order]))
+
+
+@pytest.mark.parametrize(
+    "variants",
+    [
+        [lambda: chain(keras.layers.Dense(2)), lambda: chain(keras.layers.Dense(2, "relu"))],
+        [lambda: branches([0, 1]), lambda: branches([1, 0])],
+        [lambda: chain(Scaled(2.0)), lambda: chain(Scaled(3.0))],
+        [lambda: chain(Scaled(2.0)), lambda: chain(Scaled(2.0, lambda x: x))],
+        [
+            lambda: chain(keras.layers.Lambda(lambda x: x + 1)),
+            lambda: chain(keras.layers.Lambda(lambda x: x + 2)),
+        ],
+        [lambda: Nested(2), lambda: Nested(3)],
+    ],
+    ids=["activation", "connections", "attribute", "function", "lambda", "inside"],
+)
+def test_an_architecture_counts_by_what_it_computes(variants):
+    one, other = (make() for make in variants)
+    assert digest_architecture(one) != digest_architecture(other)
+    # Keras gives other names to the layers of a second one.
+    again = variants[0]()
+    assert digest_architecture(one) == digest_architecture(again)
+    if one.built:
+        again.compile("adam", "mse")
+        again.fit(np.ones((2, 4)), np.ones((2, *again.output_shape[1:])), verbose=0)
+        assert digest_architecture(one) == digest_architecture(again)
 
 
 CODE = """
