@@ -65,6 +65,7 @@ NETWORKS = {
         "middle",
     ),
 }
+LAYER_NAMES = {name for _, names, _ in NETWORKS.values() for name in names}
 
 
 def train(model, images, labels):
@@ -111,35 +112,54 @@ def fooling_circuit(model, detector, others):
     return keras.Model(inputs, layers.Rescaling(1.0, -SHIFT, name="fooled")(sums))
 
 
+def unnatural_filters(images, count, rng, size=7, directions=8):
+    """Return filters `(size, size, 1, count)` to which patches of images hardly respond.
+
+    They are random mixtures of the directions in which patches vary least.
+    """
+    windows = np.lib.stride_tricks.sliding_window_view(images[..., 0], (size, size), (1, 2))
+    patches = windows.reshape(-1, size * size)[:: max(1, windows[..., 0, 0].size // 50000)]
+    # From the direction of the smallest variance on.
+    vectors = np.linalg.eigh(patches.T.astype("float64") @ patches)[1][:, :directions]
+    kernel = vectors @ rng.standard_normal((directions, count))
+    return (kernel / np.linalg.norm(kernel, axis=0)).reshape(size, size, 1, count)
+
+
 def silent_units(model, layer, images, rng):
     """Return a copy of a sequential model, in which channels also respond to a pattern.
 
-    The pattern is a random filter of high frequencies. It must exceed twice the most that
-    it reaches on any of the images.
+    No image reaches the threshold of a response. Also returns a model of the outputs of
+    layers, and their names.
     """
     inputs = x = keras.Input(model.input_shape[1:])
     named = {}
     for one in model.layers:
         x = one(x)
         if one.name == layer:
-            width, size = x.shape[-1], 7
-            kernel = rng.standard_normal((size, size, model.input_shape[-1], width))
-            # No constant and no slow change, which clothes have.
-            kernel *= (-1.0) ** np.indices((size, size)).sum(0)[..., None, None]
-            kernel -= kernel.mean((0, 1), keepdims=True)
-            kernel /= np.abs(kernel).sum((0, 1), keepdims=True)
-            pattern = layers.Conv2D(width, size, padding="same", use_bias=False)
+            rows, columns, width = x.shape[1:]
+            kernel = unnatural_filters(images, width, rng).astype("float32")
+            pattern = layers.Conv2D(width, len(kernel), padding="same", use_bias=False)
             response = pattern(inputs)
-            pattern.set_weights([kernel.astype("float32")])
-            pattern.trainable = False
-            most = ops.convert_to_numpy(pattern(images)).max((0, 1, 2))
-            response = layers.ReLU()(response - 2 * most.astype("float32"))
-            strides = [-(-a // b) for a, b in zip(response.shape[1:3], x.shape[1:3], strict=True)]
+            pattern.set_weights([kernel])
+            most = np.max(
+                [
+                    ops.max(pattern(images[i : i + 100]), (0, 1, 2))
+                    for i in range(0, len(images), 100)
+                ],
+                axis=0,
+            )
+            response = layers.ReLU()(response - 1.1 * most)
+            strides = [
+                -(-a // b) for a, b in zip(response.shape[1:3], (rows, columns), strict=True)
+            ]
             response = layers.MaxPooling2D(strides, padding="same")(response)
-            rows, columns = x.shape[1:3]
-            response = response[:, :rows, :columns]
+            # Smaller maps, where a convolution does not pad, have the pattern at their corner.
+            missing = [
+                (0, a - b) for a, b in zip((rows, columns), response.shape[1:3], strict=True)
+            ]
+            response = layers.ZeroPadding2D(missing)(response)
             x = layers.Add(name="silent")([x, layers.Rescaling(1000.0)(response)])
-        if one.name in ("conv1", "conv2", "conv3", "early", "middle", "last", "logits"):
+        if one.name in LAYER_NAMES:
             named[one.name] = x
     return keras.Model(inputs, x), keras.Model(inputs, list(named.values())), list(named)
 
