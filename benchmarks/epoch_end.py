@@ -189,32 +189,31 @@ def main():
     if given.here:
         in_this_process(given.model, given.rounds)
         return
-    rows = []
+    from common import RESULTS, write_table
+
+    kept = RESULTS / "epoch_end.json"
+    found = json.loads(kept.read_text()) if kept.exists() else {}
     for backend in given.backends:
         command = [sys.executable, __file__, "--here", "--rounds", str(given.rounds)]
         command += ["--model", given.model] if given.model else []
-        began = time.perf_counter()
-        done = subprocess.run(command, env=os.environ | {"KERAS_BACKEND": backend},
-                              stdout=subprocess.PIPE, text=True)  # fmt: skip
-        for line in done.stdout.splitlines():
-            if line.startswith("row "):
-                about, seconds = json.loads(line[4:])
-                total = sum(seconds)
-                cells = [f"{1000 * one:.0f} ({one / total:.0%})" for one in seconds]
-                rows.append((backend, *about, f"{1000 * total:.0f}", *cells))
-                print(rows[-1], flush=True)
-        if done.returncode:
-            print(f"{backend} ended with {done.returncode}", flush=True)
-        print(f"{backend}: {time.perf_counter() - began:.0f} s", flush=True)
-    from common import write_table
-
+        settings, began = os.environ | {"KERAS_BACKEND": backend}, time.perf_counter()
+        found[backend] = []
+        with subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, text=True) as run:
+            for line in run.stdout:
+                if line.startswith("row "):
+                    found[backend].append(json.loads(line[4:]))
+                    kept.write_text(json.dumps(found))
+                    print(backend, line.strip(), flush=True)
+        print(f"{backend}: ended with {run.returncode} after {time.perf_counter() - began:.0f} s")
+    rows = []
+    for backend, each in found.items():
+        for about, seconds in each:
+            total = sum(seconds)
+            cells = [f"{1000 * one:.0f} ({one / total:.0%})" for one in seconds]
+            rows.append((backend, *about, f"{1000 * total:.0f}", *cells))
     columns = ("backend", "model", "targets", "steps", "real images", "epoch end, ms", *PARTS)
-    write_table(
-        "epoch_end",
-        f"An epoch end and its parts in ms (share), median of {given.rounds}",
-        columns,
-        rows,
-    )
+    title = f"An epoch end and its parts in ms (share), median of {given.rounds}"
+    write_table("epoch_end", title, columns, rows)
 
 
 if __name__ == "__main__":

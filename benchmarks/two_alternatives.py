@@ -63,7 +63,7 @@ def objective_of(kind, model, layer, ids, **settings):
     return make(model, layer, ids, **settings)
 
 
-def draw(model, layer, ids, values_range, probe_data=None, size=None):
+def draw(model, layer, ids, values_range, probe_data=None, steps=STEPS):
     """Return our pictures of each sign, `(2, units, references, height, width, channels)`."""
     # Targets of the same unit get random transformations of their own.
     repeated = np.repeat(ids, REFERENCES)
@@ -72,7 +72,7 @@ def draw(model, layer, ids, values_range, probe_data=None, size=None):
         objective = objective_of(Objective, model, layer, repeated, multiplier=sign)
         found.append(
             optimize(
-                objective, steps=STEPS, values_range=values_range, probe_data=probe_data
+                objective, steps=steps, values_range=values_range, probe_data=probe_data
             ).images
         )
     return np.reshape(found, (2, len(ids), REFERENCES, *found[0].shape[1:]))
@@ -201,9 +201,15 @@ def measure_clothes(given):
             print(seed, epoch, {n: np.mean(one["ours"]) for n, one in found.items()}, flush=True)
         accuracy = model.evaluate(real.queries, labels[-len(real.queries) :], verbose=0)[1]
         print(f"network {seed}: {accuracy:.0%} of held-out images right", flush=True)
+        write_clothes(course, given, len(real.queries))
+
+
+def write_clothes(course, given, asked_about):
+    """Write both tables of clothes from the shares so far, `{epoch: [network, ...]}`."""
+    networks = len(course[given.epochs[-1]])
     sizes = (
-        f"{given.networks} networks, {given.units} units a layer, {evidence.TRIALS} trials a "
-        f"unit from {len(real.queries):,} held-out images"
+        f"{networks} networks, {given.units} units a layer, {evidence.TRIALS} trials a unit "
+        f"from {asked_about:,} held-out images"
     )
     columns = ("layer", "units", *KINDS)
     rows = []
@@ -217,10 +223,12 @@ def measure_clothes(given):
         rows,
     )
     rows = []
-    for epoch, networks in course.items():
-        each = [pooled([one[name] for one in networks]) for name in CLOTHES_LAYERS]
-        cells = [" / ".join(f"{100 * np.mean(one[k]):.0f}" for k in ("ours", "real", "both"))
-                 for one in each]  # fmt: skip
+    for epoch, each_network in course.items():
+        each = [pooled([one[name] for one in each_network]) for name in CLOTHES_LAYERS]
+        cells = [
+            " / ".join(f"{100 * np.mean(one[kind]):.0f}" for kind in ("ours", "real", "both"))
+            for one in each
+        ]
         rows.append((epoch, *cells))
     write_table(
         "two_alternatives_course",
@@ -244,12 +252,13 @@ def measure_photographs(given):
     encoder = evidence.encoder_from_file(given.encoder, given.encoder_layer)
     examiner = Examiner(real, encoder, (-1, 1))
     rng, ids_of = np.random.default_rng(0), {}
-    for name in PHOTOGRAPHS_LAYERS:
+    for name in given.layers:
         units = model.get_layer(name).output.shape[-1]
         ids_of[name] = sorted(rng.choice(units, given.units, replace=False).tolist())
-    both = np.concatenate([real.references, real.queries])
-    ids_of["logits"] = named_most(model, both, given.units)
-    kinds = {"ours": lambda *unit: draw(*unit, (-1, 1))}
+    if "logits" in ids_of:
+        both = np.concatenate([real.references, real.queries])
+        ids_of["logits"] = named_most(model, both, given.units)
+    kinds = {"ours": lambda *unit: draw(*unit, (-1, 1), steps=given.steps)}
     if TheirObjective is not None:
         kinds["Xplique"] = lambda *unit: draw_theirs(*unit, (-1, 1))
     shown = [kind for kind in KINDS if kind in {"ours", *kinds} or kind in KINDS[3:]]
@@ -267,9 +276,9 @@ def measure_photographs(given):
         write_table(
             "two_alternatives_photographs",
             f"Right of 100 in the two-alternative task, {model.name} by {given.encoder_layer} of "
-            f"{Path(given.encoder).stem}; {given.units} units a layer, {evidence.TRIALS} trials a "
-            f"unit from {given.images} crops of {real.sources[1]} photographs, references from as "
-            f"many of {real.sources[0]} others",
+            f"{Path(given.encoder).stem}; {given.units} units a layer, {given.steps} steps, "
+            f"{evidence.TRIALS} trials a unit from {given.images} crops of {real.sources[1]} "
+            f"photographs, references from as many of {real.sources[0]} others",
             ("layer", "units", *shown),
             rows,
         )
@@ -287,10 +296,12 @@ def main():
     parser.add_argument("--model")
     parser.add_argument("--encoder")
     parser.add_argument("--encoder-layer", default="avg_pool")
-    parser.add_argument("--networks", type=int, default=2)
+    parser.add_argument("--networks", type=int, default=1)
     parser.add_argument("--units", type=int, default=8)
     parser.add_argument("--epochs", type=int, nargs="+", default=[0, 1, 3, 8])
     parser.add_argument("--images", type=int, default=500, help="crops of each half")
+    parser.add_argument("--layers", nargs="+", default=PHOTOGRAPHS_LAYERS)
+    parser.add_argument("--steps", type=int, default=STEPS, help="of photographs")
     parser.add_argument("--pictures", help="a folder that gets the pictures of photographs")
     parser.add_argument("--check", action="store_true")
     given = parser.parse_args()
