@@ -208,8 +208,8 @@ def write_clothes(course, given, asked_about):
     """Write both tables of clothes from the shares so far, `{epoch: [network, ...]}`."""
     networks = len(course[given.epochs[-1]])
     sizes = (
-        f"{networks} networks, {given.units} units a layer, {evidence.TRIALS} trials a unit "
-        f"from {asked_about:,} held-out images"
+        f"{networks} network{'s' if networks > 1 else ''}, {given.units} units a layer, "
+        f"{evidence.TRIALS} trials a unit from {asked_about:,} held-out images"
     )
     columns = ("layer", "units", *KINDS)
     rows = []
