@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import socket
+import struct
 import sys
 import time
 from collections.abc import Mapping
@@ -30,9 +31,9 @@ from tensorboard.compat.tensorflow_stub.io import gfile
 from tensorboard.plugins.histogram import metadata as histogram_metadata
 from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.scalar import metadata as scalar_metadata
-from tensorboard.summary.writer.record_writer import RecordWriter
 
 from featviz_callback.records import pictures
+from featviz_callback.tensorboard import checksums
 from featviz_callback.tensorboard.run_folders import claim, folder_of, require_folder
 
 logger = logging.getLogger("featviz_callback")
@@ -42,6 +43,8 @@ _WRITERS = "tensorboard.summary.writer.event_file_writer"
 
 # Later than every step.
 _NO_STEP = 2**62
+# Of fewer bytes, a checksum is quicker byte by byte.
+_SHORT = 2**10
 
 
 class EventFile:
@@ -68,7 +71,7 @@ class EventFile:
 
     def __init__(self, log_dir: str | os.PathLike | None, is_new: bool = False):
         self.run: str | None = None
-        self.path = self._records = None
+        self.path = self._file = None
         self._log_dir, self._is_new = log_dir, is_new
         if log_dir is not None:
             require_folder(log_dir)
@@ -168,11 +171,11 @@ class EventFile:
             self._append(event)
 
     def _append(self, event):
-        if self._records is None:
+        if self._file is None:
             self._open()
         event.wall_time = time.time()
         try:
-            self._records.write(event.SerializeToString())
+            self._file.write(_record(event.SerializeToString()))
             self._size = _size(self.path)
         except BaseException:
             self._cut_off()
@@ -185,7 +188,7 @@ class EventFile:
         folder = folder_of(self.run)
         gfile.makedirs(folder)
         self.path, self._size = os.path.join(folder, name), 0
-        self._records = RecordWriter(gfile.GFile(self.path, "wb"))
+        self._file = gfile.GFile(self.path, "wb")
         self._append(Event(file_version="brain.Event:2"))
         _announce(folder)
 
@@ -207,7 +210,7 @@ class EventFile:
         except OSError:
             self._size = 0
         if self._size == 0:
-            self._records = None
+            self._file = None
             with contextlib.suppress(OSError):
                 os.remove(self.path)
 
@@ -229,6 +232,14 @@ def _announce(folder):
             "Event files in %r are written, and %s does not follow them. %s: %s",
             *(folder, writer.__module__, type(error).__name__, error),
         )
+
+
+def _record(data):
+    """Return an event as its file has it: length, checksum, content, checksum."""
+    length = struct.pack("<Q", len(data))
+    # TensorBoard's own writer takes longer for the checksum than a picture takes to be drawn.
+    of_data = checksums.of(data) if len(data) < _SHORT else checksums.of_long(data)
+    return length + struct.pack("<I", checksums.of(length)) + data + struct.pack("<I", of_data)
 
 
 def _size(path):

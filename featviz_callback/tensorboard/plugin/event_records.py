@@ -30,7 +30,7 @@ from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.io import gfile
 
-from featviz_callback.tensorboard.plugin import checksums
+from featviz_callback.tensorboard import checksums
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = 4

@@ -1,6 +1,7 @@
 """Event files, read record by record."""
 
-from featviz_callback.tensorboard.plugin import checksums, event_records
+from featviz_callback.tensorboard import checksums
+from featviz_callback.tensorboard.plugin import event_records
 from tests.tensorboard.plugin.conftest import NAMES, event_file_of, write_run
 
 

@@ -400,7 +400,6 @@ def test_the_first_module_asks_for_all_others_at_once():
     assert sorted([*asked, "main.js"]) == sorted(file.name for file in folder.glob("*.js"))
 
 
-
 def test_the_page_loads_nothing_from_elsewhere():
     for file in (Path(plugin.__file__).parent / "static").iterdir():
         text = file.read_text().replace("http://www.w3.org/2000/svg", "")

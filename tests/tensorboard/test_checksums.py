@@ -3,7 +3,7 @@
 import numpy as np
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
-from featviz_callback.tensorboard.plugin import checksums
+from featviz_callback.tensorboard import checksums
 
 
 def test_checksums_are_those_of_tensorboard():
@@ -12,6 +12,9 @@ def test_checksums_are_those_of_tensorboard():
     expected = [masked_crc32c(part) for part in parts]
     assert checksums.of_each(parts).tolist() == expected
     assert [checksums.of(part) for part in parts[:50]] == expected[:50]
+    assert [checksums.of_long(part) for part in parts[:200]] == expected[:200]
+    long = rng.bytes(70_001)
+    assert checksums.of_long(long) == masked_crc32c(long)
 
 
 def test_a_header_is_found_among_other_bytes():
