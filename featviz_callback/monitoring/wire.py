@@ -1,0 +1,245 @@
+"""Send models and what reads them to another process: the architecture once, weights apart.
+
+An object that reads a model is pickled with a name in place of each layer and variable of the
+model. So a network of ten million weights crosses in a few kilobytes, and is made again by
+Keras' own configuration. Its weights are arrays in a fixed order.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+import keras
+import numpy as np
+from keras.src.saving.serialization_lib import ObjectSharingScope
+
+from featviz_callback import backend
+
+
+def variables_of(models: Sequence[keras.Model]) -> list[keras.Variable]:
+    """Return every variable of some models once, random states among them."""
+    return list({id(one): one for model in models for one in model.variables}.values())
+
+
+def dump(value: object, names: Mapping[int, object]) -> bytes:
+    """Pickle a value, with a name in place of each object whose identity has one.
+
+    Functions of scripts and notebooks cross too where cloudpickle is installed.
+
+    Raises:
+        ValueError: If it cannot be pickled.
+    """
+    try:
+        from cloudpickle import Pickler as Base
+    except ImportError:
+        Base = pickle.Pickler
+
+    class Pickler(Base):
+        def persistent_id(self, found):
+            return names.get(id(found))
+
+    file = io.BytesIO()
+    try:
+        Pickler(file, pickle.HIGHEST_PROTOCOL).dump(value)
+    except Exception as error:
+        raise ValueError(
+            "The objectives or settings cannot be pickled for another process. Expected functions "
+            "of an importable module, or that cloudpickle is installed. "
+            f"Received: {type(error).__name__}: {error}"
+        ) from error
+    return file.getvalue()
+
+
+def load(content: bytes, find: Callable[[Any], object]) -> Any:
+    """Unpickle a value; `find` returns the object of a name."""
+
+    class Unpickler(pickle.Unpickler):
+        def persistent_load(self, name):
+            return find(name)
+
+    return Unpickler(io.BytesIO(content)).load()
+
+
+def dump_beside(value: object, models: Sequence[keras.Model]) -> bytes:
+    """Pickle a value without the layers and variables of some models."""
+    return dump(value, {id(part): name for name, part in _parts(models)})
+
+
+def load_beside(content: bytes, models: Sequence[keras.Model]) -> Any:
+    """Unpickle what `dump_beside` pickled, beside models of the same architecture."""
+    return load(content, dict(_parts(models)).__getitem__)
+
+
+def _parts(models) -> Iterator[tuple[tuple, object]]:
+    for i, variable in enumerate(variables_of(models)):
+        yield ("variable", i), variable
+    # In reverse, so that of the names of a layer that several models share the first counts.
+    for i, model in reversed(list(enumerate(models))):
+        for j, layer in enumerate(model._flatten_layers()):
+            yield ("layer", i, j), layer
+
+
+def outermost(models: Sequence[keras.Model]) -> list[keras.Model]:
+    """Return the models that are no part of one before them."""
+    found: list[keras.Model] = []
+    inside: set[int] = set()
+    for model in models:
+        if id(model) not in inside:
+            found.append(model)
+            inside |= {id(layer) for layer in model._flatten_layers()}
+    return found
+
+
+# --- architectures ---------------------------------------------------------------------------
+
+
+def describe(models: Sequence[keras.Model]) -> bytes:
+    """Return the architecture of some models, from which `build` makes them again.
+
+    Raises:
+        Exception: If a layer has no configuration, or it cannot be pickled.
+    """
+    layers = [layer for model in models for layer in model._flatten_layers()]
+    with ObjectSharingScope():
+        configs = [keras.saving.serialize_keras_object(model) for model in models]
+    named: set[str] = set()
+    lambdas = {
+        f"featviz_callback>{layer.name}.{name}": value
+        for layer in layers
+        for name, value in vars(layer).items()
+        if isinstance(value, FunctionType) and value.__name__ == "<lambda>"
+    }
+    configs = [_adapted(config, lambdas, named) for config in configs]
+    custom = {
+        keras.saving.get_registered_name(one): one
+        for layer in layers
+        for one in (type(layer), *_own_code(vars(layer).values()))
+        if not one.__module__.startswith(("keras.", "builtins"))
+    }
+    custom |= lambdas
+    settings = {
+        "policy": keras.config.dtype_policy().name,
+        "floatx": keras.config.floatx(),
+        "epsilon": keras.config.epsilon(),
+        "image_data_format": keras.config.image_data_format(),
+    }
+    # Keras wraps methods of every layer in functions, which no configuration names.
+    custom = {name: one for name, one in custom.items() if name in named}
+    return dump({"configs": configs, "custom": custom, "settings": settings}, {})
+
+
+def _own_code(values, depth=2):
+    """Yield the functions and classes that are in values, and the class of each object."""
+    for value in values:
+        if isinstance(value, (list, tuple, dict)) and depth:
+            inner = value.values() if isinstance(value, dict) else value
+            yield from _own_code(inner, depth - 1)
+        elif isinstance(value, (type, FunctionType, BuiltinFunctionType)):
+            if value.__module__ is not None:
+                yield value
+        elif hasattr(value, "get_config"):
+            yield type(value)
+
+
+def _adapted(config, lambdas, named):
+    """Return a configuration that is not compiled and has lambdas by name; collect all names."""
+    if isinstance(config, (list, tuple)):
+        return type(config)(_adapted(one, lambdas, named) for one in config)
+    if not isinstance(config, dict):
+        return config
+    inner = config.get("config")
+    if "class_name" in config:
+        named.update(str(config[key]) for key in ("class_name", "registered_name") if key in config)
+        if isinstance(inner, str):
+            named.add(inner)
+        # The optimizer and the losses stay where training is.
+        config = {key: value for key, value in config.items() if key != "compile_config"}
+    if isinstance(inner, dict) and "name" in inner:
+        replaced = dict(inner)
+        for key, value in inner.items():
+            name = f"featviz_callback>{inner['name']}.{key}"
+            is_lambda = isinstance(value, dict) and value.get("class_name") == "__lambda__"
+            # Keras would make it again without the globals that it reads.
+            if is_lambda and name in lambdas:
+                replaced[key] = {
+                    "class_name": "function",
+                    "config": name,
+                    "module": "builtins",
+                    "registered_name": name,
+                }
+        config = {**config, "config": replaced}
+    return {key: _adapted(value, lambdas, named) for key, value in config.items()}
+
+
+def build(content: bytes) -> list[keras.Model]:
+    """Make the models of a description again, with weights of chance."""
+    found = pickle.loads(content)
+    settings = found["settings"]
+    keras.config.set_floatx(settings["floatx"])
+    keras.config.set_epsilon(settings["epsilon"])
+    keras.config.set_image_data_format(settings["image_data_format"])
+    keras.config.set_dtype_policy(settings["policy"])
+    with keras.saving.custom_object_scope(found["custom"]), ObjectSharingScope():
+        return [
+            keras.saving.deserialize_keras_object(config, safe_mode=False)
+            for config in found["configs"]
+        ]
+
+
+def build_apart(content: bytes) -> list[keras.Model]:
+    """Do what `build` does in the process that trains, which notices nothing of it.
+
+    A thread of its own has the names, the policy and the global generator of Keras for itself,
+    and is in the scope of no `tf.distribute.Strategy`.
+    """
+    with backend.random_states_preserved(), ThreadPoolExecutor(1) as thread:
+        return thread.submit(build, content).result()
+
+
+def require_same(models: Sequence[keras.Model], again: Sequence[keras.Model]) -> None:
+    """Require that models have the same layers and variables.
+
+    Raises:
+        ValueError: If they have not.
+    """
+    for one, other in zip(models, again, strict=True):
+        names, found = (
+            [(type(layer).__name__, layer.name) for layer in model._flatten_layers()]
+            for model in (one, other)
+        )
+        if names != found:
+            raise ValueError(f"it has the layers {found[:9]} then, in place of {names[:9]}")
+    shapes, others = (
+        [(tuple(v.shape), str(v.dtype)) for v in variables_of(some)] for some in (models, again)
+    )
+    if shapes != others:
+        raise ValueError(f"it has {len(others)} variables then, {others[:9]}, not {shapes[:9]}")
+
+
+def assign(models: Sequence[keras.Model], weights: Weights) -> None:
+    """Give models the weights of others."""
+    values, is_trainable = weights
+    for variable, value, trainable in zip(variables_of(models), values, is_trainable, strict=True):
+        variable.assign(value)
+        if variable.trainable != trainable:
+            variable.trainable = trainable
+
+
+# The values of all variables, and which of them are trained.
+Weights = tuple[list[np.ndarray], list[bool]]
+
+
+def weights_of(models: Sequence[keras.Model]) -> Weights:
+    """Return the weights of models, which later training does not change."""
+    variables = variables_of(models)
+    return backend.load().copied(variables), [one.trainable for one in variables]
+
+
+def size_of(weights: Weights) -> int:
+    """Return how many bytes weights take."""
+    return sum(one.nbytes for one in weights[0])
