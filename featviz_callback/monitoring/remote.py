@@ -165,7 +165,7 @@ class Remote:
     def submit(self, with_floor: bool) -> Submitted:
         """Copy the weights of the moment, and hand a snapshot over."""
         weights = wire.weights_of(self._roots)
-        self.size, one = wire.size_of(weights), Submitted(weights, with_floor)
+        self.size, one = weights.size, Submitted(weights, with_floor)
         self._orders.put(one)
         return one
 
@@ -294,7 +294,9 @@ def _pack(observer, roots):
 
 
 def _refusal(model, error):
-    said = " ".join(str(error).split())[:300]
+    said = " ".join(str(error).split())
+    # Keras says last what was wrong.
+    said = said if len(said) < 400 else f"{said[:150]} ... {said[-250:]}"
     return ValueError(
         f"The model '{model.name}' cannot be made again in another process, as `executor` needs. "
         "Expected one that `keras.saving.serialize_keras_object` and `deserialize_keras_object` "

@@ -7,10 +7,12 @@ Keras' own configuration. Its weights are arrays in a fixed order.
 
 from __future__ import annotations
 
+import inspect
 import io
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
@@ -19,11 +21,12 @@ import numpy as np
 from keras.src.saving.serialization_lib import ObjectSharingScope
 
 from featviz_callback import backend
+from featviz_callback.objectives import is_wrapper
 
 
 def variables_of(models: Sequence[keras.Model]) -> list[keras.Variable]:
-    """Return every variable of some models once, random states among them."""
-    return list({id(one): one for model in models for one in model.variables}.values())
+    """Return the variables of some models, random states among them, model by model."""
+    return [variable for model in models for variable in model.variables]
 
 
 def dump(value: object, names: Mapping[int, object]) -> bytes:
@@ -76,9 +79,9 @@ def load_beside(content: bytes, models: Sequence[keras.Model]) -> Any:
 
 
 def _parts(models) -> Iterator[tuple[tuple, object]]:
-    for i, variable in enumerate(variables_of(models)):
+    # In reverse, since of several names of a part the last one counts.
+    for i, variable in reversed(list(enumerate(variables_of(models)))):
         yield ("variable", i), variable
-    # In reverse, so that of the names of a layer that several models share the first counts.
     for i, model in reversed(list(enumerate(models))):
         for j, layer in enumerate(model._flatten_layers()):
             yield ("layer", i, j), layer
@@ -106,7 +109,7 @@ def describe(models: Sequence[keras.Model]) -> bytes:
     """
     layers = [layer for model in models for layer in model._flatten_layers()]
     with ObjectSharingScope():
-        configs = [keras.saving.serialize_keras_object(model) for model in models]
+        configs = [_configured(model) for model in models]
     named: set[str] = set()
     lambdas = {
         f"featviz_callback>{layer.name}.{name}": value
@@ -114,7 +117,6 @@ def describe(models: Sequence[keras.Model]) -> bytes:
         for name, value in vars(layer).items()
         if isinstance(value, FunctionType) and value.__name__ == "<lambda>"
     }
-    configs = [_adapted(config, lambdas, named) for config in configs]
     custom = {
         keras.saving.get_registered_name(one): one
         for layer in layers
@@ -122,6 +124,8 @@ def describe(models: Sequence[keras.Model]) -> bytes:
         if not one.__module__.startswith(("keras.", "builtins"))
     }
     custom |= lambdas
+    classes = {name: one for name, one in custom.items() if isinstance(one, type)}
+    configs = [_adapted(config, lambdas, classes, named) for config in configs]
     settings = {
         "policy": keras.config.dtype_policy().name,
         "floatx": keras.config.floatx(),
@@ -130,7 +134,47 @@ def describe(models: Sequence[keras.Model]) -> bytes:
     }
     # Keras wraps methods of every layer in functions, which no configuration names.
     custom = {name: one for name, one in custom.items() if name in named}
-    return dump({"configs": configs, "custom": custom, "settings": settings}, {})
+    layers_of = [
+        [(type(layer).__name__, layer.name) for layer in model._flatten_layers()]
+        for model in models
+    ]
+    found = {"configs": configs, "custom": custom, "settings": settings, "layers": layers_of}
+    return dump(found, {})
+
+
+class Holder(keras.Model):
+    """Stands for a wrapper, such as a GAN, of which only the parts are ever called."""
+
+    def __init__(self, parts, name):
+        super().__init__(name=name)
+        for attribute, part in parts.items():
+            setattr(self, attribute, part)
+
+    @classmethod
+    def from_config(cls, config):
+        """Make one again from its parts."""
+        parts = keras.saving.deserialize_keras_object(config["parts"], safe_mode=False)
+        return cls(parts, config["name"])
+
+
+def _configured(model):
+    """Return the configuration of a model, or of what stands for a wrapper without any."""
+    try:
+        return keras.saving.serialize_keras_object(model)
+    except NotImplementedError:
+        if not is_wrapper(model):
+            raise
+    parts = {
+        name: value
+        for name, value in vars(model).items()
+        if not name.startswith("_") and isinstance(value, keras.Layer)
+    }
+    return {
+        "module": __name__,
+        "class_name": Holder.__name__,
+        "registered_name": Holder.__name__,
+        "config": {"name": model.name, "parts": keras.saving.serialize_keras_object(parts)},
+    }
 
 
 def _own_code(values, depth=2):
@@ -146,10 +190,10 @@ def _own_code(values, depth=2):
             yield type(value)
 
 
-def _adapted(config, lambdas, named):
+def _adapted(config, lambdas, classes, named):
     """Return a configuration that is not compiled and has lambdas by name; collect all names."""
     if isinstance(config, (list, tuple)):
-        return type(config)(_adapted(one, lambdas, named) for one in config)
+        return type(config)(_adapted(one, lambdas, classes, named) for one in config)
     if not isinstance(config, dict):
         return config
     inner = config.get("config")
@@ -159,6 +203,9 @@ def _adapted(config, lambdas, named):
             named.add(inner)
         # The optimizer and the losses stay where training is.
         config = {key: value for key, value in config.items() if key != "compile_config"}
+    if isinstance(inner, dict) and config.get("registered_name") in classes:
+        inner = _accepted(inner, classes[config["registered_name"]])
+        config = {**config, "config": inner}
     if isinstance(inner, dict) and "name" in inner:
         replaced = dict(inner)
         for key, value in inner.items():
@@ -173,11 +220,24 @@ def _adapted(config, lambdas, named):
                     "registered_name": name,
                 }
         config = {**config, "config": replaced}
-    return {key: _adapted(value, lambdas, named) for key, value in config.items()}
+    return {key: _adapted(value, lambdas, classes, named) for key, value in config.items()}
+
+
+def _accepted(arguments, kind):
+    """Leave out what Keras adds to the arguments of every layer, if a constructor takes none."""
+    parameters = inspect.signature(kind.__init__).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        return arguments
+    added = {"name", "trainable", "dtype"} - set(parameters)
+    return {key: value for key, value in arguments.items() if key not in added}
 
 
 def build(content: bytes) -> list[keras.Model]:
-    """Make the models of a description again, with weights of chance."""
+    """Make the models of a description again, with weights of chance.
+
+    Raises:
+        ValueError: If they have other layers then.
+    """
     found = pickle.loads(content)
     settings = found["settings"]
     keras.config.set_floatx(settings["floatx"])
@@ -185,10 +245,21 @@ def build(content: bytes) -> list[keras.Model]:
     keras.config.set_image_data_format(settings["image_data_format"])
     keras.config.set_dtype_policy(settings["policy"])
     with keras.saving.custom_object_scope(found["custom"]), ObjectSharingScope():
-        return [
+        models = [
             keras.saving.deserialize_keras_object(config, safe_mode=False)
             for config in found["configs"]
         ]
+    for model, expected in zip(models, found["layers"], strict=True):
+        again = model._flatten_layers()
+        kinds, wanted = [type(one).__name__ for one in again], [kind for kind, _ in expected]
+        # Something else may stand for the whole.
+        if kinds[1:] != wanted[1:]:
+            raise ValueError(f"it has the layers {kinds[:9]} then, in place of {wanted[:9]}")
+        for layer, (_, name) in zip(again, expected, strict=True):
+            # Keras counts the layers of a subclass that have no name.
+            if layer.name != name:
+                layer.name = name
+    return models
 
 
 def build_apart(content: bytes) -> list[keras.Model]:
@@ -202,18 +273,11 @@ def build_apart(content: bytes) -> list[keras.Model]:
 
 
 def require_same(models: Sequence[keras.Model], again: Sequence[keras.Model]) -> None:
-    """Require that models have the same layers and variables.
+    """Require that models have the same variables.
 
     Raises:
         ValueError: If they have not.
     """
-    for one, other in zip(models, again, strict=True):
-        names, found = (
-            [(type(layer).__name__, layer.name) for layer in model._flatten_layers()]
-            for model in (one, other)
-        )
-        if names != found:
-            raise ValueError(f"it has the layers {found[:9]} then, in place of {names[:9]}")
     shapes, others = (
         [(tuple(v.shape), str(v.dtype)) for v in variables_of(some)] for some in (models, again)
     )
@@ -221,25 +285,43 @@ def require_same(models: Sequence[keras.Model], again: Sequence[keras.Model]) ->
         raise ValueError(f"it has {len(others)} variables then, {others[:9]}, not {shapes[:9]}")
 
 
-def assign(models: Sequence[keras.Model], weights: Weights) -> None:
-    """Give models the weights of others."""
-    values, is_trainable = weights
-    for variable, value, trainable in zip(variables_of(models), values, is_trainable, strict=True):
-        variable.assign(value)
-        if variable.trainable != trainable:
-            variable.trainable = trainable
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """The weights of models at one moment.
 
+    Attributes:
+        values: The values of all variables, each once.
+        places: Of each of `variables_of`, the place of its value.
+        is_trainable: Whether each of `variables_of` is trained.
+    """
 
-# The values of all variables, and which of them are trained.
-Weights = tuple[list[np.ndarray], list[bool]]
+    values: list[np.ndarray]
+    places: list[int]
+    is_trainable: list[bool]
+
+    @property
+    def size(self) -> int:
+        """How many bytes they take."""
+        return sum(one.nbytes for one in self.values)
 
 
 def weights_of(models: Sequence[keras.Model]) -> Weights:
     """Return the weights of models, which later training does not change."""
     variables = variables_of(models)
-    return backend.load().copied(variables), [one.trainable for one in variables]
+    unique = {id(one): one for one in variables}
+    places = {key: place for place, key in enumerate(unique)}
+    return Weights(
+        backend.load().copied(unique.values()),
+        [places[id(one)] for one in variables],
+        [one.trainable for one in variables],
+    )
 
 
-def size_of(weights: Weights) -> int:
-    """Return how many bytes weights take."""
-    return sum(one.nbytes for one in weights[0])
+def assign(models: Sequence[keras.Model], weights: Weights) -> None:
+    """Give models the weights of others of the same architecture."""
+    for variable, place, is_trainable in zip(
+        variables_of(models), weights.places, weights.is_trainable, strict=True
+    ):
+        variable.assign(weights.values[place])
+        if variable.trainable != is_trainable:
+            variable.trainable = is_trainable
