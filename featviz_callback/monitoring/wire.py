@@ -123,7 +123,7 @@ def describe(models: Sequence[keras.Model]) -> bytes:
         for one in (type(layer), *_own_code(vars(layer).values()))
         if not one.__module__.startswith(("keras.", "builtins"))
     }
-    custom |= lambdas
+    custom |= {**lambdas, _HOLDER: Holder}
     classes = {name: one for name, one in custom.items() if isinstance(one, type)}
     configs = [_adapted(config, lambdas, classes, named) for config in configs]
     settings = {
@@ -140,6 +140,9 @@ def describe(models: Sequence[keras.Model]) -> bytes:
     ]
     found = {"configs": configs, "custom": custom, "settings": settings, "layers": layers_of}
     return dump(found, {})
+
+
+_HOLDER = "featviz_callback>Holder"
 
 
 class Holder(keras.Model):
@@ -172,7 +175,7 @@ def _configured(model):
     return {
         "module": __name__,
         "class_name": Holder.__name__,
-        "registered_name": Holder.__name__,
+        "registered_name": _HOLDER,
         "config": {"name": model.name, "parts": keras.saving.serialize_keras_object(parts)},
     }
 
