@@ -365,7 +365,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Check every argument against the model, and optimise nothing."""
         # An error or Ctrl-C has ended the training before, and not its snapshots.
-        self._guarded(self._record_pending)
+        self._record_pending()
         self._begin_run()
         if self._probe_data is not None and self._real_images is None:
             with backend.random_states_preserved():
@@ -442,7 +442,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
                 self._guarded(self._join_run)
             is_new = backend.load().agreed(epoch - 1 not in self.history.epochs)
             if self._observer is not None and is_new:
-                self._guarded(self._take_snapshot, epoch - 1)
+                self._take(epoch - 1)
         self._epoch_began = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -453,10 +453,10 @@ class FeatureVisCallback(keras.callbacks.Callback):
         with self._reporter.below(bar=(self.params or {}).get("verbose") in (1, "auto")):
             # The last snapshot does not wait for the end of training, when other callbacks may
             # have restored the weights of an earlier epoch.
-            self._guarded(self._record_pending, False)
+            self._record_pending(wait=False)
             is_due = plan.is_due(self._freq, epoch)
             if self._is_last(epoch) or is_due and self._plans_snapshot(epoch):
-                self._guarded(self._take_snapshot, epoch)
+                self._take(epoch)
             elif is_due:
                 self.history.skip(epoch)
                 self._reporter.skipped(epoch, self._max_overhead)
@@ -466,10 +466,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
         if self._last_epoch is None:
             return  # No epoch has run.
         if self._last_epoch != self._last_snapshot:
-            self._guarded(self._take_snapshot, self._last_epoch)
-        # Even if one of them fails.
-        while self._pending:
-            self._guarded(self._record_pending)
+            self._take(self._last_epoch)
+        self._record_pending()
         if self._remote is not None:
             self._remote.close()
         share = self._costs.share()
@@ -546,17 +544,14 @@ class FeatureVisCallback(keras.callbacks.Callback):
         _ = self.model
         is_first, self._count = not self._count, self._count + 1
         with_floor = is_first or self._is_last(epoch)
-        prepared = time.perf_counter() - began
-        self._make_room()
-        began = time.perf_counter()
-        found: Observation | Submitted
         if self._is_taken_elsewhere():
             found = self._remote.submit(with_floor)
         else:
             found = self._observer.take_snapshot(with_floor)
-        waited = prepared + time.perf_counter() - began
+        waited = time.perf_counter() - began
         self._pending.append(_Pending(epoch, is_first, epoch_seconds, found, waited))
-        self._record_pending(not isinstance(found, Submitted))
+        if isinstance(found, Observation):
+            self._record(self._pending.popleft())
 
     def _is_taken_elsewhere(self):
         if self._remote is None and not self._is_here:
@@ -566,25 +561,26 @@ class FeatureVisCallback(keras.callbacks.Callback):
                 )
             except ValueError as error:
                 self._take_all_here(error)
-        return self._remote is not None and self._remote.failed is None
+        # One that fails tells that of each snapshot that waits, in their order.
+        return self._remote is not None and (self._remote.failed is None or bool(self._pending))
 
-    def _make_room(self):
-        """Wait for workers until one more copy of the weights may wait, or for all of them."""
-        if self._remote is None:
-            return
-        if self._remote.failed is not None:
-            self._record_pending()
-        most = remote.MOST_WAITING
-        while (
-            self._pending
-            and (sum(not one.is_done for one in self._pending) + 1) * self._remote.size > most
-        ):
-            self._record(self._pending.popleft())
+    def _take(self, epoch):
+        """Take a snapshot, as soon as one more copy of the weights may wait."""
+        if self._remote is not None:
+            if self._remote.failed is not None:
+                self._record_pending()
+            while self._pending and self._waiting() > remote.MOST_WAITING:
+                self._guarded(self._record, self._pending.popleft())
+        self._guarded(self._take_snapshot, epoch)
+
+    def _waiting(self):
+        """Return how many bytes of weights would wait with one more snapshot."""
+        return self._remote.size * (1 + sum(not one.is_done for one in self._pending))
 
     def _record_pending(self, wait=True):
         """Record snapshots in their order: all of them, or those that are done."""
         while self._pending and (wait or self._pending[0].is_done):
-            self._record(self._pending.popleft())
+            self._guarded(self._record, self._pending.popleft())
 
     def _record(self, pending):
         """Put a snapshot into the history and the event file, once it is there."""
