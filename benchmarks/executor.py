@@ -5,7 +5,7 @@ Two networks, each trained with snapshots here and in a worker, in turn in one p
 * `28 px`: three small convolutions, 34 targets of 32 steps;
 * `10 M`: ten million weights, 10 targets of 4 steps, beside the time of one copy of the weights.
 
-    python benchmarks/executor.py [--rounds 3] [--epochs 4] [--batches 100]
+    python benchmarks/executor.py [--rounds 2] [--epochs 5] [--batches 20]
 """
 
 import argparse
@@ -130,9 +130,9 @@ def row(name, where, found, copies):
 def main():
     """Train in turn, and write the table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--batches", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--batches", type=int, default=20)
     given = parser.parse_args()
     rows = []
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -148,6 +148,7 @@ def main():
                         make, steps, executor, given.epochs, given.batches
                     )
                     results.append((callback, seconds))
+                    print(name, executor and "worker", np.round(callback.waits, 3), seconds)
                 copies.append(copy_seconds(model))
             rows.append(row(name, "here", found[None], []))
             rows.append(row(name, "in a worker", found[pool], copies))
