@@ -78,7 +78,7 @@ def until(condition, seconds=60):
 
 def test_a_worker_is_killed_in_the_middle_of_a_snapshot(watch_apart):
     with ProcessPoolExecutor(1, mp_context=SPAWN) as own:
-        callback = watch_apart(executor=own, steps=300)
+        callback = watch_apart(executor=own, steps=100)
 
         def kill():
             until(lambda: sum(not one.is_done for one in callback._pending) == 1)
@@ -90,9 +90,10 @@ def test_a_worker_is_killed_in_the_middle_of_a_snapshot(watch_apart):
         with logged() as messages:
             weights = run(callback, Once(2, kill), epochs=5)
     assert_disturbed(callback, weights, messages, lost=[2])
-    local = watch_apart(steps=300)
+    local = watch_apart(steps=100)
     run(local, epochs=5)
-    np.testing.assert_array_equal(callback.history.images[:3], local.history.images[:3])
+    kept = local.history.images[local.history.epochs != 2]
+    np.testing.assert_array_equal(callback.history.images, kept)
 
 
 def test_a_pool_is_broken_before_training(watch_apart):
