@@ -139,6 +139,11 @@ class Observer:
         return [name for name, _, _ in self.targets]
 
     @property
+    def models(self) -> list[keras.Model]:
+        """The models of all objectives, also of those that were left out."""
+        return [model for model, _ in self._prefixes]
+
+    @property
     def tasks(self) -> list[Task]:
         """The optimisations."""
         return list(self._tasks)

@@ -282,7 +282,7 @@ def rehearse(observer: Observer, trained: keras.Model) -> None:
 
 
 def _roots(observer, trained):
-    return wire.outermost([trained, *(one.targets.model for one in observer.tasks)])
+    return wire.outermost([trained, *observer.models])
 
 
 def _pack(observer, roots):
