@@ -1116,6 +1116,23 @@ def importance_is_written():
     assert "feature_vis_importance/Neuron#units_0" not in tags_of()
 
 
+def an_executor_is_asked_for_a_worker():
+    class Unwilling:
+        asked = 0
+
+        def submit(self, function, *arguments):
+            self.asked += 1
+            raise RuntimeError("no worker")
+
+    executor = Unwilling()
+    unit = Objective.neuron(templates(), "units", 0)
+    with tempfile.TemporaryDirectory() as folder:
+        history = history_of(unit, log_dir=folder, steps=1, executor=executor)
+    # What no worker takes is taken here.
+    assert executor.asked > 0
+    assert history.epochs.tolist() == [-1, 0]
+
+
 # --- the table ----------------------------------------------------------------------------------
 
 
@@ -1146,6 +1163,7 @@ CHECKS = {
     "FeatureVisCallback(accentuate)": real_images_are_accentuated,
     "FeatureVisCallback(log_real_images)": private_images_are_not_shown,
     "FeatureVisCallback(log_importance)": importance_is_written,
+    "FeatureVisCallback(executor)": an_executor_is_asked_for_a_worker,
     **{
         f"Objective.{kind}({name})": bind(check, kind)
         for kind in ("inversion", "caricature")

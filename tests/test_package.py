@@ -114,7 +114,7 @@ def test_the_public_names_are_these():
 # ruff: noqa: E501
 SIGNATURES = {
     'optimize': "(objective, steps=64, optimizer=None, parameterization='fourier', transformations='standard', regularizers=(), values_range=(0.0, 1.0), image_shape=None, save_every=None, warmup_steps=0, batch_size=None, seed=0, verbose=0, fixed_inputs=None, start=None, start_strength=1.0, probe_data=None)",
-    'FeatureVisCallback': "(objectives=None, log_dir='logs', freq=1, steps=32, values_range=None, image_shape=None, parameterization='fourier', transformations='standard', regularizers=(), optimizer=None, seed=0, warm_start=False, probe_data=None, max_overhead=None, batch_size=None, on_error='warn', verbose=0, fixed_inputs=None, on_snapshot=None, accentuate=0, log_real_images=True, log_importance=False)",
+    'FeatureVisCallback': "(objectives=None, log_dir='logs', freq=1, steps=32, values_range=None, image_shape=None, parameterization='fourier', transformations='standard', regularizers=(), optimizer=None, seed=0, warm_start=False, probe_data=None, max_overhead=None, batch_size=None, on_error='warn', verbose=0, fixed_inputs=None, on_snapshot=None, accentuate=0, log_real_images=True, log_importance=False, executor=None)",
     'replay': '(callback, model, checkpoints, verbose=1)',
     'atlas': "(objectives=None, folder='atlas', executor=None, *, model=None, probe_data=None, steps=64, optimizer=None, parameterization='fourier', transformations='standard', regularizers=(), values_range=None, image_shape=None, warmup_steps=0, batch_size=None, seed=0, fixed_inputs=None, verbose=1)",
     'Objective.neuron': '(model, layer, neurons_ids, multiplier=1.0, names=None, *, pre_activation=None)',

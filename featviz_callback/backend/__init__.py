@@ -27,6 +27,9 @@ the framework has;
 
 `to_numpy(tensor)` returns an array of a whole tensor, which may be spread over processes;
 
+`copied(variables)` returns the values of variables as arrays that training does not change,
+with one copy of each;
+
 `current_trace()` identifies the function that is being traced, and whether it keeps
 gradients, since a tensor of one trace cannot be used in another;
 

@@ -66,6 +66,12 @@ def to_numpy(tensor):
     return keras.ops.convert_to_numpy(tensor)
 
 
+def copied(variables):
+    """See `featviz_callback.backend`."""
+    # Training gives its arrays away, and may overwrite them.
+    return [np.array(to_numpy(variable.value)) for variable in variables]
+
+
 def current_trace():
     """See `featviz_callback.backend`."""
     return get_opaque_trace_state(convention="flax")

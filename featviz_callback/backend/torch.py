@@ -45,6 +45,11 @@ def to_tensors(array):
     return keras.ops.convert_to_tensor(array).unbind()
 
 
+def copied(variables):
+    """See `featviz_callback.backend`."""
+    return [to_numpy(variable.value.detach().to("cpu", copy=True)) for variable in variables]
+
+
 def current_trace():
     """See `featviz_callback.backend`."""
     # Torch traces nothing, but a tensor inside of `vmap` cannot be used outside of it.

@@ -18,23 +18,25 @@ class Accentuations:
         images: Float32 array `(images, height, width, channels)`: the real images, signals
             without the axis of rows.
         tasks: For each optimisation, one task an image, which begins there.
+
+    Attributes:
+        before: Starts and status of each run at the snapshot before.
     """
 
     def __init__(self, images: np.ndarray, tasks: Sequence[Sequence[Task]]):
         self._images = images
         self._tasks = list(tasks)
-        # Starts and status of each run at the snapshot before.
-        self._before: list[list[dict[str, Any]]] = _nothing_of(self._tasks)
+        self.before: list[list[dict[str, Any]]] = _nothing_of(self._tasks)
 
     def keep(self, is_kept: Sequence[bool]) -> None:
         """Leave out the optimisations that are not to be kept."""
         pairs = zip(self._tasks, is_kept, strict=True)
         self._tasks = [tasks for tasks, kept in pairs if kept]
-        self._before = _nothing_of(self._tasks)
+        self.before = _nothing_of(self._tasks)
 
     def forget(self) -> None:
         """Let every target try all starts and manners again at the next snapshot."""
-        self._before = _nothing_of(self._tasks)
+        self.before = _nothing_of(self._tasks)
 
     def draw(self, order: np.ndarray) -> list[np.ndarray]:
         """Accentuate the images on the weights of the moment, and draw one picture a target.
@@ -51,9 +53,9 @@ class Accentuations:
         """
         found = [
             [run(task, **given)[0] for task, given in zip(*pair, strict=True)]
-            for pair in zip(self._tasks, self._before, strict=True)
+            for pair in zip(self._tasks, self.before, strict=True)
         ]
-        self._before = [
+        self.before = [
             [{"starts": one.starts, "status": one.status} for one in results] for results in found
         ]
         rows = [

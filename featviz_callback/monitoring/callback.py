@@ -13,33 +13,63 @@ import copy
 import os
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
 
 import keras
 
 from featviz_callback import backend
-from featviz_callback.monitoring import checks, plan
+from featviz_callback.monitoring import checks, plan, remote
 from featviz_callback.monitoring.costs import Costs
 from featviz_callback.monitoring.listeners import as_taken_snapshot
 from featviz_callback.monitoring.messages import Reporter
+from featviz_callback.monitoring.observer import Observation
 from featviz_callback.monitoring.preparation import choose_objectives, prepare_observer
+from featviz_callback.monitoring.remote import NotBegun, Remote, SnapshotLost, Submitted, Taken
 from featviz_callback.objectives import (
     NothingToShow,
     Objective,
     is_known,
     is_wrapper,
     shared_calls,
+    warn_once,
 )
 from featviz_callback.optimization import Settings
 from featviz_callback.optimization.probe_data import ProbeImages
 from featviz_callback.records import Health, History
+from featviz_callback.records.pictures import as_array
 from featviz_callback.tensorboard import EventFile, absolute, summaries
 
 # What belongs to a training, so that no copy and no other process could use it.
 _OF_A_TRAINING = (
     "_model", "_watched_model", "_observer", "_events", "_run", "_reporter", "_costs",
-    "_real_written",
+    "_real_written", "_remote", "_pending",
 )  # fmt: skip
+
+
+@dataclass
+class _Pending:
+    """A snapshot that is not in the history yet.
+
+    Attributes:
+        epoch: The epoch that had just ended.
+        is_first: Whether it is the first one of this training.
+        epoch_seconds: How long the epoch before it took.
+        found: What was found, or what a worker will find.
+        waited: Seconds that training has waited for it so far.
+    """
+
+    epoch: int
+    is_first: bool
+    epoch_seconds: float
+    found: Observation | Submitted
+    waited: float
+
+    @property
+    def is_done(self) -> bool:
+        return isinstance(self.found, Observation) or self.found.future.done()
 
 
 class FeatureVisCallback(keras.callbacks.Callback):
@@ -160,6 +190,16 @@ class FeatureVisCallback(keras.callbacks.Callback):
         log_importance: Whether TensorBoard also gets where the score of each picture comes
             from, as `feature_vis_importance/<name>`, see `Result.importance`. `history` has it
             in any case.
+        executor: Any `concurrent.futures.Executor` of processes, such as
+            `ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))`, Dask's
+            or MPI's. Training copies the weights and goes on, and a worker takes the snapshot.
+            The training process writes all of them, in order, when they are back: at the end
+            of a later epoch, and the rest before `fit` returns. Up to 1 GiB of weights wait,
+            then training waits too. Results are the same as without. If a worker is lost, so
+            is its snapshot (`history.skipped`), and later ones are taken here. Where all
+            cores train, there is nothing to gain. The executor is never shut down, copies of
+            the callback share it, and a pickled callback has none. Not with `warm_start`, and
+            `replay` makes no use of it.
 
     Attributes:
         history: All snapshots, a `featviz_callback.History`.
@@ -213,6 +253,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         accentuate: int = 0,
         log_real_images: bool = True,
         log_importance: bool = False,
+        executor: Executor | None = None,
     ):
         super().__init__()
         self._freq = checks.as_freq(freq)
@@ -220,6 +261,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
         checks.check_log_dir(log_dir)
         checks.check_listening(on_snapshot, log_real_images, accentuate, probe_data)
         checks.check_flag("log_importance", log_importance)
+        if executor is not None:
+            remote.check_executor(executor, warm_start)
         self._settings = Settings(
             steps=steps,
             optimizer=optimizer,
@@ -243,6 +286,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._accentuate = accentuate
         self._log_real_images = log_real_images
         self._log_importance = log_importance
+        self._executor = executor
         self.history = History()
         self._real_images: ProbeImages | None = None
         self._watched_model = self._observer = self._run = self._film = None
@@ -253,6 +297,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         # Whether `replay` calls this callback, in place of `fit`.
         self._is_replay = False
         self._events: EventFile | None = None
+        self._remote: Remote | None = None
         self._begin_run()
 
     def _begin_run(self):
@@ -261,7 +306,11 @@ class FeatureVisCallback(keras.callbacks.Callback):
             self._warm_params, self._kept = self._observer.params, self._observer.kept
         if self._events is not None and self._events.run is not None:
             self._run = self._events.run
-        self._observer = self._events = self._first_epoch = None
+        if self._remote is not None:
+            self._remote.close()
+        self._observer = self._events = self._first_epoch = self._remote = None
+        self._pending: deque[_Pending] = deque()
+        self._count, self._is_here = 0, True
         self._reporter = Reporter(self._verbose)
         self._costs = Costs(self._max_overhead)
         self._introduced = self._has_given_up = self._writes = False
@@ -276,8 +325,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
         return self.history.health
 
     def __getstate__(self) -> dict:
-        """Leave out what belongs to a training, of which a copy has none."""
-        state = {**vars(self), **dict.fromkeys(_OF_A_TRAINING)}
+        """Leave out what belongs to a training or a process, of which a copy has none."""
+        state = {**vars(self), **dict.fromkeys(_OF_A_TRAINING), "_executor": None}
         if self._observer is not None:
             state |= {"_warm_params": self._observer.params, "_kept": self._observer.kept}
         return state
@@ -285,6 +334,11 @@ class FeatureVisCallback(keras.callbacks.Callback):
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
         self._begin_run()
+
+    def __copy__(self) -> FeatureVisCallback:
+        twin = type(self).__new__(type(self))
+        twin.__setstate__({**self.__getstate__(), "_executor": self._executor})
+        return twin
 
     def __deepcopy__(self, memo: dict) -> FeatureVisCallback:
         """Copy the history, and share whatever never changes.
@@ -310,6 +364,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Check every argument against the model, and optimise nothing."""
+        # An error or Ctrl-C has ended the training before, and not its snapshots.
+        self._record_pending()
         self._begin_run()
         if self._probe_data is not None and self._real_images is None:
             with backend.random_states_preserved():
@@ -359,6 +415,22 @@ class FeatureVisCallback(keras.callbacks.Callback):
         )
         if len(self.history):
             self._observer.go_on_from(self.history.last, self._warm_params, self._kept)
+        self._is_here = self._executor is None or self._is_replay
+        if not self._is_here:
+            self._rehearse()
+
+    def _rehearse(self):
+        try:
+            remote.rehearse(self._observer, self.model)
+        except ValueError as error:
+            # Only before the first batch is an error of use.
+            if self._last_epoch is None:
+                raise
+            self._take_all_here(error)
+
+    def _take_all_here(self, error):
+        self._is_here = True
+        self._reporter.taken_here(error)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Take a snapshot of the network before it is trained."""
@@ -370,7 +442,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
                 self._guarded(self._join_run)
             is_new = backend.load().agreed(epoch - 1 not in self.history.epochs)
             if self._observer is not None and is_new:
-                self._guarded(self._take_snapshot, epoch - 1)
+                self._take(epoch - 1)
         self._epoch_began = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -381,9 +453,10 @@ class FeatureVisCallback(keras.callbacks.Callback):
         with self._reporter.below(bar=(self.params or {}).get("verbose") in (1, "auto")):
             # The last snapshot does not wait for the end of training, when other callbacks may
             # have restored the weights of an earlier epoch.
+            self._record_pending(wait=False)
             is_due = plan.is_due(self._freq, epoch)
             if self._is_last(epoch) or is_due and self._plans_snapshot(epoch):
-                self._guarded(self._take_snapshot, epoch)
+                self._take(epoch)
             elif is_due:
                 self.history.skip(epoch)
                 self._reporter.skipped(epoch, self._max_overhead)
@@ -393,7 +466,10 @@ class FeatureVisCallback(keras.callbacks.Callback):
         if self._last_epoch is None:
             return  # No epoch has run.
         if self._last_epoch != self._last_snapshot:
-            self._guarded(self._take_snapshot, self._last_epoch)
+            self._take(self._last_epoch)
+        self._record_pending()
+        if self._remote is not None:
+            self._remote.close()
         share = self._costs.share()
         self._guarded(self._write_film)
         if self._max_overhead is not None and share > self._max_overhead:
@@ -466,8 +542,58 @@ class FeatureVisCallback(keras.callbacks.Callback):
             return
         # Reading `self.model` brings the weights back to it on JAX.
         _ = self.model
-        is_first = not self._costs.spent
-        found = self._observer.take_snapshot(with_floor=is_first or self._is_last(epoch))
+        is_first, self._count = not self._count, self._count + 1
+        with_floor = is_first or self._is_last(epoch)
+        if self._is_taken_elsewhere():
+            found = self._remote.submit(with_floor)
+        else:
+            found = self._observer.take_snapshot(with_floor)
+        waited = time.perf_counter() - began
+        self._pending.append(_Pending(epoch, is_first, epoch_seconds, found, waited))
+        if isinstance(found, Observation):
+            self._record(self._pending.popleft())
+
+    def _is_taken_elsewhere(self):
+        if self._remote is None and not self._is_here:
+            try:
+                self._remote = Remote(
+                    self._executor, self._observer, self.model, self._log_real_images
+                )
+            except ValueError as error:
+                self._take_all_here(error)
+        # One that fails tells that of each snapshot that waits, in their order.
+        return self._remote is not None and (self._remote.failed is None or bool(self._pending))
+
+    def _take(self, epoch):
+        """Take a snapshot, as soon as one more copy of the weights may wait."""
+        if self._remote is not None:
+            if self._remote.failed is not None:
+                self._record_pending()
+            while self._pending and self._waiting() > remote.MOST_WAITING:
+                self._guarded(self._record, self._pending.popleft())
+        self._guarded(self._take_snapshot, epoch)
+
+    def _waiting(self):
+        """Return how many bytes of weights would wait with one more snapshot."""
+        return self._remote.size * (1 + sum(not one.is_done for one in self._pending))
+
+    def _record_pending(self, wait=True):
+        """Record snapshots in their order: all of them, or those that are done."""
+        while self._pending and (wait or self._pending[0].is_done):
+            self._guarded(self._record, self._pending.popleft())
+
+    def _record(self, pending):
+        """Put a snapshot into the history and the event file, once it is there."""
+        began, epoch = time.perf_counter(), pending.epoch
+        try:
+            found, seconds = self._found(pending)
+        except SnapshotLost as error:
+            self.history.skip(epoch)
+            self._costs.add(pending.waited + time.perf_counter() - began, 0.0, 0.0)
+            if self._on_error == "raise":
+                raise
+            self._reporter.lost_elsewhere(epoch, error)
+            return
         self.history.add(
             *(epoch, found.result, 0.0, found.noise_floor, found.score_ratio, found.behaviour)
         )
@@ -477,22 +603,44 @@ class FeatureVisCallback(keras.callbacks.Callback):
             self._tell(self.history.last, found)
         finally:
             # Even if the disk is full, since the history has the snapshot already.
-            seconds = time.perf_counter() - began
-            self._costs.add(seconds, found.floor_seconds, found.compile_seconds)
-            self.history.set_seconds(seconds - found.compile_seconds)
+            waited = pending.waited + time.perf_counter() - began
+            if seconds is None:
+                self._costs.add(waited, found.floor_seconds, found.compile_seconds)
+                seconds = waited - found.compile_seconds
+            else:
+                # No training waits for what a worker does.
+                self._costs.add(waited, 0.0, 0.0)
+            self.history.set_seconds(seconds)
             self.history.compile_seconds += found.compile_seconds
             snapshot, share = self.history.last, self._costs.share()
             if self._film is not None:
                 self._film.restore(snapshot)
-            self._reporter.snapshot_taken(snapshot, share, found.compile_seconds, epoch_seconds)
-            self._reporter.checked(epoch, found.checkup, is_first)
+            self._reporter.snapshot_taken(
+                snapshot, share, found.compile_seconds, pending.epoch_seconds
+            )
+            self._reporter.checked(epoch, found.checkup, pending.is_first)
         summaries.write_costs(self._events, epoch, snapshot.seconds, share, found.compile_seconds)
+
+    def _found(self, pending):
+        """Return what a snapshot has found, and the seconds that a worker took for it."""
+        if isinstance(pending.found, Observation):
+            return pending.found, None
+        try:
+            taken: Taken = pending.found.future.result()
+        except NotBegun:
+            # Training may have gone on, and the weights of that moment are still there.
+            self._reporter.taken_here(self._remote.failed)
+            taken = self._remote.take_here(pending.found, self._observer.state)
+        self._observer.state = taken.state
+        for message in taken.logged:
+            warn_once(self.model, "%s", message)
+        return taken.observation, taken.seconds
 
     def _tell(self, snapshot, found):
         """Call the user's function, whose failure is its own."""
         if self._on_snapshot is None or not self._writes:
             return
-        shown = found.examples if self._log_real_images else []
+        shown = [as_array(one) for one in found.examples] if self._log_real_images else []
         try:
             with backend.random_states_preserved():
                 self._on_snapshot(as_taken_snapshot(snapshot, shown, found.checkup))
@@ -506,7 +654,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
         if not self._introduced:
             summaries.write_objectives(self._events, snapshot.epoch, self._observer.targets)
             self._introduced = True
-        summaries.write_snapshot(self._events, snapshot, found.score_ratio is not None)
+        with_real = found.score_ratio is not None
+        summaries.write_snapshot(self._events, snapshot, with_real, found.pictures)
         summaries.write_health(self._events, snapshot.epoch, found.checkup, found.histograms)
         for name, picture, shown in zip(snapshot.names, found.examples, found.shown, strict=False):
             self._write_real_images(snapshot.epoch, name, picture, shown)
@@ -526,7 +675,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         summaries.write_examples(self._events, epoch, name, example)
         key = [(one.index, one.place) for one in shown]
         if self._real_written.get(name, []) != key:
-            pairs = [(one.picture, one.picture_of_place()) for one in shown]
+            pairs = [one.to_log for one in self._observer.with_images(shown)]
             notes = [f"score {one.score:.3g} at epoch {epoch}, image {one.index}" for one in shown]
             summaries.write_real_images(self._events, epoch, name, pairs, notes)
             self._real_written[name] = key

@@ -59,6 +59,12 @@ class HealthMeter:
         self._taps: dict[str, dict[Tap, int]] = {}
         self._meters: dict[str, LayerMeter] = {}
         self._weights = WeightMeter()
+        # The other layers of the trained model, where a process has been told them.
+        self._told_others: list[str] | None = None
+
+    def __getstate__(self) -> dict:
+        # In another process, models that share layers here may have a copy each.
+        return {**vars(self), "_told_others": list(self._others(self._owners_of_models()))}
 
     @property
     def kept(self) -> dict[str, np.ndarray]:
@@ -145,18 +151,26 @@ class HealthMeter:
 
     def _owners(self):
         """Return the weights of each layer, by its path."""
-        found = {
+        found = self._owners_of_models()
+        return found | self._others(found)
+
+    def _owners_of_models(self):
+        return {
             prefix + path: weights
             for prefix, model in self._models.items()
             for path, weights in weights_by_layer(model).items()
         }
+
+    def _others(self, found):
+        """Return the weights of the layers of the trained model that `found` has not."""
         if self._trained is None:
-            return found
+            return {}
         known = {id(one) for weights in found.values() for one in weights}
-        return found | {
+        told = self._told_others
+        return {
             path: weights
             for path, weights in weights_by_layer(self._trained).items()
-            if id(weights[0]) not in known
+            if (id(weights[0]) not in known if told is None else path in told)
         }
 
 

@@ -115,6 +115,24 @@ class Reporter:
                 stacklevel=3,
             )
 
+    def taken_here(self, error: BaseException | None) -> None:
+        """Log once that no worker takes snapshots."""
+        if self._is_new("here"):
+            logger.warning(
+                "Snapshots are taken here from now on, since `executor` takes none. %s",
+                _said(error),
+            )
+
+    def lost_elsewhere(self, epoch: int, error: BaseException) -> None:
+        """Log once that a worker has not finished a snapshot."""
+        if self._is_new("lost"):
+            logger.warning(
+                "The snapshot after epoch %d is lost, since a worker did not finish it. "
+                "`history.skipped` lists it, and later ones are taken here. %s",
+                *(epoch, _said(error.__cause__ or error)),
+            )
+            self._is_new("here")
+
     def no_importance(self) -> None:
         """Log once that there is no importance to write."""
         if self._is_new("importance"):
@@ -268,6 +286,10 @@ class Reporter:
                 more = f" and {len(names) - _NAMES_LISTED} more" * (len(names) > _NAMES_LISTED)
                 listed = ", ".join(names[:_NAMES_LISTED]) + more
                 logger.warning("Epoch %d: %s (%s): %s", snapshot.epoch, meaning, status, listed)
+
+
+def _said(error):
+    return "" if error is None else " ".join(f"{type(error).__name__}: {error}".split())[:400]
 
 
 def _listed(layers, says):

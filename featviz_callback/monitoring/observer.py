@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -43,6 +43,7 @@ from featviz_callback.optimization import (
 )
 from featviz_callback.optimization.comparison import best_known, score_ratio, verdict
 from featviz_callback.records import Behaviour, Checkup, Result, Snapshot, drift
+from featviz_callback.records.pictures import Picture, Png
 
 logger = logging.getLogger("featviz_callback")
 
@@ -73,19 +74,22 @@ class Observation:
         histograms: Of the activations of each layer, see `LayerMeter`.
         floor_seconds: How long the optimisations with the other seed took.
         compile_seconds: About how long compiling took.
+        pictures: The optimised images as PNGs, one a target; `None` where nobody has encoded
+            them yet.
     """
 
     result: Result
     noise_floor: np.ndarray | None
     score_ratio: np.ndarray | None
-    examples: list[np.ndarray]
+    examples: Sequence[Picture]
     shown: list[list[ShownImage]]
-    accentuated: list[np.ndarray]
+    accentuated: Sequence[Picture]
     behaviour: Behaviour | None
     checkup: Checkup
     histograms: dict[str, np.ndarray]
     floor_seconds: float
     compile_seconds: float
+    pictures: list[Png] | None = None
 
 
 class Observer:
@@ -122,7 +126,7 @@ class Observer:
         self._units = UnitMeter(classes)
         models = list({id(one.model): one.model for one in objectives}.values())
         found = prefixes(models, trained)
-        self._prefixes = dict(zip(map(id, models), found, strict=True))
+        self._prefixes = list(zip(models, found, strict=True))
         self._health = HealthMeter(dict(zip(found, models, strict=True)), trained)
         self._params: list[np.ndarray | None] = [None] * len(self._tasks)
         self._starts: list[str] = []
@@ -134,6 +138,11 @@ class Observer:
     def names(self) -> list[str]:
         """One name a target."""
         return [name for name, _, _ in self.targets]
+
+    @property
+    def models(self) -> list[keras.Model]:
+        """The models of all objectives, also of those that were left out."""
+        return [model for model, _ in self._prefixes]
 
     @property
     def tasks(self) -> list[Task]:
@@ -275,6 +284,36 @@ class Observer:
         """What the next snapshot is compared with: the ranks of real images, and weights."""
         return self._units.kept, self._health.kept
 
+    @property
+    def state(self) -> dict[str, Any]:
+        """All that later snapshots depend on beside the weights, to be set in another process."""
+        places, accentuations = self._places, self._accentuations
+        return {
+            "starts": self._starts,
+            "status": self._status,
+            "kept": self.kept,
+            "places": None if places is None else places.kept,
+            "accentuated": None if accentuations is None else accentuations.before,
+            "batches": [task.plan.batch for task in self._tasks],
+            "is_unwatchable": self._is_unwatchable,
+        }
+
+    @state.setter
+    def state(self, state: dict[str, Any]) -> None:
+        self._starts, self._status = state["starts"], state["status"]
+        self._units.go_on_from(state["kept"][0])
+        self._health.go_on_from(state["kept"][1])
+        if self._places is not None:
+            self._places.kept = state["places"]
+        if self._accentuations is not None and state["accentuated"] is not None:
+            self._accentuations.before = state["accentuated"]
+        elif state["accentuated"] is None:
+            self._accentuations = None
+        for i, (task, batch) in enumerate(zip(self._tasks, state["batches"], strict=True)):
+            if batch != task.plan.batch:
+                self._tasks[i] = replace(task, plan=replace(task.plan, batch=batch))
+        self._is_unwatchable = state["is_unwatchable"]
+
     def go_on_from(
         self, snapshot: Snapshot, params: Sequence = (), kept: tuple | None = None
     ) -> None:
@@ -394,6 +433,19 @@ class Observer:
             for index, score, image, place in zip(indices, scores, images, places, strict=False)
         ]
 
+    def with_images(self, shown: Sequence[ShownImage]) -> list[ShownImage]:
+        """Add the real images where a worker has sent neither them nor a picture."""
+        real, to_given = (
+            cast(np.ndarray, self._real_images),
+            self._tasks[0].plan.image_input.to_given,
+        )
+        return [
+            one
+            if one.image.size or one.pngs is not None
+            else replace(one, image=to_given(real[[one.index]].astype("float32"))[0])
+            for one in shown
+        ]
+
     def _find_places(self, top):
         """Return the place of each of the top images, in the order of the targets."""
         placed: list = []
@@ -472,7 +524,8 @@ class Observer:
         given = objectives, real, _REAL_IMAGES_SHOWN, image_input, task.fixed_inputs
         if with_health and not self._is_unwatchable:
             try:
-                watch = self._health.watch(self._prefixes[id(model)], real, image_input)
+                [prefix] = [found for one, found in self._prefixes if one is model]
+                watch = self._health.watch(prefix, real, image_input)
                 return ranking.rank(*given, watch)
             except Exception as error:
                 # The whole model is called for health, and part of it for scores.

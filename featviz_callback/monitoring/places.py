@@ -47,6 +47,17 @@ class Place:
     activation: np.ndarray | None
     offsets: tuple[float, float]
 
+    def __eq__(self, other: object) -> bool:
+        # By value, since a place that comes from another process is another object.
+        return (
+            isinstance(other, Place)
+            and (self.box, self.offsets) == (other.box, other.offsets)
+            and np.array_equal(self.activation, other.activation)  # type: ignore[arg-type]
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.box, self.offsets))
+
     def over_image(self, height: int, width: int) -> np.ndarray:
         """Return the activation at each pixel, float array `(height, width)` in `[0, 1]`.
 
@@ -81,12 +92,13 @@ class Places:
         images: Real images `(images, height, width, channels)`, as the model takes them.
 
     Attributes:
+        kept: The places of the top images of each target, by its name and their indices.
         compile_seconds: About how long compiling took.
     """
 
     def __init__(self, images: np.ndarray):
         self._images = images
-        self._kept: dict[str, dict[int, Place | None]] = {}
+        self.kept: dict[str, dict[int, Place | None]] = {}
         self.compile_seconds = 0.0
 
     def of_task(self, task: Task, top: Sequence[Sequence[int]]) -> list[list[Place | None]]:
@@ -100,7 +112,7 @@ class Places:
             One list a target, of one place an image; `None` where there is none.
         """
         names = task.targets.names
-        kept = [self._kept.get(name, {}) for name in names]
+        kept = [self.kept.get(name, {}) for name in names]
         new = [
             (i, index)
             for i, indices in enumerate(top)
@@ -110,8 +122,8 @@ class Places:
         found = dict(zip(new, self._find(task, new), strict=True))
         for i, (name, indices) in enumerate(zip(names, top, strict=True)):
             known = kept[i] | {index: place for (j, index), place in found.items() if j == i}
-            self._kept[name] = {int(index): known[int(index)] for index in indices}
-        return [list(self._kept[name].values()) for name in names]
+            self.kept[name] = {int(index): known[int(index)] for index in indices}
+        return [list(self.kept[name].values()) for name in names]
 
     def _find(self, task, pairs):
         """Return the place of each pair of a target and an image."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from featviz_callback.monitoring.places import Place
 from featviz_callback.records import Result, highlights, pictures
+from featviz_callback.records.pictures import Picture, Png, as_png
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +22,9 @@ class ShownImage:
         score: Its score.
         image: The image or signal, a float32 array.
         values_range: Values that are drawn as black and as white.
-        place: Where it activates the target, or `None` if that cannot be told. The same
-            object for as long as the image is among the top ones.
+        place: Where it activates the target, or `None` if that cannot be told. An equal one
+            for as long as the image is among the top ones.
+        pngs: What `to_log` returns, where it is encoded already.
     """
 
     index: int
@@ -30,6 +32,7 @@ class ShownImage:
     image: np.ndarray
     values_range: tuple[float, float]
     place: Place | None
+    pngs: tuple[Png, Png | None] | None = None
 
     @cached_property
     def picture(self) -> np.ndarray:
@@ -43,6 +46,21 @@ class ShownImage:
             return None, None
         shares = self.place.over_image(*(1, *self.image.shape)[-3:-1])
         return highlights.of_image(self.image, self.values_range, shares, self.place.box)
+
+    @property
+    def to_log(self) -> tuple[Picture, Picture | None]:
+        """The image, and one of its place, drawn."""
+        return self.pngs or (self.picture, self.picture_of_place())
+
+    def encoded(self) -> ShownImage:
+        """Return the same with encoded pictures in place of the image."""
+        picture, place = self.to_log
+        pngs = as_png(picture), None if place is None else as_png(place)
+        return replace(self.without_image(), pngs=pngs)
+
+    def without_image(self) -> ShownImage:
+        """Return the same without the image, which whoever has all real images can add."""
+        return replace(self, image=np.empty(0, "float32"))
 
     def picture_of_place(self) -> np.ndarray | None:
         """Draw both side by side; `None` without a place."""

@@ -274,6 +274,8 @@ def _replaying(callback):
             "max_overhead=%g is ignored in a replay, since no training waits for snapshots.",
             callback._max_overhead,
         )
+    if callback._executor is not None:
+        logger.warning("`executor` is not used in a replay, since no training waits for it.")
     callback._is_replay = True
     try:
         yield

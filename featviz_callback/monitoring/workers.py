@@ -11,11 +11,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
-import io
 import logging
 import multiprocessing
 import os
-import pickle
 import socket
 import sys
 import threading
@@ -35,6 +33,7 @@ from typing import Any
 import keras
 
 from featviz_callback import backend
+from featviz_callback.monitoring import wire
 from featviz_callback.monitoring.chunks import Chunk, Ranked, compute, is_done
 from featviz_callback.optimization import Task, digest, digest_weights
 
@@ -50,7 +49,7 @@ _MODELS = "models"
 _unpacked: dict[str, dict[str, Any]] = {}
 _MODELS_KEPT = 2
 # Threads of one worker share its models and its random states.
-_one_at_a_time = threading.Lock()
+one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class Workers:
     """
 
     def __init__(self, executor: Executor, tasks: Sequence[Task], folder: str):
-        _require_processes(executor)
+        require_processes(executor)
         self._executor, self._folder = executor, folder
         self._models: dict[int, tuple[str, str]] = {}
         for task in tasks:
@@ -112,12 +111,7 @@ class Workers:
         except Exception as error:
             self._lament(error)
             return False
-        own = introduce()
-        if (told["host"], told["process"]) == (own["host"], own["process"]):
-            raise _refusal("threads of this process, which would disturb its random states")
-        other = {k: v for k, v in told.items() if k not in ("host", "process") and v != own[k]}
-        if other:
-            raise _refusal(f"a worker of other versions, {other}, where here are {own}")
+        require_alike(told)
         return True
 
     def compute(self, chunks: Sequence[tuple[Chunk, Ranked | None]]) -> Iterator[Chunk]:
@@ -135,7 +129,7 @@ class Workers:
                     break
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                     chunk, ranked = waiting.pop(future)
-                    error = _error_of(future)
+                    error = error_of(future)
                     if chunk.is_done:
                         yield chunk
                     elif error is not None and chunk.path not in sent_again:
@@ -180,10 +174,10 @@ class Workers:
 def work(packed: Packed) -> None:
     """Compute a chunk in a worker, and write its file."""
     _end_with_parent()
-    with _one_at_a_time:
+    with one_at_a_time:
         model = _cached(packed.model_hash, "", lambda: _load(packed.model, packed.model_hash))
         key = hashlib.sha256(packed.task).hexdigest()
-        task = _cached(packed.model_hash, key, lambda: _Unpickler(packed.task, model).load())
+        task = _cached(packed.model_hash, key, lambda: wire.load(packed.task, lambda _: model))
         # Another process that makes the same atlas may have been faster.
         if not is_done(packed.path):
             compute(task, packed.rows, packed.path, packed.ranked)
@@ -210,6 +204,20 @@ def _end_with_parent():
             os._exit(1)
 
         threading.Thread(target=follow, daemon=True).start()
+
+
+def require_alike(told: dict[str, object]) -> None:
+    """Refuse a worker by what `introduce` told there.
+
+    Raises:
+        ValueError: If it is a thread of this process, or has other versions.
+    """
+    own = introduce()
+    if (told["host"], told["process"]) == (own["host"], own["process"]):
+        raise _refusal("threads of this process, which would disturb its random states")
+    other = {k: v for k, v in told.items() if k not in ("host", "process") and v != own.get(k)}
+    if other:
+        raise _refusal(f"a worker of other versions, {other}, where here are {own}")
 
 
 def introduce() -> dict[str, object]:
@@ -247,19 +255,25 @@ def _cached(model_hash, key, make):
     return unpacked[key]
 
 
-def _error_of(future: Future):
+def error_of(future: Future) -> BaseException | None:
+    """Return the error with which a future is done, and never raise it."""
     # A worker's KeyboardInterrupt comes back as one, and must not end this process.
     return CancelledError("cancelled") if future.cancelled() else future.exception()
 
 
-def _require_processes(executor):
+def require_processes(executor: object) -> None:
+    """Refuse what is no executor, threads, and pools that fork.
+
+    Raises:
+        ValueError: If it is one of these.
+    """
     if not callable(getattr(executor, "submit", None)):
         raise _refusal(f"executor={executor!r}")
     if isinstance(executor, ThreadPoolExecutor):
         raise _refusal("threads of this process, which would disturb its random states")
     context = getattr(executor, "_mp_context", None)
-    is_pool = isinstance(executor, ProcessPoolExecutor) and context is not None
-    if is_pool and context.get_start_method() == "fork":
+    is_pool = isinstance(executor, ProcessPoolExecutor)
+    if is_pool and context is not None and context.get_start_method() == "fork":
         raise _refusal("a pool that forks this process, which a framework does not survive")
 
 
@@ -323,36 +337,4 @@ def _pack(task):
     Raises:
         ValueError: If it cannot be pickled.
     """
-    file = io.BytesIO()
-    try:
-        _pickler(file, task.targets.model).dump(task)
-    except Exception as error:
-        raise ValueError(
-            "The objectives or settings cannot be pickled for another process. Expected functions "
-            "of an importable module, or that cloudpickle is installed. "
-            f"Received: {type(error).__name__}: {error}"
-        ) from error
-    return file.getvalue()
-
-
-def _pickler(file, model):
-    try:
-        # It takes functions of scripts and notebooks too.
-        from cloudpickle import Pickler as Base
-    except ImportError:
-        Base = pickle.Pickler
-
-    class Pickler(Base):
-        def persistent_id(self, found):
-            return "model" if found is model else None
-
-    return Pickler(file, pickle.HIGHEST_PROTOCOL)
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, content, model):
-        super().__init__(io.BytesIO(content))
-        self._model = model
-
-    def persistent_load(self, _):
-        return self._model
+    return wire.dump(task, {id(task.targets.model): "model"})

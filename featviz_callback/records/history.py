@@ -62,7 +62,8 @@ class History:
         starts: Array of strings `(snapshots, targets)`, as `Result.starts`. A target keeps
             its start for as long as it has a gradient there and is not weak, so that
             pictures can be compared.
-        seconds: Float array `(snapshots,)`: how long each snapshot took, without compiling.
+        seconds: Float array `(snapshots,)`: how long each snapshot took, without compiling; of
+            one that a worker took, the seconds that it took there.
         compile_seconds: About how long compiling took: by how much the first call of each
             compiled step took longer than the second one.
         functional_drift: Float32 array `(snapshots, targets)`: how much has changed what
@@ -90,7 +91,7 @@ class History:
             such snapshots at least. -2 for a target that has not settled.
         health: The numbers of every layer, a `Health`.
         skipped: Int array: epochs whose snapshot was skipped to keep within
-            `max_overhead`.
+            `max_overhead`, or lost with a worker.
         values_range: As `Result.values_range`.
 
     Example:

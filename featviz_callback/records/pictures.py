@@ -10,6 +10,7 @@ import io
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -35,6 +36,40 @@ _PLOT_SIZE = (240, 120)
 _PNG_LEVEL = 1
 # A plot is drawn larger and then reduced, since Pillow's own lines have jagged edges.
 _OVERSAMPLING = 4
+
+
+@dataclass(frozen=True)
+class Png:
+    """A picture that is encoded already.
+
+    Attributes:
+        content: The content of a PNG file.
+        size: `(height, width)` in pixels.
+    """
+
+    content: bytes
+    size: tuple[int, int]
+
+
+# What can be written to a log: a uint8 array `(height, width, 1 or 3 or 4)`, or a PNG.
+Picture = np.ndarray | Png
+
+
+def as_png(picture: Picture) -> Png:
+    """Encode a picture, unless it is encoded already."""
+    if isinstance(picture, Png):
+        return picture
+    return Png(encode_png(picture), picture.shape[:2])
+
+
+def as_array(picture: Picture) -> np.ndarray:
+    """Return a picture as a uint8 array `(height, width, 3)` or with as many channels as it has."""
+    return decode_png(picture.content) if isinstance(picture, Png) else picture
+
+
+def with_few_channels(picture: np.ndarray) -> np.ndarray:
+    """Return a grey picture in one channel, which takes half as many bytes as three."""
+    return picture[..., : 1 if (picture == picture[..., :1]).all() else 3]
 
 
 def to_uint8(images: np.ndarray, values_range: tuple) -> np.ndarray:

@@ -93,8 +93,8 @@ class EventFile:
         for number in (_NO_STEP, step):
             self._write(Event(step=number, session_log=SessionLog(status=SessionLog.START)))
 
-    def image(self, tag: str, step: int, picture: np.ndarray, description: str = "") -> None:
-        """Add a uint8 picture `(height, width, 1 or 3 or 4)`.
+    def image(self, tag: str, step: int, picture: pictures.Picture, description: str = "") -> None:
+        """Add a uint8 picture `(height, width, 1 or 3 or 4)`, or one that is encoded already.
 
         Args:
             tag: TensorBoard's name for the series.
@@ -102,8 +102,8 @@ class EventFile:
             picture: The picture.
             description: Markdown.
         """
-        encoded = pictures.encode_png(picture)
-        self.encoded_image(tag, step, encoded, picture.shape[:2], description)
+        png = pictures.as_png(picture)
+        self.encoded_image(tag, step, png.content, png.size, description)
 
     def encoded_image(
         self, tag: str, step: int, encoded: bytes, size: tuple[int, int], description: str = ""

@@ -132,7 +132,12 @@ def write_objectives(
     events.text(OBJECTIVES_TAG, epoch, text, OBJECTIVES_PLUGIN)
 
 
-def write_snapshot(events: EventFile, snapshot: Snapshot, with_real_images: bool = False) -> None:
+def write_snapshot(
+    events: EventFile,
+    snapshot: Snapshot,
+    with_real_images: bool = False,
+    pngs: Sequence[pictures.Png] | None = None,
+) -> None:
     """Write one snapshot, without its costs.
 
     Args:
@@ -140,11 +145,13 @@ def write_snapshot(events: EventFile, snapshot: Snapshot, with_real_images: bool
         snapshot: The snapshot.
         with_real_images: Whether its pictures were compared with real images, which alone
             tell what is dead.
+        pngs: Its pictures, where they are encoded already.
 
     Raises:
         OSError: If a record cannot be written; all records before it are.
     """
-    shown = pictures.of_targets(snapshot.images, snapshot.values_range)
+    shown: Sequence[pictures.Picture]
+    shown = pngs or list(pictures.of_targets(snapshot.images, snapshot.values_range))
     for i, name in enumerate(snapshot.names):
         events.image(IMAGE_TAG.format(name), snapshot.epoch, shown[i], _description(snapshot, i))
         events.scalar(STATUS_TAG.format(name), snapshot.epoch, STATUSES.index(snapshot.status[i]))
@@ -223,19 +230,19 @@ def write_costs(
         events.scalar(COMPILE_SECONDS_TAG, epoch, compiling)
 
 
-def write_examples(events: EventFile, epoch: int, name: str, picture: np.ndarray) -> None:
+def write_examples(events: EventFile, epoch: int, name: str, picture: pictures.Picture) -> None:
     """Write a target's picture beside real ones, uint8 `(height, width, 3)`."""
     description = f"{html.escape(name)}: the optimised image, then real ones by their score."
-    # Grey in one channel, not three, takes half as many bytes.
-    is_grey = (picture == picture[..., :1]).all()
-    events.image(EXAMPLES_TAG.format(name), epoch, picture[..., : 1 if is_grey else 3], description)
+    if isinstance(picture, np.ndarray):
+        picture = pictures.with_few_channels(picture)
+    events.image(EXAMPLES_TAG.format(name), epoch, picture, description)
 
 
 def write_real_images(
     events: EventFile,
     epoch: int,
     name: str,
-    shown: Sequence[tuple[np.ndarray, np.ndarray | None]],
+    shown: Sequence[tuple[pictures.Picture, pictures.Picture | None]],
     notes: Sequence[str] = (),
 ) -> None:
     """Write the real images that activate a target most, one tag a rank.
@@ -274,7 +281,7 @@ def write_real_scores(
     events.text(REAL_SCORES_TAG.format(name), epoch, text, OBJECTIVES_PLUGIN)
 
 
-def write_accentuated(events: EventFile, epoch: int, name: str, picture: np.ndarray) -> None:
+def write_accentuated(events: EventFile, epoch: int, name: str, picture: pictures.Picture) -> None:
     """Write real images above what a target makes of them, uint8 `(height, width, 3)`."""
     description = f"{html.escape(name)}: real images, and what would activate it more in them."
     events.image(ACCENTUATED_TAG.format(name), epoch, picture, description)

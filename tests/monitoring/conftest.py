@@ -1,5 +1,8 @@
 """Fixtures for the tests of the callback and of its preparation."""
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
 import pytest
 
 from featviz_callback import FeatureVisCallback, Objective
@@ -26,3 +29,23 @@ def watch(tmp_path):
 def neurons(model):
     """An objective of three logits."""
     return Objective.neuron(model, "logits", range(3))
+
+
+@pytest.fixture(scope="module")
+def pool():
+    """One worker, for all tests that do not break it."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as workers:
+        yield workers
+
+
+@pytest.fixture
+def watch_apart(tmp_path):
+    """Make callbacks of two steps, each with a folder of its own."""
+    count = iter(range(100))
+
+    def make(objectives=neurons, **settings):
+        folder = tmp_path / f"logs {next(count)}"
+        return FeatureVisCallback(objectives, **{"steps": 2, "log_dir": folder, **settings})
+
+    return make

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from featviz_callback import Objective
-from featviz_callback.monitoring import workers
+from featviz_callback.monitoring import wire, workers
 from featviz_callback.objectives import join_alike
 from featviz_callback.optimization import run
 from tests.conftest import compiled, make_small_model, prepare, sequential
@@ -22,7 +22,7 @@ def test_a_task_crosses_without_its_model():
     task = make_task(make_small_model())
     packed = workers._pack(task)
     other = make_small_model()
-    found = workers._Unpickler(packed, other).load()
+    found = wire.load(packed, lambda _: other)
     assert found.targets.model is other
     assert len(packed) < 20_000
     np.testing.assert_array_equal(run(found)[0].images, run(task)[0].images)

@@ -1,0 +1,402 @@
+"""Take snapshots in other processes, while training goes on.
+
+The observer crosses once, without its model. For each snapshot a copy of the weights crosses,
+and what the snapshot before has kept. So any worker can take any snapshot, and gets what it
+lacks when it says so. One thread here hands snapshots over, one after the other, and waits for
+each. It never runs a model. What comes back is recorded by the thread that trains.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Executor, Future
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from featviz_callback import backend
+from featviz_callback.monitoring import wire
+from featviz_callback.monitoring.observer import Observation, Observer
+from featviz_callback.monitoring.workers import (
+    error_of,
+    greet,
+    one_at_a_time,
+    require_alike,
+    require_processes,
+)
+from featviz_callback.objectives import score_all
+from featviz_callback.records import pictures
+
+logger = logging.getLogger("featviz_callback")
+
+# So many bytes of weights may wait for a worker.
+MOST_WAITING = 2**30
+# What is smaller crosses with every snapshot, so that no worker has to ask for it.
+_SMALL = 2**20
+# So many architectures, and observers, are kept by a worker.
+_MOST_KEPT = 2
+
+_models: dict[str, list[keras.Model]] = {}
+_observers: dict[str, tuple[list[keras.Model], Observer]] = {}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker needs once.
+
+    Attributes:
+        architecture: See `wire.describe`.
+        observer: The observer without its models, pickled.
+    """
+
+    architecture: bytes
+    observer: bytes
+
+
+@dataclass(frozen=True)
+class Order:
+    """One snapshot to take.
+
+    Attributes:
+        names: The SHA-256 of the architecture, and of both parts of the setup.
+        setup: The setup; `None` if the worker may have it.
+        weights: The weights of the moment.
+        state: See `Observer.state`.
+        with_floor: See `Observer.take_snapshot`.
+        with_real_images: Whether pictures of real images will be written.
+    """
+
+    names: tuple[str, str]
+    setup: Setup | None
+    weights: wire.Weights
+    state: dict[str, Any]
+    with_floor: bool
+    with_real_images: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """A snapshot that a worker has taken.
+
+    Attributes:
+        observation: The snapshot, whose pictures are encoded.
+        state: What the next snapshot goes on from.
+        seconds: How long it took there.
+        logged: What was logged there.
+    """
+
+    observation: Observation
+    state: dict[str, Any]
+    seconds: float
+    logged: list[str]
+
+
+class SnapshotLost(RuntimeError):
+    """A worker has not finished a snapshot."""
+
+
+class NotBegun(RuntimeError):
+    """No worker has begun a snapshot, and none will."""
+
+
+@dataclass
+class Submitted:
+    """A snapshot that a worker will take.
+
+    Attributes:
+        weights: The weights of the moment, until a worker has taken the snapshot.
+        with_floor: See `Observer.take_snapshot`.
+        future: The future of a `Taken`. Its error is `NotBegun` or `SnapshotLost`.
+    """
+
+    weights: wire.Weights | None
+    with_floor: bool
+    future: Future = field(default_factory=Future)
+
+
+class Remote:
+    """Takes snapshots of one observer in an executor, in the order in which they are asked for.
+
+    Args:
+        executor: Any executor of processes. It is never shut down.
+        observer: The observer.
+        trained: The model that is trained.
+        with_real_images: Whether pictures of real images will be written.
+
+    Attributes:
+        failed: Why no worker takes snapshots from now on, or `None`.
+        size: How many bytes the weights of the last submitted snapshot take.
+
+    Raises:
+        ValueError: If it cannot be pickled, or the model cannot be made again.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        observer: Observer,
+        trained: keras.Model,
+        with_real_images: bool = True,
+    ):
+        self._executor, self._with_real_images = executor, with_real_images
+        self._roots = _roots(observer, trained)
+        self._setup = _pack(observer, self._roots)
+        names = [
+            hashlib.sha256(one).hexdigest()
+            for one in (self._setup.architecture, self._setup.observer)
+        ]
+        self._names = names[0], "-".join(names)
+        self._state = observer.state
+        self._has_crossed = False
+        self._here: tuple[list[keras.Model], Observer] | None = None
+        self.failed: BaseException | None = None
+        self.size = 0
+        self._orders: queue.SimpleQueue = queue.SimpleQueue()
+        # Of a daemon, since a process may end while a worker hangs.
+        threading.Thread(target=self._serve, name="featviz_callback", daemon=True).start()
+
+    def submit(self, with_floor: bool) -> Submitted:
+        """Copy the weights of the moment, and hand a snapshot over."""
+        weights = wire.weights_of(self._roots)
+        self.size, one = weights.size, Submitted(weights, with_floor)
+        self._orders.put(one)
+        return one
+
+    def close(self) -> None:
+        """Hand over no more snapshots."""
+        self._orders.put(None)
+
+    def take_here(self, submitted: Submitted, state: dict[str, Any]) -> Taken:
+        """Take a snapshot that no worker has begun, on a copy of the model.
+
+        Args:
+            submitted: The snapshot.
+            state: What the snapshot before has kept.
+        """
+        if self._here is None:
+            roots = wire.build_apart(self._setup.architecture)
+            self._here = roots, wire.load_beside(self._setup.observer, roots)
+        with backend.random_states_preserved():
+            return _take(*self._here, self._order(submitted, state, None))
+
+    def _order(self, submitted, state, setup):
+        return Order(
+            self._names,
+            setup,
+            submitted.weights,
+            state,
+            submitted.with_floor,
+            self._with_real_images,
+        )
+
+    def _serve(self):
+        """Hand over one snapshot after the other, until `close`."""
+        is_greeted = False
+        while (one := self._orders.get()) is not None:
+            if not is_greeted:
+                is_greeted, self.failed = True, self._greet()
+            if self.failed is not None:
+                one.future.set_exception(NotBegun())
+                continue
+            try:
+                taken = self._taken_elsewhere(one)
+            except BaseException as error:
+                # Whatever it is, training waits for the future.
+                self.failed = error.__cause__ or error
+                is_known = isinstance(error, (NotBegun, SnapshotLost))
+                one.future.set_exception(error if is_known else SnapshotLost(repr(error)))
+            else:
+                self._state, one.weights = taken.state, None
+                one.future.set_result(taken)
+            del one
+
+    def _greet(self):
+        """Wait for a worker, and return why it is of no use, or `None`."""
+        try:
+            future = self._executor.submit(greet)
+            failure = error_of(future)
+            if failure is None:
+                require_alike(future.result())
+        except Exception as error:
+            return error
+        return failure
+
+    def _taken_elsewhere(self, one):
+        small = len(self._setup.architecture) + len(self._setup.observer) <= _SMALL
+        setup = self._setup if small or not self._has_crossed else None
+        while True:
+            try:
+                future = self._executor.submit(work, self._order(one, self._state, setup))
+            except Exception as error:
+                raise NotBegun from error
+            # It may be a `KeyboardInterrupt`, which comes back as one.
+            failure = error_of(future)
+            if isinstance(failure, CancelledError):
+                raise NotBegun from failure
+            if failure is not None:
+                raise SnapshotLost from failure
+            taken = future.result()
+            if taken is not None:
+                self._has_crossed = True
+                return taken
+            setup = self._setup
+
+
+def check_executor(executor: object, warm_start: bool) -> None:
+    """Refuse executors of threads or by forks, and a warm start.
+
+    Raises:
+        ValueError: If it is one of these.
+    """
+    require_processes(executor)
+    if warm_start:
+        raise ValueError(
+            "Invalid value for argument `warm_start`. Expected False with an `executor`, whose "
+            "workers keep no images between snapshots. Received: warm_start=True"
+        )
+
+
+def rehearse(observer: Observer, trained: keras.Model) -> None:
+    """Require that another process can make the same network and the same objectives.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    roots = _roots(observer, trained)
+    setup = _pack(observer, roots)
+    try:
+        with backend.random_states_preserved():
+            again = wire.build_apart(setup.architecture)
+            wire.require_same(roots, again)
+            wire.assign(again, wire.weights_of(roots))
+            _require_equal(observer.tasks, wire.load_beside(setup.observer, again).tasks)
+    except Exception as error:
+        raise _refusal(trained, error) from error
+
+
+def _roots(observer, trained):
+    return wire.outermost([trained, *observer.models])
+
+
+def _pack(observer, roots):
+    try:
+        architecture = wire.describe(roots)
+    except Exception as error:
+        raise _refusal(roots[0], error) from error
+    return Setup(architecture, wire.dump_beside(observer, roots))
+
+
+def _refusal(model, error):
+    said = " ".join(str(error).split())
+    # Keras says last what was wrong.
+    said = said if len(said) < 400 else f"{said[:150]} ... {said[-250:]}"
+    return ValueError(
+        f"The model '{model.name}' cannot be made again in another process, as `executor` needs. "
+        "Expected one that `keras.saving.serialize_keras_object` and `deserialize_keras_object` "
+        "restore: every argument of a layer of your own is in its `get_config`, and its "
+        "constructor takes `**kwargs`. Leave out `executor`, or save checkpoints and `replay` "
+        f"them in a process of its own. Received: {type(error).__name__}: {said}"
+    )
+
+
+def _require_equal(tasks, again):
+    """Require that a model scores an image as the one that it was made from."""
+    seen = set()
+    for one, other in zip(tasks, again, strict=True):
+        if id(one.targets.model) in seen:
+            continue
+        seen.add(id(one.targets.model))
+        plan = one.plan
+        # An argument that is in no configuration shows in what the network computes.
+        shares = np.random.default_rng(0).random((plan.batch, *plan.input_shape), "float32")
+        low, high = np.asarray(plan.values_range, "float32")
+        given = low + (high - low) * shares, plan.image_input, one.fixed_inputs
+        try:
+            expected = score_all([one.targets], *given)
+        except Exception:
+            # Such targets are left out later, with a warning.
+            continue
+        if not np.array_equal(expected, score_all([other.targets], *given), equal_nan=True):
+            raise ValueError("it computes something else then")
+
+
+# --- in the worker ---------------------------------------------------------------------------
+
+
+def work(order: Order) -> Taken | None:
+    """Take a snapshot in a worker; return `None` if it lacks the setup."""
+    with one_at_a_time:
+        architecture, name = order.names
+        try:
+            if name not in _observers:
+                if order.setup is None:
+                    return None
+                if architecture not in _models:
+                    _keep(_models, architecture, wire.build(order.setup.architecture))
+                roots = _models[architecture]
+                observer = wire.load_beside(order.setup.observer, roots)
+                _keep(_observers, name, (roots, observer))
+            return _take(*_observers[name], order)
+        except Exception as error:
+            # An error of the user's own class may not cross, and would break the pool.
+            said = f"{type(error).__name__}: {error}"
+        raise RuntimeError(said)
+
+
+def _keep(kept, name, value):
+    kept[name] = value
+    while len(kept) > _MOST_KEPT:
+        del kept[next(iter(kept))]
+
+
+def _take(roots, observer, order):
+    """Take a snapshot on the weights of an order."""
+    began = time.perf_counter()
+    logged: list[str] = []
+
+    def collect(record):
+        logged.append(record.getMessage())
+        return False
+
+    logger.addFilter(collect)
+    try:
+        wire.assign(roots, order.weights)
+        observer.state = order.state
+        found = observer.take_snapshot(order.with_floor)
+        shown = {
+            name: [(one.index, one.place) for one in some]
+            for name, some in zip(found.result.names, found.shown, strict=False)
+        }
+        is_new = [shown[name] != order.state.get("shown", {}).get(name) for name in shown]
+        if not order.with_real_images:
+            is_new = [False] * len(is_new)
+        found = _encoded(found, is_new)
+    finally:
+        logger.removeFilter(collect)
+    seconds = time.perf_counter() - began - found.compile_seconds
+    return Taken(found, {**observer.state, "shown": shown}, seconds, logged)
+
+
+def _encoded(found: Observation, is_new: Sequence[bool]) -> Observation:
+    """Encode all pictures of a snapshot, and of real images those that are new."""
+    drawn = pictures.of_targets(found.result.images, found.result.values_range)
+    return replace(
+        found,
+        pictures=[pictures.as_png(one) for one in drawn],
+        examples=[
+            pictures.as_png(pictures.with_few_channels(pictures.as_array(one)))
+            for one in found.examples
+        ],
+        accentuated=[pictures.as_png(one) for one in found.accentuated],
+        shown=[
+            [one.encoded() if new else one.without_image() for one in some]
+            for some, new in zip(found.shown, is_new, strict=False)
+        ],
+    )

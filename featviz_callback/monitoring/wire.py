@@ -1,0 +1,330 @@
+"""Send models and what reads them to another process: the architecture once, weights apart.
+
+An object that reads a model is pickled with a name in place of each layer and variable of the
+model. So a network of ten million weights crosses in a few kilobytes, and is made again by
+Keras' own configuration. Its weights are arrays in a fixed order.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+import keras
+import numpy as np
+from keras.src.saving.serialization_lib import ObjectSharingScope
+
+from featviz_callback import backend
+from featviz_callback.objectives import is_wrapper
+
+
+def variables_of(models: Sequence[keras.Model]) -> list[keras.Variable]:
+    """Return the variables of some models, random states among them, model by model."""
+    return [variable for model in models for variable in model.variables]
+
+
+def dump(value: object, names: Mapping[int, object]) -> bytes:
+    """Pickle a value, with a name in place of each object whose identity has one.
+
+    Functions of scripts and notebooks cross too where cloudpickle is installed.
+
+    Raises:
+        ValueError: If it cannot be pickled.
+    """
+    try:
+        from cloudpickle import Pickler as Base
+    except ImportError:
+        Base = pickle.Pickler
+
+    class Pickler(Base):
+        def persistent_id(self, found):
+            return names.get(id(found))
+
+    file = io.BytesIO()
+    try:
+        Pickler(file, pickle.HIGHEST_PROTOCOL).dump(value)
+    except Exception as error:
+        raise ValueError(
+            "The objectives or settings cannot be pickled for another process. Expected functions "
+            "of an importable module, or that cloudpickle is installed. "
+            f"Received: {type(error).__name__}: {error}"
+        ) from error
+    return file.getvalue()
+
+
+def load(content: bytes, find: Callable[[Any], object]) -> Any:
+    """Unpickle a value; `find` returns the object of a name."""
+
+    class Unpickler(pickle.Unpickler):
+        def persistent_load(self, name):
+            return find(name)
+
+    return Unpickler(io.BytesIO(content)).load()
+
+
+def dump_beside(value: object, models: Sequence[keras.Model]) -> bytes:
+    """Pickle a value without the layers and variables of some models."""
+    return dump(value, {id(part): name for name, part in _parts(models)})
+
+
+def load_beside(content: bytes, models: Sequence[keras.Model]) -> Any:
+    """Unpickle what `dump_beside` pickled, beside models of the same architecture."""
+    return load(content, dict(_parts(models)).__getitem__)
+
+
+def _parts(models) -> Iterator[tuple[tuple, object]]:
+    # In reverse, since of several names of a part the last one counts.
+    for i, variable in reversed(list(enumerate(variables_of(models)))):
+        yield ("variable", i), variable
+    for i, model in reversed(list(enumerate(models))):
+        for j, layer in enumerate(model._flatten_layers()):
+            yield ("layer", i, j), layer
+
+
+def outermost(models: Sequence[keras.Model]) -> list[keras.Model]:
+    """Return the models that are no part of one before them."""
+    found: list[keras.Model] = []
+    inside: set[int] = set()
+    for model in models:
+        if id(model) not in inside:
+            found.append(model)
+            inside |= {id(layer) for layer in model._flatten_layers()}
+    return found
+
+
+# --- architectures ---------------------------------------------------------------------------
+
+
+def describe(models: Sequence[keras.Model]) -> bytes:
+    """Return the architecture of some models, from which `build` makes them again.
+
+    Raises:
+        Exception: If a layer has no configuration, or it cannot be pickled.
+    """
+    layers = [layer for model in models for layer in model._flatten_layers()]
+    with ObjectSharingScope():
+        configs = [_configured(model) for model in models]
+    named: set[str] = set()
+    lambdas = {
+        f"featviz_callback>{layer.name}.{name}": value
+        for layer in layers
+        for name, value in vars(layer).items()
+        if isinstance(value, FunctionType) and value.__name__ == "<lambda>"
+    }
+    custom = {
+        keras.saving.get_registered_name(one): one
+        for layer in layers
+        for one in (type(layer), *_own_code(vars(layer).values()))
+        if not one.__module__.startswith(("keras.", "builtins"))
+    }
+    custom |= {**lambdas, _HOLDER: Holder}
+    classes = {name: one for name, one in custom.items() if isinstance(one, type)}
+    configs = [_adapted(config, lambdas, classes, named) for config in configs]
+    settings = {
+        "policy": keras.config.dtype_policy().name,
+        "floatx": keras.config.floatx(),
+        "epsilon": keras.config.epsilon(),
+        "image_data_format": keras.config.image_data_format(),
+    }
+    # Keras wraps methods of every layer in functions, which no configuration names.
+    custom = {name: one for name, one in custom.items() if name in named}
+    layers_of = [
+        [(type(layer).__name__, layer.name) for layer in model._flatten_layers()]
+        for model in models
+    ]
+    found = {"configs": configs, "custom": custom, "settings": settings, "layers": layers_of}
+    return dump(found, {})
+
+
+_HOLDER = "featviz_callback>Holder"
+
+
+class Holder(keras.Model):
+    """Stands for a wrapper, such as a GAN, of which only the parts are ever called."""
+
+    def __init__(self, parts, name):
+        super().__init__(name=name)
+        for attribute, part in parts.items():
+            setattr(self, attribute, part)
+
+    @classmethod
+    def from_config(cls, config):
+        """Make one again from its parts."""
+        parts = keras.saving.deserialize_keras_object(config["parts"], safe_mode=False)
+        return cls(parts, config["name"])
+
+
+def _configured(model):
+    """Return the configuration of a model, or of what stands for a wrapper without any."""
+    try:
+        return keras.saving.serialize_keras_object(model)
+    except NotImplementedError:
+        if not is_wrapper(model):
+            raise
+    parts = {
+        name: value
+        for name, value in vars(model).items()
+        if not name.startswith("_") and isinstance(value, keras.Layer)
+    }
+    return {
+        "module": __name__,
+        "class_name": Holder.__name__,
+        "registered_name": _HOLDER,
+        "config": {"name": model.name, "parts": keras.saving.serialize_keras_object(parts)},
+    }
+
+
+def _own_code(values, depth=2):
+    """Yield the functions and classes that are in values, and the class of each object."""
+    for value in values:
+        if isinstance(value, (list, tuple, dict)) and depth:
+            inner = value.values() if isinstance(value, dict) else value
+            yield from _own_code(inner, depth - 1)
+        elif isinstance(value, (type, FunctionType, BuiltinFunctionType)):
+            if value.__module__ is not None:
+                yield value
+        elif hasattr(value, "get_config"):
+            yield type(value)
+
+
+def _adapted(config, lambdas, classes, named):
+    """Return a configuration that is not compiled and has lambdas by name; collect all names."""
+    if isinstance(config, (list, tuple)):
+        return type(config)(_adapted(one, lambdas, classes, named) for one in config)
+    if not isinstance(config, dict):
+        return config
+    inner = config.get("config")
+    if "class_name" in config:
+        named.update(str(config[key]) for key in ("class_name", "registered_name") if key in config)
+        if isinstance(inner, str):
+            named.add(inner)
+        # The optimizer and the losses stay where training is.
+        config = {key: value for key, value in config.items() if key != "compile_config"}
+    if isinstance(inner, dict) and config.get("registered_name") in classes:
+        inner = _accepted(inner, classes[config["registered_name"]])
+        config = {**config, "config": inner}
+    if isinstance(inner, dict) and "name" in inner:
+        replaced = dict(inner)
+        for key, value in inner.items():
+            name = f"featviz_callback>{inner['name']}.{key}"
+            is_lambda = isinstance(value, dict) and value.get("class_name") == "__lambda__"
+            # Keras would make it again without the globals that it reads.
+            if is_lambda and name in lambdas:
+                replaced[key] = {
+                    "class_name": "function",
+                    "config": name,
+                    "module": "builtins",
+                    "registered_name": name,
+                }
+        config = {**config, "config": replaced}
+    return {key: _adapted(value, lambdas, classes, named) for key, value in config.items()}
+
+
+def _accepted(arguments, kind):
+    """Leave out what Keras adds to the arguments of every layer, if a constructor takes none."""
+    parameters = inspect.signature(kind.__init__).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        return arguments
+    added = {"name", "trainable", "dtype"} - set(parameters)
+    return {key: value for key, value in arguments.items() if key not in added}
+
+
+def build(content: bytes) -> list[keras.Model]:
+    """Make the models of a description again, with weights of chance.
+
+    Raises:
+        ValueError: If they have other layers then.
+    """
+    found = pickle.loads(content)
+    settings = found["settings"]
+    keras.config.set_floatx(settings["floatx"])
+    keras.config.set_epsilon(settings["epsilon"])
+    keras.config.set_image_data_format(settings["image_data_format"])
+    keras.config.set_dtype_policy(settings["policy"])
+    with keras.saving.custom_object_scope(found["custom"]), ObjectSharingScope():
+        models = [
+            keras.saving.deserialize_keras_object(config, safe_mode=False)
+            for config in found["configs"]
+        ]
+    for model, expected in zip(models, found["layers"], strict=True):
+        again = model._flatten_layers()
+        kinds, wanted = [type(one).__name__ for one in again], [kind for kind, _ in expected]
+        # Something else may stand for the whole.
+        if kinds[1:] != wanted[1:]:
+            raise ValueError(f"it has the layers {kinds[:9]} then, in place of {wanted[:9]}")
+        for layer, (_, name) in zip(again, expected, strict=True):
+            # Keras counts the layers of a subclass that have no name.
+            if layer.name != name:
+                layer.name = name
+    return models
+
+
+def build_apart(content: bytes) -> list[keras.Model]:
+    """Do what `build` does in the process that trains, which notices nothing of it.
+
+    A thread of its own has the names, the policy and the global generator of Keras for itself,
+    and is in the scope of no `tf.distribute.Strategy`.
+    """
+    with backend.random_states_preserved(), ThreadPoolExecutor(1) as thread:
+        return thread.submit(build, content).result()
+
+
+def require_same(models: Sequence[keras.Model], again: Sequence[keras.Model]) -> None:
+    """Require that models have the same variables.
+
+    Raises:
+        ValueError: If they have not.
+    """
+    shapes, others = (
+        [(tuple(v.shape), str(v.dtype)) for v in variables_of(some)] for some in (models, again)
+    )
+    if shapes != others:
+        raise ValueError(f"it has {len(others)} variables then, {others[:9]}, not {shapes[:9]}")
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """The weights of models at one moment.
+
+    Attributes:
+        values: The values of all variables, each once.
+        places: Of each of `variables_of`, the place of its value.
+        is_trainable: Whether each of `variables_of` is trained.
+    """
+
+    values: list[np.ndarray]
+    places: list[int]
+    is_trainable: list[bool]
+
+    @property
+    def size(self) -> int:
+        """How many bytes they take."""
+        return sum(one.nbytes for one in self.values)
+
+
+def weights_of(models: Sequence[keras.Model]) -> Weights:
+    """Return the weights of models, which later training does not change."""
+    variables = variables_of(models)
+    unique = {id(one): one for one in variables}
+    places = {key: place for place, key in enumerate(unique)}
+    return Weights(
+        backend.load().copied(unique.values()),
+        [places[id(one)] for one in variables],
+        [one.trainable for one in variables],
+    )
+
+
+def assign(models: Sequence[keras.Model], weights: Weights) -> None:
+    """Give models the weights of others of the same architecture."""
+    for variable, place, is_trainable in zip(
+        variables_of(models), weights.places, weights.is_trainable, strict=True
+    ):
+        variable.assign(weights.values[place])
+        if variable.trainable != is_trainable:
+            variable.trainable = is_trainable

@@ -1,0 +1,452 @@
+"""Snapshots in other processes: equal to local ones to the bit, and what becomes of faults."""
+
+import copy
+import multiprocessing
+import pickle
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from featviz_callback import FeatureVisCallback, Objective, replay
+from featviz_callback.monitoring import remote, wire
+from featviz_callback.objectives import walk
+from tests.conftest import LABELS, PIXELS, compiled, mixed, read_events, sequential, to_numpy, train
+from tests.monitoring.conftest import neurons
+
+SPAWN = multiprocessing.get_context("spawn")
+TIMES = ("seconds", "compile_seconds", "share")
+
+
+def run(callback, *others, make=compiled, epochs=3, **settings):
+    """Train from the same seed; return the weights."""
+    keras.utils.set_random_seed(1)
+    model = make()
+    train(model, callback, *others, epochs=epochs, **settings)
+    return [np.array(one) for one in model.get_weights()]
+
+
+def assert_same(local, elsewhere):
+    """Require equal histories and event files of two callbacks, but for times."""
+    for name in (
+        *("epochs", "images", "scores", "status", "drift", "noise_floor", "score_ratio", "starts"),
+        *("functional_drift", "top_overlap", "selectivity", "best_class", "active_share"),
+        *("importance", "settled", "skipped"),
+    ):
+        ours, theirs = (getattr(one.history, name) for one in (elsewhere, local))
+        np.testing.assert_array_equal(ours, theirs, name)
+    expected, health = local.health.arrays(), elsewhere.health.arrays()
+    assert health.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(health[name], values, name)
+    (images, scalars), (other_images, other_scalars) = (
+        read_events(one.log_dir / "feature_vis") for one in (local, elsewhere)
+    )
+    assert images
+    assert images.keys() == other_images.keys()
+    for tag, rows in images.items():
+        assert [step for step, _ in rows] == [step for step, _ in other_images[tag]], tag
+        for (_, picture), (_, other) in zip(rows, other_images[tag], strict=True):
+            np.testing.assert_array_equal(picture, other, tag)
+    for kept in (scalars, other_scalars):
+        for name in TIMES:
+            kept.pop(f"feature_vis/{name}", None)
+    assert scalars.keys() == other_scalars.keys()
+    for tag, rows in scalars.items():
+        np.testing.assert_array_equal(rows, other_scalars[tag], tag)
+
+
+def assert_same_training(watch_apart, pool, make=compiled, objectives=neurons, **settings):
+    """Require the same results with an executor, and the weights of the undisturbed training."""
+    undisturbed = run(keras.callbacks.Callback(), make=make)
+    found = []
+    for executor in (None, pool):
+        found.append(watch_apart(objectives, executor=executor, on_error="raise", **settings))
+        for one, other in zip(run(found[-1], make=make), undisturbed, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert_same(*found)
+    return found[1]
+
+
+# --- what needs no other process -----------------------------------------------------------
+
+
+def test_executors_that_would_disturb_training_are_refused():
+    for executor in (ThreadPoolExecutor(1), 3):
+        with pytest.raises(ValueError, match="executor of processes"):
+            FeatureVisCallback(executor=executor)
+    with (
+        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as forks,
+        pytest.raises(ValueError, match="forks this process"),
+    ):
+        FeatureVisCallback(executor=forks)
+    with (
+        ProcessPoolExecutor(1, mp_context=SPAWN) as unused,
+        pytest.raises(ValueError, match="warm_start"),
+    ):
+        FeatureVisCallback(executor=unused, warm_start=True)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Scaled(layers.Layer):
+    """A layer whose argument is in its configuration."""
+
+    def __init__(self, factor=1.0, activation=None, **settings):
+        super().__init__(**settings)
+        self.factor, self.activation = factor, keras.activations.get(activation)
+
+    def build(self, shape):
+        self.bias = self.add_weight(shape=(shape[-1],), name="bias")
+
+    def call(self, inputs):
+        return self.activation(inputs * self.factor + self.bias)
+
+    def get_config(self):
+        activation = keras.activations.serialize(self.activation)
+        return {**super().get_config(), "factor": self.factor, "activation": activation}
+
+
+class Forgetful(layers.Layer):
+    """A layer whose argument is in no configuration."""
+
+    def __init__(self, factor=1.0, **settings):
+        super().__init__(**settings)
+        self.factor = factor
+
+    def call(self, inputs):
+        return inputs * self.factor
+
+    def get_config(self):
+        return super().get_config()
+
+
+class Secretive(Forgetful):
+    def __init__(self, factor):
+        super().__init__(factor)
+
+
+def own_activation(inputs):
+    return ops.tanh(inputs) + 0.1 * inputs
+
+
+def twice(inputs):
+    return 2 * inputs
+
+
+class Subclass(keras.Model):
+    def __init__(self, units=10):
+        super().__init__()
+        self.first = layers.Conv2D(3, 3, activation=own_activation, name="first")
+        self.flatten = layers.Flatten()
+        self.logits = layers.Dense(units, name="logits")
+
+    def call(self, inputs):
+        return self.logits(self.flatten(self.first(inputs)))
+
+
+class Pair(keras.Model):
+    """A wrapper without a `call` of its own."""
+
+    def __init__(self, encoder, decoder, **settings):
+        super().__init__(**settings)
+        self.encoder, self.decoder = encoder, decoder
+
+
+def own_code():
+    """A model with layers, activations and lambdas of its own, one of which reads a global."""
+    return compiled(
+        sequential(
+            layers.Conv2D(4, 3, activation=own_activation, name="conv1"),
+            Scaled(0.5, own_activation, name="scaled"),
+            layers.Lambda(lambda x: ops.tanh(twice(x)), name="lambda"),
+            layers.BatchNormalization(name="norm"),
+            layers.Dropout(0.5),
+            layers.Flatten(name="flatten"),
+            layers.Dense(10, name="logits"),
+        )
+    )
+
+
+def subclassed():
+    model = Subclass()
+    model(PIXELS[:1])
+    return compiled(model)
+
+
+def half():
+    return compiled(
+        sequential(
+            layers.Conv2D(4, 3, activation="tanh", dtype="float16", name="conv1"),
+            layers.Flatten(dtype="float16"),
+            layers.Dense(10, dtype="float16", name="logits"),
+        )
+    )
+
+
+def nested():
+    inner = sequential(layers.Conv2D(3, 3, name="conv"), layers.Flatten())
+    return compiled(sequential(inner, layers.Dense(10, name="logits")))
+
+
+def quantised():
+    model = sequential(
+        layers.Flatten(), layers.Dense(8, name="hidden"), layers.Dense(10, name="logits")
+    )
+    model.quantize("int8")
+    return model
+
+
+@pytest.mark.parametrize("make", [own_code, subclassed, half, nested, quantised])
+def test_a_model_is_made_again_from_its_description(make):
+    model = make()
+    names = [keras.layers.Dense(1).name, keras.layers.Dense(1).name]
+    states = np.random.get_state()[1].tolist(), keras.random.SeedGenerator(1).state.name
+    again = wire.build_apart(wire.describe([model]))
+    assert np.random.get_state()[1].tolist() == states[0]
+    number = int(names[1].rpartition("_")[2])
+    assert keras.layers.Dense(1).name == f"dense_{number + 1}"
+    wire.require_same([model], again)
+    wire.assign(again, wire.weights_of([model]))
+    np.testing.assert_array_equal(to_numpy(again[0](PIXELS)), to_numpy(model(PIXELS)))
+    assert not again[0].compiled
+
+
+def test_models_that_share_layers_get_the_same_weights():
+    model = compiled()
+    head = keras.Model(model.inputs, model.get_layer("conv2").output)
+    assert len(wire.outermost([model, head, model.get_layer("conv1")])) == 2
+    again = wire.build_apart(wire.describe([model, head]))
+    wire.require_same([model, head], again)
+    weights = wire.weights_of([model, head])
+    assert len(weights.values) == len(model.variables)
+    wire.assign(again, weights)
+    for one, other in zip([model, head], again, strict=True):
+        np.testing.assert_array_equal(to_numpy(other(PIXELS)), to_numpy(one(PIXELS)))
+
+
+def test_a_wrapper_of_two_models_is_made_again():
+    pair = Pair(sequential(layers.Flatten(), layers.Dense(2)), sequential(layers.Dense(1)))
+    pair.compile("adam")
+    [again] = wire.build_apart(wire.describe([pair]))
+    wire.require_same([pair], [again])
+    paths = [path for path, _ in walk(pair)]
+    assert [path for path, _ in walk(again)] == paths
+
+
+def test_what_is_pickled_names_parts_of_the_model():
+    model = compiled()
+    value = {"layer": model.layers[1], "variable": model.layers[1].kernel, "model": model}
+    content = wire.dump_beside(value, [model])
+    assert len(content) < 500
+    other = compiled()
+    found = wire.load_beside(content, [other])
+    assert found["model"] is other
+    assert found["layer"] is other.layers[1]
+    assert found["variable"] is other.layers[1].kernel
+
+
+@pytest.mark.parametrize(("layer", "said"), [(Forgetful, "something else"), (Secretive, "factor")])
+def test_a_model_that_cannot_be_made_again_is_refused_before_the_first_batch(
+    watch_apart, layer, said
+):
+    model = compiled(sequential(layer(3.0), layers.Flatten(), layers.Dense(10, name="logits")))
+    before = [np.array(one) for one in model.get_weights()]
+    with (
+        ProcessPoolExecutor(1, mp_context=SPAWN) as unused,
+        pytest.raises(ValueError, match=f"(?s)`replay`.*{said}"),
+    ):
+        train(model, watch_apart(executor=unused))
+    for one, other in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_copies_share_the_executor_and_pickles_have_none():
+    with ProcessPoolExecutor(1, mp_context=SPAWN) as unused:
+        callback = FeatureVisCallback(executor=unused)
+        assert copy.copy(callback)._executor is unused
+        assert copy.deepcopy(callback)._executor is unused
+        assert pickle.loads(pickle.dumps(callback))._executor is None
+
+
+def test_copied_weights_do_not_change():
+    model = compiled()
+    found = wire.weights_of([model])
+    weights, before = found.values, [one.copy() for one in found.values]
+    train(model, epochs=1)
+    for one, other in zip(weights, before, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert any(
+        (one != other).any() for one, other in zip(weights, model.get_weights(), strict=True)
+    )
+    assert found.is_trainable == [True] * len(weights)
+
+
+# --- equal to local snapshots ----------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_results_are_those_of_local_snapshots(watch_apart, pool):
+    callback = assert_same_training(watch_apart, pool)
+    assert callback.history.epochs.tolist() == [-1, 0, 1, 2]
+    assert (callback.history.seconds > 0).all()
+
+
+@pytest.mark.acceptance
+def test_so_are_real_images_places_health_and_floors(watch_apart, pool):
+    settings = {"probe_data": (PIXELS, LABELS), "accentuate": 1, "log_importance": True}
+    callback = assert_same_training(watch_apart, pool, objectives=mixed, **settings)
+    images, _ = read_events(callback.log_dir / "feature_vis")
+    assert any(tag.startswith("feature_vis_place/") for tag in images)
+
+
+def freezing():
+    model = compiled()
+    model.get_layer("conv1").trainable = False
+    model.compile(keras.optimizers.SGD(0.1), model.loss)
+    return model
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("make", [own_code, subclassed, half, nested, freezing])
+def test_so_are_those_of_other_networks(watch_apart, pool, make):
+    assert_same_training(watch_apart, pool, make=make, probe_data=PIXELS)
+
+
+@pytest.mark.acceptance
+def test_so_are_those_of_functions_of_a_test(watch_apart, pool):
+    weights = np.linspace(0, 1, 10, dtype="float32")
+
+    def objectives(model):
+        score = lambda outputs: ops.mean(outputs * weights, axis=-1)  # noqa: E731
+        return [Objective.custom(model, "logits", score), Objective.channel(model, "conv1", 2)]
+
+    assert_same_training(
+        watch_apart,
+        pool,
+        objectives=objectives,
+        regularizers=[lambda x: ops.mean(x, axis=(1, 2, 3))],
+    )
+
+
+def two_inputs():
+    image, time_step = keras.Input((12, 10, 1), name="image"), keras.Input((4,), name="time")
+    flat = layers.Concatenate()([layers.Flatten()(image), layers.Dense(5)(time_step)])
+    model = keras.Model([image, time_step], layers.Dense(10, name="logits")(flat))
+    return compiled(model)
+
+
+@pytest.mark.acceptance
+def test_so_are_those_with_fixed_inputs(watch_apart, pool):
+    times = np.ones((16, 4), "float32")
+    found = []
+    for executor in (None, pool):
+        keras.utils.set_random_seed(1)
+        model, fixed = two_inputs(), {"time": np.arange(4.0)}
+        callback = watch_apart(executor=executor, fixed_inputs=fixed, on_error="raise")
+        model.fit([PIXELS, times], LABELS, epochs=2, verbose=0, callbacks=[callback])
+        found.append(callback)
+    assert_same(*found)
+
+
+@pytest.mark.acceptance
+def test_so_are_those_of_a_quantised_network(watch_apart, pool):
+    found = []
+    for executor in (None, pool):
+        keras.utils.set_random_seed(1)
+        callback, model = watch_apart(executor=executor, on_error="raise"), quantised()
+        callback.set_model(model)
+        callback.set_params({"epochs": 1})
+        callback.on_train_begin()
+        callback.on_epoch_begin(0)
+        callback.on_epoch_end(0)
+        callback.on_train_end()
+        found.append(callback)
+    assert_same(*found)
+
+
+@pytest.mark.acceptance
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a strategy of TensorFlow's")
+def test_so_are_those_of_a_mirrored_training(watch_apart, pool):
+    import tensorflow as tf
+
+    def make():
+        with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+            return compiled()
+
+    assert_same_training(watch_apart, pool, make=make)
+
+
+class Slow(keras.callbacks.Callback):
+    """Gives a worker time for a snapshot an epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        time.sleep(1)
+
+
+@pytest.mark.acceptance
+def test_any_worker_can_take_any_snapshot(watch_apart):
+    local = watch_apart(probe_data=PIXELS)
+    run(local, epochs=4)
+    with ProcessPoolExecutor(2, mp_context=SPAWN) as both:
+        # Both are there, and a large setup crosses only where it is asked for.
+        list(both.map(time.sleep, [5, 5]))
+        elsewhere = watch_apart(probe_data=PIXELS, executor=both)
+        small, remote._SMALL = remote._SMALL, 0
+        try:
+            run(elsewhere, Slow(), epochs=4)
+        finally:
+            remote._SMALL = small
+    assert_same(local, elsewhere)
+
+
+@pytest.mark.acceptance
+def test_training_waits_once_too_many_bytes_wait(watch_apart, pool):
+    most, remote.MOST_WAITING = remote.MOST_WAITING, 1
+    waiting = []
+
+    class Count(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            waiting.append(sum(not one.is_done for one in callback._pending))
+
+    callback = watch_apart(executor=pool)
+    try:
+        run(callback, Count(), epochs=4)
+    finally:
+        remote.MOST_WAITING = most
+    assert max(waiting) <= 1
+    assert callback.history.epochs.tolist() == [-1, 0, 1, 2, 3]
+
+
+@pytest.mark.acceptance
+def test_a_listener_gets_arrays_and_a_replay_makes_no_use_of_it(watch_apart, pool, tmp_path):
+    told = []
+    callback = watch_apart(executor=pool, probe_data=PIXELS, on_snapshot=told.append)
+    run(callback)
+    assert [one.epoch for one in told] == [-1, 0, 1, 2]
+    assert told[0].real_pictures[0].dtype == "uint8"
+    model = compiled()
+    model.save_weights(tmp_path / "1.weights.h5")
+    pattern = str(tmp_path / "{epoch}.weights.h5")
+    assert replay(watch_apart(executor=pool), model, pattern, verbose=0).epochs.tolist() == [0]
+
+
+# --- Dask ------------------------------------------------------------------------------------
+
+
+@pytest.mark.acceptance
+def test_dask_takes_snapshots(watch_apart):
+    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+    local = watch_apart(probe_data=PIXELS)
+    run(local)
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        elsewhere = watch_apart(probe_data=PIXELS, executor=client.get_executor(pure=False))
+        run(elsewhere)
+    assert_same(local, elsewhere)

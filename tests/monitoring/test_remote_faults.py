@@ -1,0 +1,281 @@
+"""Faults of workers and pools, each for real: training never notices."""
+
+import contextlib
+import copy
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from featviz_callback import FeatureVisCallback
+from featviz_callback.monitoring import remote
+from tests.conftest import PIXELS, compiled, read_events, train
+from tests.monitoring.test_remote import SPAWN, Forgetful, assert_same, neurons, run
+
+pytestmark = pytest.mark.acceptance
+
+
+class Once(keras.callbacks.Callback):
+    """Calls a function at the end of one epoch, after the snapshot has been handed over."""
+
+    def __init__(self, epoch, function):
+        super().__init__()
+        self._epoch, self._function = epoch, function
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == self._epoch:
+            self._function()
+
+
+@contextlib.contextmanager
+def logged():
+    """Collect what the package logs."""
+    logger, found = logging.getLogger("featviz_callback"), []
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            found.append(record.getMessage())
+
+    handler, level = Handler(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def assert_disturbed(callback, weights, messages, lost, epochs=5):
+    """Require undisturbed weights, every snapshot but the lost ones, and one message."""
+    undisturbed = run(keras.callbacks.Callback(), epochs=epochs)
+    for one, other in zip(weights, undisturbed, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert callback.history.skipped.tolist() == lost
+    expected = [epoch for epoch in range(-1, epochs) if epoch not in lost]
+    assert callback.history.epochs.tolist() == expected
+    said = [one for one in messages if "taken here" in one]
+    assert len(said) == 1, messages
+    images, _ = read_events(callback.log_dir / "feature_vis")
+    assert [step for step, _ in images["feature_vis/Neuron#logits_0"]] == expected
+
+
+def until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_worker_is_killed_in_the_middle_of_a_snapshot(watch_apart):
+    with ProcessPoolExecutor(1, mp_context=SPAWN) as own:
+        callback = watch_apart(executor=own, steps=100)
+
+        def kill():
+            until(lambda: sum(not one.is_done for one in callback._pending) == 1)
+            time.sleep(0.3)
+            assert not callback._pending[-1].is_done
+            [worker] = own._processes
+            os.kill(worker, signal.SIGKILL)
+
+        with logged() as messages:
+            weights = run(callback, Once(2, kill), epochs=5)
+    assert_disturbed(callback, weights, messages, lost=[2])
+    local = watch_apart(steps=100)
+    run(local, epochs=5)
+    kept = local.history.images[local.history.epochs != 2]
+    np.testing.assert_array_equal(callback.history.images, kept)
+
+
+def test_a_pool_is_broken_before_training(watch_apart):
+    with ProcessPoolExecutor(1, mp_context=SPAWN) as own:
+        assert own.submit(os._exit, 1).exception() is not None
+        callback = watch_apart(executor=own)
+        with logged() as messages:
+            weights = run(callback, epochs=5)
+    assert_disturbed(callback, weights, messages, lost=[])
+
+
+def test_a_pool_is_shut_down_by_its_owner(watch_apart):
+    own = ProcessPoolExecutor(1, mp_context=SPAWN)
+    callback = watch_apart(executor=own)
+    with logged() as messages:
+        shut = Once(1, lambda: own.shutdown(wait=True, cancel_futures=True))
+        weights = run(callback, shut, epochs=5)
+    assert_disturbed(callback, weights, messages, lost=[])
+
+
+def pretend(version):
+    """Make a worker one of another version."""
+    import featviz_callback
+
+    featviz_callback.__version__ = version
+
+
+def test_a_worker_of_another_version(watch_apart):
+    with ProcessPoolExecutor(1, SPAWN, pretend, ("0.0.1",)) as own:
+        callback = watch_apart(executor=own)
+        with logged() as messages:
+            weights = run(callback, epochs=5)
+    assert_disturbed(callback, weights, messages, lost=[])
+    assert any("0.0.1" in one for one in messages)
+
+
+class Inline:
+    """An executor that runs everything in this process, as some do in threads."""
+
+    def __init__(self):
+        self._threads = ThreadPoolExecutor(1)
+
+    def submit(self, function, *arguments):
+        return self._threads.submit(function, *arguments)
+
+
+def test_a_worker_that_is_a_thread_of_this_process(watch_apart):
+    callback = watch_apart(executor=Inline())
+    with logged() as messages:
+        weights = run(callback, epochs=5)
+    assert_disturbed(callback, weights, messages, lost=[])
+    assert any("threads of this process" in one for one in messages)
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+class Interrupting:
+    """An executor whose worker gets Ctrl-C at one snapshot."""
+
+    def __init__(self, pool, at):
+        self._pool, self._left = pool, at
+
+    def submit(self, function, *arguments):
+        self._left -= function is remote.work
+        return self._pool.submit(function if self._left >= 0 else interrupt, *arguments)
+
+
+def test_ctrl_c_in_a_worker_does_not_end_training(watch_apart, pool):
+    callback = watch_apart(executor=Interrupting(pool, at=2))
+    with logged() as messages:
+        weights = run(callback, epochs=5)
+    assert_disturbed(callback, weights, messages, lost=[1])
+
+
+def at_once(orders):
+    """Take snapshots in several threads of one worker."""
+    with ThreadPoolExecutor(len(orders)) as threads:
+        return list(threads.map(remote.work, orders))
+
+
+def test_threads_of_one_worker_take_snapshots_one_after_the_other(watch_apart, pool):
+    orders, submit = [], pool.submit
+
+    class Noting:
+        def submit(self, function, *arguments):
+            if function is remote.work:
+                orders.append(arguments[0])
+            return submit(function, *arguments)
+
+    callback = watch_apart(executor=Noting())
+    run(callback)
+    found = pool.submit(at_once, orders).result()
+    for taken, images in zip(found, callback.history.images, strict=True):
+        np.testing.assert_array_equal(taken.observation.result.images, images)
+
+
+def test_a_training_that_goes_on_later(watch_apart, pool):
+    found = []
+    for executor in (None, pool):
+        keras.utils.set_random_seed(1)
+        model, callback = compiled(), watch_apart(executor=executor, probe_data=PIXELS)
+        train(model, callback, epochs=2)
+        # Another process has only the event files.
+        later = FeatureVisCallback(
+            neurons, steps=2, log_dir=callback.log_dir, probe_data=PIXELS, executor=executor
+        )
+        train(model, later, epochs=4, initial_epoch=2)
+        found.append(later)
+    assert found[1].history.epochs.tolist() == [-1, 0, 1, 2, 3]
+    assert_same(*found)
+
+
+def test_deep_copies_train_with_one_executor(watch_apart, pool):
+    callback, local = watch_apart(executor=pool), watch_apart()
+    run(local)
+    for twin in (copy.deepcopy(callback), copy.deepcopy(callback)):
+        run(twin)
+        np.testing.assert_array_equal(twin.history.images, local.history.images)
+    assert len(callback.history) == 0
+
+
+def test_a_model_that_is_built_late_and_cannot_be_made_again(watch_apart):
+    def make():
+        return compiled(
+            keras.Sequential([Forgetful(3.0), layers.Flatten(), layers.Dense(10, name="logits")])
+        )
+
+    with ProcessPoolExecutor(1, mp_context=SPAWN) as unused:
+        callback = watch_apart(executor=unused)
+        with logged() as messages:
+            run(callback, make=make)
+    assert sum("taken here" in one for one in messages) == 1
+    assert callback.history.epochs[-1] == 2
+
+
+CTRL_C = """
+    import multiprocessing, signal, sys, time
+    from concurrent.futures import ProcessPoolExecutor
+    import keras
+    from featviz_callback import FeatureVisCallback
+    from tests.conftest import compiled, train
+    from tests.monitoring.test_remote import neurons
+
+    class Tell(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            print("epoch", epoch, flush=True)
+            time.sleep(float(sys.argv[2]))
+
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        if sys.argv[3] == "started":
+            pool.submit(abs, 1).result()
+            from featviz_callback.monitoring.workers import introduce
+            pool.submit(introduce).result()
+        callback = FeatureVisCallback(neurons, sys.argv[1], steps=2, executor=pool)
+        try:
+            train(compiled(), callback, Tell(), epochs=100)
+        except KeyboardInterrupt:
+            print("interrupted", len(callback.history), flush=True)
+    print("over", flush=True)
+"""
+
+
+@pytest.mark.parametrize("moment", ["starting", "started"])
+def test_ctrl_c_ends_fit_also_while_a_worker_starts(tmp_path, moment):
+    arguments = [tmp_path / "logs", "0.5", moment]
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(CTRL_C), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wanted = "epoch 0\n" if moment == "starting" else "epoch 12\n"
+    while child.stdout.readline() != wanted:
+        assert child.poll() is None, child.stderr.read()[-3000:]
+    # As a terminal does: to the process and to its workers.
+    os.killpg(child.pid, signal.SIGINT)
+    rest, errors = child.communicate(timeout=120)
+    assert "interrupted" in rest, errors[-3000:]
+    assert "over" in rest, errors[-3000:]
+    if moment == "started":
+        assert int(rest.split("interrupted ")[1].split()[0]) > 2
