@@ -294,6 +294,7 @@ def test_the_address_holds_the_whole_view(open_tab):
     assert shared.find(".viewer h2").inner_text() == NAMES[1]
     assert shared.epoch() == "epoch 1"
     shared.page.keyboard.press("Escape")
+    shared.settle()
     assert shared.names() == tab.names()
     assert 200 <= shared.card(NAMES[1]).locator("canvas").bounding_box()["width"] < 250
     assert "open" not in shared.saved_view()
