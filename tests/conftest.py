@@ -27,8 +27,9 @@ if keras.backend.backend() == "jax":
     import jax
 
     # Many tests compile the same small steps, which takes most of their time.
-    _compiled = tempfile.TemporaryDirectory(prefix="compiled-")
-    jax.config.update("jax_compilation_cache_dir", _compiled.name)
+    if not jax.config.jax_compilation_cache_dir:
+        _compiled = tempfile.TemporaryDirectory(prefix="compiled-")
+        jax.config.update("jax_compilation_cache_dir", _compiled.name)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
