@@ -188,6 +188,7 @@ def half():
 
 def nested():
     inner = sequential(layers.Conv2D(3, 3, name="conv"), layers.Flatten())
+    inner.name = "inner"
     return compiled(sequential(inner, layers.Dense(10, name="logits")))
 
 
@@ -333,7 +334,9 @@ def test_so_are_those_of_functions_of_a_test(watch_apart, pool):
 
 def two_inputs():
     image, time_step = keras.Input((12, 10, 1), name="image"), keras.Input((4,), name="time")
-    flat = layers.Concatenate()([layers.Flatten()(image), layers.Dense(5)(time_step)])
+    flat = layers.Concatenate()(
+        [layers.Flatten()(image), layers.Dense(5, name="of_time")(time_step)]
+    )
     model = keras.Model([image, time_step], layers.Dense(10, name="logits")(flat))
     return compiled(model)
 

@@ -78,11 +78,11 @@ def until(condition, seconds=60):
 
 def test_a_worker_is_killed_in_the_middle_of_a_snapshot(watch_apart):
     with ProcessPoolExecutor(1, mp_context=SPAWN) as own:
-        callback = watch_apart(executor=own, steps=100)
+        callback = watch_apart(executor=own, steps=600)
 
         def kill():
             until(lambda: sum(not one.is_done for one in callback._pending) == 1)
-            time.sleep(0.3)
+            time.sleep(0.1)
             assert not callback._pending[-1].is_done
             [worker] = own._processes
             os.kill(worker, signal.SIGKILL)
@@ -90,7 +90,7 @@ def test_a_worker_is_killed_in_the_middle_of_a_snapshot(watch_apart):
         with logged() as messages:
             weights = run(callback, Once(2, kill), epochs=5)
     assert_disturbed(callback, weights, messages, lost=[2])
-    local = watch_apart(steps=100)
+    local = watch_apart(steps=600)
     run(local, epochs=5)
     kept = local.history.images[local.history.epochs != 2]
     np.testing.assert_array_equal(callback.history.images, kept)
@@ -238,6 +238,9 @@ CTRL_C = """
     from featviz_callback import FeatureVisCallback
     from tests.conftest import compiled, train
     from tests.monitoring.test_remote import neurons
+
+    # A process in the background begins without it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     class Tell(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
