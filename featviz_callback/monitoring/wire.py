@@ -167,9 +167,11 @@ def _configured(model):
     except NotImplementedError:
         if not is_wrapper(model):
             raise
+    # Torch keeps the parts of a module apart.
+    attributes = {**vars(model), **vars(model).get("_modules", {})}
     parts = {
         name: value
-        for name, value in vars(model).items()
+        for name, value in attributes.items()
         if not name.startswith("_") and isinstance(value, keras.Layer)
     }
     return {
