@@ -19,6 +19,7 @@ import keras
 import numpy as np
 from common import write_table
 from keras import layers
+from monitor import build_model, compile_model
 
 from featviz_callback import FeatureVisCallback, Objective
 from featviz_callback.monitoring.workers import introduce
@@ -53,16 +54,7 @@ class Timed(FeatureVisCallback):
 
 def small():
     """Three convolutions and ten logits, and 34 objectives."""
-    model = keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            layers.Conv2D(16, 3, padding="same", activation="relu", name="conv1"),
-            layers.Conv2D(32, 3, strides=2, padding="same", activation="relu", name="conv2"),
-            layers.Conv2D(32, 3, strides=2, padding="same", activation="relu", name="conv3"),
-            layers.Flatten(),
-            layers.Dense(10, name="logits"),
-        ]
-    )
+    model = build_model(seed=0)
     return model, [
         Objective.neuron(model, "logits", range(10)),
         *(Objective.channel(model, f"conv{i}", range(8)) for i in (1, 2, 3)),
@@ -87,7 +79,7 @@ def train(make, steps, executor, epochs, batches):
     """Train with the callback; return the callback and the seconds of `fit`."""
     keras.utils.set_random_seed(0)
     model, objectives = make()
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    compile_model(model, "sgd")
     rng = np.random.default_rng(0)
     x, y = rng.random((32 * batches, 28, 28, 1), "float32"), rng.integers(0, 10, 32 * batches)
     with tempfile.TemporaryDirectory() as folder:

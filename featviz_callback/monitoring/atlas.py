@@ -22,7 +22,7 @@ import numpy as np
 
 from featviz_callback import backend
 from featviz_callback.monitoring import checks, chunks
-from featviz_callback.monitoring.chunks import Chunk, Ranked, RealImages, Units
+from featviz_callback.monitoring.chunks import BEHAVIOUR, Chunk, Ranked, RealImages, Units
 from featviz_callback.monitoring.observer import Observer
 from featviz_callback.monitoring.preparation import choose_objectives, prepare_observer
 from featviz_callback.monitoring.real_images import draw_beside
@@ -50,7 +50,6 @@ _CHUNKS = "chunks"
 _REAL_IMAGES = "real_images"
 _LOGGED = "logged.json"
 _LAYERS = "layers"
-_BEHAVIOUR = ("selectivity", "best_class", "active_share")
 _STEP = 0
 
 
@@ -367,16 +366,20 @@ def _computed(missing, executor, observer, folder, log):
     tasks = list({id(chunk.task): chunk.task for chunk in missing}.values())
     # Whatever cannot cross is refused before anything is computed.
     workers = None if executor is None else Workers(executor, tasks, folder)
-    images = None
-    if observer.real_images is not None:
-        name = f"{digest(observer.real_images)[:16]}.npy"
-        path = None if workers is None else os.path.join(folder, _REAL_IMAGES, name)
-        images = RealImages(observer.real_images, path)
-        images.save()
-    ranked = _rank(observer, tasks, images)
+    ranked = _rank(observer, tasks, _real_images(observer, workers and folder))
     log.write_layers()
     jobs = [(one, _rows(ranked.get(id(one.task)), one.rows)) for one in missing]
     return compute_here(jobs) if workers is None else workers.compute(jobs)
+
+
+def _real_images(observer, folder):
+    """Return the real images, which workers read from the folder of the atlas."""
+    if observer.real_images is None or folder is None:
+        return None if observer.real_images is None else RealImages(observer.real_images)
+    name = f"{digest(observer.real_images)[:16]}.npy"
+    images = RealImages(observer.real_images, os.path.join(folder, _REAL_IMAGES, name))
+    images.save()
+    return images
 
 
 def _rows(ranked, rows):
@@ -402,7 +405,7 @@ def _told(observer, objective, ranked):
         name: getattr(ranked, name) for name in ("indices", "scores", "is_silent", "is_constant")
     }
     behaviour = observer.behaviour_of(objective, ranked)
-    told |= {name: np.array(getattr(behaviour, name)) for name in _BEHAVIOUR}
+    told |= {name: np.array(getattr(behaviour, name)) for name in BEHAVIOUR}
     return told | observer.health_of(objective)
 
 
@@ -454,7 +457,7 @@ class _Log:
         unknown = np.full(len(result), np.nan, "float32")
         behaviour = vars(Behaviour.unknown(len(result)))
         if units is not None:
-            behaviour |= {name: getattr(units, name) for name in _BEHAVIOUR}
+            behaviour |= {name: getattr(units, name) for name in BEHAVIOUR}
         snapshot = Snapshot(
             epoch=_STEP,
             names=result.names,

@@ -19,6 +19,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from featviz_callback import backend
+from featviz_callback.monitoring.health import UNIT_KINDS
 from featviz_callback.monitoring.places import Place, Places
 from featviz_callback.objectives import SomeTargets, warn_once
 from featviz_callback.optimization import Task, run
@@ -137,8 +138,10 @@ class Ranked:
         return Ranked(self.images, *(values[list(chosen)] for values in arrays))
 
 
+# What real images tell of a target without any other snapshot.
+BEHAVIOUR = ("selectivity", "best_class", "active_share")
 # What is told of a target before its optimisation, and is kept as it is.
-_TOLD = ("selectivity", "best_class", "active_share", "dead", "dormant", "duplicate")
+_TOLD = (*BEHAVIOUR, *UNIT_KINDS)
 
 
 @dataclass(frozen=True, eq=False)

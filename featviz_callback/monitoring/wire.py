@@ -21,7 +21,7 @@ import numpy as np
 from keras.src.saving.serialization_lib import ObjectSharingScope
 
 from featviz_callback import backend
-from featviz_callback.objectives import is_wrapper
+from featviz_callback.objectives import attributes, is_wrapper
 
 
 def variables_of(models: Sequence[keras.Model]) -> list[keras.Variable]:
@@ -167,11 +167,9 @@ def _configured(model):
     except NotImplementedError:
         if not is_wrapper(model):
             raise
-    # Torch keeps the parts of a module apart.
-    attributes = {**vars(model), **vars(model).get("_modules", {})}
     parts = {
         name: value
-        for name, value in attributes.items()
+        for name, value in attributes(model).items()
         if not name.startswith("_") and isinstance(value, keras.Layer)
     }
     return {

@@ -14,6 +14,7 @@ from featviz_callback.objectives.layers import Ending, ending
 from featviz_callback.objectives.notices import NothingToShow, warn_once
 from featviz_callback.objectives.objective import Objective
 from featviz_callback.objectives.outside import scaling_layers, scaling_outside
+from featviz_callback.objectives.parts import attributes
 from featviz_callback.objectives.paths import walk
 from featviz_callback.objectives.preserve import preserved
 from featviz_callback.objectives.reachability import Reach, require_path
@@ -45,6 +46,7 @@ __all__ = [
     "Targets",
     "Watch",
     "as_taken",
+    "attributes",
     "default_objectives",
     "ending",
     "every_channel",

@@ -19,6 +19,11 @@ def sublayers(layer: keras.Layer) -> list[keras.Layer]:
     return layer._flatten_layers(include_self=False, recursive=False)
 
 
+def attributes(layer: keras.Layer) -> dict[str, object]:
+    """Return the attributes of a layer. Torch keeps those that are layers apart."""
+    return {**vars(layer), **vars(layer).get("_modules", {})}
+
+
 def parts(parent: keras.Layer) -> list[tuple[str, keras.Layer]]:
     """Return the layers directly inside, each with what names it there and no other.
 
@@ -61,8 +66,7 @@ def _rank(alias):
 
 def _held(parent):
     """Yield `(alias, layer)` for all that a layer's attributes hold."""
-    attributes = {**vars(parent), **vars(parent).get("_modules", {})}
-    for name, value in attributes.items():
+    for name, value in attributes(parent).items():
         if name not in _LISTS_OF_ALL and not name.startswith("_self_"):
             yield from _held_by(name, value)
 
