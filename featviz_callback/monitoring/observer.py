@@ -250,7 +250,7 @@ class Observer:
         """
         if self._checked:
             return
-        refused = _refused(self._tasks)
+        refused = refused_tasks(self._tasks)
         if len(refused) == len(self._tasks):
             raise ValueError(" ".join(dict.fromkeys(refused.values())))
         for task in self._tasks:
@@ -544,9 +544,9 @@ class Observer:
         return self._units.measure(self.names, np.concatenate(scores))
 
 
-def _refused(tasks):
+def refused_tasks(tasks: Sequence[Task]) -> dict[int, str]:
     """Return why tasks cannot be scored, as text, by the identity of each such task."""
-    refused = {}
+    refused: dict[int, str] = {}
     for model in {id(task.targets.model): None for task in tasks}:
         own = [task for task in tasks if id(task.targets.model) == model]
         # A call of a large model takes a second, and an atlas reads a hundred layers.

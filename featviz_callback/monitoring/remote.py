@@ -23,8 +23,9 @@ import numpy as np
 
 from featviz_callback import backend
 from featviz_callback.monitoring import wire
-from featviz_callback.monitoring.observer import Observation, Observer
+from featviz_callback.monitoring.observer import Observation, Observer, refused_tasks
 from featviz_callback.monitoring.workers import (
+    end_with_parent,
     error_of,
     greet,
     one_at_a_time,
@@ -307,23 +308,23 @@ def _refusal(model, error):
 
 
 def _require_equal(tasks, again):
-    """Require that a model scores an image as the one that it was made from."""
-    seen = set()
-    for one, other in zip(tasks, again, strict=True):
-        if id(one.targets.model) in seen:
-            continue
-        seen.add(id(one.targets.model))
-        plan = one.plan
+    """Require that models score an image as those that they were made from."""
+    # Those are left out later, with a warning.
+    refused = refused_tasks(tasks)
+    pairs = [pair for pair in zip(tasks, again, strict=True) if id(pair[0]) not in refused]
+    for model in {id(one.targets.model): None for one, _ in pairs}:
+        of_model = [pair for pair in pairs if id(pair[0].targets.model) == model]
+        own, others = zip(*of_model, strict=True)
+        plan = own[0].plan
         # An argument that is in no configuration shows in what the network computes.
         shares = np.random.default_rng(0).random((plan.batch, *plan.input_shape), "float32")
         low, high = np.asarray(plan.values_range, "float32")
-        given = low + (high - low) * shares, plan.image_input, one.fixed_inputs
-        try:
-            expected = score_all([one.targets], *given)
-        except Exception:
-            # Such targets are left out later, with a warning.
-            continue
-        if not np.array_equal(expected, score_all([other.targets], *given), equal_nan=True):
+        given = low + (high - low) * shares, plan.image_input, own[0].fixed_inputs
+        scores = [
+            np.concatenate(score_all([one.targets for one in some], *given))
+            for some in (own, others)
+        ]
+        if not np.array_equal(*scores, equal_nan=True):
             raise ValueError("it computes something else then")
 
 
@@ -332,6 +333,7 @@ def _require_equal(tasks, again):
 
 def work(order: Order) -> Taken | None:
     """Take a snapshot in a worker; return `None` if it lacks the setup."""
+    end_with_parent()
     with one_at_a_time:
         architecture, name = order.names
         try:

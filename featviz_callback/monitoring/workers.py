@@ -173,7 +173,7 @@ class Workers:
 
 def work(packed: Packed) -> None:
     """Compute a chunk in a worker, and write its file."""
-    _end_with_parent()
+    end_with_parent()
     with one_at_a_time:
         model = _cached(packed.model_hash, "", lambda: _load(packed.model, packed.model_hash))
         key = hashlib.sha256(packed.task).hexdigest()
@@ -185,12 +185,12 @@ def work(packed: Packed) -> None:
 
 def greet() -> dict[str, object]:
     """Return where a worker runs, and its versions, as `introduce` does here."""
-    _end_with_parent()
+    end_with_parent()
     return introduce()
 
 
 @functools.cache
-def _end_with_parent():
+def end_with_parent() -> None:
     """End this worker as soon as the process that started it is gone.
 
     A killed process leaves the workers of its pool behind. They would wait for ever, after they

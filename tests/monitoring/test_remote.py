@@ -264,6 +264,19 @@ def test_a_model_that_cannot_be_made_again_is_refused_before_the_first_batch(
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_layer_behind_the_first_target_counts_too(watch_apart):
+    def targets(model):
+        return [Objective.channel(model, "conv1", 0), Objective.neuron(model, "logits", 0)]
+
+    forgetful = [layers.Flatten(), Forgetful(3.0), layers.Dense(10, name="logits")]
+    model = compiled(sequential(layers.Conv2D(2, 3, name="conv1"), *forgetful))
+    with (
+        ProcessPoolExecutor(1, mp_context=SPAWN) as unused,
+        pytest.raises(ValueError, match="(?s)`replay`.*something else"),
+    ):
+        train(model, watch_apart(targets, executor=unused))
+
+
 def test_copies_share_the_executor_and_pickles_have_none():
     with ProcessPoolExecutor(1, mp_context=SPAWN) as unused:
         callback = FeatureVisCallback(executor=unused)
