@@ -43,7 +43,7 @@ def main():
     """Train both runs, and print the command that shows them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--quick", dest="epochs", action="store_const", const=3, help="few epochs")
+    parser.add_argument("--quick", dest="epochs", action="store_const", const=2, help="few epochs")
     parser.add_argument("--log-dir", type=Path, default=Path("logs/features_tab"))
     arguments = parser.parse_args()
     images, labels = load_data()

@@ -89,7 +89,7 @@ def main():
     """Train the classifier, draw the film strip, and print colour accuracy and drift."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--quick", dest="epochs", action="store_const", const=8, help="few epochs")
+    parser.add_argument("--quick", dest="epochs", action="store_const", const=4, help="few epochs")
     parser.add_argument("--log-dir", default="logs/photographs")
     parser.add_argument("--output", default="photographs.png")
     arguments = parser.parse_args()

@@ -49,7 +49,7 @@ def main():
     """Run every trial, and draw all trials side by side."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--quick", dest="epochs", action="store_const", const=3, help="few epochs")
+    parser.add_argument("--quick", dest="epochs", action="store_const", const=1, help="few epochs")
     parser.add_argument("--log-dir", default="logs/tuner")
     parser.add_argument("--output", default="tuner.png")
     arguments = parser.parse_args()

@@ -83,6 +83,22 @@ def make_small_model(seed=0):
     )
 
 
+@pytest.fixture(scope="module")
+def unoptimised_graphs():
+    """TensorFlow runs graphs as they are: in trainings of moments, optimising takes a fifth."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    before = tf.config.optimizer.get_experimental_options()
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    yield
+    tf.config.optimizer.set_experimental_options(
+        {"disable_meta_optimizer": before.get("disable_meta_optimizer", False)}
+    )
+
+
 @pytest.fixture
 def small_model():
     """A small model, made anew for each test."""

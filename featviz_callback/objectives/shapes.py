@@ -99,7 +99,35 @@ def output_shapes(model: keras.Model, arguments, taps: Sequence[Tap]) -> list[tu
     Raises:
         ValueError: If a tap has no tensor, several tensors, or one that cannot be read.
     """
+    known = [_known(tap, calls) for calls in _followed_before(model, arguments) for tap in taps]
+    if known and None not in known:
+        return known
     return Recording(model, taps).shapes(arguments)
+
+
+def _followed_before(model, arguments):
+    """Yield the calls in such a call of a model, if it was followed and no size may vary."""
+    sizes = [size for one in keras.tree.flatten(arguments) for size in one.shape[1:]]
+    known = (_shared.get() or {}).get(_key(model, arguments))
+    if known and None not in sizes:
+        yield known[1][0]
+
+
+def _known(tap, calls):
+    """Return the shape at a tap from calls that were followed, or `None`."""
+    if tap.point != "output" or tap.sizes is not None:
+        return None
+    own = [one for one in calls if one.path == tap.path and one.index == tap.index][tap.call :]
+    is_known = own and own[0].channels_first == tap.channels_first
+    return own[0].shape if is_known else None
+
+
+def _key(model, arguments):
+    """Return what tells a call of a model on such arguments from others."""
+    described = [
+        (*path, one.shape, one.dtype) for path, one in keras.tree.flatten_with_path(arguments)
+    ]
+    return id(model), repr(described)
 
 
 @dataclass(frozen=True)
@@ -170,11 +198,8 @@ def calls_and_outputs(model: keras.Model, arguments) -> tuple[list[LayerCall], l
     known = _shared.get()
     if known is None:
         return _followed(model, arguments)
-    described = [
-        (*path, one.shape, one.dtype) for path, one in keras.tree.flatten_with_path(arguments)
-    ]
     # The model is kept, so that no other one gets its identity.
-    key = id(model), repr(described)
+    key = _key(model, arguments)
     if key not in known:
         known[key] = model, _followed(model, arguments)
     calls, outputs = known[key][1]

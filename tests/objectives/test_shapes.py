@@ -74,6 +74,21 @@ def test_a_layer_that_does_not_say_has_its_channels_where_they_were_before():
     assert not has_channels_first(sequential(layers.Conv2D(2, 3)))
 
 
+def test_a_call_that_was_followed_tells_the_shape_at_each_layer():
+    for model, size in (
+        (channels_first_model(), (3, 6, 5)),
+        (sequential(layers.Conv2D(2, 3, name="conv"), layers.Flatten()), IMAGE_SHAPE),
+    ):
+        taps = [
+            Tap(one.path, channels_first=one.channels_first)
+            for one in layer_calls(model, spec(*size))
+        ]
+        alone = output_shapes(model, spec(*size), taps)
+        with shared_calls():
+            layer_calls(model, spec(*size))
+            assert output_shapes(model, spec(*size), taps) == alone
+
+
 class Counting(keras.Model):
     """A model that counts how often its call is followed."""
 
@@ -100,6 +115,7 @@ def test_shared_calls_are_followed_once_for_each_shape_and_model():
             assert shared == alone
             shared[0].clear()
         layer_calls(models[1], spec(8, 8, 3))
+        assert output_shapes(models[1], spec(8, 8, 3), [Tap("conv")]) == [(6, 6, 2)]
     assert models[0].times == 2 * each
     assert models[1].times == each
     layer_calls(models[0], spec(8, 8, 3))

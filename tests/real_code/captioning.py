@@ -149,6 +149,7 @@ FAMILIES = [
         name="image captioning",
         build=image_captioning,
         data=images_and_captions,
+        epochs=1,
         image_shape=(16, 16, 3),
         values_range=(0, 255),
         layers=("cnn/conv_1", "cnn/conv_2"),

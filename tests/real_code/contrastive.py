@@ -289,6 +289,7 @@ FAMILIES = [
         name="SimSiam",
         build=simsiam,
         data=two_views,
+        epochs=1,
         image_shape=(16, 16, 3),
         values_range=(0, 255),
         layers=("encoder/conv_0", "encoder/conv_1", "encoder/conv_2"),

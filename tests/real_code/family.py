@@ -21,7 +21,8 @@ class Family:
         build: Function that builds and compiles the model. The caller seeds Keras before.
         data: Function that returns the keyword arguments of `fit`, the same at each call.
         backends: The backends that it trains on.
-        epochs: The number of epochs to train.
+        epochs: The number of epochs to train. Before the first one the network has a snapshot
+            already, if it is built then.
         image_shape: `(height, width, channels)` or `(time, channels)` of what its feature
             layers see; `None` where there is no image.
         values_range: The range of that input, before anything that the watched model, or
@@ -39,6 +40,7 @@ class Family:
         like: The family of which it is a variant. It is trained with the one line alone.
         repeats: Whether the losses that Keras reports are the same to the bit at each training
             on one machine. Threads may add in another order.
+        is_put_back: Whether all that a training changes is in variables.
         note: What else one has to know.
     """
 
@@ -57,6 +59,7 @@ class Family:
     is_told: bool = True
     like: str = ""
     repeats: bool = True
+    is_put_back: bool = True
     note: str = ""
 
 

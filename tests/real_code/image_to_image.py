@@ -173,6 +173,7 @@ FAMILIES = [
         build=unet,
         data=pets_and_trimaps,
         backends=("tensorflow", "jax"),
+        epochs=1,
         image_shape=(24, 24, 3),
         values_range=(0, 1),
         layers=(

@@ -153,6 +153,7 @@ FAMILIES = [
         name="masked autoencoder",
         build=masked_autoencoder,
         data=unlabelled,
+        epochs=1,
         image_shape=None,
         values_range=None,
         layers=(),

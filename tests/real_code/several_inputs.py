@@ -267,6 +267,7 @@ FAMILIES = [
         build=captcha_ocr,
         data=captchas_and_texts,
         backends=EVERY_BACKEND,
+        epochs=1,
         image_shape=(32, 12, 1),
         values_range=(0, 1),
         layers=("Conv1", "Conv2", "dense1"),
