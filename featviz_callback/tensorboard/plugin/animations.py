@@ -54,33 +54,42 @@ class Animations:
 
 def encode_film(film: Sequence[tuple[int, Place]]) -> bytes:
     """Encode `(step, place)` pairs as a GIF, or evenly chosen ones if they are many and large."""
-    last = _decode(film[-1][1])
+    last, size = _decode(film[-1][1])
     most = max(2, _MOST_VALUES // last.size)
     chosen = [film[i] for i in spread(len(film), most)]
-    decoded = [(step, last if place is film[-1][1] else _decoded(place)) for step, place in chosen]
-    # A resumed run may have pictures of another size, and a damaged one is left out.
-    frames = [
-        _labelled(step, one) for step, one in decoded if one is not None and one.shape == last.shape
+    decoded = [
+        (step, last if place is film[-1][1] else _decoded(place, size)) for step, place in chosen
     ]
+    frames = [_labelled(step, one) for step, one in decoded if one is not None]
     return pictures.encode_gif(frames)
 
 
 def _labelled(step, picture):
-    label = "untrained" if step < 0 else f"epoch {step}"
-    return pictures.grid([[picture]], column_labels=[label], smallest=128)
+    label = "untrained" if step == -1 else f"epoch {step}"
+    # A picture of a few rows is not enlarged until it is a wall.
+    shorter, longer = sorted(picture.shape[:2])
+    smallest = min(128, max(shorter, shorter * (2 * _LARGEST_SIDE // longer)))
+    return pictures.grid([[picture]], column_labels=[label], smallest=smallest)
 
 
-def _decoded(place):
+def _decoded(place, size):
+    """Decode a picture; `None` for a damaged one, or one of another size in a resumed run."""
     try:
-        return _decode(place)
+        return _decode(place, size)[0]
     except ValueError:
         return None
 
 
-def _decode(place):
+def _decode(place, expected=None):
+    """Return a picture, reduced, and its own size."""
     try:
-        image = Image.open(io.BytesIO(place.read())).convert("RGB")
+        image = Image.open(io.BytesIO(place.read()))
+        size = image.size
+        # Before its pixels are decoded, which takes most of the time.
+        if expected not in (None, size):
+            raise ValueError("The picture has another size.")
+        image = image.convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError("The picture cannot be decoded.") from error
     image.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE), Image.Resampling.BOX)
-    return np.asarray(image)
+    return np.asarray(image), size

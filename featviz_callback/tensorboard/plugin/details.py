@@ -107,8 +107,11 @@ def activations(run: RunLog, layer: str) -> dict[str, Any]:
 def _read_histogram(place, layer):
     tag = summaries.ACTIVATION_TAGS.format(layer)
     [value] = [one for one in place.read_event().summary.value if one.tag == tag][:1]
+    # A few bytes can stand for an array of gigabytes.
+    sizes = [one.size for one in value.tensor.tensor_shape.dim]
+    if len(sizes) != 2 or sizes[1] != 3 or not 0 < sizes[0] <= _MOST_BUCKETS:
+        raise ValueError("The record has no histogram.")
     buckets = np.asarray(tensor_util.make_ndarray(value.tensor), "float64")
-    is_table = buckets.ndim == 2 and buckets.shape[1] == 3 and 0 < len(buckets) <= _MOST_BUCKETS
-    if not is_table or not np.isfinite(buckets).all():
+    if not np.isfinite(buckets).all():
         raise ValueError("The record has no histogram.")
     return [[float(f"{number:.5g}") for number in bucket] for bucket in buckets.tolist()]

@@ -49,14 +49,14 @@ class RunLog:
         began: When the run was last begun or resumed, in seconds since 1970; 0 if
             not known.
         label: What the page calls the run.
-        size: Bytes of all files, when they were last looked at.
+        stamp: What changes when the files do, when they were last looked at.
     """
 
     def __init__(self, paths: list[str]):
         self.paths = paths
         self.began = 0.0
         self.label = ""
-        self.size = 0
+        self.stamp = ""
         self._lock = threading.Lock()
         # Versions start at the time, so that none repeats one of an earlier log of this name.
         self._version = time.time_ns() // 1000

@@ -24,6 +24,8 @@ from featviz_callback.tensorboard.plugin import event_records
 
 # A longer record is no picture that anyone looks at.
 MOST_BYTES = 64 * 1024 * 1024
+# A longer list of real images is none that the package wrote.
+_MOST_LISTED = 1024 * 1024
 # So many pixels take 64 MB once they are decoded.
 MOST_PIXELS = 4096 * 4096
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -155,17 +157,21 @@ def require_sound(png: bytes) -> None:
         raise TooLargeError(
             f"The picture has {width} x {height} pixels; the most are {MOST_PIXELS}."
         )
-    at = len(_SIGNATURE)
-    while at + 12 <= len(png):
+    at, last = len(_SIGNATURE), b""
+    while at + 12 <= len(png) and last != b"IEND":
         end = at + 12 + int.from_bytes(png[at : at + 4], "big")
         checksum = int.from_bytes(png[end - 4 : end], "big")
         if end > len(png) or zlib.crc32(memoryview(png)[at + 4 : end - 4]) != checksum:
             raise ValueError("The picture is damaged.")
-        at = end
+        at, last = end, png[at + 4 : at + 8]
+    if last != b"IEND":
+        raise ValueError("The picture is cut off.")
 
 
 def read_real_scores(place: Place) -> list[dict[str, Any]]:
     """Return the position and the score, or `None`, of each real image that a record lists."""
+    if place.length > _MOST_LISTED:
+        return []
     with contextlib.suppress(IndexError, KeyError, RecursionError, TypeError, ValueError):
         listed = json.loads(place.read_tensor().string_val[0])
         pairs = zip(listed["indices"], listed["scores"], strict=True)

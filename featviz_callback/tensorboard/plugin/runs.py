@@ -11,6 +11,7 @@ import os
 import re
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 
 from tensorboard.compat.proto.event_pb2 import SessionLog
@@ -82,7 +83,9 @@ class Runs:
             run = RunLog(paths)
         run.paths = paths
         run.began = max(map(_time_in, paths))
-        run.size = sum(map(_size, paths))
+        # A run that was replaced may be as long as the old one.
+        names = "-".join(map(file_key, paths))
+        run.stamp = f"{sum(map(_size, paths))}-{zlib.crc32(names.encode()):x}"
         return run
 
     def _split(self, paths):
@@ -189,7 +192,8 @@ def _walk(root):
             below.clear()
             continue
         seen.add(real)
-        below.sort()
+        # A folder has its own name, not that of a link to it.
+        below.sort(key=lambda name: (os.path.islink(os.path.join(folder, name)), name))
         yield folder, files
 
 

@@ -1,5 +1,12 @@
 """Animations are made once."""
 
+import io
+import tracemalloc
+
+import numpy as np
+from PIL import Image
+
+from featviz_callback.tensorboard import EventFile, summaries
 from featviz_callback.tensorboard.plugin import animations
 from tests.tensorboard.plugin.conftest import NAMES, Browser, write_run
 
@@ -15,3 +22,28 @@ def test_an_animation_is_kept_until_there_is_another_picture(tmp_path, monkeypat
     write_run(tmp_path / "run", steps=[2])
     assert browser.get("animation", run="run", name=NAMES[0]).data != first
     assert [len(film) for film in made] == [3, 4]
+
+
+def test_a_picture_of_few_rows_makes_a_small_animation(tmp_path):
+    events = EventFile(tmp_path / "run")
+    for step in (0, 1):
+        events.image(summaries.IMAGE_TAG.format("x"), step, np.full((10, 4000, 1), step, "uint8"))
+    gif = Image.open(io.BytesIO(Browser(tmp_path).get("animation", run="run", name="x").data))
+    assert gif.n_frames == 2
+    assert max(gif.size) < 1100
+
+
+def test_pictures_of_another_size_than_the_last_one_are_not_decoded(tmp_path):
+    events = EventFile(tmp_path / "run")
+    for step in range(3):
+        events.image(summaries.IMAGE_TAG.format("x"), step, np.zeros((3000, 3000, 1), "uint8"))
+    events.image(summaries.IMAGE_TAG.format("x"), 3, np.zeros((8, 8, 1), "uint8"))
+    browser = Browser(tmp_path)
+    browser.json("frames", run="run")
+    tracemalloc.start()
+    gif = browser.get("animation", run="run", name="x").data
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert Image.open(io.BytesIO(gif)).n_frames == 1
+    # One of them takes 27 MB.
+    assert peak < 10e6

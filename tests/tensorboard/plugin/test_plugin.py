@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import tomllib
+import tracemalloc
 from importlib import import_module
 from pathlib import Path
 
@@ -15,11 +16,14 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.types_pb2 import DT_FLOAT
 from tensorboard.plugins.base_plugin import TBPlugin
 
 from featviz_callback import FeatureVisCallback, Objective
 from featviz_callback.records import NUMBERS, pictures
-from featviz_callback.tensorboard import summaries
+from featviz_callback.tensorboard import event_file, summaries
 from featviz_callback.tensorboard.event_file import EventFile
 from featviz_callback.tensorboard.plugin import animations, contents, plugin
 from tests.tensorboard import make_logs
@@ -362,6 +366,35 @@ def test_histograms_of_a_layer_are_read_from_the_record_of_all_layers(tmp_path):
     assert [found[0]["step"], found[-1]["step"]] == [0, 59]
     for one in found:
         np.testing.assert_allclose(one["buckets"], written[one["step"]], rtol=1e-4)
+
+
+def test_a_histogram_of_a_few_bytes_takes_no_more_memory(tmp_path):
+    events = EventFile(tmp_path / "run")
+    value = Summary.Value(tag="feature_vis_activations/a")
+    value.tensor.dtype = DT_FLOAT
+    value.tensor.float_val.append(1.0)
+    for size in (20_000_000, 3):
+        value.tensor.tensor_shape.dim.add().size = size
+    events.many(0, {"feature_vis_layer_dead/a": 0.5}, {value.tag: np.zeros((2, 3))})
+    data = Event(step=1, summary=Summary(value=[value])).SerializeToString()
+    with open(events.path, "ab") as file:
+        file.write(event_file._record(data))
+    browser = Browser(tmp_path)
+    tracemalloc.start()
+    found = post(browser, "activations", run="run", layer="a").json["histograms"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [one["step"] for one in found] == [0]
+    assert peak < 10e6
+
+
+def test_a_picture_without_its_end_is_refused_with_its_place(tmp_path):
+    events = EventFile(tmp_path / "run")
+    png = pictures.encode_png(picture("x", 0))
+    events.encoded_image(summaries.IMAGE_TAG.format("x"), 0, png[:-12], (9, 9))
+    browser = Browser(tmp_path)
+    [reason] = parts_of(post(browser, "pictures", keys=browser.target("x")["key"]).data)
+    assert re.fullmatch(r"The picture is cut off\. \(.+, record at byte \d+\)", reason)
 
 
 def test_a_deleted_picture_is_not_found(browser, tmp_path):

@@ -43,6 +43,23 @@ def test_the_log_directory_may_be_the_folder_of_a_run(tmp_path):
     assert (name, Path(folder) / file) == (".", event_file_in(tmp_path))
 
 
+def test_a_link_beside_a_run_neither_hides_it_nor_is_another_run(tmp_path):
+    for run in ("run5", "run6"):
+        write_run(tmp_path / run, steps=[0])
+    (tmp_path / "latest").symlink_to(tmp_path / "run5")
+    assert [run["name"] for run in Browser(tmp_path).json("index")["runs"]] == ["run5", "run6"]
+
+
+def test_a_run_that_is_replaced_by_one_as_long_has_another_stamp(browser, tmp_path):
+    [before] = browser.json("index")["runs"]
+    size = event_file_in(tmp_path / "run").stat().st_size
+    shutil.rmtree(tmp_path / "run")
+    write_run(tmp_path / "run")
+    assert event_file_in(tmp_path / "run").stat().st_size == size
+    [after] = browser.json("index")["runs"]
+    assert after["stamp"] != before["stamp"]
+
+
 def test_links_are_followed_but_rings_of_links_are_not(tmp_path):
     write_run(tmp_path / "elsewhere/run", steps=[0])
     (tmp_path / "logs").mkdir()

@@ -56,7 +56,7 @@ export class App {
     this.#listen();
   }
 
-  // From a cell of the network to the units of its layer.
+  // From a cell of the network to the units of its layer; the network knows which have some.
   #goTo(layer, step) {
     this.clock.go(this.clock.steps.findLastIndex((one) => one <= step));
     this.change({ page: 'pictures', layers: [layer] });

@@ -78,7 +78,7 @@ function makeStill(src, step, go) {
   };
   const node = h('button', {
     type: 'button', class: 'still', tabindex: -1, 'aria-label': stepLabel(step), onclick: go,
-  }, image, h('span', { 'aria-hidden': 'true' }, step < 0 ? 'untrained' : String(step)));
+  }, image, h('span', { 'aria-hidden': 'true' }, step === -1 ? 'untrained' : String(step)));
   node.step = step;
   return node;
 }

@@ -48,7 +48,7 @@ export function kindsIn(runs) {
   for (const run of runs) {
     for (const target of run.targets.values()) {
       for (const kind of Object.keys(NUMBERS)) if (target[kind]) kinds.add(kind);
-      if (target.floor && target.drift) kinds.add('settled');
+      if (target.floor && target.drift && target.functional) kinds.add('settled');
     }
   }
   return kinds;

@@ -52,6 +52,11 @@ export class Matrix {
     return { side, across: this.size + GAP, down: this.size + LINE + GAP };
   }
 
+  // How far below the top of what scrolls the matrix begins.
+  get #offset() {
+    return this.root.scrollTop + this.node.getBoundingClientRect().top - this.root.getBoundingClientRect().top;
+  }
+
   #render() {
     if (this.node.hidden || !this.node.isConnected) return;
     const { side, across, down } = this.#geometry;
@@ -59,7 +64,7 @@ export class Matrix {
     this.node.style.setProperty('--side', `${side}px`);
     this.node.style.setProperty('--cell', `${this.size}px`);
     this.body.style.height = `${this.runs.length * down}px`;
-    const top = this.root.scrollTop - this.node.offsetTop - HEAD;
+    const top = this.root.scrollTop - this.#offset - HEAD;
     const left = this.root.scrollLeft;
     const rows = range(Math.floor((top - MARGIN) / down), Math.ceil((top + this.root.clientHeight + MARGIN) / down), this.runs.length);
     const columns = range(Math.floor((left - MARGIN) / across), Math.ceil((left + this.root.clientWidth + MARGIN) / across), this.names.length);
@@ -172,7 +177,7 @@ export class Matrix {
     this.#focus = [clamp(row + rows, this.runs.length), clamp(column + targets, this.names.length)];
     const { side, across, down } = this.#geometry;
     const { root } = this;
-    const [y, x] = [this.#focus[0] * down + this.node.offsetTop + HEAD, this.#focus[1] * across];
+    const [y, x] = [this.#focus[0] * down + this.#offset + HEAD, this.#focus[1] * across];
     root.scrollTop = Math.min(y - HEAD, Math.max(root.scrollTop, y + down - root.clientHeight));
     root.scrollLeft = Math.min(x, Math.max(root.scrollLeft, x + side + across - root.clientWidth));
     this.#render();

@@ -36,8 +36,8 @@ export class Network {
     this.node.addEventListener('keydown', (event) => this.#move(event));
   }
 
-  #choose({ layer, step }) {
-    this.goTo(layer, step);
+  #choose({ layer, step, leads }) {
+    if (leads) this.goTo(layer, step);
   }
 
   #open(run, layer) {
@@ -108,15 +108,17 @@ export class Network {
     const indices = steps.map((_, i) => i).filter((i) => i % every === 0 || i === steps.length - 1);
     const { letter, colour } = colours.get(run.name);
     const cells = [];
+    const seen = new Set(groupByLayer([run]).map(({ layer }) => layer));
     const body = rows.map(({ layer, values, histograms }, row) => {
       cells.push([]);
       return h('tr', {}, this.#layer(run, layer, histograms), ...indices.map((index, column) => {
         const value = values[kind]?.[index] ?? null;
         const share = value === null ? 0 : (value - range[0]) / (range[1] - range[0] || 1);
         const text = `${layer}, ${stepLabel(steps[index])}: ${MEASURES[kind].toLowerCase()} ${formatNumber(value)}`;
-        const button = h('button', { type: 'button', class: value === null ? 'cell-none' : 'cell-heat', title: text, 'aria-label': text, tabindex: row || column ? -1 : 0 });
+        const said = seen.has(layer) ? text : `${text}. No unit of this layer is drawn`;
+        const button = h('button', { type: 'button', class: value === null ? 'cell-none' : 'cell-heat', title: said, 'aria-label': said, 'aria-disabled': String(!seen.has(layer)), tabindex: row || column ? -1 : 0 });
         button.style.setProperty('--share', `${Math.round(100 * share)}%`);
-        button.cell = { layer, step: steps[index], table: cells, row, column };
+        button.cell = { layer, leads: seen.has(layer), step: steps[index], table: cells, row, column };
         cells[row].push(button);
         return h('td', { 'data-now': String(steps[index] === step) }, button);
       }));

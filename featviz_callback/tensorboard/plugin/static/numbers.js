@@ -11,44 +11,48 @@ export const NUMBERS = {
   difference: 'Difference between runs',
 };
 
-// Drift has to stay below its noise floor for so many snapshots.
-const LEAST_SETTLED = 2;
+// As in `History.settled`: so many later snapshots tell that a unit has settled, and functional
+// drift has to stay below this.
+const LEAST_LATER = 3;
+const MOST_FUNCTIONAL = 0.05;
 
 const floors = new WeakMap();
 
-// Returns the noise floor at each step, on a line between those that were measured, or null.
-export function floorsOf(target) {
-  if (!target.floor) return null;
-  if (!floors.has(target)) floors.set(target, interpolate(target.floor));
+// Returns the noise floor at each step, on a line between those that were measured, or null where
+// none was.
+export function floorsOf(target, steps) {
+  if (!target.floor?.some((value) => value !== null)) return null;
+  if (!floors.has(target)) floors.set(target, interpolate(target.floor, steps));
   return floors.get(target);
 }
 
-function interpolate(values) {
+function interpolate(values, steps) {
   const known = values.flatMap((value, i) => (value === null ? [] : [i]));
   return values.map((_, i) => {
     const before = known.findLast((at) => at <= i) ?? known[0];
     const after = known.find((at) => at >= i) ?? known.at(-1);
-    if (before === undefined) return null;
-    const share = after > before ? (i - before) / (after - before) : 0;
+    const share = after > before ? (steps[i] - steps[before]) / (steps[after] - steps[before]) : 0;
     return values[before] + share * (values[after] - values[before]);
   });
 }
 
-// Returns the step from which on drift stayed below its floor up to an index; null where it did
-// not, and undefined where the log does not tell.
+// Returns the step after which a unit did not move up to an index, as `History.settled` does: its
+// drift is below the larger of the first and the last noise floor, and so little is its functional
+// drift. Returns null where it moved, and undefined where the log does not tell.
 export function settledAt(target, steps, index) {
-  const floor = floorsOf(target);
-  if (!floor || !target.drift || index < 0) return undefined;
-  let first = index + 1;
-  let count = 0;
+  const measured = (target.floor ?? []).slice(0, index + 1).filter((value) => value !== null);
+  if (!measured.length || !target.drift || !target.functional || index < 0) return undefined;
+  const floor = Math.max(measured[0], measured.at(-1));
+  let later = 0;
+  let settled = null;
   for (let i = index; i >= 0; i -= 1) {
-    const drift = target.drift[i];
-    if (drift === null) continue;
-    if (drift > floor[i]) break;
-    first = i;
-    count += 1;
+    if (!target.key[i]) continue;
+    if (later >= LEAST_LATER) settled = steps[i];
+    const [drift, functional] = [target.drift[i], target.functional[i]];
+    if (drift === null || drift >= floor || functional >= MOST_FUNCTIONAL) break;
+    later += Number(functional !== null);
   }
-  return count >= LEAST_SETTLED ? steps[first] : null;
+  return settled;
 }
 
 // Where runs differ, the first run that has a number for a name counts.

@@ -96,9 +96,9 @@ export class Pictures extends EventTarget {
 }
 
 // A small bitmap is enlarged by a whole number, so that its pixels stay squares of one size at
-// any width of the canvas. `most` is how wide the canvas need be, at most.
+// any width of the canvas. `most` is how wide or high the canvas need be, at most.
 export function paint(canvas, bitmap, most = SMALL) {
-  const times = Math.max(1, Math.floor(Math.min(most, SMALL) / bitmap.width));
+  const times = Math.max(1, Math.floor(Math.min(most, SMALL) / Math.max(bitmap.width, bitmap.height)));
   const [width, height] = [bitmap.width * times, bitmap.height * times];
   if (canvas.width !== width) canvas.width = width;
   if (canvas.height !== height) canvas.height = height;

@@ -10,12 +10,12 @@ const PANEL = 96;
 const [LEFT, RIGHT, TOP, BOTTOM, BETWEEN] = [52, 12, 18, 34, 30];
 
 // Returns the series of a target by name, each a list with a value or null for each step.
-export function seriesOf(target) {
+export function seriesOf(target, steps) {
   const best = target.ratio && target.score
     ? target.ratio.map((ratio, i) => (ratio && target.score[i] !== null ? target.score[i] / ratio : null)) : null;
   return {
     score: target.score ?? null, best, drift: target.drift ?? null,
-    floor: floorsOf(target), functional: target.functional ?? null,
+    floor: floorsOf(target, steps), functional: target.functional ?? null,
   };
 }
 
@@ -25,7 +25,7 @@ const AXES = ['score (activation)', 'drift (0 the same, 1 unrelated)'];
 
 // `runs` are `{ run, target, colour }`; the steps are those of the time line.
 export function drawPlot({ steps, run, target, width }) {
-  const series = seriesOf(target);
+  const series = seriesOf(target, run.steps);
   const panels = PANELS.map((kinds) => kinds.filter((kind) => series[kind])).map((kinds, i) => ({ kinds, axis: AXES[i] }))
     .filter(({ kinds }) => kinds.length);
   const height = TOP + panels.length * PANEL + Math.max(0, panels.length - 1) * BETWEEN + BOTTOM;
@@ -34,8 +34,8 @@ export function drawPlot({ steps, run, target, width }) {
     const top = TOP + i * (PANEL + BETWEEN);
     return drawPanel(kinds.map((kind) => [kind, series[kind]]), run.steps, x, top, axis, kinds.includes('drift'), width);
   });
-  const ticks = pickTicks(steps, width < 480 ? 5 : 9).flatMap((step) => [
-    svg('text', { x: x(step), y: height - BOTTOM + 15, class: 'tick', 'text-anchor': 'middle' }, step < 0 ? 'untrained' : String(step))]);
+  const ticks = ticksOf(steps, x, width).map(([step, label, anchor]) => (
+    svg('text', { x: x(step), y: height - BOTTOM + 15, class: 'tick', 'text-anchor': anchor }, label)));
   const title = svg('text', { x: (LEFT + width - RIGHT) / 2, y: height - 4, class: 'axis', 'text-anchor': 'middle' }, 'epoch');
   return { height, x, series, nodes: [...parts, ...ticks, title] };
 }
@@ -54,6 +54,21 @@ function drawPanel(kinds, steps, x, top, axis, fromZero, width) {
     class: `line-${kind}`, d: kind === 'floor' ? areaPath(steps, list, x, y, top + PANEL) : linePath(steps, list, x, y),
   }));
   return [...grid, ...lines, svg('text', { x: LEFT, y: top - 7, class: 'axis' }, axis)];
+}
+
+// Returns a step, its label and its anchor for as many steps as have room side by side.
+function ticksOf(steps, x, width) {
+  const found = [];
+  let end = -Infinity;
+  for (const step of pickTicks(steps, width < 480 ? 5 : 9)) {
+    const label = step === -1 ? 'untrained' : String(step).replace('-', '−');
+    const half = 3.2 * label.length;
+    const anchor = x(step) + half > width ? 'end' : 'middle';
+    if (x(step) - (anchor === 'end' ? 2 : 1) * half < end) continue;
+    end = x(step) + half + 8;
+    found.push([step, label, anchor]);
+  }
+  return found;
 }
 
 function scale(low, high, from, to) {
@@ -151,11 +166,15 @@ export class Plot {
 
   #show(step) {
     const index = this.run.steps.findLastIndex((one) => one <= step);
+    // Between two measurements the noise floor lies about on a line.
+    const about = (kind) => (kind === 'floor' && index >= 0 && this.target.floor[index] === null ? 'about ' : '');
     const values = Object.keys(LABELS).filter((kind) => this.series[kind])
-      .map((kind) => `${LABELS[kind]} ${formatNumber(this.series[kind][index])}`);
+      .map((kind) => `${LABELS[kind]} ${about(kind)}${formatNumber(this.series[kind][index])}`);
+    const at = this.run.steps[index];
+    const said = at === undefined ? 'not seen yet' : `${stepLabel(at)}${at === step ? '' : `, the last one before ${stepLabel(step)}`}: ${values.join(', ')}`;
     setAttribute(this.pointer, 'x1', this.x(step).toFixed(1));
     setAttribute(this.pointer, 'x2', this.x(step).toFixed(1));
-    setText(this.values, `${stepLabel(step)}: ${values.join(', ')}`);
+    setText(this.values, said);
     setAttribute(this.svg, 'aria-label', this.values.textContent);
   }
 }

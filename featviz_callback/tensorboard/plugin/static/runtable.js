@@ -4,7 +4,7 @@
 import { columnsOf } from './columns.js';
 import { arrange, h, setAttribute, setText } from './dom.js';
 import { closeAtEscape, rove } from './menu.js';
-import { isExpression } from './model.js';
+import { NameFilter } from './filter.js';
 import { Tallies } from './tallies.js';
 import { cutMiddle } from './words.js';
 
@@ -18,6 +18,7 @@ export class RunTable {
 
   constructor(changed) {
     this.changed = changed;
+    this.filter = new NameFilter(() => this.#showMatches());
     this.tallies = new Tallies(() => this.#showCounts());
     this.summary = h('summary', {});
     this.query = h('input', {
@@ -71,7 +72,8 @@ export class RunTable {
       const found = shown ?? this.tallies.get(name);
       const { numbers } = this.#rows.get(name);
       COUNTS.forEach((kind, i) => {
-        setText(numbers[i], found ? String(found[kind] ?? '–') : '');
+        const count = found ? String(found[kind] ?? '–') : '';
+        setText(numbers[i], count && !shown ? `(${count})` : count);
         setAttribute(numbers[i], 'title', shown ? 'of the targets shown, at this epoch' : 'of all its targets, at its last epoch');
       });
     }
@@ -97,13 +99,15 @@ export class RunTable {
   }
 
   #filter() {
-    const text = this.query.value;
-    const isRight = isExpression(text);
-    setAttribute(this.query, 'aria-invalid', String(!isRight));
-    if (!isRight) return;
-    // The names of folders are short, and so are those who type here patient with their own text.
-    const expression = new RegExp(text.slice(0, 200), 'i');
-    for (const node of this.body.children) node.hidden = Boolean(text) && !expression.test(node.run.label.slice(0, 300));
+    this.filter.update(this.query.value, this.all.map(({ label }) => label));
+    this.#showMatches();
+  }
+
+  #showMatches() {
+    const { complaint, matches } = this.filter;
+    setAttribute(this.query, 'aria-invalid', String(Boolean(complaint)));
+    setAttribute(this.query, 'title', complaint);
+    if (!complaint) for (const node of this.body.children) node.hidden = Boolean(matches) && !matches.has(node.run.label);
   }
 
   #choose(isWanted) {

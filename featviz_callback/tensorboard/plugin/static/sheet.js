@@ -24,7 +24,7 @@ export function drawSheet({ runs, names, steps, images, caption, millimetres, la
     const label = [text(LEFT - 10, y + CELL / 2, cutMiddle(shortName(name, layerOf(name)), 24), { 'text-anchor': 'end' }),
       text(LEFT - 10, y + CELL / 2 + LINE, cutMiddle(layerOf(name), 24), { 'text-anchor': 'end', fill: '#5b6270' })];
     if (runs.length > 1) label.push(text(LEFT - 10, y + CELL / 2 + 2 * LINE, cutMiddle(run.label, 24), { 'text-anchor': 'end', fill: '#5b6270' }));
-    return [...label, ...steps.flatMap((step, i) => cell(run.frameAt(name, step), LEFT + i * (CELL + GAP), y, images, text))];
+    return [...label, ...steps.flatMap((step, i) => cell(run.frameAt(name, step), step, LEFT + i * (CELL + GAP), y, images, text))];
   });
   const foot = lines.map((line, i) => text(0, height - 6 - (lines.length - 1 - i) * LINE, line));
   const node = svg('svg', {
@@ -34,8 +34,9 @@ export function drawSheet({ runs, names, steps, images, caption, millimetres, la
   return { node, width, height };
 }
 
-function cell(frame, x, y, images, text) {
-  if (!frame || !images.has(frame.key)) return [text(x + CELL / 2, y + CELL / 2, '–', { 'text-anchor': 'middle' })];
+// A run without a snapshot at a step has an empty cell there.
+function cell(frame, step, x, y, images, text) {
+  if (frame?.step !== step || !images.has(frame.key)) return [text(x + CELL / 2, y + CELL / 2, '–', { 'text-anchor': 'middle' })];
   const said = [formatNumber(frame.score), frame.status && frame.status !== 'ok' ? frame.status.replace('_', ' ') : ''].filter(Boolean).join(' · ');
   return [
     svg('image', { href: images.get(frame.key), x, y, width: CELL, height: CELL, preserveAspectRatio: 'xMidYMid meet', style: 'image-rendering:pixelated' }),

@@ -13,9 +13,12 @@ class Side {
     this.node = h('span', { class: 'swipe-choice' }, this.run, this.step);
   }
 
-  fill(runs, steps, usualRun, usualStep) {
-    refill(this.run, runs.map(({ name, label }) => [name, label]), usualRun);
-    refill(this.step, steps.map((step) => [String(step), stepLabel(step)]), String(usualStep));
+  // Offers the steps at which the chosen run has a picture.
+  fill(runs, name, usualRun, isFirst) {
+    refill(this.run, runs.map((run) => [run.name, run.label]), usualRun);
+    const run = runs.find((one) => one.name === this.run.value);
+    const steps = run.steps.filter((_, i) => run.targets.get(name).key[i]);
+    refill(this.step, steps.map((step) => [String(step), stepLabel(step)]), String(isFirst ? steps[0] : steps.at(-1)));
     this.run.hidden = runs.length < 2;
   }
 }
@@ -34,6 +37,7 @@ export class Swipe {
   constructor(pictures, changed) {
     this.pictures = pictures;
     const update = () => {
+      if (this.steps) this.setRuns(this.runs, this.name, this.steps);
       changed();
       this.draw();
     };
@@ -50,12 +54,12 @@ export class Swipe {
 
   setRuns(runs, name, steps) {
     const having = runs.filter((run) => run.targets.has(name));
-    Object.assign(this, { runs: having, name });
+    Object.assign(this, { runs: having, name, steps });
     this.node.hidden = !having.length || (steps.length < 2 && having.length < 2);
     if (this.node.hidden) return;
     const other = having.at(-1).name;
-    this.sides[0].fill(having, steps, having[0].name, steps.length > 1 && having.length < 2 ? steps[0] : steps.at(-1));
-    this.sides[1].fill(having, steps, other, steps.at(-1));
+    this.sides[0].fill(having, name, having[0].name, having.length < 2);
+    this.sides[1].fill(having, name, other, false);
     this.draw();
   }
 

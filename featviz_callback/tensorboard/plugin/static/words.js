@@ -27,7 +27,7 @@ export function compareNames(a, b) {
 }
 
 export function stepLabel(step) {
-  return step < 0 ? 'untrained' : `epoch ${step}`;
+  return step === -1 ? 'untrained' : `epoch ${String(step).replace('-', '−')}`;
 }
 
 // Beside its layer's name, "Channel#conv1_3" is "channel 3".
@@ -49,6 +49,7 @@ export function formatNumber(value) {
   if (value === 0) return '0';
   const size = Math.abs(value);
   if (size >= 1e5 || size < 1e-3) return value.toExponential(2).replaceAll('-', '−').replace('+', '');
+  if (size >= 999.5) return String(Math.round(value)).replace('-', '−');
   return value.toPrecision(3).replace('-', '−');
 }
 
