@@ -33,14 +33,15 @@ WAITING = """() => {
     return cells.length ? cells.length - drawn.length : 1e9;
 }"""
 
-# Times a step in the page itself, from the key to the frame that shows all pictures, since each
-# call of the browser's driver takes tens of milliseconds.
+# Times a step in the page itself, from the key to the frame after the one that shows pictures and
+# scores of that step, since each call of the browser's driver takes long.
 TIMING = """() => {
     window.timed = new Promise((resolve) => {
         addEventListener('keydown', () => {
-            const [began, before] = [performance.now(), location.href];
+            const began = performance.now();
+            const cells = [...document.querySelectorAll('.cell')].map((cell) => [cell, cell.title]);
             const look = () => requestAnimationFrame(() => {
-                if (location.href === before || (WAITING)() > 0) look();
+                if (cells.every(([cell, title]) => cell.title === title) || (WAITING)() > 0) look();
                 else requestAnimationFrame(() => resolve((performance.now() - began) / 1000));
             });
             look();

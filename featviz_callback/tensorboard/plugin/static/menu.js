@@ -75,9 +75,12 @@ export function rove(list, selector) {
     event.preventDefault();
     event.stopPropagation();
   });
-  new MutationObserver(() => {
+  const choose = () => {
     const nodes = all();
     if (!nodes.some((node) => node.tabIndex === 0)) stop(nodes[0]);
     else stop(nodes.find((node) => node === document.activeElement) ?? nodes.find((node) => node.tabIndex === 0));
-  }).observe(list, { childList: true, subtree: true, attributeFilter: ['hidden'] });
+  };
+  new MutationObserver(choose).observe(list, { childList: true, subtree: true, attributeFilter: ['hidden'] });
+  // A list that was closed has a size once it opens.
+  new ResizeObserver(choose).observe(list);
 }

@@ -32,10 +32,10 @@ export class RunTable {
     this.head = h('tr', {});
     this.body = h('tbody', {});
     this.panel = h('div', { class: 'run-panel' }, this.tools,
-      h('div', { class: 'run-scroll' }, h('table', { class: 'run-table' }, h('caption', { class: 'unseen' }, 'Runs'), h('thead', {}, this.head), this.body)));
+      h('div', { class: 'run-scroll', tabindex: -1 }, h('table', { class: 'run-table' }, h('caption', { class: 'unseen' }, 'Runs'), h('thead', {}, this.head), this.body)));
     this.node = h('details', { class: 'runs', ontoggle: () => this.#tally() }, this.summary, this.panel);
     closeAtEscape(this.node, this.summary);
-    rove(this.body, 'input');
+    rove(this.panel, '.run-tools button, .run-table input');
   }
 
   // `chosen` are the names of the ticked runs, some of which may not have been fetched yet.
