@@ -99,22 +99,20 @@ def output_shapes(model: keras.Model, arguments, taps: Sequence[Tap]) -> list[tu
     Raises:
         ValueError: If a tap has no tensor, several tensors, or one that cannot be read.
     """
-    known = [_known(tap, calls) for calls in _followed_before(model, arguments) for tap in taps]
-    if known and None not in known:
-        return known
-    return Recording(model, taps).shapes(arguments)
+    calls = _followed_before(model, arguments)
+    known = [_shape_in(calls, tap) for tap in taps]
+    return Recording(model, taps).shapes(arguments) if None in known else known
 
 
 def _followed_before(model, arguments):
-    """Yield the calls in such a call of a model, if it was followed and no size may vary."""
+    """Return what `layer_calls` has found already, or nothing, also where a size may vary."""
     sizes = [size for one in keras.tree.flatten(arguments) for size in one.shape[1:]]
-    known = (_shared.get() or {}).get(_key(model, arguments))
-    if known and None not in sizes:
-        yield known[1][0]
+    found = (_shared.get() or {}).get(_key(model, arguments))
+    return found[1][0] if found and None not in sizes else []
 
 
-def _known(tap, calls):
-    """Return the shape at a tap from calls that were followed, or `None`."""
+def _shape_in(calls, tap):
+    """Return the shape at a tap by the calls of a model's layers, or `None`."""
     if tap.point != "output" or tap.sizes is not None:
         return None
     own = [one for one in calls if one.path == tap.path and one.index == tap.index][tap.call :]

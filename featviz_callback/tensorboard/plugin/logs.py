@@ -48,6 +48,7 @@ class RunLog:
         paths: The same; assign others if files came or went.
         began: When the run was last begun or resumed, in seconds since 1970; 0 if
             not known.
+        written: When a file of it was written last, as far as that can be told.
         label: What the page calls the run.
         stamp: What changes when the files do, when they were last looked at.
     """
@@ -55,6 +56,7 @@ class RunLog:
     def __init__(self, paths: list[str]):
         self.paths = paths
         self.began = 0.0
+        self.written = 0.0
         self.label = ""
         self.stamp = ""
         self._lock = threading.Lock()

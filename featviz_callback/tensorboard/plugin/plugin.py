@@ -1,8 +1,8 @@
 """Serve the tab, under `data/plugin/feature_vis`.
 
 `/index`
-    JSON `{"runs": [{"name": "run1", "label": "run1", "began": 1.7e9, "stamp": "4096-1f"}, ...]}`,
-    by name. A stamp changes when the run's files do.
+    JSON `{"runs": [{"name": "run1", "label": "run1", "began": 1.7e9, "written": 1.7e9, "stamp":
+    "4096-1f"}, ...]}`, by name. A stamp changes when the run's files do.
 `/frames?run=`
     JSON of every frame of a run: `{"version": 7, "read": true, "steps": [-1, 0, 1], "targets":
     [{"name": "Neuron#logits_0", "layer": "logits", "order": 3, "key": [...], "score":
@@ -123,7 +123,13 @@ class FeaturesPlugin(base_plugin.TBPlugin):
 
     def _index(self, request):
         listed = [
-            {"name": name, "label": run.label, "began": run.began, "stamp": run.stamp}
+            {
+                "name": name,
+                "label": run.label,
+                "began": run.began,
+                "written": run.written,
+                "stamp": run.stamp,
+            }
             for name, run in sorted(self._runs.found().items())
         ]
         return _json(request, json.dumps({"runs": listed}))

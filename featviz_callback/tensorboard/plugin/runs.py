@@ -83,6 +83,7 @@ class Runs:
             run = RunLog(paths)
         run.paths = paths
         run.began = max(map(_time_in, paths))
+        run.written = max(run.began, *map(_written, paths))
         # A run that was replaced may be as long as the old one.
         names = "-".join(map(file_key, paths))
         run.stamp = f"{sum(map(_size, paths))}-{zlib.crc32(names.encode()):x}"
@@ -130,6 +131,14 @@ def _size(path):
         return event_records.size(path)
     except (errors.OpError, OSError):
         return 0
+
+
+def _written(path):
+    """Return when a local file was written last, in seconds since 1970; of others 0."""
+    try:
+        return os.path.getmtime(path)
+    except OSError:
+        return 0.0
 
 
 def _folder_name(root):

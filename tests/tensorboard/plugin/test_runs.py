@@ -1,6 +1,7 @@
 """The runs that the tab finds below a log directory."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -21,7 +22,13 @@ def test_runs_are_listed_by_name(tmp_path):
 
 def test_a_run_has_the_time_it_began(browser, tmp_path):
     [run] = browser.json("index")["runs"]
-    assert run["began"] == pytest.approx(event_file_in(tmp_path / "run").stat().st_mtime, abs=60)
+    file = event_file_in(tmp_path / "run")
+    assert run["began"] == pytest.approx(file.stat().st_mtime, abs=60)
+    later = run["began"] + 3600
+    os.utime(file, (later, later))
+    [run] = browser.json("index")["runs"]
+    assert run["written"] == pytest.approx(later)
+    assert run["began"] < later - 3000
 
 
 def test_folders_without_events_of_the_callback_are_no_runs(tmp_path):

@@ -36,9 +36,9 @@ export class Runs {
     return this.shown.some((run) => !run.isRead);
   }
 
-  // Seconds since a shown run was written last, as far as the page saw it.
+  // Seconds since a run was written last.
   get idleSeconds() {
-    const latest = Math.max(this.lastNews ?? 0, ...this.all.map(({ began }) => 1000 * began));
+    const latest = Math.max(this.lastNews ?? 0, ...this.all.map(({ written }) => 1000 * written));
     return (Date.now() - latest) / 1000;
   }
 
@@ -75,8 +75,8 @@ export class Runs {
     const labels = new Map(this.all.map(({ name, label }) => [name, label]));
     for (const name of old) {
       if (news[name]) {
+        if (this.#known.has(name)) this.lastNews = Date.now();
         this.#known.set(name, { stamp: stamps.get(name), run: new Run(name, labels.get(name) ?? name, news[name]) });
-        this.lastNews = Date.now();
       } else if (name in news && this.#known.has(name)) {
         this.#known.get(name).stamp = stamps.get(name);
       } else {
