@@ -158,4 +158,4 @@ def opening(chromium, address=None):
     yield start
     for tab in tabs:
         tab.page.context.close()
-        assert tab.errors == []
+        assert not tab.errors, tab.errors
