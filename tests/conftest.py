@@ -33,6 +33,13 @@ if keras.backend.backend() == "jax":
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
+if os.environ.get("FEATVIZ_PLAIN_GRAPHS") and keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    # In trainings of moments, optimising graphs takes a fifth of the time. Once this was set, a
+    # process never computes to the bit what others do.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
 IMAGE_SHAPE = (12, 10, 1)
 
 
@@ -80,22 +87,6 @@ def make_small_model(seed=0):
         layers.Flatten(name="flatten"),
         layers.Dense(10, name="logits"),
         seed=seed,
-    )
-
-
-@pytest.fixture(scope="module")
-def unoptimised_graphs():
-    """TensorFlow runs graphs as they are: in trainings of moments, optimising takes a fifth."""
-    if keras.backend.backend() != "tensorflow":
-        yield
-        return
-    import tensorflow as tf
-
-    before = tf.config.optimizer.get_experimental_options()
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    yield
-    tf.config.optimizer.set_experimental_options(
-        {"disable_meta_optimizer": before.get("disable_meta_optimizer", False)}
     )
 
 

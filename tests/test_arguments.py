@@ -21,7 +21,7 @@ from featviz_callback.images.statistics import Spectrum
 from tests.conftest import make_small_model, read_events, sequential
 from tests.reference import direction_score, fourier_scale, logit, sigmoid, total_variation
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.usefixtures("unoptimised_graphs")]
+pytestmark = pytest.mark.acceptance
 
 # --- which arguments there are --------------------------------------------------------
 

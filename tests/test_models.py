@@ -518,7 +518,6 @@ HERE = [name for name in APPLICATIONS if keras.backend.backend() in SEEN_BY[name
 
 
 @pytest.mark.acceptance
-@pytest.mark.usefixtures("unoptimised_graphs")
 @pytest.mark.parametrize("name", HERE)
 def test_a_whole_network_is_trained_and_visualised(name, tmp_path):
     keras.utils.set_random_seed(0)

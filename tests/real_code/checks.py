@@ -22,7 +22,7 @@ def parametrized(modules):
     here = [one for module in modules for one in module.FAMILIES if backend in one.backends]
     chosen = here if backend == "tensorflow" else here[::3]
     each = pytest.mark.parametrize("family", chosen, ids=[one.name for one in chosen])
-    return [pytest.mark.acceptance, pytest.mark.usefixtures("unoptimised_graphs"), each]
+    return [pytest.mark.acceptance, each]
 
 
 def train(family, *callbacks):

@@ -19,7 +19,6 @@ models = keras_hub.models
 
 pytestmark = [
     pytest.mark.acceptance,
-    pytest.mark.usefixtures("unoptimised_graphs"),
     pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend suffices"),
 ]
 
