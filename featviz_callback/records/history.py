@@ -390,7 +390,7 @@ class History:
         picture = pictures.grid(
             [list(row) for row in zip(*shown, strict=True)],
             row_labels=[self.names[i] for i in targets],
-            column_labels=[_label(snapshot.epoch) for snapshot in snapshots],
+            column_labels=[epoch_label(snapshot.epoch) for snapshot in snapshots],
             captions=captions,
             most_pixels=12_000_000,
         )
@@ -444,7 +444,7 @@ class History:
             [snapshot.names[i] for i in targets], np.take(snapshot.status, targets)
         )
         return pictures.sheet(
-            shown, texts, title=_label(snapshot.epoch), smallest=96, most_pixels=1_000_000
+            shown, texts, title=epoch_label(snapshot.epoch), smallest=96, most_pixels=1_000_000
         )
 
     def _repr_png_(self) -> bytes | None:
@@ -513,7 +513,8 @@ def _spread(count, most, argument):
     return spread(count, most)
 
 
-def _label(epoch):
+def epoch_label(epoch: int) -> str:
+    """Return what a snapshot of an epoch is called."""
     return "untrained" if epoch == UNTRAINED else f"epoch {epoch}"
 
 

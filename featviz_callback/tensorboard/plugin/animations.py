@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from featviz_callback.records import pictures, spread
+from featviz_callback.records.history import epoch_label
 from featviz_callback.tensorboard.plugin.places import Place
 
 # Values of all frames that are decoded for one animation.
@@ -65,11 +66,10 @@ def encode_film(film: Sequence[tuple[int, Place]]) -> bytes:
 
 
 def _labelled(step, picture):
-    label = "untrained" if step == -1 else f"epoch {step}"
     # A picture of a few rows is not enlarged until it is a wall.
     shorter, longer = sorted(picture.shape[:2])
     smallest = min(128, max(shorter, shorter * (2 * _LARGEST_SIDE // longer)))
-    return pictures.grid([[picture]], column_labels=[label], smallest=smallest)
+    return pictures.grid([[picture]], column_labels=[epoch_label(step)], smallest=smallest)
 
 
 def _decoded(place, size):

@@ -3,7 +3,7 @@
 import { pictureUrl } from './api.js';
 import { arrange, h, setAttribute } from './dom.js';
 import { isSignal } from './signal.js';
-import { stepLabel } from './words.js';
+import { shortStep, stepLabel } from './words.js';
 
 // The width that style.css gives to a still.
 const STILL = 68;
@@ -78,7 +78,7 @@ function makeStill(src, step, go) {
   };
   const node = h('button', {
     type: 'button', class: 'still', tabindex: -1, 'aria-label': stepLabel(step), onclick: go,
-  }, image, h('span', { 'aria-hidden': 'true' }, step === -1 ? 'untrained' : String(step)));
+  }, image, h('span', { 'aria-hidden': 'true' }, shortStep(step)));
   node.step = step;
   return node;
 }

@@ -108,17 +108,16 @@ export class Network {
     const indices = steps.map((_, i) => i).filter((i) => i % every === 0 || i === steps.length - 1);
     const { letter, colour } = colours.get(run.name);
     const cells = [];
-    const seen = new Set(groupByLayer([run]).map(({ layer }) => layer));
-    const body = rows.map(({ layer, values, histograms }, row) => {
+    const body = rows.map(({ layer, values, histograms, leads }, row) => {
       cells.push([]);
       return h('tr', {}, this.#layer(run, layer, histograms), ...indices.map((index, column) => {
         const value = values[kind]?.[index] ?? null;
         const share = value === null ? 0 : (value - range[0]) / (range[1] - range[0] || 1);
         const text = `${layer}, ${stepLabel(steps[index])}: ${MEASURES[kind].toLowerCase()} ${formatNumber(value)}`;
-        const said = seen.has(layer) ? text : `${text}. No unit of this layer is drawn`;
-        const button = h('button', { type: 'button', class: value === null ? 'cell-none' : 'cell-heat', title: said, 'aria-label': said, 'aria-disabled': String(!seen.has(layer)), tabindex: row || column ? -1 : 0 });
+        const said = leads ? text : `${text}. No unit of this layer is drawn`;
+        const button = h('button', { type: 'button', class: value === null ? 'cell-none' : 'cell-heat', title: said, 'aria-label': said, 'aria-disabled': String(!leads), tabindex: row || column ? -1 : 0 });
         button.style.setProperty('--share', `${Math.round(100 * share)}%`);
-        button.cell = { layer, leads: seen.has(layer), step: steps[index], table: cells, row, column };
+        button.cell = { layer, leads, step: steps[index], table: cells, row, column };
         cells[row].push(button);
         return h('td', { 'data-now': String(steps[index] === step) }, button);
       }));
@@ -133,7 +132,8 @@ export class Network {
   }
 }
 
-// Returns `{ layer, values: { dead: [...], ... } }` for each layer, in the network's order.
+// Returns `{ layer, leads, values: { dead: [...], ... } }` for each layer, in the network's order.
+// `leads` says whether there are units of it to lead to.
 function rowsOf(run) {
   const groups = groupByLayer([run]);
   const ofTargets = new Map(groups.map(({ layer, names }) => [layer, {
@@ -141,10 +141,10 @@ function rowsOf(run) {
     ...(run.layers.rows.length ? {} : { dead: means(run, names, (frame) => (frame.status ? Number(frame.status === 'dead') : null)) }),
   }]));
   const logged = run.layers.rows.map((row, i) => ({
-    layer: row.layer, order: i, histograms: row.histograms, values: { ...row, ...ofTargets.get(row.layer) },
+    layer: row.layer, leads: ofTargets.has(row.layer), order: i, histograms: row.histograms, values: { ...row, ...ofTargets.get(row.layer) },
   }));
   const missing = groups.filter(({ layer }) => !run.layers.rows.some((row) => row.layer === layer))
-    .map(({ layer }, i) => ({ layer, order: logged.length ? Infinity : i, values: ofTargets.get(layer) }));
+    .map(({ layer }, i) => ({ layer, leads: true, order: logged.length ? Infinity : i, values: ofTargets.get(layer) }));
   return [...logged, ...missing].sort((a, b) => (a.order === b.order ? 0 : a.order - b.order));
 }
 

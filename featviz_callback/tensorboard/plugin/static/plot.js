@@ -3,7 +3,7 @@
 
 import { h, setAttribute, setText, svg } from './dom.js';
 import { floorsOf } from './numbers.js';
-import { formatNumber, stepLabel } from './words.js';
+import { formatNumber, shortStep, stepLabel } from './words.js';
 
 const [NARROWEST, WIDEST] = [280, 640];
 const PANEL = 96;
@@ -61,7 +61,7 @@ function ticksOf(steps, x, width) {
   const found = [];
   let end = -Infinity;
   for (const step of pickTicks(steps, width < 480 ? 5 : 9)) {
-    const label = step === -1 ? 'untrained' : String(step).replace('-', '−');
+    const label = shortStep(step);
     const half = 3.2 * label.length;
     const anchor = x(step) + half > width ? 'end' : 'middle';
     if (x(step) - (anchor === 'end' ? 2 : 1) * half < end) continue;

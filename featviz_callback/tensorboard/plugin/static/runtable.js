@@ -3,8 +3,8 @@
 
 import { columnsOf } from './columns.js';
 import { arrange, h, setAttribute, setText } from './dom.js';
-import { closeAtEscape, rove } from './menu.js';
 import { NameFilter } from './filter.js';
+import { closeAtEscape, rove } from './menu.js';
 import { Tallies } from './tallies.js';
 import { cutMiddle } from './words.js';
 

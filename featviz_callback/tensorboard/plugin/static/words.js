@@ -26,8 +26,13 @@ export function compareNames(a, b) {
   return collator.compare(a, b);
 }
 
+// Where the word "epoch" stands beside it already.
+export function shortStep(step) {
+  return step === -1 ? 'untrained' : String(step).replace('-', '−');
+}
+
 export function stepLabel(step) {
-  return step === -1 ? 'untrained' : `epoch ${String(step).replace('-', '−')}`;
+  return `${step === -1 ? '' : 'epoch '}${shortStep(step)}`;
 }
 
 // Beside its layer's name, "Channel#conv1_3" is "channel 3".
