@@ -457,6 +457,8 @@ def greedy(limit):
 
 def test_out_of_memory_halves_the_number_of_images_at_once(watch, tmp_path, caplog):
     caplog.set_level("WARNING", logger="featviz_callback")
+    of_another = watch(log_dir=tmp_path / "before")
+    run(of_another)
     callback = watch(greedy(limit=3), on_error="raise")
     run(callback)
     warned = [r.getMessage() for r in caplog.records if "memory" in r.getMessage()]
@@ -465,6 +467,10 @@ def test_out_of_memory_halves_the_number_of_images_at_once(watch, tmp_path, capl
     assert "`batch_size`" in warned[0]
     assert callback.history.epochs.tolist() == [-1, 0, 1, 2, 3]
     assert logged(tmp_path, callback.history.names[0]) == [-1, 0, 1, 2, 3]
+    # Another model of the same shape has all the memory that it had.
+    later = watch(log_dir=tmp_path / "after")
+    run(later)
+    np.testing.assert_array_equal(later.history.images, of_another.history.images)
 
 
 def test_out_of_memory_skips_a_snapshot_that_half_does_not_cure(watch, caplog):

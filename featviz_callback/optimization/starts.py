@@ -10,6 +10,7 @@ A real image is never a start, since a copy of it would beat it by definition.
 from __future__ import annotations
 
 import math
+import weakref
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -49,8 +50,8 @@ _LEAD = 1.5
 _MOST_PIXELS = 8 * 224 * 224
 
 
-# How many starts at once have fitted in memory, where all of them have not.
-_allowed_by_memory: dict = {}
+# How many starts of a plan at once have fitted in memory, for models where all have not.
+_allowed_by_memory: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -193,14 +194,15 @@ def _score(plan, seed, tasks):
     """Return the scores of a plain background and of the starts, less penalties, for each task."""
     everything = _draw(plan, seed)[1]
     count = max(1, _MOST_PIXELS // math.prod(plan.input_shape[:2]))
-    count = min(count, _allowed_by_memory.get(plan, count))
+    allowed = _allowed_by_memory.setdefault(tasks[0].targets.model, {})
+    count = min(count, allowed.get(plan, count))
     is_kept, first, parts = count >= len(everything), 0, []
     while first < len(everything):
         some = range(first, min(first + count, len(everything)))
         images = _cached(plan, seed, some) if is_kept else _render(plan, everything, some)
         scores = _score_if_memory_suffices(tasks, images, plan.image_input)
         if scores is None:
-            count = _allowed_by_memory[plan] = math.ceil(len(some) / 8)
+            count = allowed[plan] = math.ceil(len(some) / 8)
         else:
             parts.append(scores)
             first += len(some)
