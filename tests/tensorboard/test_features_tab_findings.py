@@ -157,6 +157,21 @@ def test_an_expression_that_takes_for_ever_does_not_stop_the_page(open_page, ser
     playwright.expect(rows).to_have_count(1)
 
 
+def test_all_are_selected_once_the_filter_has_searched(open_page, serve):
+    tab = open_page(serve("sweep"))
+    tab.find(".runs > summary").click()
+    tab.find(".run-tools").evaluate(
+        """(tools) => {
+            const query = tools.querySelector("input");
+            query.value = "lr=0.01,";
+            query.dispatchEvent(new Event("input"));
+            tools.querySelector("button").click();
+        }"""
+    )
+    # Six of the filter, and the one that was shown.
+    playwright.expect(tab.find(".matrix")).to_have_attribute("aria-rowcount", "8")
+
+
 def test_the_matrix_fills_the_screen_below_an_open_table_of_runs(open_page, serve):
     tab = open_page(serve("sweep"))
     tab.find(".runs > summary").click()
@@ -579,3 +594,28 @@ def test_ten_thousand_units_are_a_few_elements(open_page, serve):
     tab.find("main").evaluate("main => { main.scrollTop = 0; }")
     tab.settle()
     assert tab.names()[0] == "Channel#block7_0"
+
+
+def test_small_pictures_that_stay_on_the_screen_are_not_made_again(open_page, serve):
+    tab = open_page(serve("many_units"), "&p.feature_vis.size=48")
+    playwright.expect(tab.find(".shown")).to_have_text("10000 targets", timeout=30_000)
+    tab.settle()
+    cards = tab.find(".card").count()
+    assert cards > 300
+    added = tab.find("main").evaluate(
+        """async (main) => {
+            let added = 0;
+            const count = (records) => {
+                for (const { addedNodes } of records) {
+                    added += [...addedNodes].filter((node) => node.matches?.("li")).length;
+                }
+            };
+            const observer = new MutationObserver(count);
+            observer.observe(main, { childList: true, subtree: true });
+            main.scrollTop += 120;
+            for (let i = 0; i < 5; i += 1) await new Promise(requestAnimationFrame);
+            return added;
+        }"""
+    )
+    # Two or three rows of more than twenty.
+    assert 20 < added < cards / 3

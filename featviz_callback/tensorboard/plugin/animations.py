@@ -88,6 +88,9 @@ def _decode(place, expected=None):
         # Before its pixels are decoded, which takes most of the time.
         if expected not in (None, size):
             raise ValueError("The picture has another size.")
+        if image.mode.startswith("I"):
+            # Pillow would clip 16 bits to 8, not scale them.
+            image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
         image = image.convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError("The picture cannot be decoded.") from error

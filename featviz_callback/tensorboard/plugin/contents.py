@@ -43,6 +43,8 @@ _OTHER_PICTURES = {summaries.IMAGE_TAG.format(name) for name in summaries.RESERV
 # The layer in a target's name, if the log does not tell it.
 _LAYER_IN_NAME = re.compile(r"Layer#(.+)|(?:Neuron|Channel|Direction)#(.+)_[^_]+")
 _MOST_RANKS = 64
+# More layers than any network has.
+_MOST_LAYERS = 10_000
 _MOST_JSON = 8 * 1024 * 1024
 
 Films = dict[str, dict[int, Place]]
@@ -82,6 +84,9 @@ class Contents:
             read_tensor: Reads its tensor, which for a picture is not needed.
             place: Where it is.
             is_picture: Whether it is a picture.
+
+        Raises:
+            ValueError: If it is of one layer too many.
         """
         prefix, _, name = tag.partition("/")
         if tag == summaries.OBJECTIVES_TAG:
@@ -93,6 +98,8 @@ class Contents:
             numbers.setdefault(name, {})[step] = _number(read_tensor())
         elif prefix.startswith(_LAYER_NUMBER) and name:
             numbers = self._layer_numbers.setdefault(prefix.removeprefix(_LAYER_NUMBER), {})
+            if len(numbers) >= _MOST_LAYERS and name not in numbers:
+                raise ValueError("No network has so many layers.")
             numbers.setdefault(name, {})[step] = _number(read_tensor())
         elif prefix in _KEPT:
             self.places.setdefault(_KEPT[prefix], {}).setdefault(name, {})[step] = place
@@ -220,6 +227,8 @@ def _layer_in_name(name):
 def _number(tensor):
     if len(tensor.float_val) == 1:
         return tensor.float_val[0]
+    if not tensor.dtype:
+        return float("nan")
     try:
         return float(tensor_util.make_ndarray(tensor))
     except (TypeError, ValueError):

@@ -47,3 +47,12 @@ def test_pictures_of_another_size_than_the_last_one_are_not_decoded(tmp_path):
     assert Image.open(io.BytesIO(gif)).n_frames == 1
     # One of them takes 27 MB.
     assert peak < 10e6
+
+
+def test_greys_of_sixteen_bits_are_scaled(tmp_path):
+    events, png = EventFile(tmp_path / "run"), io.BytesIO()
+    Image.fromarray(np.full((160, 160), 0x4080, "uint16")).save(png, "PNG")
+    events.encoded_image(summaries.IMAGE_TAG.format("x"), 0, png.getvalue(), (160, 160))
+    gif = Image.open(io.BytesIO(Browser(tmp_path).get("animation", run="run", name="x").data))
+    middle = gif.convert("L").getpixel((gif.width // 2, gif.height - 80))
+    assert abs(middle - 0x40) <= 1

@@ -312,3 +312,12 @@ def test_the_pictures_of_a_run_are_not_read_into_memory(tmp_path):
     tracemalloc.stop()
     assert len(run.look(lambda found: found.film(PICTURES, NAMES[0]))) == 10
     assert peak < 200_000
+
+
+def test_more_layers_than_any_network_has_are_not_kept(tmp_path):
+    events = write_run(tmp_path / "run", steps=[0])
+    write_numbers(events, 0, 30_000)
+    answer = Browser(tmp_path).json("frames", run="run")
+    assert len(answer["layers"]["rows"]) == 10_000
+    assert len(answer["damaged"]) == 1
+    assert len(answer["targets"]) == len(NAMES)

@@ -9,22 +9,25 @@ import { cutMiddle, describeFrame, formatNumber, shortName, stepLabel, verdictOf
 // The width of a usual letter of a name, in pixels.
 const LETTER = 7;
 
-// A run's part of a card.
+// A run's part of a card. One of a dense wall is only a picture.
 class Column {
-  constructor(run, letter) {
+  constructor(run, letter, isDense) {
     this.run = run;
+    this.isDense = isDense;
     this.thumb = new Thumb();
+    this.node = h('span', { class: 'column' }, this.thumb.node);
+    if (isDense) return;
     this.number = h('span', { class: 'number' });
     this.late = h('span', { class: 'late' });
     this.verdict = h('span', { class: 'verdict' });
     this.spark = new Spark();
-    this.node = h('span', { class: 'column' }, this.thumb.node,
-      h('span', { class: 'line' }, letter ? h('span', { class: 'letter' }, letter) : null, this.number, this.late),
-      this.verdict, this.spark.node);
+    const name = letter ? h('span', { class: 'letter' }, letter) : '';
+    this.node.append(h('span', { class: 'line' }, name, this.number, this.late), this.verdict, this.spark.node);
   }
 
   setRun(run, name, steps, ranges) {
     this.run = run;
+    if (this.isDense) return;
     const target = run.targets.get(name);
     this.spark.draw(run, target, steps, ranges.score, ranges.drift);
     this.spark.node.classList.toggle('empty', !target || steps.length < 2);
@@ -32,6 +35,7 @@ class Column {
 
   show(frame, step, number) {
     this.thumb.show(frame, this.node);
+    if (this.isDense) return;
     this.spark.showFrame(frame, step);
     setText(this.number, frame ? `${number === 'score' ? '' : `${number} `}${formatNumber(frame[number])}` : '–');
     setText(this.late, frame && frame.step !== step ? stepLabel(frame.step) : '');
@@ -60,15 +64,15 @@ export class Card {
     setText(this.label, cutMiddle(shortName(this.name, layer), Math.max(6, Math.floor(width / LETTER))));
   }
 
-  setRuns(runs, colours, steps) {
+  setRuns(runs, colours, steps, isDense) {
     const ranges = { score: rangeOf(runs, this.name, 'score'), drift: rangeOf(runs, this.name, 'drift') };
     const old = new Map(this.columns.map((column) => [column.run.name, column]));
     const letters = runs.length > 1;
-    if (this.letters !== letters) old.clear();
-    this.letters = letters;
+    if (this.letters !== letters || this.isDense !== isDense) old.clear();
+    Object.assign(this, { letters, isDense });
     this.columns = runs.map((run) => {
       const { letter, colour } = colours.get(run.name);
-      const column = old.get(run.name) ?? new Column(run, letters ? letter : '');
+      const column = old.get(run.name) ?? new Column(run, letters ? letter : '', isDense);
       column.node.style.setProperty('--run', colour);
       column.setRun(run, this.name, steps, ranges);
       return column;
@@ -87,8 +91,8 @@ export class Card {
     this.#say();
   }
 
-  draw(pictures) {
-    for (const { thumb } of this.columns) thumb.draw(pictures);
+  draw(pictures, most) {
+    for (const { thumb } of this.columns) thumb.draw(pictures, most);
     this.#say();
   }
 

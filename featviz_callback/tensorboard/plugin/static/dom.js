@@ -33,15 +33,13 @@ export function setAttribute(node, name, value) {
 // element that moves. A child that has to move gets the focus back.
 export function arrange(parent, children) {
   const focused = document.activeElement;
+  const kept = new Set(children);
+  // First, or a child that goes from the front would move all others.
+  for (const child of [...parent.childNodes]) if (!kept.has(child)) child.remove();
   let place = parent.firstChild;
   for (const child of children) {
     if (child === place) place = place.nextSibling;
     else parent.insertBefore(child, place);
-  }
-  while (place) {
-    const next = place.nextSibling;
-    place.remove();
-    place = next;
   }
   if (focused !== document.activeElement && parent.contains(focused)) focused.focus({ preventScroll: true });
 }

@@ -11,9 +11,16 @@ export class NameFilter {
   #asked;
   #worker;
   #timer;
+  #waiting;
 
   constructor(changed) {
     this.changed = changed;
+  }
+
+  // Calls a function once the matches are those of what was asked for last.
+  whenFound(act) {
+    if (this.#worker) this.#waiting = act;
+    else act();
   }
 
   // The last matches stay until the new search ends, so that the wall does not flicker.
@@ -26,6 +33,7 @@ export class NameFilter {
     if (!query) this.matches = null;
     else if (isExpression(query)) this.#search(query, names);
     else this.complaint = 'not a regular expression yet';
+    if (!this.#worker) this.#act();
   }
 
   #search(query, names) {
@@ -40,10 +48,19 @@ export class NameFilter {
     this.matches = matches;
     this.complaint = complaint;
     this.changed();
+    this.#act();
+  }
+
+  // An expression that is wrong, or takes too long, finds nothing to act on.
+  #act() {
+    const act = this.#waiting;
+    this.#waiting = undefined;
+    if (!this.complaint) act?.();
   }
 
   #stop() {
     this.#worker?.terminate();
+    this.#worker = undefined;
     clearTimeout(this.#timer);
   }
 }

@@ -147,7 +147,7 @@ export class Matrix {
   }
 
   #draw(cell) {
-    // Twice its width, for screens of fine pixels. Hundreds of larger canvases take a second.
+    // As on the wall.
     cell.thumb.draw(this.pictures, 2 * this.size);
     const text = [cell.described, cell.thumb.trouble].filter(Boolean).join('. ');
     setText(cell.said, text);

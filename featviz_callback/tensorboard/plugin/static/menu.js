@@ -70,7 +70,8 @@ export function rove(list, selector) {
   list.addEventListener('keydown', (event) => {
     const nodes = all();
     const at = nodes.indexOf(event.target);
-    if (at < 0 || !(event.key in MOVES) || event.ctrlKey || event.metaKey || event.altKey) return;
+    const isInText = event.target.type === 'search' && ['ArrowLeft', 'ArrowRight'].includes(event.key);
+    if (at < 0 || isInText || !(event.key in MOVES) || event.ctrlKey || event.metaKey || event.altKey) return;
     nodes[(at + MOVES[event.key] + nodes.length) % nodes.length].focus();
     event.preventDefault();
     event.stopPropagation();

@@ -9,6 +9,8 @@ const MOST_DEFAULT_RUNS = 3;
 // Hues that follow each other by the golden angle never repeat, and neighbours differ most.
 const FIRST_HUE = 255;
 const GOLDEN_ANGLE = 137.508;
+const HUES = 60;
+const STRENGTHS = [0.13, 0.06, 0.2];
 
 export class Runs {
   all = [];
@@ -119,9 +121,11 @@ function letterOf(place) {
   return place < 26 ? last : letterOf(Math.floor(place / 26) - 1) + last;
 }
 
-// The theme sets the lightness, at which every hue has enough contrast.
+// The theme sets the lightness, at which every hue has enough contrast. Many runs share the hues,
+// and differ in how strong these are.
 function colourOf(place) {
-  return `oklch(var(--run-light) 0.13 ${((FIRST_HUE + place * GOLDEN_ANGLE) % 360).toFixed(1)})`;
+  const strength = STRENGTHS[Math.floor(place / HUES) % STRENGTHS.length];
+  return `oklch(var(--run-light) ${strength} ${((FIRST_HUE + place * GOLDEN_ANGLE) % 360).toFixed(1)})`;
 }
 
 export function namesOf(runs) {

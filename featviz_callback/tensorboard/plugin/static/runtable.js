@@ -22,20 +22,20 @@ export class RunTable {
     this.tallies = new Tallies(() => this.#showCounts());
     this.summary = h('summary', {});
     this.query = h('input', {
-      type: 'search', placeholder: 'Filter runs', 'aria-label': 'Filter runs, a regular expression', spellcheck: 'false',
+      type: 'search', placeholder: 'Filter runs', 'aria-label': 'Filter runs, a regular expression; arrow down leads to the runs', spellcheck: 'false',
       autocomplete: 'off', oninput: () => this.#filter(),
     });
     const button = (text, choose) => h('button', { type: 'button', onclick: choose }, text);
     this.tools = h('div', { class: 'run-tools' }, this.query,
-      button('Select all', () => this.#choose((name, isSeen, wasChosen) => isSeen || wasChosen)),
-      button('None', () => this.#choose((name, isSeen, wasChosen) => !isSeen && wasChosen)));
+      button('Select all', () => this.#chooseMatches((name, isSeen, wasChosen) => isSeen || wasChosen)),
+      button('None', () => this.#chooseMatches((name, isSeen, wasChosen) => !isSeen && wasChosen)));
     this.head = h('tr', {});
     this.body = h('tbody', {});
     this.panel = h('div', { class: 'run-panel' }, this.tools,
       h('div', { class: 'run-scroll', tabindex: -1 }, h('table', { class: 'run-table' }, h('caption', { class: 'unseen' }, 'Runs'), h('thead', {}, this.head), this.body)));
     this.node = h('details', { class: 'runs', ontoggle: () => this.#tally() }, this.summary, this.panel);
     closeAtEscape(this.node, this.summary);
-    rove(this.panel, '.run-tools button, .run-table input');
+    rove(this.panel, '.run-tools > *, .run-table input');
   }
 
   // `chosen` are the names of the ticked runs, some of which may not have been fetched yet.
@@ -108,6 +108,11 @@ export class RunTable {
     setAttribute(this.query, 'aria-invalid', String(Boolean(complaint)));
     setAttribute(this.query, 'title', complaint);
     if (!complaint) for (const node of this.body.children) node.hidden = Boolean(matches) && !matches.has(node.run.label);
+  }
+
+  // Of the rows that the filter leaves, once it has searched.
+  #chooseMatches(isWanted) {
+    this.filter.whenFound(() => this.#choose(isWanted));
   }
 
   #choose(isWanted) {

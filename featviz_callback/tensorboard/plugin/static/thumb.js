@@ -34,10 +34,10 @@ export class Thumb {
     const { frame, canvas, holder } = this;
     const key = frame?.key ?? null;
     const bitmap = key === null ? null : pictures.get(key);
-    const isThere = this.drawn === key;
+    const isThere = this.drawn === key && this.most === most;
     holder.classList.toggle('waiting', bitmap === undefined && !isThere);
     if (bitmap === undefined || isThere) return;
-    this.drawn = key;
+    Object.assign(this, { drawn: key, most });
     holder.classList.toggle('missing', bitmap === null);
     const reason = bitmap === null && key !== null ? pictures.reasonOf(key) : '';
     setText(this.reason, reason ? `Not shown. ${reason}` : '');

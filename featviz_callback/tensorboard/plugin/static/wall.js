@@ -76,7 +76,7 @@ export class Wall {
     const lines = Math.min(6, Math.ceil((this.verdictLetters * 6.4) / picture));
     const below = this.isDense ? 2 : TEXT + lines * VERDICT_LINE;
     this.node.style.setProperty('--verdict-lines', String(lines));
-    this.geometry = { gap, across, cardWidth, rowHeight: picture + below + rowGap };
+    this.geometry = { gap, rowGap, across, cardWidth, rowHeight: picture + below + rowGap };
     for (const { layer, names } of this.#groups) {
       const rows = Math.ceil(names.length / across);
       this.#sections.get(layer).list.style.height = `${rows * this.geometry.rowHeight}px`;
@@ -89,9 +89,11 @@ export class Wall {
     const { across, rowHeight } = this.geometry;
     const view = this.root.getBoundingClientRect();
     const shown = new Set();
-    for (const { layer, names } of this.#groups) {
+    // All places are read before the first change, since the browser lays out anew between the two.
+    const tops = this.#groups.map(({ layer }) => this.#sections.get(layer).list.getBoundingClientRect().top - view.top);
+    for (const [i, { layer, names }] of this.#groups.entries()) {
       const { list } = this.#sections.get(layer);
-      const top = list.getBoundingClientRect().top - view.top;
+      const top = tops[i];
       const first = Math.max(0, Math.floor((-MARGIN - top) / rowHeight)) * across;
       const last = Math.max(0, Math.ceil((view.height + MARGIN - top) / rowHeight)) * across;
       const near = names.slice(first, last);
@@ -107,20 +109,21 @@ export class Wall {
   }
 
   #place(name, layer, index, total) {
-    const { gap, across, cardWidth, rowHeight } = this.geometry;
+    const { gap, rowGap, across, cardWidth, rowHeight } = this.geometry;
     if (!this.#cards.has(name)) this.#cards.set(name, new Card(name, this.open));
     const card = this.#cards.get(name);
     const { style } = card.node;
     style.left = `${(index % across) * (cardWidth + gap)}px`;
     style.top = `${Math.floor(index / across) * rowHeight}px`;
     style.width = `${cardWidth}px`;
+    style.height = `${rowHeight - rowGap}px`;
     setAttribute(card.node, 'aria-setsize', String(total));
     setAttribute(card.node, 'aria-posinset', String(index + 1));
     card.setLayer(layer, cardWidth);
     if (card.stale) {
-      card.setRuns(...this.setup);
+      card.setRuns(...this.setup, this.isDense);
       card.show(this.step, this.number);
-      card.draw(this.pictures);
+      this.#draw(card);
     }
     return card;
   }
@@ -138,12 +141,18 @@ export class Wall {
     this.step = step;
     for (const card of this.#cards.values()) {
       card.show(step, this.number);
-      card.draw(this.pictures);
+      this.#draw(card);
     }
   }
 
   draw() {
-    for (const card of this.#cards.values()) card.draw(this.pictures);
+    for (const card of this.#cards.values()) this.#draw(card);
+  }
+
+  // For screens of fine pixels, a canvas has twice the width of a card. Hundreds of larger ones
+  // take a second.
+  #draw(card) {
+    card.draw(this.pictures, 2 * this.size);
   }
 
   // Returns the frames that the cards on the screen would show at a step.

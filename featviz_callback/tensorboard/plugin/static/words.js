@@ -38,6 +38,7 @@ export function stepLabel(step) {
 // Beside its layer's name, "Channel#conv1_3" is "channel 3".
 export function shortName(name, layer) {
   const [, kind, rest] = /^(Neuron|Channel|Direction)#([^&]+)$/.exec(name) ?? [];
+  if (!name.trim()) return `“${name}”`;
   return rest?.startsWith(`${layer}_`) ? `${kind.toLowerCase()} ${rest.slice(layer.length + 1)}` : name;
 }
 
