@@ -599,7 +599,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
         )
         self.history.health.add(epoch, found.checkup)
         try:
-            self._write_snapshot(found)
+            with self._events.together():
+                self._write_snapshot(found)
             self._tell(self.history.last, found)
         finally:
             # Even if the disk is full, since the history has the snapshot already.

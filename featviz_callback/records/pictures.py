@@ -6,6 +6,7 @@ stretched to the contrast of one picture.
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import os
@@ -314,7 +315,7 @@ def grid(
     first = next(p for row in pictures for p in row if p is not None)
     height, width = _shown_size(first.shape, smallest, most_pixels, len(pictures) * columns)
     large_size, small_size = min(max(13, height // 8), 28), min(max(11, height // 10), 22)
-    font, small = map(ImageFont.load_default, (large_size, small_size))
+    font, small = _font(large_size), _font(small_size)
     row_labels = [_fit(label, 14 * large_size, font) for label in row_labels]
     left = max((_text_width(label, font) for label in row_labels), default=0) + 2 * _MARGIN
     top = large_size + 9 if column_labels else _MARGIN
@@ -372,6 +373,12 @@ def captions(names: Sequence[str], status: Sequence[str]) -> list[str]:
     return [
         name if one == "ok" else f"{one}: {name}" for name, one in zip(names, status, strict=True)
     ]
+
+
+@functools.lru_cache(maxsize=8)
+def _font(size):
+    """Return Pillow's own font, which it decodes at each call."""
+    return ImageFont.load_default(size)
 
 
 def _shown_size(shape, smallest, most_pixels, count):

@@ -24,6 +24,10 @@ def _make_table():
 _TABLE = _make_table()
 _LIST = _TABLE.tolist()
 _BITS = np.uint32(1) << np.arange(32, dtype="uint32")
+# Bytes that the first state is mixed with.
+_FIRST = 4
+# Bytes of a row, of the longest string that is computed with others, and of all those at once.
+_ROW, _LONGEST_TOGETHER, _BYTES_TOGETHER = 64, 64 * 1024, 8 * 1024 * 1024
 
 
 def of(data: bytes) -> int:
@@ -41,25 +45,72 @@ def of(data: bytes) -> int:
 
 
 def of_each(parts: Sequence[bytes]) -> np.ndarray:
-    """Return the masked checksum of each of many short byte strings, uint32 `(n,)`."""
+    """Return the masked checksum of each of many byte strings, uint32 `(n,)`.
+
+    Strings of up to 64 kB are computed together, as rows of a few bytes: all rows at once,
+    then the rows of each string joined.
+
+    Example:
+    >>> [hex(one) for one in of_each([b"123456789", b"12345678"])] == [
+    ...     hex(of(b"123456789")), hex(of(b"12345678"))]
+    True
+    """
     found = np.zeros(len(parts), "uint32")
-    lengths = np.array([len(part) for part in parts], "int64")
-    order = np.argsort(lengths, kind="stable")
-    # Strings of similar lengths go together, so that little is computed for nothing.
-    for places in np.array_split(order, max(1, len(parts) // 512)):
-        found[places] = _of_rows([parts[i] for i in places], lengths[places])
+    together = []
+    for i, part in enumerate(parts):
+        if _FIRST <= len(part) <= _LONGEST_TOGETHER:
+            together.append(i)
+        else:
+            found[i] = of_long(part)
+    # From the longest on, so that those that still have rows are the first ones.
+    together.sort(key=lambda i: -len(parts[i]))
+    while together:
+        count = max(1, _BYTES_TOGETHER // len(parts[together[0]]))
+        some, together = together[:count], together[count:]
+        found[some] = _of_rows([parts[i] for i in some])
     return found
 
 
-def _of_rows(parts, lengths):
-    width = int(lengths.max(initial=0))
-    padded = b"".join(part.ljust(width, b"\0") for part in parts)
-    columns = np.frombuffer(padded, "uint8").reshape(len(parts), width).T
-    checksums = np.full(len(parts), _ALL, "uint32")
-    for i, column in enumerate(columns):
-        step = _TABLE[(checksums ^ column) & 0xFF] ^ (checksums >> 8)
-        checksums = np.where(i < lengths, step, checksums)
-    return _masked(checksums ^ np.uint32(_ALL))
+def _of_rows(parts):
+    """Return the masked checksums of strings, of which none is longer than the one before."""
+    counts = np.array([-(-len(part) // _ROW) for part in parts])
+    padded = [
+        _begun(part).rjust(count * _ROW, b"\0")
+        for part, count in zip(parts, counts.tolist(), strict=True)
+    ]
+    rows = np.frombuffer(b"".join(padded), "uint8").reshape(-1, _ROW)
+    of_rows = _states(rows, np.zeros(len(rows), "uint32"))
+    ends, most = counts.cumsum(), counts[0]
+    states = np.zeros(len(parts), "uint32")
+    for left in range(most, 0, -1):
+        active = int(np.searchsorted(-counts, -left, side="right"))
+        some = states[:active]
+        moved = _MOVED[0][some & 0xFF]
+        for place in (1, 2, 3):
+            moved ^= _MOVED[place][(some >> (8 * place)) & 0xFF]
+        states[:active] = moved ^ of_rows[ends[:active] - left]
+    return _masked(states ^ np.uint32(_ALL))
+
+
+def _begun(part):
+    """Invert the first bytes, as if the first state were 0, which zeros in front leave as it is."""
+    return bytes(255 - byte for byte in part[:_FIRST]) + part[_FIRST:]
+
+
+def _states(rows, states):
+    """Return the states after the bytes of each row, uint8 `(n, bytes)`."""
+    for column in np.ascontiguousarray(rows.T):
+        states = _TABLE[(states ^ column) & 0xFF] ^ (states >> 8)
+    return states
+
+
+def _make_moved():
+    """Return what a row of zeros makes of each value of each byte of a state, `(4, 256)`."""
+    states = np.arange(256, dtype="uint32") << (8 * np.arange(4, dtype="uint32")[:, None])
+    return _states(np.zeros((1024, _ROW), "uint8"), states.ravel()).reshape(4, 256)
+
+
+_MOVED = _make_moved()
 
 
 def of_long(data: bytes) -> int:
@@ -69,21 +120,16 @@ def of_long(data: bytes) -> int:
     >>> of_long(b"123456789" * 1000) == of(b"123456789" * 1000)
     True
     """
-    if len(data) < 4:
+    if len(data) < _FIRST:
         return of(data)
-    # Zeros in front change nothing if the first state is 0, and so are the first bytes inverted.
-    inverted = bytes(255 - byte for byte in data[:4]) + data[4:]
     # Few steps over many rows: a step costs the same for a thousand rows as for ten.
     count = 1 << (len(data).bit_length() // 2 + 2)
     width = -(-len(data) // count)
-    rows = np.frombuffer(inverted.rjust(count * width, b"\0"), "uint8").reshape(count, width)
+    padded = _begun(data).rjust(count * width, b"\0")
+    rows = np.frombuffer(padded, "uint8").reshape(count, width)
     # What a row of zeros makes of each bit of a state tells what it makes of any state.
-    states = np.concatenate([np.zeros(count, "uint32"), _BITS])
-    padded = np.zeros((width, count + 32), "uint8")
-    padded[:, :count] = rows.T
-    for column in padded:
-        states = _TABLE[(states ^ column) & 0xFF] ^ (states >> 8)
-    found, moved = states[:count], states[count:]
+    found = _states(rows, np.zeros(count, "uint32"))
+    moved = _states(np.zeros((32, width), "uint8"), _BITS)
     while len(found) > 1:
         found = _apply(moved, found[::2]) ^ found[1::2]
         moved = _apply(moved, moved)

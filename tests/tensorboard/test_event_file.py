@@ -36,6 +36,56 @@ def test_every_record_can_be_read_as_soon_as_it_is_written(tmp_path):
         assert read_events(tmp_path / "feature_vis")[1]["loss"][-1] == (step, step / 2)
 
 
+def test_records_together_are_those_of_one_by_one(tmp_path):
+    rng = np.random.default_rng(0)
+    large = rng.integers(0, 256, (1500, 1500, 1), "uint8")
+    events = [EventFile(tmp_path / name) for name in ("apart", "together")]
+    with events[1].together():
+        for one in events:
+            one.image("a", 0, np.zeros((4, 4, 1), "uint8"))
+            one.scalar("loss", 0, 0.5)
+        assert not (tmp_path / "together").exists()
+        for one in events:
+            # More than what waits.
+            for step in range(3):
+                one.image("large", step, large)
+            one.scalar("loss", 1, 0.25)
+        assert len(read_events(tmp_path / "together/feature_vis")[0]["large"]) == 2
+    (images, scalars), expected = (
+        read_events(tmp_path / name / "feature_vis") for name in ("together", "apart")
+    )
+    assert scalars == expected[1]
+    for tag, rows in expected[0].items():
+        np.testing.assert_equal(images[tag], rows)
+
+
+def test_records_before_an_error_are_written(tmp_path):
+    events = EventFile(tmp_path)
+    with contextlib.suppress(ZeroDivisionError), events.together():
+        events.scalar("loss", 0, 1.0)
+        raise ZeroDivisionError
+    events.scalar("loss", 1, 2.0)
+    assert read_events(tmp_path / "feature_vis")[1]["loss"] == [(0, 1.0), (1, 2.0)]
+
+
+def test_of_records_together_the_first_ones_fill_the_disk(tmp_path):
+    events = EventFile(tmp_path)
+    events.scalar("loss", 0, 1.0)
+
+    def write_many():
+        with events.together():
+            for step in range(1, 30):
+                events.scalar("loss", step, 1.0)
+
+    with limited(event_file_in(tmp_path), 300), pytest.raises(OSError, match="large"):
+        write_many()
+    events.scalar("loss", 50, 1.0)
+    steps = [step for step, _ in read_events(tmp_path / "feature_vis")[1]["loss"]]
+    assert steps[:2] == [0, 1]
+    assert steps[-1] == 50
+    assert 3 <= len(steps) < 10
+
+
 def test_two_files_of_one_folder_are_both_read(tmp_path):
     for step in (0, 1):
         EventFile(tmp_path).scalar("loss", step, 1.0)

@@ -12,8 +12,8 @@ The format is that of TFRecord files. Each record is
     n bytes  the data, a serialised `Event`
     4 bytes  checksum of the data
 
-The last checksum is checked for short records, and for long ones of many numbers. A long
-record of a picture is not read, and a PNG has checksums of its own. After a header that is
+The last checksum is checked for short records, and for long ones of many numbers. That of a
+picture is checked when the picture is requested. After a header that is
 damaged, the next sound header is looked for.
 """
 
@@ -150,8 +150,8 @@ def damaged(records: Sequence[Record]) -> list[Record]:
     return [r for r, one in zip(records, found.tolist(), strict=True) if one != r.checksum]
 
 
-def read_record(path: str, offset: int, most: int) -> Event:
-    """Read the event at an offset.
+def read_data(path: str, offset: int, most: int) -> tuple[bytes, int]:
+    """Read the data of the record at an offset, and the checksum that was written of them.
 
     Args:
         path: An event file.
@@ -163,9 +163,20 @@ def read_record(path: str, offset: int, most: int) -> Event:
     """
     with _opened(path) as read:
         length = _length(read(offset, _HEADER.size))
-    if length is None or length > most:
-        raise ValueError(f"No record of up to {most} bytes at {offset}.")
-    return read_event(path, offset, length)
+        if length is None or length > most:
+            raise ValueError(f"No record of up to {most} bytes at {offset}.")
+        data = read(offset + _HEADER.size, length + _FOOTER)
+    if len(data) < length + _FOOTER:
+        raise ValueError(f"No record of {length} bytes at {offset}.")
+    return data[:length], int.from_bytes(data[length:], "little")
+
+
+def parse(data: bytes) -> Event:
+    """Return the event of a record's data; raise `ValueError` if there is none."""
+    try:
+        return Event.FromString(data)
+    except DecodeError as error:
+        raise ValueError("The record is damaged.") from error
 
 
 def read_event(path: str, offset: int, length: int, is_checked: bool = False) -> Event:
@@ -188,10 +199,7 @@ def read_event(path: str, offset: int, length: int, is_checked: bool = False) ->
     checksum = int.from_bytes(record[_HEADER.size + length :], "little")
     if is_checked and checksums.of_long(data) != checksum:
         raise ValueError(f"The record at {offset} is damaged.")
-    try:
-        return Event.FromString(data)
-    except DecodeError as error:
-        raise ValueError(f"The record at {offset} is damaged.") from error
+    return parse(data)
 
 
 def step_and_tag(head: bytes) -> tuple[int, str] | None:

@@ -63,7 +63,7 @@ from featviz_callback.tensorboard.plugin.animations import Animations
 from featviz_callback.tensorboard.plugin.nearest import Nearest
 
 _YEAR = 365 * 24 * 3600
-_MOST_KEYS = 2000
+_MOST_KEYS, _KEYS_AT_ONCE = 2000, 64
 _REASON = 1 << 31
 _MOST_ANSWER = 128 * 1024 * 1024
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -180,11 +180,14 @@ class FeaturesPlugin(base_plugin.TBPlugin):
         if not is_list or not 0 < len(keys) <= _MOST_KEYS:
             raise errors.InvalidArgumentError(f"Expected 1 to {_MOST_KEYS} keys.")
         paths = self._runs.paths_by_key()
-        body, size = [], 0
-        for key in keys:
-            mark, content = _picture_or_reason(key, paths) if size < _MOST_ANSWER else (0, b"")
-            size += len(content)
-            body += [struct.pack("<I", len(content) | mark), content]
+        body: list[bytes] = []
+        size = 0
+        for some in (keys[i : i + _KEYS_AT_ONCE] for i in range(0, len(keys), _KEYS_AT_ONCE)):
+            found = places.read_by_keys(some, paths) if size < _MOST_ANSWER else [None] * len(some)
+            for key, one in zip(some, found, strict=True):
+                mark, content = _content_or_reason(one, key, paths)
+                size += len(content)
+                body += [struct.pack("<I", len(content) | mark), content]
         return http_util.Respond(request, b"".join(body), "application/octet-stream")
 
     def _animation(self, request):
@@ -227,11 +230,10 @@ class FeaturesPlugin(base_plugin.TBPlugin):
         return run
 
 
-def _picture_or_reason(key, paths):
-    try:
-        return 0, places.read_by_key(key, paths).png
-    except ValueError as error:
-        return _REASON, f"{error}{places.where(key, paths)}".encode(errors="replace")
+def _content_or_reason(found, key, paths):
+    if isinstance(found, ValueError):
+        return _REASON, f"{found}{places.where(key, paths)}".encode(errors="replace")
+    return 0, found.png if found else b""
 
 
 def _static_file(name, content):

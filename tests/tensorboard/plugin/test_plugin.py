@@ -129,6 +129,23 @@ def test_of_a_damaged_picture_of_several_is_told_why_and_where(browser, tmp_path
     assert png == pictures.encode_png(picture(NAMES[1], 1))
 
 
+def test_a_picture_whose_record_is_damaged_elsewhere_is_not_shown(tmp_path):
+    events = write_run(tmp_path / "run", steps=[0], size=60)
+    path = Path(events.path)
+    data = bytearray(path.read_bytes())
+    # The name of the first picture, far before its PNG.
+    data[data.index(b"backbone/conv_1")] ^= 1
+    path.write_bytes(data)
+    browser = Browser(tmp_path)
+    targets = {target["name"]: target for target in browser.json("frames", run="run")["targets"]}
+    keys = [targets[name]["key"][0] for name in ("Channel#cackbone/conv_1", NAMES[1])]
+    reason, png = parts_of(post(browser, "pictures", keys=keys).data)
+    assert reason.startswith("The record is damaged. (")
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(io.BytesIO(png))), picture(NAMES[1], 0, 60)[..., 0]
+    )
+
+
 def test_an_animation_has_a_frame_for_each_step(browser):
     answer = browser.get("animation", run="run", name=NAMES[1])
     assert answer.mimetype == "image/gif"
@@ -378,7 +395,7 @@ def test_a_histogram_of_a_few_bytes_takes_no_more_memory(tmp_path):
     events.many(0, {"feature_vis_layer_dead/a": 0.5}, {value.tag: np.zeros((2, 3))})
     data = Event(step=1, summary=Summary(value=[value])).SerializeToString()
     with open(events.path, "ab") as file:
-        file.write(event_file._record(data))
+        file.write(event_file._records([data]))
     browser = Browser(tmp_path)
     tracemalloc.start()
     found = post(browser, "activations", run="run", layer="a").json["histograms"]
