@@ -39,7 +39,14 @@ from featviz_callback.optimization import (
 from featviz_callback.optimization.probe_data import ProbeImages
 from featviz_callback.optimization.settings import as_regularizers
 from featviz_callback.records import Behaviour, Result, Snapshot
-from featviz_callback.tensorboard import EventFile, find_runs, read_note, summaries, write_note
+from featviz_callback.tensorboard import (
+    EventFile,
+    find_runs,
+    read_note,
+    summaries,
+    unique,
+    write_note,
+)
 
 logger = logging.getLogger("featviz_callback")
 
@@ -337,7 +344,7 @@ def _read_json(path):
 
 
 def _write_json(path, content):
-    part = f"{path}.{os.getpid()}.part"
+    part = f"{path}.{unique()}.part"
     with open(part, "w") as file:
         json.dump(content, file, indent=1)
     os.replace(part, path)

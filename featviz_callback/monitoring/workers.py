@@ -36,6 +36,7 @@ from featviz_callback import backend
 from featviz_callback.monitoring import wire
 from featviz_callback.monitoring.chunks import Chunk, Ranked, compute, is_done
 from featviz_callback.optimization import Task, digest, digest_weights
+from featviz_callback.tensorboard import unique
 
 logger = logging.getLogger("featviz_callback")
 
@@ -48,6 +49,10 @@ _MODELS = "models"
 # of it, by their hash. Compiled steps live with the model.
 _unpacked: dict[str, dict[str, Any]] = {}
 _MODELS_KEPT = 2
+# Tells this process from one of the same host name and number in another container.
+_PROCESS = unique()
+# Where a worker is may differ, and all else that it tells may not.
+_WHERE = ("host", "process", "unique")
 # Threads of one worker share its models and its random states.
 one_at_a_time = threading.Lock()
 
@@ -213,9 +218,10 @@ def require_alike(told: dict[str, object]) -> None:
         ValueError: If it is a thread of this process, or has other versions.
     """
     own = introduce()
-    if (told["host"], told["process"]) == (own["host"], own["process"]):
+    # A fork has the unique part of its parent.
+    if all(told.get(key) == own[key] for key in _WHERE):
         raise _refusal("threads of this process, which would disturb its random states")
-    other = {k: v for k, v in told.items() if k not in ("host", "process") and v != own.get(k)}
+    other = {k: v for k, v in told.items() if k not in _WHERE and v != own.get(k)}
     if other:
         raise _refusal(f"a worker of other versions, {other}, where here are {own}")
 
@@ -232,6 +238,7 @@ def introduce() -> dict[str, object]:
     return {
         "host": socket.gethostname(),
         "process": os.getpid(),
+        "unique": _PROCESS,
         "python": ".".join(map(str, sys.version_info[:2])),
         "keras": keras.__version__,
         "backend": name,
@@ -298,7 +305,7 @@ def _save(model, folder):
     name = digest(digest_weights(model), model.name)[:16]
     path = os.path.abspath(os.path.join(folder, _MODELS, f"{name}.keras"))
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    part = f"{path.removesuffix('.keras')}.{os.getpid()}.part.keras"
+    part = f"{path.removesuffix('.keras')}.{unique()}.part.keras"
     try:
         with backend.random_states_preserved():
             model.save(part)

@@ -54,3 +54,12 @@ def test_a_lambda_layer_crosses(tmp_path):
     again = workers._load(*workers._save(model, tmp_path))
     inputs = np.ones((1, 12, 10, 1), "float32")
     np.testing.assert_array_equal(again.predict(inputs, verbose=0), np.full((1, 120), 2.0))
+
+
+def test_a_process_of_the_same_number_in_another_container_is_no_thread_of_this_one():
+    told = workers.introduce()
+    with pytest.raises(ValueError, match="threads of this process"):
+        workers.require_alike(told)
+    workers.require_alike({**told, "unique": "of another process"})
+    # A fork has all that its parent drew.
+    workers.require_alike({**told, "process": told["process"] + 1})
