@@ -10,7 +10,7 @@ from featviz_callback import Objective
 from featviz_callback.monitoring import wire, workers
 from featviz_callback.objectives import join_alike
 from featviz_callback.optimization import run
-from tests.conftest import compiled, make_small_model, prepare, sequential
+from tests.conftest import compiled, fill, make_small_model, prepare, sequential
 
 
 def make_task(model, layer="logits"):
@@ -47,6 +47,42 @@ def test_a_model_crosses_as_a_file_without_its_optimizer(tmp_path):
         np.testing.assert_array_equal(one, expected)
     with pytest.raises(ValueError, match="not the one that was sent"):
         workers._load(trained, found)
+
+
+def convolution(activation="tanh", name="conv", model="model"):
+    inputs = keras.Input((8, 8, 1), name="image")
+    outputs = keras.layers.Conv2D(2, 3, activation=activation, name=name)(inputs)
+    return fill(keras.Model(inputs, outputs, name=model))
+
+
+def test_a_model_that_is_there_stays_for_the_workers_of_an_earlier_call(tmp_path):
+    first = workers._save(convolution(), tmp_path)
+    with open(first[0], "rb") as file:
+        before = file.read()
+    os.utime(first[0], (1, 1))
+    assert workers._save(convolution(), tmp_path) == first
+    assert os.path.getmtime(first[0]) == 1
+    for other in (convolution("relu"), convolution(name="other"), convolution(model="other")):
+        path, _ = workers._save(other, tmp_path)
+        assert path != first[0]
+        assert workers._load(path, first[1]).layers[1].name == other.layers[1].name
+    with open(first[0], "rb") as file:
+        assert file.read() == before
+
+
+@pytest.mark.parametrize("content", ["half", "of other weights"])
+def test_a_damaged_model_is_written_again(tmp_path, content):
+    model = convolution()
+    path, weights = workers._save(model, tmp_path)
+    if content == "half":
+        os.truncate(path, os.path.getsize(path) // 2)
+    else:
+        fill(convolution(), seed=1).save(path)
+    assert workers._save(model, tmp_path) == (path, weights)
+    again = workers._load(path, weights)
+    for one, expected in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, expected)
+    assert [one.name for one in (tmp_path / "models").iterdir()] == [os.path.basename(path)]
 
 
 def test_a_lambda_layer_crosses(tmp_path):
