@@ -153,6 +153,25 @@ def test_settings_are_compared_by_value(tmp_path):
         make(tmp_path, objectives=[objective], **settings)
 
 
+STRENGTH = 0.0
+
+
+def dimmed(images):
+    return STRENGTH * keras.ops.mean(images, axis=(1, 2, 3))
+
+
+def test_a_value_that_a_function_reads_is_a_setting(tmp_path, monkeypatch):
+    objective = Objective.channel(make_small_model(), "conv1", range(2))
+    make(tmp_path, objectives=[objective], regularizers=[dimmed])
+    before = files(tmp_path)
+    monkeypatch.setitem(globals(), "STRENGTH", 1.0)
+    with pytest.raises(ValueError, match="Received other values of: regularizers$"):
+        make(tmp_path, objectives=[objective], regularizers=[dimmed])
+    monkeypatch.setitem(globals(), "STRENGTH", 0.0)
+    make(tmp_path, objectives=[objective], regularizers=[dimmed])
+    assert files(tmp_path) == before
+
+
 def unit_model():
     """Four channels of 1x1 kernels: the pixel, nothing, twice the pixel, dark pixels alone."""
     model = sequential(layers.Conv2D(4, 1, activation="relu", name="conv"))
