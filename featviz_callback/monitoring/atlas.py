@@ -84,7 +84,8 @@ def atlas(
 
     Finished chunks of up to 128 units are files of that folder. A call computes those that
     are missing and nothing else, so that nothing is lost if a process is killed. Images are
-    the same to the bit wherever they are computed.
+    the same to the bit wherever they are computed. Functions among the settings count by their
+    code, and by the plain values and functions that they read of your modules.
 
     Run `tensorboard --logdir atlas` and open the tab Features to browse them. With `folder`
     alone, whoever has the folder reads what is there, without the model.

@@ -45,6 +45,8 @@ logger = logging.getLogger("featviz_callback")
 # its memory.
 _MOST_WAITING = 256
 _MODELS = "models"
+# A worker that is started now imports a framework for up to 20 seconds.
+_PATIENCE = 30
 
 # What this process has unpacked as a worker: by the call and file of a model, the model and the
 # tasks of it, by their hash. Compiled steps live with the model.
@@ -115,7 +117,14 @@ class Workers:
     def _greet(self):
         """Start a worker, and require that it is another process of the same versions."""
         try:
-            told = self._executor.submit(greet).result()
+            future = self._executor.submit(greet)
+            if not wait([future], _PATIENCE).done:
+                logger.warning(
+                    "No worker of the executor, a %s, has answered within %g seconds. The atlas "
+                    "waits for one, and computes nothing until then.",
+                    *(type(self._executor).__name__, _PATIENCE),
+                )
+            told = future.result()
         except Exception as error:
             self._lament(error)
             return False

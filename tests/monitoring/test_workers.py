@@ -1,6 +1,8 @@
 """What crosses to a worker: a task without its model, and the model as a file."""
 
 import os
+import threading
+from concurrent.futures import Future
 
 import keras
 import numpy as np
@@ -47,6 +49,27 @@ def test_a_model_crosses_as_a_file_without_its_optimizer(tmp_path):
         np.testing.assert_array_equal(one, expected)
     with pytest.raises(ValueError, match="not the one that was sent"):
         workers._load(trained, found)
+
+
+@pytest.mark.parametrize("delay", [None, 0.2])
+def test_a_worker_that_is_late_is_told_once(tmp_path, monkeypatch, caplog, delay):
+    class Late:
+        def submit(self, function):
+            future = Future()
+            told = {**function(), "unique": "of another process"}
+            if delay is None:
+                future.set_result(told)
+            else:
+                threading.Timer(delay, future.set_result, [told]).start()
+            return future
+
+    caplog.set_level("WARNING", logger="featviz_callback")
+    monkeypatch.setattr(workers, "_PATIENCE", 0.05)
+    found = workers.Workers(Late(), [], tmp_path)
+    assert not found._is_broken
+    expected = "No worker of the executor, a Late, has answered"
+    assert caplog.text.count(expected) == (delay is not None)
+    assert len(caplog.messages) == (delay is not None)
 
 
 def convolution(activation="tanh", name="conv", model="model"):
