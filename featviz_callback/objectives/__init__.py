@@ -16,7 +16,7 @@ from featviz_callback.objectives.objective import Objective
 from featviz_callback.objectives.outside import scaling_layers, scaling_outside
 from featviz_callback.objectives.parts import attributes
 from featviz_callback.objectives.paths import walk
-from featviz_callback.objectives.preserve import preserved
+from featviz_callback.objectives.preserve import attributes_preserved, preserved
 from featviz_callback.objectives.reachability import Reach, require_path
 from featviz_callback.objectives.readouts import read_scores, read_scores_and
 from featviz_callback.objectives.recording import Tap, record
@@ -34,6 +34,7 @@ from featviz_callback.objectives.watching import Watch, feature_taps, weights_by
 from featviz_callback.objectives.wrappers import has_own_step, is_known, is_wrapper
 
 __all__ = [
+    "attributes_preserved",
     "Ending",
     "ImageInput",
     "JoinedTargets",

@@ -33,7 +33,11 @@ class Scale(layers.Layer, Settings):
 
 KINDS = {
     "NumPy's number": ("value", np.float32, lambda s: s.value),
-    "array": ("value", lambda v: np.full((6, 5, 1), v, "float32"), lambda s: s.value),
+    "array": (
+        "value",
+        lambda v: np.full((6, 5, 1), v, "float32"),
+        lambda s: ops.convert_to_tensor(s.value),
+    ),
     "tensor": ("value", ops.convert_to_tensor, lambda s: s.value),
     "private": ("_value", float, lambda s: s._value),
     "list": ("value", lambda v: [v, "a"], lambda s: s.value[0]),
