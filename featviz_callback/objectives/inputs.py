@@ -111,8 +111,8 @@ def specs(model: keras.Model):
     if not model.built:
         raise ValueError(
             f"The model '{model.name}' is not built, so the shape of its input is not "
-            "known. Expected a built model: call `model.build((None, height, width, "
-            "channels))` first, or give the callback a function of the model."
+            "known. Expected a built model: call it once on an image first, or give the callback a "
+            "function of the model."
         )
     declared = _declared(model)
     if declared is not None:
