@@ -130,6 +130,11 @@ def enter(model: keras.Model, layer: str | int | keras.Layer) -> tuple:
 
 def not_watchable(model: keras.Model, received: object = None) -> str:
     """Return the message for a wrapper of which nothing can be read."""
+    if type(model).__call__ is not keras.Model.__call__:
+        return (
+            f"The model '{model.name}' has a `__call__` of its own, past which Keras knows nothing "
+            "of its call. Expected a method `call`: name it so."
+        )
     found = [path for path, _ in image_parts(model)]
     parts = [layer for layer in sublayers(model) if isinstance(layer, keras.Model)]
     inside = [part.name for part in [*parts, *_layers_of_layers(model)]]

@@ -187,3 +187,18 @@ def test_a_part_that_makes_its_own_weights_is_waited_for():
             self.weight = self.add_weight(shape=(shape[-1],))
 
     assert not is_known(Wrapper(late=Late(), net=classifier("net")))
+
+
+def test_a_model_with_its_own_dunder_call_is_told_to_name_it_call():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(2)
+
+        def __call__(self, images, training=None, **others):
+            return self.dense(keras.ops.mean(images, axis=(1, 2)))
+
+    model = Own()
+    model(np.zeros((1, 6, 6, 1)))
+    with pytest.raises(NothingToShow, match="has a `__call__` of its own.*method `call`"):
+        default_objectives(model)
