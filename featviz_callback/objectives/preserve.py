@@ -42,7 +42,7 @@ def preserved(model: keras.Model) -> Iterator[None]:
     """
     with (
         _one_at_a_time,
-        attributes_preserved(model._flatten_layers()),
+        attributes_preserved(_with_trackers(model._flatten_layers())),
         backend.random_states_preserved(),
         backend.load().framework_state_preserved(model),
     ):
@@ -74,6 +74,13 @@ def attributes_preserved(objects: Iterable[object], is_deep: bool = True) -> Ite
                 _STATES[type(container)][1](container, content)
             elif _identities(container) != _identities(content):
                 _refill(container, content)
+
+
+def _with_trackers(layers):
+    # A call builds layers that a training has not built yet, and Keras then locks them.
+    for layer in layers:
+        yield layer
+        yield getattr(layer, "_tracker", None)
 
 
 # How the state of a random generator is read, and how it is set.

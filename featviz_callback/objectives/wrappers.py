@@ -35,7 +35,9 @@ def has_own_step(model: keras.Model) -> bool:
 def is_known(model: keras.Model) -> bool:
     """Whether a model is built; for a wrapper, whether all parts inside it are."""
     if not is_wrapper(model):
-        return model.built
+        # Keras' own `build` says that a subclassed model is built, and builds no layer.
+        is_empty = not model.weights and any(map(_gets_weights, sublayers(model)))
+        return model.built and not is_empty
     models = [layer for layer in sublayers(model) if isinstance(layer, keras.Model)]
     if not all(is_known(one) or not _gets_weights(one) for one in models):
         return False

@@ -87,6 +87,53 @@ def test_a_first_call_leaves_no_trace(busy):
     assert values(layer) == before
 
 
+class Unbuilt(keras.Model):
+    """Has no `build` of its own, so that Keras' `build` builds no layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = layers.Conv2D(2, 3, name="conv")
+        self.logits = layers.Dense(2, name="logits")
+
+    def call(self, images):
+        return self.logits(ops.mean(self.conv(images), axis=(1, 2)))
+
+
+def unbuilt():
+    model = Unbuilt()
+    with pytest.warns(UserWarning, match="does not have a `build"):
+        model.build((None, 6, 6, 1))
+    return model
+
+
+def test_layers_that_a_call_builds_can_be_built_again():
+    model = unbuilt()
+    with preserved(model):
+        model(random_images(1, 6, 6, 1))
+    assert not model.weights
+    model(random_images(1, 6, 6, 1))
+    assert [weight.shape for weight in model.weights] == [(3, 3, 1, 2), (2,), (2, 2), (2,)]
+
+
+def test_a_model_that_only_says_that_it_is_built_trains_the_same_and_is_seen_later(tmp_path):
+    x, y = random_images(8, 6, 6, 1), np.zeros((8, 2))
+
+    def trained(*callbacks):
+        set_random_seed(0)
+        model = unbuilt()
+        model.compile("sgd", "mse")
+        model.fit(x, y, epochs=2, verbose=0, callbacks=list(callbacks))
+        return model.get_weights()
+
+    alone = trained()
+    callback = FeatureVisCallback(log_dir=tmp_path, steps=1, on_error="raise")
+    for one, other in zip(trained(callback), alone, strict=True):
+        np.testing.assert_array_equal(one, other)
+    # Others than TensorFlow build a model before training begins.
+    first = [] if keras.backend.backend() == "tensorflow" else [-1]
+    assert callback.history.epochs.tolist() == [*first, 0, 1]
+
+
 # --- what the framework keeps beside Keras -----------------------------------------------
 
 
