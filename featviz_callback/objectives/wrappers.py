@@ -200,7 +200,8 @@ def _announce(model, path):
     warn_once(
         model,
         "The model '%s' takes no images of floats, so the model %r inside it is watched, and "
-        "images are made as that one takes them.",
+        "images are made as that one takes them. The callback finds out how; `optimize` wants "
+        "`probe_data` and `values_range` so.",
         *(model.name, path),
     )
 
