@@ -396,6 +396,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
 
     def _prepare(self):
         shape = None if self._real_images is None else self._real_images.shape
+        shape = shape or self._settings.image_shape
         objectives = choose_objectives(
             self._objectives, self.model, self._settings.fixed_inputs, shape
         )
