@@ -18,7 +18,7 @@ import numpy as np
 
 from featviz_callback import backend
 from featviz_callback.monitoring import checkpoints as files
-from featviz_callback.monitoring import checks, plan
+from featviz_callback.monitoring import checks, plan, wire
 from featviz_callback.monitoring.callback import FeatureVisCallback
 from featviz_callback.monitoring.checkpoints import Checkpoint, Checkpoints
 from featviz_callback.monitoring.replay_record import Record
@@ -298,6 +298,7 @@ def _restored(model):
         finally:
             for variable, value in kept:
                 variable.assign(value)
+            wire.renew_constants([model])
             model.stop_training = was_stopped
 
 

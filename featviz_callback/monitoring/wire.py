@@ -29,6 +29,20 @@ def variables_of(models: Sequence[keras.Model]) -> list[keras.Variable]:
     return [variable for model in models for variable in model.variables]
 
 
+def renew_constants(models: Sequence[keras.Model]) -> None:
+    """Tell models that their variables were assigned, as loading a file does.
+
+    `Normalization` computes with constants, which Keras makes of its variables once.
+    """
+    for layer in _normalizations(models):
+        layer.finalize_state()
+
+
+def _normalizations(models):
+    layers = [layer for model in models for layer in model._flatten_layers()]
+    return [layer for layer in layers if isinstance(layer, keras.layers.Normalization)]
+
+
 def dump(value: object, names: Mapping[int, object]) -> bytes:
     """Pickle a value, with a name in place of each object whose identity has one.
 
@@ -139,6 +153,12 @@ def describe(models: Sequence[keras.Model]) -> bytes:
         for model in models
     ]
     found = {"configs": configs, "custom": custom, "settings": settings, "layers": layers_of}
+    # A compiled step has them in it, so models that were adapted anew are other ones.
+    found["constants"] = [
+        keras.ops.convert_to_numpy(variable.value)
+        for layer in _normalizations(models)
+        for variable in layer.variables
+    ]
     return dump(found, {})
 
 
@@ -328,3 +348,4 @@ def assign(models: Sequence[keras.Model], weights: Weights) -> None:
         variable.assign(weights.values[place])
         if variable.trainable != is_trainable:
             variable.trainable = is_trainable
+    renew_constants(models)

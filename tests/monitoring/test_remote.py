@@ -200,7 +200,26 @@ def quantised():
     return model
 
 
-@pytest.mark.parametrize("make", [own_code, subclassed, half, nested, quantised])
+def normalised():
+    """A model of raw values, in several layers of which Keras keeps constants."""
+    norm = layers.Normalization(axis=-1, name="norm")
+    norm.adapt(100 + 50 * PIXELS)
+    inner = keras.Sequential([keras.Input((12, 10, 1)), norm], name="inner")
+    return compiled(
+        keras.Sequential(
+            [
+                keras.Input((12, 10, 1)),
+                layers.Rescaling(255),
+                inner,
+                layers.Conv2D(4, 3, activation="tanh", name="conv1"),
+                layers.Flatten(),
+                layers.Dense(10, name="logits"),
+            ]
+        )
+    )
+
+
+@pytest.mark.parametrize("make", [own_code, subclassed, half, nested, quantised, normalised])
 def test_a_model_is_made_again_from_its_description(make):
     model = make()
     names = [keras.layers.Dense(1).name, keras.layers.Dense(1).name]
@@ -324,7 +343,7 @@ def freezing():
 
 
 @pytest.mark.acceptance
-@pytest.mark.parametrize("make", [own_code, subclassed, half, nested, freezing])
+@pytest.mark.parametrize("make", [own_code, subclassed, half, nested, freezing, normalised])
 def test_so_are_those_of_other_networks(watch_apart, pool, make):
     assert_same_training(watch_apart, pool, make=make, probe_data=PIXELS)
 
