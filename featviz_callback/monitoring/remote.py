@@ -44,7 +44,8 @@ _SMALL = 2**20
 # So many architectures, and observers, are kept by a worker.
 _MOST_KEPT = 2
 
-_models: dict[str, list[keras.Model]] = {}
+# Models and the classes that only they and their observers have.
+_models: dict[str, tuple[list[keras.Model], dict[object, type]]] = {}
 _observers: dict[str, tuple[list[keras.Model], Observer]] = {}
 
 
@@ -147,6 +148,7 @@ class Remote:
         with_real_images: bool = True,
     ):
         self._executor, self._with_real_images = executor, with_real_images
+        self._observer = observer
         self._roots = _roots(observer, trained)
         self._setup = _pack(observer, self._roots)
         names = [
@@ -182,8 +184,8 @@ class Remote:
             state: What the snapshot before has kept.
         """
         if self._here is None:
-            roots = wire.build_apart(self._setup.architecture)
-            self._here = roots, wire.load_beside(self._setup.observer, roots)
+            roots = wire.build_apart(self._roots)
+            self._here = roots, wire.copy_beside(self._observer, self._roots, roots)
         with backend.random_states_preserved():
             return _take(*self._here, self._order(submitted, state, None))
 
@@ -271,13 +273,13 @@ def rehearse(observer: Observer, trained: keras.Model) -> None:
         ValueError: If it cannot.
     """
     roots = _roots(observer, trained)
-    setup = _pack(observer, roots)
+    _pack(observer, roots)
     try:
         with backend.random_states_preserved():
-            again = wire.build_apart(setup.architecture)
+            again = wire.build_apart(roots)
             wire.require_same(roots, again)
             wire.assign(again, wire.weights_of(roots))
-            _require_equal(observer.tasks, wire.load_beside(setup.observer, again).tasks)
+            _require_equal(observer.tasks, wire.copy_beside(observer, roots, again).tasks)
     except Exception as error:
         raise _refusal(trained, error) from error
 
@@ -341,9 +343,12 @@ def work(order: Order) -> Taken | None:
                 if order.setup is None:
                     return None
                 if architecture not in _models:
-                    _keep(_models, architecture, wire.build(order.setup.architecture))
-                roots = _models[architecture]
-                observer = wire.load_beside(order.setup.observer, roots)
+                    classes: dict = {}
+                    models = wire.build(order.setup.architecture, classes)
+                    _keep(_models, architecture, (models, classes))
+                roots, classes = _models[architecture]
+                # Those of the observer alone are its own.
+                observer = wire.load_beside(order.setup.observer, roots, dict(classes))
                 _keep(_observers, name, (roots, observer))
             return _take(*_observers[name], order)
         except Exception as error:

@@ -2,7 +2,11 @@
 
 import copy
 import multiprocessing
+import os
 import pickle
+import subprocess
+import sys
+import textwrap
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -224,7 +228,7 @@ def test_a_model_is_made_again_from_its_description(make):
     model = make()
     names = [keras.layers.Dense(1).name, keras.layers.Dense(1).name]
     states = np.random.get_state()[1].tolist(), keras.random.SeedGenerator(1).state.name
-    again = wire.build_apart(wire.describe([model]))
+    again = wire.build_apart([model])
     assert np.random.get_state()[1].tolist() == states[0]
     number = int(names[1].rpartition("_")[2])
     assert keras.layers.Dense(1).name == f"dense_{number + 1}"
@@ -238,7 +242,7 @@ def test_models_that_share_layers_get_the_same_weights():
     model = compiled()
     head = keras.Model(model.inputs, model.get_layer("conv2").output)
     assert len(wire.outermost([model, head, model.get_layer("conv1")])) == 2
-    again = wire.build_apart(wire.describe([model, head]))
+    again = wire.build_apart([model, head])
     wire.require_same([model, head], again)
     weights = wire.weights_of([model, head])
     assert len(weights.values) == len(model.variables)
@@ -250,7 +254,7 @@ def test_models_that_share_layers_get_the_same_weights():
 def test_a_wrapper_of_two_models_is_made_again():
     pair = Pair(sequential(layers.Flatten(), layers.Dense(2)), sequential(layers.Dense(1)))
     pair.compile("adam")
-    [again] = wire.build_apart(wire.describe([pair]))
+    [again] = wire.build_apart([pair])
     wire.require_same([pair], [again])
     paths = [path for path, _ in walk(pair)]
     assert [path for path, _ in walk(again)] == paths
@@ -466,6 +470,133 @@ def test_a_listener_gets_arrays_and_a_replay_makes_no_use_of_it(watch_apart, poo
     model.save_weights(tmp_path / "1.weights.h5")
     pattern = str(tmp_path / "{epoch}.weights.h5")
     assert replay(watch_apart(executor=pool), model, pattern, verbose=0).epochs.tolist() == [0]
+
+
+# --- classes of a script ---------------------------------------------------------------------
+
+SCRIPT = """
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    import keras
+    import numpy as np
+    from keras import layers
+
+    from featviz_callback import FeatureVisCallback, Objective
+
+    FACTOR = 1.0
+    PIXELS = np.random.default_rng(0).random((32, 8, 8, 1), "float32")
+    LABELS = np.arange(32) % 2
+
+
+    class Scale(layers.Layer):
+        factor = 1.0
+        seen = []
+
+        def call(self, inputs):
+            return inputs * FACTOR * self.factor
+
+
+    class Anneal(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            global FACTOR
+            FACTOR = 1.0 - 0.3 * epoch
+
+
+    class Refusing:
+        def submit(self, *arguments):
+            raise RuntimeError("there is no worker")
+
+
+    def objective(model):
+        return Objective.neuron(model, "logits", [0])
+
+
+    def make(*first):
+        inner = [*first, Scale(name="scale"), layers.Flatten(), layers.Dense(2, name="logits")]
+        return keras.Sequential([keras.Input((8, 8, 1)), *inner], name="model")
+
+
+    def fit(model, rate, *callbacks, **settings):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(rate), loss, run_eagerly=True)
+        given = {"epochs": 3, "verbose": 0, "shuffle": False, "callbacks": list(callbacks)}
+        model.fit(PIXELS, LABELS, **{**given, **settings})
+
+
+    def watch(**settings):
+        return FeatureVisCallback(
+            objective, steps=2, values_range=(0, 1), on_error="raise", **settings
+        )
+
+
+    def main(pool):
+        global FACTOR
+        call, seen = Scale.call, Scale.seen
+        for name, some in (
+            ("alone", []),
+            ("local", [watch()]),
+            ("refused", [watch(executor=Refusing())]),
+            ("pool", [watch(executor=pool)]),
+        ):
+            FACTOR = 1.0
+            keras.utils.set_random_seed(1)
+            model = make()
+            fit(model, 0.1, *some, Anneal())
+            found = keras.ops.convert_to_numpy(model.get_weights()[0]).tobytes().hex()
+            is_same = Scale.call is call and Scale.seen is seen
+            print("trained", name, is_same and call.__globals__ is globals(), found, flush=True)
+        FACTOR = 1.0
+        norm = layers.Normalization(axis=-1)
+        model = make(norm)
+        for factor in (1.0, 3.0, 1.0):
+            # A class attribute, and a constant that Keras makes of variables.
+            Scale.factor = factor
+            norm.adapt(factor * PIXELS)
+            callback = watch(executor=pool, probe_data=PIXELS)
+            fit(model, 0.0, callback, epochs=1)
+            history = callback.history
+            [truth], real = (
+                keras.ops.convert_to_numpy(model(some))[:, 0]
+                for some in (history.images[-1], PIXELS)
+            )
+            found = history.scores[-1][0], history.score_ratio[-1][0]
+            print("scored", len(history.skipped), *found, truth, truth / real.max(), flush=True)
+
+
+    if __name__ == "__main__":
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+            main(pool)
+"""
+
+
+@pytest.mark.acceptance
+def test_classes_of_a_script_stay_its_own_and_workers_keep_those_of_each_setup_apart(tmp_path):
+    pytest.importorskip("cloudpickle", reason="cloudpickle is not installed")
+    (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [line.split() for line in done.stdout.splitlines()]
+    trained = [line[1:] for line in lines if line[0] == "trained"]
+    assert [name for name, _, _ in trained] == ["alone", "local", "refused", "pool"]
+    for name, is_same, weights in trained:
+        assert is_same == "True", name
+        assert weights == trained[0][2], name
+    scored = [line[1:] for line in lines if line[0] == "scored"]
+    assert len(scored) == 3
+    for skipped, *found in scored:
+        assert int(skipped) == 0
+        score, ratio, *truth = map(float, found)
+        assert [score, ratio] == pytest.approx(truth, rel=1e-4)
 
 
 # --- Dask ------------------------------------------------------------------------------------
