@@ -32,7 +32,7 @@ from featviz_callback.monitoring.workers import (
     require_alike,
     require_processes,
 )
-from featviz_callback.objectives import score_all
+from featviz_callback.objectives import forget_warnings, score_all
 from featviz_callback.records import pictures
 
 logger = logging.getLogger("featviz_callback")
@@ -68,6 +68,7 @@ class Order:
 
     Attributes:
         names: The SHA-256 of the architecture, and of both parts of the setup.
+        settings: See `wire.settings`.
         setup: The setup; `None` if the worker may have it.
         weights: The weights of the moment.
         state: See `Observer.state`.
@@ -76,6 +77,7 @@ class Order:
     """
 
     names: tuple[str, str]
+    settings: dict[str, Any]
     setup: Setup | None
     weights: wire.Weights
     state: dict[str, Any]
@@ -150,7 +152,7 @@ class Remote:
         self._executor, self._with_real_images = executor, with_real_images
         self._observer = observer
         self._roots = _roots(observer, trained)
-        self._setup = _pack(observer, self._roots)
+        self._setup, self._settings = _pack(observer, self._roots), wire.settings()
         names = [
             hashlib.sha256(one).hexdigest()
             for one in (self._setup.architecture, self._setup.observer)
@@ -192,6 +194,7 @@ class Remote:
     def _order(self, submitted, state, setup):
         return Order(
             self._names,
+            self._settings,
             setup,
             submitted.weights,
             state,
@@ -350,7 +353,11 @@ def work(order: Order) -> Taken | None:
                 # Those of the observer alone are its own.
                 observer = wire.load_beside(order.setup.observer, roots, dict(classes))
                 _keep(_observers, name, (roots, observer))
-            return _take(*_observers[name], order)
+            roots, observer = _observers[name]
+            wire.use_settings(order.settings)
+            # The process that trains knows what it has logged itself.
+            forget_warnings([layer for root in roots for layer in root._flatten_layers()])
+            return _take(roots, observer, order)
         except Exception as error:
             # An error of the user's own class may not cross, and would break the pool.
             said = f"{type(error).__name__}: {error}"
@@ -367,8 +374,11 @@ def _take(roots, observer, order):
     """Take a snapshot on the weights of an order."""
     began = time.perf_counter()
     logged: list[str] = []
+    own = threading.get_ident()
 
     def collect(record):
+        if record.thread != own:
+            return True
         logged.append(record.getMessage())
         return False
 

@@ -23,7 +23,6 @@ from keras.src.saving.serialization_lib import ObjectSharingScope
 from featviz_callback import backend
 from featviz_callback.objectives import attributes, is_wrapper
 
-
 # What is never copied within a process.
 _CODE = (type, FunctionType, ModuleType)
 # By these names cloudpickle makes a class again that cannot be imported.
@@ -212,19 +211,13 @@ def _described(models):
     custom |= {**lambdas, _HOLDER: Holder}
     classes = {name: one for name, one in custom.items() if isinstance(one, type)}
     configs = [_adapted(config, lambdas, classes, named) for config in configs]
-    settings = {
-        "policy": keras.config.dtype_policy().name,
-        "floatx": keras.config.floatx(),
-        "epsilon": keras.config.epsilon(),
-        "image_data_format": keras.config.image_data_format(),
-    }
     # Keras wraps methods of every layer in functions, which no configuration names.
     custom = {name: one for name, one in custom.items() if name in named}
     layers_of = [
         [(type(layer).__name__, layer.name) for layer in model._flatten_layers()]
         for model in models
     ]
-    found = {"configs": configs, "custom": custom, "settings": settings, "layers": layers_of}
+    found = {"configs": configs, "custom": custom, "settings": settings(), "layers": layers_of}
     # A compiled step has them in it, so models that were adapted anew are other ones.
     found["constants"] = [
         keras.ops.convert_to_numpy(variable.value)
@@ -232,6 +225,24 @@ def _described(models):
         for variable in layer.variables
     ]
     return found
+
+
+def settings() -> dict[str, Any]:
+    """Return the settings of Keras that calls of layers depend on."""
+    return {
+        "policy": keras.config.dtype_policy().name,
+        "floatx": keras.config.floatx(),
+        "epsilon": keras.config.epsilon(),
+        "image_data_format": keras.config.image_data_format(),
+    }
+
+
+def use_settings(found: dict[str, Any]) -> None:
+    """Set what `settings` returned in another process."""
+    keras.config.set_floatx(found["floatx"])
+    keras.config.set_epsilon(found["epsilon"])
+    keras.config.set_image_data_format(found["image_data_format"])
+    keras.config.set_dtype_policy(found["policy"])
 
 
 _HOLDER = "featviz_callback>Holder"
@@ -345,11 +356,7 @@ def _nothing(name):
 
 
 def _built(found):
-    settings = found["settings"]
-    keras.config.set_floatx(settings["floatx"])
-    keras.config.set_epsilon(settings["epsilon"])
-    keras.config.set_image_data_format(settings["image_data_format"])
-    keras.config.set_dtype_policy(settings["policy"])
+    use_settings(found["settings"])
     with keras.saving.custom_object_scope(found["custom"]), ObjectSharingScope():
         models = [
             keras.saving.deserialize_keras_object(config, safe_mode=False)
@@ -371,8 +378,9 @@ def _built(found):
 def build_apart(models: Sequence[keras.Model]) -> list[keras.Model]:
     """Make models again in the process that trains, which notices nothing of it.
 
-    They have the same classes, and weights of chance. A thread of its own has the names, the policy and the global generator of Keras for itself,
-    and is in the scope of no `tf.distribute.Strategy`.
+    They have the same classes, and weights of chance. A thread of its own has the names, the
+    policy and the global generator of Keras for itself, and is in the scope of no
+    `tf.distribute.Strategy`.
     """
     found = copy_beside(_described(models))
     with backend.random_states_preserved(), ThreadPoolExecutor(1) as thread:

@@ -1,6 +1,8 @@
 """Snapshots in other processes: equal to local ones to the bit, and what becomes of faults."""
 
+import contextlib
 import copy
+import logging
 import multiprocessing
 import os
 import pickle
@@ -16,8 +18,8 @@ import pytest
 from keras import layers, ops
 
 from featviz_callback import FeatureVisCallback, Objective, replay
-from featviz_callback.monitoring import remote, wire
-from featviz_callback.objectives import walk
+from featviz_callback.monitoring import accentuation, remote, wire
+from featviz_callback.objectives import forget_warnings, walk
 from tests.conftest import LABELS, PIXELS, compiled, mixed, read_events, sequential, to_numpy, train
 from tests.monitoring.conftest import neurons
 
@@ -73,6 +75,25 @@ def assert_same_training(watch_apart, pool, make=compiled, objectives=neurons, *
             np.testing.assert_array_equal(one, other)
     assert_same(*found)
     return found[1]
+
+
+@contextlib.contextmanager
+def logged():
+    """Collect what the package logs."""
+    logger, found = logging.getLogger("featviz_callback"), []
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            found.append(record.getMessage())
+
+    handler, level = Handler(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 # --- what needs no other process -----------------------------------------------------------
@@ -416,6 +437,67 @@ def test_so_are_those_of_a_mirrored_training(watch_apart, pool):
             return compiled()
 
     assert_same_training(watch_apart, pool, make=make)
+
+
+def break_accentuations(is_broken=True):
+    """Let the next accentuations of a worker fail, or not any more; let it log as others do."""
+    logging.getLogger("featviz_callback").setLevel(logging.WARNING)
+    draw = accentuation.Accentuations.__dict__.get("_draw", accentuation.Accentuations.draw)
+
+    def fail(self, order):
+        raise MemoryError("no memory at this moment")
+
+    accentuation.Accentuations._draw = draw
+    accentuation.Accentuations.draw = fail if is_broken else draw
+
+
+def partly_known(model):
+    """Objectives, one of which has no finite score for some real images."""
+    score = lambda outputs: ops.sqrt(outputs[:, 0])  # noqa: E731
+    return [Objective.custom(model, "logits", score), neurons(model)]
+
+
+@pytest.mark.acceptance
+def test_a_worker_that_other_trainings_have_used_is_as_good_as_a_new_one(watch_apart, pool):
+    settings = {
+        "objectives": partly_known,
+        "probe_data": PIXELS,
+        "accentuate": 1,
+        "on_error": "raise",
+    }
+    model = compiled()
+    weights = model.get_weights()
+
+    def again():
+        model.set_weights(weights)
+        # What was logged about it belongs to another training.
+        forget_warnings([model])
+        return compiled(model)
+
+    local = watch_apart(**settings)
+    run(local, make=again, epochs=1)
+    pool.submit(break_accentuations).result()
+    with logged() as messages:
+        run(watch_apart(executor=pool, **settings), make=again, epochs=1)
+    assert sum("No more real images are accentuated" in one for one in messages) == 1
+    assert sum("Some images of" in one for one in messages) == 1
+    pool.submit(break_accentuations, False).result()
+    # The other model of this training has other settings of Keras.
+    floatx, epsilon = keras.config.floatx(), keras.config.epsilon()
+    try:
+        keras.config.set_floatx("float16")
+        keras.config.set_epsilon(1e-3)
+        run(watch_apart(executor=pool), make=half, epochs=1)
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_epsilon(epsilon)
+    elsewhere = watch_apart(executor=pool, **settings)
+    with logged() as messages:
+        run(elsewhere, make=again, epochs=1)
+    assert_same(local, elsewhere)
+    assert sum("Some images of" in one for one in messages) == 1
+    assert pool.submit(keras.config.floatx).result() == floatx
+    assert pool.submit(keras.config.epsilon).result() == epsilon
 
 
 class Slow(keras.callbacks.Callback):
