@@ -10,6 +10,7 @@ The callback never changes a weight, and nothing that fails in it ends a trainin
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import time
 import weakref
@@ -627,7 +628,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
         if isinstance(pending.found, Observation):
             return pending.found, None
         try:
-            taken: Taken = pending.found.future.result()
+            waiting = 1 + sum(not one.is_done for one in self._pending)
+            tell = functools.partial(self._reporter.waits_for_workers, waiting, self._executor)
+            taken: Taken = self._remote.result(pending.found, tell)
         except NotBegun:
             # Training may have gone on, and the weights of that moment are still there.
             self._reporter.taken_here(self._remote.failed)

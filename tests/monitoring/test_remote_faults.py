@@ -1,6 +1,7 @@
 """Faults of workers and pools, each for real: training never notices."""
 
 import copy
+import gc
 import logging
 import os
 import signal
@@ -9,7 +10,8 @@ import sys
 import textwrap
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+import weakref
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -154,6 +156,52 @@ def test_what_other_threads_log_while_a_snapshot_is_taken_here_is_not_held_back(
     assert callback.history.epochs.tolist() == [-1, 0]
     assert len(calls) > 0
     assert messages.count("of another thread") == 2 * len(calls)
+
+
+class Never:
+    """An executor whose worker never comes, as in the queue of a cluster."""
+
+    def submit(self, *arguments):
+        return Future()
+
+
+def test_a_worker_that_never_comes_is_waited_for_in_vain_once(watch_apart, monkeypatch):
+    monkeypatch.setattr(remote, "TOLD_AFTER", 0.2)
+    monkeypatch.setattr(remote, "PATIENCE", 1.0)
+    callback = watch_apart(executor=Never())
+    with logged() as messages:
+        weights = run(callback, epochs=3)
+    assert_disturbed(callback, weights, messages, lost=[], epochs=3)
+    assert sum("waits for 4 snapshots" in one and "Never" in one for one in messages) == 1
+    assert any("none has begun within 1.2 seconds" in one for one in messages)
+
+
+class Pruned(Exception):
+    pass
+
+
+def prune():
+    raise Pruned
+
+
+@pytest.mark.parametrize("executor", [Refusing, Never])
+def test_a_training_that_an_error_ends_leaves_neither_thread_nor_model(watch_apart, executor):
+    def threads():
+        return sum(one.name == "featviz_callback" for one in threading.enumerate())
+
+    before = threads()
+
+    def fit():
+        model, callback = compiled(), watch_apart(executor=executor())
+        with pytest.raises(Pruned):
+            train(model, callback, Once(1, prune), epochs=4)
+        assert threads() == before + 1
+        return weakref.ref(model)
+
+    model = fit()
+    # The thread ends as soon as the callback is gone.
+    until(lambda: gc.collect() >= 0 and threads() == before)
+    assert model() is None
 
 
 def interrupt(*_):
