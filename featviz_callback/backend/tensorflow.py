@@ -158,6 +158,24 @@ def framework_state_preserved(model):
             variable.assign(before)
 
 
+def framework_state(models):
+    """See `featviz_callback.backend`."""
+    return [one.numpy() for one in _own_variables(models)]
+
+
+def assign_framework_state(models, arrays):
+    """See `featviz_callback.backend`."""
+    for variable, array in zip(_own_variables(models), arrays, strict=True):
+        variable.assign(array)
+
+
+def _own_variables(models):
+    """Return TensorFlow's own variables among the attributes of layers, each once."""
+    layers = (layer for model in models for layer in model._flatten_layers())
+    attributes = (one for layer in layers for one in vars(layer).values())
+    return {id(one): one for one in attributes if isinstance(one, tf.Variable)}.values()
+
+
 def writes(model):
     """See `featviz_callback.backend`."""
     return model.distribute_strategy.extended.should_save_summary

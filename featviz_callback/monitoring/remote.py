@@ -247,6 +247,7 @@ class _Line:
 
     def order(self, submitted: Submitted, state: dict[str, Any], setup: Setup | None) -> Order:
         """Return what a worker is sent for a snapshot."""
+        assert submitted.weights is not None
         return Order(
             self._names,
             self._settings,

@@ -408,16 +408,18 @@ class Weights:
         values: The values of all variables, each once.
         places: Of each of `variables_of`, the place of its value.
         is_trainable: Whether each of `variables_of` is trained.
+        of_framework: What the framework keeps of models beside these, such as torch's buffers.
     """
 
     values: list[np.ndarray]
     places: list[int]
     is_trainable: list[bool]
+    of_framework: list[np.ndarray]
 
     @property
     def size(self) -> int:
         """How many bytes they take."""
-        return sum(one.nbytes for one in self.values)
+        return sum(one.nbytes for one in [*self.values, *self.of_framework])
 
 
 def weights_of(models: Sequence[keras.Model]) -> Weights:
@@ -429,6 +431,7 @@ def weights_of(models: Sequence[keras.Model]) -> Weights:
         backend.load().copied(unique.values()),
         [places[id(one)] for one in variables],
         [one.trainable for one in variables],
+        backend.load().framework_state(models),
     )
 
 
@@ -440,4 +443,5 @@ def assign(models: Sequence[keras.Model], weights: Weights) -> None:
         variable.assign(weights.values[place])
         if variable.trainable != is_trainable:
             variable.trainable = is_trainable
+    backend.load().assign_framework_state(models, weights.of_framework)
     renew_constants(models)

@@ -201,6 +201,56 @@ def subclassed():
     return compiled(model)
 
 
+def with_state_of_framework():
+    """A model that learns something beside Keras' variables, where a framework can."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        first = layers.TorchModuleWrapper(
+            torch.nn.BatchNorm2d(12), name="first", output_shape=(None, 12, 10, 1)
+        )
+    else:
+        first = Counting(name="first")
+    return compiled(sequential(first, layers.Flatten(), layers.Dense(10, name="logits")))
+
+
+class Counting(layers.Layer):
+    """Counts its calls in a variable of TensorFlow's own."""
+
+    def build(self, shape):
+        import tensorflow as tf
+
+        self.count = tf.Variable(1.0, trainable=False)
+
+    def call(self, inputs, training=False):
+        if training:
+            self.count.assign_add(0.1)
+        return inputs * self.count
+
+
+NO_STATE = keras.backend.backend() == "jax"
+
+
+@pytest.mark.skipif(NO_STATE, reason="JAX keeps nothing of a model beside its variables")
+def test_what_the_framework_keeps_of_a_model_crosses_with_its_weights():
+    model = with_state_of_framework()
+    before = to_numpy(model(PIXELS, training=False))
+    weights = model.get_weights()
+    train(model, epochs=2)
+    model.set_weights(weights)
+    trained = to_numpy(model(PIXELS, training=False))
+    assert np.abs(trained - before).max() > 1e-3
+    again = wire.build_apart([model])
+    wire.assign(again, wire.weights_of([model]))
+    np.testing.assert_array_equal(to_numpy(again[0](PIXELS, training=False)), trained)
+
+
+@pytest.mark.acceptance
+@pytest.mark.skipif(NO_STATE, reason="JAX keeps nothing of a model beside its variables")
+def test_snapshots_elsewhere_see_what_the_framework_keeps(watch_apart, pool):
+    assert_same_training(watch_apart, pool, make=with_state_of_framework, values_range=(0, 1))
+
+
 def half():
     return compiled(
         sequential(
