@@ -197,8 +197,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
             The training process writes all of them, in order, when they are back: at the end
             of a later epoch, and the rest before `fit` returns. Up to 1 GiB of weights wait,
             then training waits too. Results are the same as without. If a worker is lost, so
-            is its snapshot (`history.skipped`), and later ones are taken here. Where all
-            cores train, there is nothing to gain. The executor is never shut down, copies of
+            is its snapshot (`history.skipped`), and later ones are taken here. So are all if
+            training has waited two minutes without a sign of any worker. A worker has the
+            code of a script as it was at the first snapshot. Where all cores train, there is nothing to gain. The executor is never shut down, copies of
             the callback share it, and a pickled callback has none. Not with `warm_start`, and
             `replay` makes no use of it.
 
