@@ -11,7 +11,7 @@ from featviz_callback.objectives.defaults import default_objectives, every_chann
 from featviz_callback.objectives.inputs import ImageInput
 from featviz_callback.objectives.joined import JoinedTargets, join_alike, require_units
 from featviz_callback.objectives.layers import Ending, ending
-from featviz_callback.objectives.notices import NothingToShow, warn_once
+from featviz_callback.objectives.notices import NothingToShow, forget_warnings, warn_once
 from featviz_callback.objectives.objective import Objective
 from featviz_callback.objectives.outside import (
     calls_part,
@@ -62,6 +62,7 @@ __all__ = [
     "every_channel",
     "feature_taps",
     "find_anchor",
+    "forget_warnings",
     "has_own_step",
     "image_place",
     "inputs",
