@@ -149,12 +149,14 @@ def current_trace():
 @contextmanager
 def framework_state_preserved(model):
     """See `featviz_callback.backend`; restores variables that are TensorFlow's, not Keras'."""
-    attributes = (one for layer in model._flatten_layers() for one in vars(layer).values())
-    own = [(one, tf.identity(one)) for one in attributes if isinstance(one, tf.Variable)]
+    own: dict = {}
+    for layer in model._flatten_layers():
+        _find_variables(list(vars(layer).values()), own)
+    kept = [(one, tf.identity(one)) for one in own.values() if one is not None]
     try:
         yield
     finally:
-        for variable, before in own:
+        for variable, before in kept:
             variable.assign(before)
 
 
@@ -174,6 +176,23 @@ def _own_variables(models):
     layers = (layer for model in models for layer in model._flatten_layers())
     attributes = (one for layer in layers for one in vars(layer).values())
     return {id(one): one for one in attributes if isinstance(one, tf.Variable)}.values()
+
+
+def _find_variables(container, found):
+    """Collect TensorFlow's own variables in a container, by their identity."""
+    for one in container.values() if isinstance(container, dict) else container:
+        if id(one) in found:
+            continue
+        if isinstance(one, tf.Variable):
+            found[id(one)] = one
+        elif isinstance(one, tf.random.Generator):
+            found[id(one.state)] = one.state
+        elif isinstance(one, tf.Module) and not isinstance(one, keras.layers.Layer):
+            _find_variables(one.variables, found)
+        elif issubclass(type(one), (list, tuple, set, dict)):
+            # Containers may hold each other.
+            found[id(one)] = None
+            _find_variables(one, found)
 
 
 def writes(model):

@@ -27,7 +27,7 @@ from featviz_callback.monitoring.observer import Observer
 from featviz_callback.monitoring.preparation import choose_objectives, prepare_observer
 from featviz_callback.monitoring.real_images import draw_beside
 from featviz_callback.monitoring.workers import Workers, compute_here, package_version
-from featviz_callback.objectives import Objective, every_channel, shared_calls
+from featviz_callback.objectives import Objective, calls_part, every_channel, shared_calls
 from featviz_callback.optimization import (
     Settings,
     Task,
@@ -39,7 +39,14 @@ from featviz_callback.optimization import (
 from featviz_callback.optimization.probe_data import ProbeImages
 from featviz_callback.optimization.settings import as_regularizers
 from featviz_callback.records import Behaviour, Result, Snapshot
-from featviz_callback.tensorboard import EventFile, find_runs, read_note, summaries, write_note
+from featviz_callback.tensorboard import (
+    EventFile,
+    find_runs,
+    read_note,
+    summaries,
+    unique,
+    write_note,
+)
 
 logger = logging.getLogger("featviz_callback")
 
@@ -77,7 +84,8 @@ def atlas(
 
     Finished chunks of up to 128 units are files of that folder. A call computes those that
     are missing and nothing else, so that nothing is lost if a process is killed. Images are
-    the same to the bit wherever they are computed.
+    the same to the bit wherever they are computed. Functions among the settings count by their
+    code, and by the plain values and functions that they read of your modules.
 
     Run `tensorboard --logdir atlas` and open the tab Features to browse them. With `folder`
     alone, whoever has the folder reads what is there, without the model.
@@ -260,7 +268,9 @@ def _observe(objectives, model, settings, probe_data):
         shape = None if real is None else real.shape
         objectives = every_channel(model, settings.fixed_inputs, shape)
     chosen = choose_objectives(objectives, model, settings.fixed_inputs)
-    observer = prepare_observer(chosen, settings, real, False)
+    # A model around the watched one tells what that one gets.
+    around = model if calls_part(model, chosen[0].model) else None
+    observer = prepare_observer(chosen, settings, real, False, around)
     observer.check()
     return observer
 
@@ -337,7 +347,7 @@ def _read_json(path):
 
 
 def _write_json(path, content):
-    part = f"{path}.{os.getpid()}.part"
+    part = f"{path}.{unique()}.part"
     with open(part, "w") as file:
         json.dump(content, file, indent=1)
     os.replace(part, path)

@@ -398,6 +398,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
 
     def _prepare(self):
         shape = None if self._real_images is None else self._real_images.shape
+        shape = shape or self._settings.image_shape
         objectives = choose_objectives(
             self._objectives, self.model, self._settings.fixed_inputs, shape
         )
@@ -544,12 +545,13 @@ class FeatureVisCallback(keras.callbacks.Callback):
             return
         # Reading `self.model` brings the weights back to it on JAX.
         _ = self.model
-        is_first, self._count = not self._count, self._count + 1
+        is_first = not self._count
         with_floor = is_first or self._is_last(epoch)
         if self._is_taken_elsewhere():
             found = self._remote.submit(with_floor)
         else:
             found = self._observer.take_snapshot(with_floor)
+        self._count += 1
         waited = time.perf_counter() - began
         self._pending.append(_Pending(epoch, is_first, epoch_seconds, found, waited))
         if isinstance(found, Observation):

@@ -25,6 +25,7 @@ from featviz_callback.objectives import SomeTargets, warn_once
 from featviz_callback.optimization import Task, run
 from featviz_callback.optimization.comparison import score_ratio, verdict
 from featviz_callback.records import Result, as_range
+from featviz_callback.tensorboard import unique
 
 logger = logging.getLogger("featviz_callback")
 
@@ -284,7 +285,7 @@ def _write(path, arrays):
 
 def _write_whole(path, write):
     """Write a file that appears whole or not at all."""
-    part = f"{path}.{os.getpid()}.part"
+    part = f"{path}.{unique()}.part"
     try:
         with open(part, "wb") as file:
             write(file)

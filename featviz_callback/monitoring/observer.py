@@ -38,6 +38,7 @@ from featviz_callback.optimization import (
     digest,
     digest_task,
     find_starts,
+    models_unchanged,
     ranking,
     run,
 )
@@ -181,6 +182,7 @@ class Observer:
         """A hash of all that pictures depend on, except the weights."""
         return digest(list(map(digest_task, self._tasks)), self._real_images, self._warm_start)
 
+    @models_unchanged()
     def take_snapshot(self, with_floor: bool) -> Observation:
         """Run every optimisation on the weights that the model has now.
 

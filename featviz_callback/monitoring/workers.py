@@ -35,7 +35,9 @@ import keras
 from featviz_callback import backend
 from featviz_callback.monitoring import wire
 from featviz_callback.monitoring.chunks import Chunk, Ranked, compute, is_done
-from featviz_callback.optimization import Task, digest, digest_weights
+from featviz_callback.objectives import walk
+from featviz_callback.optimization import Task, digest, digest_architecture, digest_weights
+from featviz_callback.tensorboard import unique
 
 logger = logging.getLogger("featviz_callback")
 
@@ -43,11 +45,17 @@ logger = logging.getLogger("featviz_callback")
 # its memory.
 _MOST_WAITING = 256
 _MODELS = "models"
+# A worker that is started now imports a framework for up to 20 seconds.
+_PATIENCE = 30
 
-# What this process has unpacked as a worker: by the hash of a model, the model and the tasks
-# of it, by their hash. Compiled steps live with the model.
+# What this process has unpacked as a worker: by the call and file of a model, the model and the
+# tasks of it, by their hash. Compiled steps live with the model.
 _unpacked: dict[str, dict[str, Any]] = {}
 _MODELS_KEPT = 2
+# Tells this process from one of the same host name and number in another container.
+_PROCESS = unique()
+# Where a worker is may differ, and all else that it tells may not.
+_WHERE = ("host", "process", "unique")
 # Threads of one worker share its models and its random states.
 one_at_a_time = threading.Lock()
 
@@ -58,16 +66,18 @@ class Packed:
 
     Attributes:
         task: The optimisation of a layer without its model, pickled.
-        model: The path of the model's file, below `folder`.
-        model_hash: The SHA-256 of that file.
+        call: Tells this call of `atlas` from all others.
+        model: The path of the model's file.
+        weights: The hash of that model's weights.
         rows: See `Chunk`.
         path: The file to write.
         ranked: What real images tell of these targets.
     """
 
     task: bytes
+    call: str
     model: str
-    model_hash: str
+    weights: str
     rows: tuple[int, ...]
     path: str
     ranked: Ranked | None
@@ -96,7 +106,7 @@ class Workers:
 
     def __init__(self, executor: Executor, tasks: Sequence[Task], folder: str):
         require_processes(executor)
-        self._executor, self._folder = executor, folder
+        self._executor, self._call = executor, unique()
         self._models: dict[int, tuple[str, str]] = {}
         for task in tasks:
             if id(task.targets.model) not in self._models:
@@ -107,7 +117,14 @@ class Workers:
     def _greet(self):
         """Start a worker, and require that it is another process of the same versions."""
         try:
-            told = self._executor.submit(greet).result()
+            future = self._executor.submit(greet)
+            if not wait([future], _PATIENCE).done:
+                logger.warning(
+                    "No worker of the executor, a %s, has answered within %g seconds. The atlas "
+                    "waits for one, and computes nothing until then.",
+                    *(type(self._executor).__name__, _PATIENCE),
+                )
+            told = future.result()
         except Exception as error:
             self._lament(error)
             return False
@@ -147,6 +164,7 @@ class Workers:
     def _submit(self, chunk, ranked):
         packed = Packed(
             self._tasks[id(chunk.task)],
+            self._call,
             *self._models[id(chunk.task.targets.model)],
             chunk.rows,
             os.path.abspath(chunk.path),
@@ -175,9 +193,11 @@ def work(packed: Packed) -> None:
     """Compute a chunk in a worker, and write its file."""
     end_with_parent()
     with one_at_a_time:
-        model = _cached(packed.model_hash, "", lambda: _load(packed.model, packed.model_hash))
+        # Another call may give a task other code under equal names.
+        of_model = f"{packed.call}:{packed.model}"
+        model = _cached(of_model, "", lambda: _load(packed.model, packed.weights))
         key = hashlib.sha256(packed.task).hexdigest()
-        task = _cached(packed.model_hash, key, lambda: wire.load(packed.task, lambda _: model))
+        task = _cached(of_model, key, lambda: wire.load(packed.task, lambda _: model))
         # Another process that makes the same atlas may have been faster.
         if not is_done(packed.path):
             compute(task, packed.rows, packed.path, packed.ranked)
@@ -213,9 +233,10 @@ def require_alike(told: dict[str, object]) -> None:
         ValueError: If it is a thread of this process, or has other versions.
     """
     own = introduce()
-    if (told["host"], told["process"]) == (own["host"], own["process"]):
+    # A fork has the unique part of its parent.
+    if all(told.get(key) == own[key] for key in _WHERE):
         raise _refusal("threads of this process, which would disturb its random states")
-    other = {k: v for k, v in told.items() if k not in ("host", "process") and v != own.get(k)}
+    other = {k: v for k, v in told.items() if k not in _WHERE and v != own.get(k)}
     if other:
         raise _refusal(f"a worker of other versions, {other}, where here are {own}")
 
@@ -232,6 +253,7 @@ def introduce() -> dict[str, object]:
     return {
         "host": socket.gethostname(),
         "process": os.getpid(),
+        "unique": _PROCESS,
         "python": ".".join(map(str, sys.version_info[:2])),
         "keras": keras.__version__,
         "backend": name,
@@ -245,8 +267,8 @@ def package_version() -> str:
     return sys.modules[__name__.partition(".")[0]].__version__
 
 
-def _cached(model_hash, key, make):
-    unpacked = _unpacked.setdefault(model_hash, {})
+def _cached(of_model, key, make):
+    unpacked = _unpacked.setdefault(of_model, {})
     # The models of earlier atlases are not kept for ever.
     for old in list(_unpacked)[:-_MODELS_KEPT]:
         del _unpacked[old]
@@ -290,20 +312,44 @@ def _refusal(received):
 
 
 def _save(model, folder):
-    """Write a model for the workers; return the path and the SHA-256 of its file.
+    """Write a model for the workers, if it is not there; return its path and weights' hash.
+
+    The workers of an earlier call may read the same file.
 
     Raises:
         ValueError: If it cannot be made again from that file.
     """
-    name = digest(digest_weights(model), model.name)[:16]
+    weights = digest_weights(model)
+    # Tasks find layers by their names, which an architecture does not count.
+    names = [model.name, *(path for path, _ in walk(model))]
+    name = digest(weights, digest_architecture(model), names)[:16]
     path = os.path.abspath(os.path.join(folder, _MODELS, f"{name}.keras"))
+    if not _has(path, weights):
+        _write(model, weights, path)
+    return path, weights
+
+
+def _has(path, weights):
+    """Whether a file is there, and whole."""
+    if not os.path.exists(path):
+        return False
+    try:
+        with backend.random_states_preserved():
+            _load(path, weights)
+    except Exception:
+        # Whatever is wrong with it, the model is written again.
+        return False
+    return True
+
+
+def _write(model, weights, path):
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    part = f"{path.removesuffix('.keras')}.{os.getpid()}.part.keras"
+    part = f"{path.removesuffix('.keras')}.{unique()}.part.keras"
     try:
         with backend.random_states_preserved():
             model.save(part)
             again = keras.saving.load_model(part, compile=False, safe_mode=False)
-            if digest_weights(again) != digest_weights(model):
+            if digest_weights(again) != weights:
                 raise ValueError("its weights are other ones then")
             # Without an optimizer's state, which may be twice as large.
             again.save(part)
@@ -319,16 +365,14 @@ def _save(model, folder):
     finally:
         if os.path.exists(part):
             os.remove(part)
-    with open(path, "rb") as file:
-        return path, hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _load(path, expected):
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
+def _load(path, weights):
+    model = keras.saving.load_model(path, compile=False, safe_mode=False)
+    # The bytes of a file tell when it was written, and the weights tell what it is.
+    if digest_weights(model) != weights:
         raise ValueError(f"The model {path!r} is not the one that was sent.")
-    return keras.saving.load_model(path, compile=False, safe_mode=False)
+    return model
 
 
 def _pack(task):

@@ -13,10 +13,18 @@ from featviz_callback.objectives.joined import JoinedTargets, join_alike, requir
 from featviz_callback.objectives.layers import Ending, ending
 from featviz_callback.objectives.notices import NothingToShow, forget_warnings, warn_once
 from featviz_callback.objectives.objective import Objective
-from featviz_callback.objectives.outside import scaling_layers, scaling_outside
+from featviz_callback.objectives.outside import (
+    calls_part,
+    image_place,
+    received_by_part,
+    scaling_layers,
+    scaling_on_the_way,
+    scaling_outside,
+    takes_whole_numbers,
+)
 from featviz_callback.objectives.parts import attributes
 from featviz_callback.objectives.paths import walk
-from featviz_callback.objectives.preserve import preserved
+from featviz_callback.objectives.preserve import attributes_preserved, preserved
 from featviz_callback.objectives.reachability import Reach, require_path
 from featviz_callback.objectives.readouts import read_scores, read_scores_and
 from featviz_callback.objectives.recording import Tap, record
@@ -34,6 +42,7 @@ from featviz_callback.objectives.watching import Watch, feature_taps, weights_by
 from featviz_callback.objectives.wrappers import has_own_step, is_known, is_wrapper
 
 __all__ = [
+    "attributes_preserved",
     "Ending",
     "ImageInput",
     "JoinedTargets",
@@ -47,6 +56,7 @@ __all__ = [
     "Watch",
     "as_taken",
     "attributes",
+    "calls_part",
     "default_objectives",
     "ending",
     "every_channel",
@@ -54,6 +64,7 @@ __all__ = [
     "find_anchor",
     "forget_warnings",
     "has_own_step",
+    "image_place",
     "inputs",
     "is_known",
     "is_wrapper",
@@ -65,15 +76,18 @@ __all__ = [
     "range_as_text",
     "read_scores",
     "read_scores_and",
+    "received_by_part",
     "record",
     "relaxed_activations",
     "require_path",
     "require_units",
     "scaling_layers",
+    "scaling_on_the_way",
     "scaling_outside",
     "score_all",
     "shared_calls",
     "some",
+    "takes_whole_numbers",
     "walk",
     "warn_if_flat",
     "warn_once",

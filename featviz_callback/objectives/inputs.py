@@ -9,6 +9,7 @@ This module converts and checks. It never calls the model.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,8 +27,14 @@ _AXES = "hwc"
 # A signal of more channels may be a grey image.
 _MOST_CHANNELS = 16
 
+# Images of more channels have no colours.
+_MOST_COLOURS = 4
+
 # A vector of as many values as a square image from this side on may be one.
 _SMALLEST_SIDE = 8
+
+# Arguments of a call that Keras gives, or this package.
+_GIVEN = ("training", "mask")
 
 
 @dataclass(frozen=True)
@@ -108,12 +115,20 @@ def specs(model: keras.Model):
     if not model.built:
         raise ValueError(
             f"The model '{model.name}' is not built, so the shape of its input is not "
-            "known. Expected a built model: call `model.build((None, height, width, "
-            "channels))` first, or give the callback a function of the model."
+            "known. Expected a built model: call it once on an image first, or give the callback a "
+            "function of the model."
         )
     declared = _declared(model)
     if declared is not None:
         return _single(declared)
+    needed = _needed(model)
+    if len(needed) > 1:
+        raise NothingToShow(
+            f"Expected the call of the model '{model.name}' to take one argument: a tensor, or a "
+            f"list or dict of them. Received: call({', '.join(needed)}). To see it, give "
+            "`objectives` of a model around it, keras.Model(given, model(*given)), where `given` "
+            "is a list of a keras.Input for each argument; `fixed_inputs` sets the others."
+        )
     shapes = list((model._build_shapes_dict or {}).values())
     if len(shapes) != 1:
         raise NothingToShow(
@@ -165,6 +180,17 @@ def _declared(model):
     """The inputs of a functional or sequential model, else `None`."""
     structure = getattr(model, "_inputs_struct", None)
     return getattr(model, "inputs", None) if structure is None else structure
+
+
+def _needed(model):
+    """The names of the arguments without which nobody can call a model."""
+    arguments = inspect.signature(model.call).parameters.values()
+    usual = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        one.name
+        for one in arguments
+        if one.default is one.empty and one.kind not in usual and one.name not in _GIVEN
+    ]
 
 
 def _tensors(shapes):
@@ -226,6 +252,8 @@ def resolve(
             continue
         if i not in given:
             given[i], guessed[name] = _guess(tensor, (found or {}).get(i))
+            if _is_passed_over(tensor):
+                guessed[name] += f" (through {tensor.dtype} there is no gradient)"
         fixed.append(_fixed(name, tensor, given[i], declared))
     if announce:
         _announce(model, names[position], image_input, guessed, image_rank)
@@ -243,6 +271,9 @@ def _optimised(model, flat, names, given):
         return free[0]
     if wanted is not None:
         return chosen[0]
+    whole = [i for i in free if _is_passed_over(flat[i])]
+    if whole:
+        raise NothingToShow(_no_gradient(model, f"The input {names[whole[0]]!r}", flat[whole[0]]))
     shapes = {name: tensor.shape[1:] for name, tensor in zip(names, flat, strict=True)}
     raise NothingToShow(
         "Invalid value for argument `fixed_inputs`. Expected an input of images (height, width, "
@@ -250,6 +281,12 @@ def _optimised(model, flat, names, given):
         f"inputs of the model '{model.name}' are {shapes}, and these have a fixed value: "
         f"{[names[i] for i in given]}"
     )
+
+
+def _is_passed_over(tensor):
+    """Whether an input has the shape of images, but values without a gradient."""
+    is_number = tensor.dtype != "string" and not keras.backend.is_float_dtype(tensor.dtype)
+    return len(tensor.shape) == 4 and is_number
 
 
 def _guess(tensor, found):
@@ -273,6 +310,15 @@ def _announce(model, name, image_input, guessed, image_rank):
             "The input %r of the model '%s' is optimised. Its other inputs are fixed: %s. "
             "`fixed_inputs` sets other values, and so chooses the optimised input.",
             *(name, model.name, listed),
+        )
+    if image_input.axes == _AXES and not image_rank and _seems_channels_first(image_input.shape):
+        height, width, channels = image_input.shape
+        turned = _in_front((width, channels, height), "keras.layers.Permute((3, 1, 2))")
+        warn_once(
+            model,
+            "The input of the model '%s' is taken for images of %s x %s pixels with %s channels. "
+            "If its channels come first, give %s.",
+            *(model.name, height, width, channels, turned),
         )
     time, channels = image_input.shape[1:]
     if image_input.is_signal and not image_rank and channels and channels > _MOST_CHANNELS:
@@ -354,16 +400,20 @@ def _image_input(model, tensor, position, image_rank):
             f"{_hint(shape)}"
         )
     if not keras.backend.is_float_dtype(tensor.dtype):
-        raise NothingToShow(
-            f"The input of the model '{model.name}' is {tensor.dtype}, through which there "
-            "is no gradient. Expected an input of floats: name the model behind the cast. Or give "
-            "`keras.Input` no `dtype`: it then takes the same data, which Keras casts to floats."
-        )
+        raise NothingToShow(_no_gradient(model, "The input", tensor))
     axes = "hwc" if len(shape) == 3 else "hw" if image_rank == 3 else "wc"
     if axes != "hw" and _takes_channels_first(model, shape):
         axes = "c" + axes[:-1]
     sizes = {"h": 1, "c": 1} | dict(zip(axes, shape, strict=True))
     return ImageInput(axes, tuple(sizes[axis] for axis in _AXES), position, tensor.shape[0])
+
+
+def _no_gradient(model, which, tensor):
+    return (
+        f"{which} of the model '{model.name}' is {tensor.dtype}, through which there is no "
+        "gradient. Expected an input of floats: name the model behind the cast. Or give "
+        "`keras.Input` no `dtype`: it then takes the same data, which Keras casts to floats."
+    )
 
 
 def _hint(shape):
@@ -387,8 +437,8 @@ def _in_front(shape, layers):
 def _slices(shape):
     """The shape of an image whose channels are slices, and the layers that undo that."""
     first, second, third, channels = shape
-    if first != second == third:
-        # A film, or slices: time or depth comes first.
+    # Frames of a film have colours, or any sizes. The last axis of a volume may be the short one.
+    if first != second and (channels == 3 or third >= min(first, second)):
         apart = f"keras.layers.Reshape({(second, third, first, channels)})"
         return (second, third, first * channels), f"{apart}, keras.layers.Permute((3, 1, 2, 4))"
     return (first, second, third * channels), f"keras.layers.Reshape({shape})"
@@ -401,10 +451,22 @@ def _is_square(size, channels):
 
 
 def _takes_channels_first(model, shape):
-    """Whether the first layer with a data format receives the model's own channels first."""
-    if not has_channels_first(model):
+    """Whether the first layer with a data format receives the model's own channels first.
+
+    Or last, where the model turns its axes before.
+    """
+    if not (has_channels_first(model) or _seems_channels_first(shape)):
         return False
     for call in layer_calls(model, specs(model)):
         if getattr(call.layer, "data_format", None) and len(call.received) == len(shape):
-            return call.channels_first and call.received[0] == shape[0]
+            if call.channels_first:
+                return call.received[0] == shape[0]
+            turned = (*shape[1:], shape[0])
+            return _seems_channels_first(shape) and fits(call.received, turned)
     return False
+
+
+def _seems_channels_first(shape):
+    """Whether the first of three axes could be of grey or coloured images, and the last not."""
+    sizes_are_larger = all(size is None or size > _MOST_COLOURS for size in shape[1:])
+    return len(shape) == 3 and shape[0] in (1, 3) and sizes_are_larger

@@ -10,12 +10,15 @@ variables of the model: no code in this package changes one.
 
 from __future__ import annotations
 
+import copy
+import random
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import keras
+import numpy as np
 
 from featviz_callback import backend
 
@@ -30,35 +33,84 @@ def preserved(model: keras.Model) -> Iterator[None]:
     Blocks of several threads run one after the other.
 
     Attributes are restored together with the content of lists, dicts, sets, tuples and
-    deques in them, however deep. So is what the framework keeps beside them: modes and
-    buffers of torch's modules, and variables that are TensorFlow's own.
+    deques in them, however deep, and the states of Python's and NumPy's random generators. So
+    is what the framework keeps beside them: modes and buffers of torch's modules, and
+    variables that are TensorFlow's own.
 
     Args:
         model: Any Keras model. Its variables are neither read nor written.
     """
-    with _one_at_a_time:
-        kept: dict[int, tuple] = {}
-        for layer in model._flatten_layers():
-            _keep(vars(layer), kept)
-        try:
-            with backend.random_states_preserved(), backend.load().framework_state_preserved(model):
-                yield
-        finally:
-            for container, content in kept.values():
-                if _identities(container) != _identities(content):
-                    _refill(container, content)
+    with (
+        _one_at_a_time,
+        attributes_preserved(_with_trackers(model._flatten_layers())),
+        backend.random_states_preserved(),
+        backend.load().framework_state_preserved(model),
+    ):
+        yield
+
+
+@contextmanager
+def attributes_preserved(objects: Iterable[object], is_deep: bool = True) -> Iterator[None]:
+    """Restore attributes of objects, as `preserved` does those of layers.
+
+    Args:
+        objects: The objects.
+        is_deep: Whether to restore the content of lists, dicts and so on too.
+    """
+    kept: dict[int, tuple] = {}
+    for one in objects:
+        own = getattr(one, "__dict__", {})
+        if is_deep:
+            _keep(own, kept)
+        else:
+            kept[id(own)] = own, dict(own)
+            for value in own.values():
+                _keep_state(value, kept)
+    try:
+        yield
+    finally:
+        for container, content in kept.values():
+            if type(container) in _STATES:
+                _STATES[type(container)][1](container, content)
+            elif _identities(container) != _identities(content):
+                _refill(container, content)
+
+
+def _with_trackers(layers):
+    # A call builds layers that a training has not built yet, and Keras then locks them.
+    for layer in layers:
+        yield layer
+        yield getattr(layer, "_tracker", None)
+
+
+# How the state of a random generator is read, and how it is set.
+_STATES: dict[type, tuple[Callable, Callable]] = {
+    random.Random: (random.Random.getstate, random.Random.setstate),
+    np.random.RandomState: (np.random.RandomState.get_state, np.random.RandomState.set_state),
+    np.random.Generator: (
+        lambda generator: copy.deepcopy(generator.bit_generator.state),
+        lambda generator, state: setattr(generator.bit_generator, "state", state),
+    ),
+}
 
 
 def _keep(container, kept):
-    """Note the content of a container, and of the containers in it."""
+    """Note the content of a container, and of the containers and random generators in it."""
     # By its type, since a proxy claims to be an instance of what it stands for.
     is_container = issubclass(type(container), (list, dict, set, tuple, deque))
+    if not is_container:
+        _keep_state(container, kept)
     if not is_container or id(container) in kept:
         return
     content = dict(container) if isinstance(container, dict) else list(container)
     kept[id(container)] = container, content
     for one in content.values() if isinstance(content, dict) else content:
         _keep(one, kept)
+
+
+def _keep_state(value, kept):
+    if type(value) in _STATES:
+        kept[id(value)] = value, _STATES[type(value)][0](value)
 
 
 def _identities(container):

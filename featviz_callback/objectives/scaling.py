@@ -9,9 +9,10 @@ This module calls the model for inference, up to that layer, and never changes i
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 import numpy as np
@@ -47,11 +48,15 @@ class Scaling:
         path: The layer.
         slopes: One number for all channels, or one a channel; none is 0.
         offsets: As many numbers.
+        is_statistics: Whether they are the mean and the deviation of data.
+        is_mixed: Whether they are medians of values that are scaled differently.
     """
 
     path: str
     slopes: tuple[float, ...]
     offsets: tuple[float, ...]
+    is_statistics: bool = field(default=False, repr=False)
+    is_mixed: bool = field(default=False, repr=False)
 
     def __str__(self) -> str:
         parts = zip(self.slopes, self.offsets, strict=True)
@@ -80,30 +85,32 @@ def measure_scaling(
     >>> measure_scaling(model, image_input, (), (8, 8, 1))
     Scaling(path='conv', slopes=(0.5,), offsets=(1.0,))
     """
-    found = _received(model, image_input, fixed_inputs, shape, (0.0, 0.5, 1.0, 127.5, 255.0))
+    found = _received(model, image_input, fixed_inputs, shape, (0.0, 1.0, 127.5, 255.0))
     if found is None:
         return None
-    path, received = found
+    path, received, is_statistics = found
     # Borders that are padded receive nothing of an image.
     received = received[:, np.ptp(received, axis=0) > 0]
-    for low, middle, high in ((0, 1, 2), (0, 3, 4)):
-        whole = received[high] - received[low]
-        bend = received[middle] - (received[high] + received[low]) / 2
-        if np.median(np.abs(bend)) > _STRAIGHT * np.median(np.abs(whole)):
-            return None
+    dark, near, grey, bright = received
+    bend = grey - (bright + dark) / 2
+    if np.median(np.abs(bend)) > _STRAIGHT * np.median(np.abs(bright - dark)):
+        return None
     # Half precision rounds the small ones.
-    slopes, offsets = (received[4] - received[0]) / 255.0, received[0]
-    slope, near = float(np.median(slopes)), float(np.median(received[2] - received[0]))
+    slopes, offsets = (bright - dark) / 255.0, dark
+    slope, near = float(np.median(slopes)), float(np.median(near - dark))
     if not slope or abs(near - slope) > _STRAIGHT * abs(slope) + 1e-3:
         return None
+    is_mixed = False
     if _differ(slopes) or _differ(offsets):
         channels = _channels(model, image_input, fixed_inputs, shape)
         if channels is not None:
             own = [channels == channel for channel in range(shape[2])]
             slopes, offsets = ([np.median(one[i]) for i in own] for one in (slopes, offsets))
+        is_mixed = channels is None and _differ(slopes)
     if len(slopes) != shape[2] or not (_differ(slopes) or _differ(offsets)):
         slopes, offsets = [slope], [np.median(offsets)]
-    return Scaling(path, *(tuple(map(float, one)) for one in (slopes, offsets)))
+    slopes, offsets = (tuple(map(float, one)) for one in (slopes, offsets))
+    return Scaling(path, slopes, offsets, is_statistics and not is_mixed, is_mixed)
 
 
 def _differ(values):
@@ -148,16 +155,19 @@ def warn_if_flat(
     found = _received(model, image_input, fixed_inputs, shape, values_range)
     if found is None:
         return
-    path, (lowest, highest) = found
+    path, (lowest, highest), _ = found
     difference = float(np.median(np.abs(highest - lowest)))
     widest = np.max(np.subtract(values_range[1], values_range[0]))
     if difference < _HARDLY and difference < _SHARE * widest:
+        is_straight = measure_scaling(model, image_input, fixed_inputs, shape) is not None
+        example = f", such as (0, {widest / difference:g}), at whose ends they differ by 1"
         warn_once(
             model,
             "Images hardly differ for the model '%s': at the ends of values_range=%s, the "
             "layer %r receives values that differ by %.2g only. Give `values_range` as the model "
-            "takes it, such as (0, 255) where it divides by 255.",
+            "takes it%s.",
             *(model.name, range_as_text(values_range), path, difference),
+            example if is_straight and difference else "",
         )
 
 
@@ -179,7 +189,8 @@ def _received(model, image_input, fixed_inputs, shape, values: Sequence):
     Each of `values` is one number, or one a channel, and makes one image.
 
     Returns:
-        `(path, array (values, elements))`, or `None` if the model cannot be called so.
+        `(path, array (values, elements), whether a `Normalization` of images comes before)`,
+        or `None` if the model cannot be called so.
     """
     arguments = inputs.specs(model)
     try:
@@ -188,7 +199,7 @@ def _received(model, image_input, fixed_inputs, shape, values: Sequence):
         for path in paths[:_LAYERS_TRIED]:
             received = _call(model, image_input, fixed_inputs, shape, values, path)
             if np.isfinite(received).all() and np.ptp(received, axis=0).any():
-                return path, received
+                return path, received, _is_normalized(calls, path, len(image_input.axes))
     except Exception:
         # The optimisation itself tells what is wrong with a call of the model.
         return None
@@ -199,6 +210,14 @@ def _has_weights(layer):
     # The statistics of data are no weights that an image could fit or not.
     is_statistics = isinstance(layer, keras.layers.Normalization)
     return bool(layer.weights) and not sublayers(layer) and not is_statistics
+
+
+def _is_normalized(calls, path, rank):
+    before = itertools.takewhile(lambda call: call.path != path, calls)
+    return any(
+        isinstance(call.layer, keras.layers.Normalization) and len(call.received) == rank
+        for call in before
+    )
 
 
 def _call(model, image_input, fixed_inputs, shape, values, path):

@@ -12,10 +12,11 @@ from featviz_callback.optimization.digest import (
     digest_task,
     digest_weights,
 )
+from featviz_callback.optimization.fingerprints import fingerprint, models_unchanged
 from featviz_callback.optimization.run import run
 from featviz_callback.optimization.settings import Settings
 from featviz_callback.optimization.starts import find_starts
-from featviz_callback.optimization.step import Plan, compile_seconds, fingerprint
+from featviz_callback.optimization.step import Plan, compile_seconds
 from featviz_callback.optimization.task import Task
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "digest_weights",
     "find_starts",
     "fingerprint",
+    "models_unchanged",
     "optimize",
     "prepare",
     "run",

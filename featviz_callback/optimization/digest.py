@@ -6,12 +6,23 @@ computes on a model.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import dis
 import functools
 import hashlib
+import os
 import re
-from collections.abc import Mapping
-from types import CodeType, FunctionType, MethodType
+import sysconfig
+from collections.abc import Iterable, Iterator, Mapping
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    MethodType,
+    ModuleType,
+    SimpleNamespace,
+)
 
 import keras
 import numpy as np
@@ -21,13 +32,22 @@ from featviz_callback.optimization.optimizer import Optimizer
 from featviz_callback.optimization.task import Task
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
+# What code reads of modules, as instructions of Python.
+_READS = ("LOAD_GLOBAL", "LOAD_NAME")
+_CODE = (FunctionType, BuiltinFunctionType, type)
+_NAMESPACES = (SimpleNamespace, argparse.Namespace)
+# Installed code changes with its version alone. Frozen modules are Python's own.
+_LIBRARIES = ("featviz_callback", "keras")
+_INSTALLED = (os.path.join(sysconfig.get_path("stdlib"), ""), "<frozen ")
+_PACKAGES = re.compile(r"[\\/](site|dist)-packages[\\/]")
 
 
 def digest(*values: object) -> str:
     """Return a hash of values of any kind: numbers, arrays, dataclasses, functions.
 
-    A function counts by its code, its defaults and what it closes over, another object by
-    its attributes.
+    A function counts by its code, its defaults, what it closes over, and the functions and
+    plain values that it reads of modules; installed ones by their names. Another object counts
+    by its attributes.
 
     Example:
     >>> digest(1, np.zeros(2)) == digest(1, np.zeros(2))
@@ -145,8 +165,8 @@ def _parts(value):
 
 def _parts_of_object(value):
     if isinstance(value, FunctionType):
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        return [value.__qualname__, value.__code__, value.__defaults__, value.__kwdefaults__, cells]
+        read = _read_of_modules(value)
+        return [*_parts_of_function(value), *([read] if read else [])]
     if isinstance(value, CodeType):
         return [value.co_code, value.co_consts, value.co_names, value.co_varnames]
     if isinstance(value, MethodType):
@@ -161,3 +181,81 @@ def _parts_of_object(value):
         return [vars(value)]
     # An address differs from process to process.
     return [re.sub(r" at 0x[0-9a-f]+", "", repr(value))]
+
+
+def _parts_of_function(function):
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    own = [function.__qualname__, function.__code__, function.__defaults__]
+    return [*own, function.__kwdefaults__, cells]
+
+
+def _read_of_modules(function):
+    """Return each name and value that a function reads of modules, and those it calls in turn."""
+    found, functions = [], [function]
+    # It grows on the way, and has each function once.
+    for one in functions if _is_own(function) else ():
+        for name, value in _named_in(one):
+            if not isinstance(value, FunctionType):
+                found += [name, value] if _is_setting(value) else []
+            elif not _is_own(value):
+                found += [name, f"{value.__module__}.{value.__qualname__}"]
+            elif value not in functions:
+                functions.append(value)
+                found += [name, _parts_of_function(value)]
+    return found
+
+
+def _named_in(function) -> Iterator[tuple[str, object]]:
+    """Yield each name and value that a function reads of its module, and of other own ones."""
+    names, attributes = _names_in(function.__code__)
+    for name in sorted(names & function.__globals__.keys()):
+        value = function.__globals__[name]
+        yield name, value
+        if isinstance(value, ModuleType) and not _is_installed(vars(value).get("__file__")):
+            yield from ((key, vars(value)[key]) for key in sorted(attributes & vars(value).keys()))
+
+
+def _names_in(code):
+    """Return the global names that code reads, and all its names; inner functions included."""
+    # Names of attributes alone may be those of other things in the module.
+    reads = (one for one in dis.get_instructions(code) if one.opname in _READS)
+    names, attributes = {one.argval for one in reads}, set(code.co_names)
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            inner_names, inner_attributes = _names_in(inner)
+            names |= inner_names
+            attributes |= inner_attributes
+    return names, attributes
+
+
+def _is_setting(value, above=frozenset()):
+    """Whether a value has nothing but numbers, texts, arrays, functions and classes."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.dtype != object
+    if isinstance(value, (*_PLAIN, *_CODE, keras.Variable)) or keras.ops.is_tensor(value):
+        return True
+    parts: Iterable = ()
+    # Other keys have no order that is the same in every process.
+    if isinstance(value, Mapping) and all(map(_is_plain, value)):
+        parts = value.values()
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        parts = value
+    elif dataclasses.is_dataclass(value) or isinstance(value, _NAMESPACES):
+        parts = vars(value).values()
+    elif isinstance(value, functools.partial):
+        parts = [value.func, value.args, value.keywords]
+    else:
+        return False
+    above |= {id(value)}
+    return all(id(one) not in above and _is_setting(one, above) for one in parts)
+
+
+def _is_own(function):
+    """Whether a function is of the user's code."""
+    library = (function.__module__ or "").partition(".")[0]
+    return library not in _LIBRARIES and not _is_installed(function.__code__.co_filename)
+
+
+def _is_installed(path):
+    # Modules without a file are those of Python itself.
+    return path is None or path.startswith(_INSTALLED) or bool(_PACKAGES.search(path))

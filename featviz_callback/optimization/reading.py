@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from featviz_callback.objectives import inputs
+from featviz_callback.objectives import attributes_preserved, inputs
 from featviz_callback.records import spread
 
 MOST_BYTES = 2**28
@@ -35,7 +35,8 @@ def read(data: object, shapes: Sequence[tuple] = (), most: int = MOST_EXAMPLES):
     the whole of it, since data are often sorted by class. Data that can only be iterated
     give their first examples. No batch is read once there are enough.
 
-    The `generator` of a torch `DataLoader` is restored. Global generators are restored
+    Attributes of the data are restored, such as counters and NumPy's generators, and the
+    `generator` of a torch `DataLoader`. Global generators are restored
     by `backend.random_states_preserved` around the call. A `tf.data.Dataset` that
     shuffles counts its iterations, and nobody can reset that count. If `fit` trains on
     the same data set, reading uses up the first epoch's order, and training gets the
@@ -77,7 +78,7 @@ def read_labelled(
     >>> read_labelled((np.zeros((4, 8, 8, 3)), np.arange(4)), most=2)[1]
     array([0, 3])
     """
-    with _generator_preserved(data):
+    with _left_as_it_was(data):
         try:
             return _read(data, shapes, most)
         except (AttributeError, TypeError, ValueError, KeyError, IndexError) as error:
@@ -199,11 +200,13 @@ def _array(values):
 
 
 @contextmanager
-def _generator_preserved(data):
+def _left_as_it_was(data):
+    """Restore counters and random generators that are attributes of data."""
     generator = getattr(data, "generator", None)
     state = generator.get_state() if hasattr(generator, "get_state") else None
     try:
-        yield
+        with attributes_preserved([data], is_deep=False):
+            yield
     finally:
         if state is not None:
             generator.set_state(state)

@@ -18,6 +18,7 @@ from featviz_callback.optimization.facets import (
     split_facets,
     with_less_weight,
 )
+from featviz_callback.optimization.fingerprints import models_unchanged
 from featviz_callback.optimization.starts import Starts, find_starts, score_images
 from featviz_callback.optimization.step import penalty
 from featviz_callback.optimization.task import Task
@@ -58,7 +59,7 @@ def run(
     """
     # Activations of given images follow the weights.
     task = replace(task)
-    with preserved(task.targets.model):
+    with preserved(task.targets.model), models_unchanged():
         known = find_starts([task])[0] if known is None else known
         given = {"params": params, "starts": starts, "status": status, "best_known": best_known}
         count = task.targets.facet_count

@@ -19,7 +19,6 @@ import weakref
 from collections import OrderedDict
 from contextlib import nullcontext
 from dataclasses import dataclass
-from types import FunctionType, MethodType
 from typing import Any
 
 import keras
@@ -41,8 +40,8 @@ from featviz_callback.objectives import (
     read_scores_and,
     record,
     relaxed_activations,
-    walk,
 )
+from featviz_callback.optimization.fingerprints import fingerprint
 from featviz_callback.optimization.likeness import describe, likeness
 from featviz_callback.optimization.optimizer import Optimizer
 
@@ -383,38 +382,3 @@ def get_compiled(model: keras.Model, plan: Plan) -> CompiledStep:
 def compile_seconds(model: keras.Model) -> float:
     """Return about how long compiling all steps of a model has taken that are kept."""
     return sum(one.compile_seconds for one in compiled_steps.get(model, {}).values())
-
-
-@dataclass(frozen=True)
-class _Same:
-    """An object compared by identity, and kept alive so that no other gets its identity."""
-
-    value: object
-
-    def __eq__(self, other):
-        return self.value is other.value
-
-    def __hash__(self):
-        return id(self.value)
-
-
-def fingerprint(model):
-    """Return a key that changes with the model's layers, variables and plain attributes.
-
-    What was compiled for one key must not be used for another.
-    """
-    layers = [
-        (path, _Same(layer), _settings(layer), layer.dtype_policy.name)
-        for path, layer in walk(model)
-    ]
-    return tuple(layers), tuple(_Same(variable) for variable in model.variables)
-
-
-def _settings(layer):
-    """Return a layer's own numbers, strings and functions, which a compiled step fixes."""
-    plain = (bool, int, float, str, tuple, FunctionType, MethodType, keras.layers.Layer)
-    return frozenset(
-        (name, repr(value) if isinstance(value, (float, tuple)) else value)
-        for name, value in vars(layer).items()
-        if not name.startswith("_") and isinstance(value, plain)
-    )

@@ -20,12 +20,34 @@ from featviz_callback.optimization.probe_data import find_values_range
 
 _UNIT, _BYTES = (0.0, 1.0), (0.0, 255.0)
 
-# A model that multiplies its images by less takes bytes, if zero stays zero.
-_FLATTEST = 1 / 30
+# Where a model maps its images to, if the lowest is zero.
+_TARGETS = _UNIT, (-1.0, 1.0), (-0.5, 0.5)
 
-# Weights hardly ever receive scaled values that differ by more. A subtracted mean is no
+# How far from zero, as a share of the range, the lowest may be for that.
+_NEAR_ZERO = 0.02
+
+# The least highest value that a scaling names, and one that turns dark into bright. What
+# names less is a factor like any other.
+_LEAST_HIGH, _LEAST_TURNED = 10.0, 0.98
+
+# Scalings that name a highest value between these are such of bytes: 1/58, 1/128, 1/256.
+_LIKE_BYTES = 30.0, 260.0
+
+# Cameras and sensors have so many bits. Half precision rounds what is measured.
+_BITS, _ROUNDED = (9, 10, 11, 12, 13, 14, 16), 5e-3
+
+# Sound of 16 bits is stored with a sign.
+_SOUND = 2.0**15
+
+# Weights hardly ever receive bytes that differ by more, or by less. A subtracted mean is no
 # scaling.
-_WIDEST = 20.0
+_WIDEST, _NARROWEST = 20.0, 0.85
+
+# Data of a usual range have a mean and a deviation of so much of it at least.
+_LEAST_SHARE = 0.05
+
+# Data that deviate less from their mean, as a share of it, are constant.
+_CONSTANT = 1e-6
 
 # Real images are taken for such of a range if they span so much of it, and are within it but
 # for so much: augmented ones may be a little brighter.
@@ -65,11 +87,11 @@ def choose_values_range(
     elif real_images is not None:
         found, reason = find_values_range(real_images), _reason(real_images)
     elif before is not None and (usual := range_before(before)) is not None:
-        found = _scaled_range(usual, before)
+        found = scaled_range(usual, before)
         reason = f"{before.path!r} makes {before} of images x in {range_as_text(usual)}"
     else:
         found = _UNIT
-        reason = "the model does not scale its images, and `probe_data` would tell more"
+        reason = f"{_not_told(scaling)}, and `probe_data` would tell more"
     warn_once(
         model,
         "Images for the model '%s' are made in values_range=%s: %s. `values_range` sets "
@@ -106,8 +128,13 @@ def is_scaled_before(
     return own is None or not _are_of(real_images, own)
 
 
-def _scaled_range(values_range, scaling):
-    """The range of what a scaling makes of images in a range."""
+def scaled_range(values_range: tuple, scaling: Scaling) -> tuple:
+    """Return the range of what a scaling makes of images in a range.
+
+    Example:
+    >>> scaled_range((0.0, 255.0), Scaling("conv", (0.5,), (-1.0,)))
+    (-1.0, 126.5)
+    """
     ends = np.asarray(values_range, "float64").reshape(2, -1)
     ends = np.sort(ends * scaling.slopes + scaling.offsets, axis=0)
     # Shares of 255 are rounded.
@@ -118,33 +145,97 @@ def _scaled_range(values_range, scaling):
 def range_before(scaling: Scaling) -> tuple | None:
     """Return the usual range of images that are scaled so, `None` if that is not known.
 
+    A range from zero on is mapped to 0..1, -1..1 or -0.5..0.5. Any other, as a window of CT
+    values, is mapped to 0..1, or has the mean that is subtracted.
+
     Example:
     >>> range_before(Scaling("conv", (1 / 255,), (0.0,)))
     (0.0, 255.0)
+    >>> range_before(Scaling("conv", (1 / 32767.5,), (-1.0,)))
+    (0.0, 65535.0)
+    >>> range_before(Scaling("conv", (1 / 2000,), (0.5,)))
+    (-1000.0, 1000.0)
     >>> range_before(Scaling("conv", (0.1, 0.5), (-40.0, -500.0)))
     ((370.0, 994.0), (430.0, 1006.0))
     """
-    pairs = list(map(_range_before, scaling.slopes, scaling.offsets))
-    known = [pair for pair in pairs if pair is not None]
-    if len(set(known)) == 1:
+    known = []
+    for slope, offset in zip(scaling.slopes, scaling.offsets, strict=True):
+        if scaling.is_statistics:
+            known.append(_range_of_data(-offset / slope, 1 / abs(slope)))
+        else:
+            known.append(_range_before(slope, offset, scaling.is_mixed))
+    told = [pair for pair in known if pair is not None]
+    if len(set(told)) == 1:
         # A channel may have a mean that tells less than those of others.
-        return known[0]
-    return tuple(zip(*known, strict=True)) if known and len(known) == len(pairs) else None
+        return told[0]
+    return tuple(zip(*told, strict=True)) if told and len(told) == len(known) else None
 
 
-def _range_before(slope, offset):
-    slope, centre = abs(slope), -offset / slope
-    is_mild = slope * 255 <= _WIDEST or abs(slope - 1) < 0.1
+def _range_before(slope, offset, is_mixed):
+    width, centre = 1 / abs(slope), -offset / slope
+    least = _LEAST_HIGH if slope > 0 else _LEAST_TURNED
+    for target in _TARGETS:
+        low, high = sorted((end - offset) / slope for end in target)
+        if abs(low) >= _NEAR_ZERO * (high - low) or high < least:
+            continue
+        if target == _UNIT and abs(high / _SOUND - 1) < _ROUNDED:
+            return -_SOUND, _SOUND - 1
+        return _up_to(high, is_mixed)
+    is_mild = _NARROWEST <= 255 / width <= _WIDEST or abs(width - 1) < 0.1
     if 1.5 < centre < 255 and is_mild:
         return _BYTES
-    if -0.5 <= centre <= 1.5 and slope < _FLATTEST:
-        return _BYTES
+    if _is_window(slope, offset):
+        return _rounded(centre), _rounded(centre) + _rounded(width)
     if 0.2 < centre < 0.8:
         return _UNIT
-    if abs(centre) > 1.5:
-        # The mean of the data, and three standard deviations of a normalised value.
-        return centre - 3 / slope, centre + 3 / slope
-    return None
+    # The mean of the data, and three standard deviations of a normalised value.
+    return (centre - 3 * width, centre + 3 * width) if abs(centre) > 1.5 else None
+
+
+def _is_window(slope, offset):
+    """Whether a range that does not begin at zero is mapped to 0..1, and no mean subtracted."""
+    is_symmetric = abs(offset - 0.5) < _NEAR_ZERO and 0 < slope < 0.6
+    return is_symmetric or (slope > 0 and -0.5 < offset < 1.02 and abs(offset / slope) > 1.5)
+
+
+def _up_to(high, is_mixed):
+    """The range from zero on whose highest value is about such."""
+    lowest, highest = _LIKE_BYTES
+    if is_mixed:
+        # What weights have mixed tells little.
+        return _BYTES if high >= lowest else None
+    if lowest <= high <= highest:
+        return _BYTES
+    for bits in _BITS:
+        if abs(high / 2**bits - 1) < _ROUNDED:
+            return 0.0, 2.0**bits - 1
+    return 0.0, _rounded(high)
+
+
+def _range_of_data(mean, deviation):
+    """The range of data of which the statistics are known, `None` if they say nothing."""
+    is_identity = abs(mean) < _NEAR_ZERO and abs(deviation - 1) < _NEAR_ZERO
+    if is_identity or deviation < _CONSTANT * max(1, abs(mean)):
+        return None
+    for high in (1.0, 255.0):
+        is_within = _LEAST_SHARE * high < mean < (1 - _LEAST_SHARE) * high
+        # No data between zero and the highest value deviate more.
+        if is_within and _LEAST_SHARE * high <= deviation <= np.sqrt(mean * (high - mean)):
+            return 0.0, high
+    return mean - 3 * deviation, mean + 3 * deviation
+
+
+def _rounded(value):
+    return float(f"{value:.4g}")
+
+
+def _not_told(scaling):
+    """Why the model tells no range."""
+    if scaling is None:
+        return "how the model scales its images is no straight line, or could not be measured"
+    if np.allclose(scaling.slopes, 1, atol=_NEAR_ZERO) and not np.any(np.round(scaling.offsets, 2)):
+        return f"the layer {scaling.path!r} receives images as they are"
+    return f"of an image x the layer {scaling.path!r} receives {scaling}, which tells no range"
 
 
 def _are_of(images, values_range):

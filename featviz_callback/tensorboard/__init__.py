@@ -7,6 +7,20 @@ never imports Keras or a framework, since TensorBoard loads the tab in a process
 
 from featviz_callback.tensorboard import summaries
 from featviz_callback.tensorboard.event_file import EventFile
-from featviz_callback.tensorboard.run_folders import absolute, find_runs, read_note, write_note
+from featviz_callback.tensorboard.run_folders import (
+    absolute,
+    find_runs,
+    read_note,
+    unique,
+    write_note,
+)
 
-__all__ = ["EventFile", "absolute", "find_runs", "read_note", "summaries", "write_note"]
+__all__ = [
+    "EventFile",
+    "absolute",
+    "find_runs",
+    "read_note",
+    "summaries",
+    "unique",
+    "write_note",
+]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import uuid
 
 from tensorboard.compat.tensorflow_stub import errors
 from tensorboard.compat.tensorflow_stub.io import gfile
@@ -98,11 +99,19 @@ def write_note(run: str | os.PathLike, name: str, text: str) -> None:
     """
     path = os.path.join(folder_of(run), name)
     # A remote file appears whole when it is closed.
-    written = path if _is_remote(path) else f"{path}.{os.getpid()}.part"
+    written = path if _is_remote(path) else f"{path}.{unique()}.part"
     with gfile.GFile(written, "w") as file:
         file.write(text)
     if written != path:
         os.replace(written, path)
+
+
+def unique() -> str:
+    """Return a part of a file's name that no other call gets, on any machine.
+
+    Containers that share a folder often have one process number, and even one host name.
+    """
+    return uuid.uuid4().hex
 
 
 def read_note(run: str | os.PathLike, name: str) -> str | None:

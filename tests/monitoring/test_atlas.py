@@ -1,5 +1,6 @@
 """An atlas: the images of every channel, in files, here and in other processes."""
 
+import importlib
 import json
 import os
 import signal
@@ -31,6 +32,8 @@ from tests.conftest import (
 )
 
 RANGE = (0.0, 1.0)
+# The package has the function under the name of the module.
+atlas_room = importlib.import_module("featviz_callback.monitoring.atlas")
 
 
 @pytest.fixture
@@ -148,6 +151,25 @@ def test_settings_are_compared_by_value(tmp_path):
             "regularizers": [lambda images: 0 * images[:, 0, 0, 0]],
         }
         make(tmp_path, objectives=[objective], **settings)
+
+
+STRENGTH = 0.0
+
+
+def dimmed(images):
+    return STRENGTH * keras.ops.mean(images, axis=(1, 2, 3))
+
+
+def test_a_value_that_a_function_reads_is_a_setting(tmp_path, monkeypatch):
+    objective = Objective.channel(make_small_model(), "conv1", range(2))
+    make(tmp_path, objectives=[objective], regularizers=[dimmed])
+    before = files(tmp_path)
+    monkeypatch.setitem(globals(), "STRENGTH", 1.0)
+    with pytest.raises(ValueError, match="Received other values of: regularizers$"):
+        make(tmp_path, objectives=[objective], regularizers=[dimmed])
+    monkeypatch.setitem(globals(), "STRENGTH", 0.0)
+    make(tmp_path, objectives=[objective], regularizers=[dimmed])
+    assert files(tmp_path) == before
 
 
 def unit_model():
@@ -316,6 +338,15 @@ def test_foreign_files_and_parts_of_files_do_no_harm(tmp_path, small_chunks):
     second.unlink()
     assert_equal_atlases(make(tmp_path), expected)
     assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_drivers_of_one_process_number_write_whole_plans(tmp_path):
+    """Threads have one number, as the processes of containers often do."""
+    plans = [[i] * 10 ** (i % 4) for i in range(40)]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(atlas_room._write_json, [str(tmp_path / "plan.json")] * 40, plans))
+    assert json.loads((tmp_path / "plan.json").read_text()) in plans
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
 
 
 def test_a_relative_folder_stays_where_it_was(tmp_path, monkeypatch):

@@ -562,6 +562,22 @@ def test_what_snapshots_cost_is_written(model, watch, tmp_path):
         assert compiling > 0
 
 
+def test_the_noise_floor_is_measured_at_the_first_snapshot_that_succeeds(model, watch):
+    fails = iter([True])
+
+    class Once(Jitter):
+        def move(self, rng, rows, columns):
+            if next(fails, False):
+                raise ZeroDivisionError
+            return super().move(rng, rows, columns)
+
+    callback = watch(transformations=[Once()], on_error="warn")
+    train(model, callback, epochs=3)
+    assert callback.history.epochs.tolist() == [0, 1, 2]
+    known = np.isfinite(callback.history.noise_floor).all(axis=1)
+    assert known.tolist() == [True, False, True]
+
+
 def test_the_noise_floor_of_drift_is_measured_first_and_last(model, watch):
     # Without other starts to choose from, another seed is another callback.
     callback, other = (

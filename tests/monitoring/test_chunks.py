@@ -72,6 +72,21 @@ def test_two_processes_may_finish_one_chunk_at_once(task, tmp_path, monkeypatch)
     assert chunks.read([str(path)]).names == task.targets.names[:3]
 
 
+def test_two_machines_whose_processes_have_one_number_write_whole_files(tmp_path):
+    """As in two containers, one call here writes while another one does, of the same number."""
+    path = str(tmp_path / "a")
+
+    def slowly(file):
+        file.write(b"slow" * 10)
+        file.flush()
+        chunks._write_whole(path, lambda other: other.write(b"fast"))
+        file.write(b"slow" * 10)
+
+    chunks._write_whole(path, slowly)
+    assert [one.name for one in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_bytes() in (b"slow" * 20, b"fast")
+
+
 def test_half_a_file_is_not_done(task, tmp_path):
     path = tmp_path / "a.npz"
     chunk = chunks.Chunk(task, (0,), str(path), "logits")

@@ -1,6 +1,8 @@
 """What crosses to a worker: a task without its model, and the model as a file."""
 
 import os
+import threading
+from concurrent.futures import Future
 
 import keras
 import numpy as np
@@ -10,7 +12,7 @@ from featviz_callback import Objective
 from featviz_callback.monitoring import wire, workers
 from featviz_callback.objectives import join_alike
 from featviz_callback.optimization import run
-from tests.conftest import compiled, make_small_model, prepare, sequential
+from tests.conftest import compiled, fill, make_small_model, prepare, sequential
 
 
 def make_task(model, layer="logits"):
@@ -49,8 +51,74 @@ def test_a_model_crosses_as_a_file_without_its_optimizer(tmp_path):
         workers._load(trained, found)
 
 
+@pytest.mark.parametrize("delay", [None, 0.2])
+def test_a_worker_that_is_late_is_told_once(tmp_path, monkeypatch, caplog, delay):
+    class Late:
+        def submit(self, function):
+            future = Future()
+            told = {**function(), "unique": "of another process"}
+            if delay is None:
+                future.set_result(told)
+            else:
+                threading.Timer(delay, future.set_result, [told]).start()
+            return future
+
+    caplog.set_level("WARNING", logger="featviz_callback")
+    monkeypatch.setattr(workers, "_PATIENCE", 0.05)
+    found = workers.Workers(Late(), [], tmp_path)
+    assert not found._is_broken
+    expected = "No worker of the executor, a Late, has answered"
+    assert caplog.text.count(expected) == (delay is not None)
+    assert len(caplog.messages) == (delay is not None)
+
+
+def convolution(activation="tanh", name="conv", model="model"):
+    inputs = keras.Input((8, 8, 1), name="image")
+    outputs = keras.layers.Conv2D(2, 3, activation=activation, name=name)(inputs)
+    return fill(keras.Model(inputs, outputs, name=model))
+
+
+def test_a_model_that_is_there_stays_for_the_workers_of_an_earlier_call(tmp_path):
+    first = workers._save(convolution(), tmp_path)
+    with open(first[0], "rb") as file:
+        before = file.read()
+    os.utime(first[0], (1, 1))
+    assert workers._save(convolution(), tmp_path) == first
+    assert os.path.getmtime(first[0]) == 1
+    for other in (convolution("relu"), convolution(name="other"), convolution(model="other")):
+        path, _ = workers._save(other, tmp_path)
+        assert path != first[0]
+        assert workers._load(path, first[1]).layers[1].name == other.layers[1].name
+    with open(first[0], "rb") as file:
+        assert file.read() == before
+
+
+@pytest.mark.parametrize("content", ["half", "of other weights"])
+def test_a_damaged_model_is_written_again(tmp_path, content):
+    model = convolution()
+    path, weights = workers._save(model, tmp_path)
+    if content == "half":
+        os.truncate(path, os.path.getsize(path) // 2)
+    else:
+        fill(convolution(), seed=1).save(path)
+    assert workers._save(model, tmp_path) == (path, weights)
+    again = workers._load(path, weights)
+    for one, expected in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, expected)
+    assert [one.name for one in (tmp_path / "models").iterdir()] == [os.path.basename(path)]
+
+
 def test_a_lambda_layer_crosses(tmp_path):
     model = sequential(keras.layers.Flatten(), keras.layers.Lambda(lambda x: 2 * x, name="twice"))
     again = workers._load(*workers._save(model, tmp_path))
     inputs = np.ones((1, 12, 10, 1), "float32")
     np.testing.assert_array_equal(again.predict(inputs, verbose=0), np.full((1, 120), 2.0))
+
+
+def test_a_process_of_the_same_number_in_another_container_is_no_thread_of_this_one():
+    told = workers.introduce()
+    with pytest.raises(ValueError, match="threads of this process"):
+        workers.require_alike(told)
+    workers.require_alike({**told, "unique": "of another process"})
+    # A fork has all that its parent drew.
+    workers.require_alike({**told, "process": told["process"] + 1})

@@ -70,12 +70,31 @@ def test_a_call_of_several_arguments_is_refused():
 
 # --- whose axes -------------------------------------------------------------------------
 
+
+def to_channels_last(images):
+    return keras.ops.transpose(images, (0, 2, 3, 1))
+
+
 AXES = {
     "images": ((6, 5, 3), {}, [layers.Conv2D(2, 3)], "hwc", (6, 5, 3)),
     "any size": ((None, None, 3), {}, [layers.Conv2D(2, 3)], "hwc", (None, None, 3)),
     "channels first": (
         *((3, 6, 5), {}),
         *([layers.Rescaling(2.0), layers.Conv2D(2, 3, **CHANNELS_FIRST)], "chw", (6, 5, 3)),
+    ),
+    "channels first, turned by a layer": (
+        *((3, 6, 5), {}, [layers.Permute((2, 3, 1)), layers.Conv2D(2, 3)], "chw", (6, 5, 3)),
+    ),
+    "channels first of any size, turned by an operation": (
+        *((3, None, None), {}),
+        *([layers.Lambda(to_channels_last), layers.Conv2D(2, 3)], "chw", (None, None, 3)),
+    ),
+    "grey channels first, turned by a new shape": (
+        *((1, 6, 5), {}, [layers.Reshape((6, 5, 1)), layers.Conv2D(2, 3)], "chw", (6, 5, 1)),
+    ),
+    "three rows of many channels": (*((3, 6, 5), {}, [layers.Conv2D(2, 3)], "hwc", (3, 6, 5)),),
+    "few columns": (
+        *((3, 6, 4), {}, [layers.Permute((2, 3, 1)), layers.Conv2D(2, 3)], "hwc", (3, 6, 4)),
     ),
     "channels first behind a transposition": (
         *((6, 5, 3), {}),
@@ -94,6 +113,29 @@ def test_axes_are_told_by_their_number_and_by_the_layers(case):
     shape, settings, inner, axes, expected = AXES[case]
     model = keras.Sequential([keras.Input(shape), *inner])
     assert resolve(model, **settings) == (ImageInput(axes, expected, None), ())
+
+
+@pytest.mark.parametrize(
+    ("inner", "settings", "says"),
+    [
+        ([layers.Conv2D(2, 3)], {}, True),
+        ([layers.Flatten(), layers.Dense(2)], {}, True),
+        ([layers.Conv2D(2, 3)], {"image_rank": 3}, False),
+        ([layers.Permute((2, 3, 1)), layers.Conv2D(2, 3)], {}, False),
+    ],
+    ids=["rows", "flat", "given", "turned"],
+)
+def test_three_rows_that_may_be_channels_are_said_with_a_recipe(inner, settings, says, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    model = keras.Sequential([keras.Input((3, 6, 5)), *inner])
+    resolve(model, **settings)
+    assert ("3 x 6 pixels with 5 channels" in caplog.text) == says
+    if says:
+        recipe = caplog.text.partition("`objectives` of ")[2].rstrip().rstrip(".")
+        front = eval(recipe, {"keras": keras, "model": model})
+        images = random_images(2, 6, 5, 3)
+        expected = model(tensor(images.transpose(0, 3, 1, 2)))
+        np.testing.assert_array_equal(to_numpy(front(tensor(images))), to_numpy(expected))
 
 
 @pytest.mark.parametrize("axes", ["hwc", "chw", "wc", "cw", "hw"])
@@ -130,11 +172,17 @@ def test_what_is_no_image_is_refused(shape):
 
 
 @pytest.mark.parametrize(
-    "shape",
-    [(784,), (192,), (6, 6, 4, 1), (3, 6, 6, 2), (5, 7, 3, 2)],
-    ids=["grey", "colour", "volume", "film", "three sizes"],
+    ("shape", "apart"),
+    [
+        *(((784,), None), ((192,), None), ((6, 6, 4, 1), 2), ((5, 7, 3, 2), 2), ((6, 6, 6, 1), 2)),
+        *(((3, 6, 6, 2), 0), ((9, 6, 6, 1), 0), ((5, 12, 16, 3), 0), ((20, 16, 12, 3), 0)),
+    ],
+    ids=[
+        *("grey", "colour", "volume", "three sizes", "cube"),
+        *("film", "long film", "wide film", "high film"),
+    ],
 )
-def test_the_recipe_for_what_is_no_image_runs_and_keeps_the_order_of_values(shape):
+def test_the_recipe_for_what_is_no_image_runs_and_keeps_the_order_of_values(shape, apart):
     """The model gets each value where it expects it: slices are channels, one after another."""
     model = keras.Sequential([keras.Input(shape), layers.Activation("linear")])
     with pytest.raises(ValueError, match="to see it|To see it") as refusal:
@@ -147,9 +195,7 @@ def test_the_recipe_for_what_is_no_image_runs_and_keeps_the_order_of_values(shap
     if len(shape) == 1:
         expected = images.ravel()
     else:
-        time_first = shape[0] != shape[1] == shape[2]
-        slices = np.split(images[0], shape[0 if time_first else 2], axis=-1)
-        expected = np.stack(slices, axis=0 if time_first else 2)
+        expected = np.stack(np.split(images[0], shape[apart], axis=-1), axis=apart)
     np.testing.assert_array_equal(received, expected)
 
 
@@ -164,6 +210,23 @@ def test_whole_numbers_are_refused():
     model = keras.Sequential([keras.Input((4, 4, 1), dtype="uint8"), layers.Rescaling(1 / 255)])
     with pytest.raises(ValueError, match="is uint8.*name the model behind the cast.*no `dtype`"):
         resolve(model)
+
+
+def bytes_and(shape):
+    image = keras.Input((6, 5, 1), dtype="uint8", name="image")
+    more = keras.Input(shape, name="more")
+    return keras.Model([image, more], [image, more])
+
+
+def test_bytes_beside_a_vector_are_refused_for_their_dtype():
+    with pytest.raises(ValueError, match="The input 'image' .* is uint8.* no gradient"):
+        resolve(bytes_and((3,)))
+
+
+def test_why_bytes_beside_a_signal_are_passed_over_is_said(caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    assert resolve(bytes_and((20, 4)))[0].position == 1
+    assert "'image' at one (through uint8 there is no gradient)" in caplog.text
 
 
 # --- inputs that are fixed -----------------------------------------------------------------

@@ -146,6 +146,31 @@ def test_the_layer_behind_the_image_is_meant_and_not_one_of_another_input():
     assert measure_scaling(model, image_input, fixed, SHAPE).path == "conv"
 
 
+def test_the_statistics_of_images_are_told_from_a_scaling():
+    image, number = keras.Input(SHAPE, name="image"), keras.Input((1,), name="number")
+    own = layers.Normalization(mean=[4.0], variance=[4.0])(number)
+    seen = layers.Conv2D(2, 3, name="conv")(layers.Rescaling(0.5)(image))
+    of_other = keras.Model([number, image], [own, seen])
+    of_images = sequential(layers.Normalization(mean=[4] * 3, variance=[4] * 3))
+    for model, expected in ((of_images, True), (of_other, False)):
+        image_input, fixed = inputs.resolve(model)
+        assert measure_scaling(model, image_input, fixed, SHAPE).is_statistics == expected
+
+
+@pytest.mark.parametrize(
+    ("apply", "advice"),
+    [
+        (lambda images: images / 65535, "such as (0, 65535), at whose ends they differ by 1."),
+        (lambda images: (images / 65535) ** 2, "as the model takes it."),
+    ],
+    ids=["straight", "no straight line"],
+)
+def test_the_advice_is_the_range_that_the_model_would_tell_apart(apply, advice, caplog):
+    model = sequential(layers.Lambda(apply))
+    warn_if_flat(model, inputs.resolve(model)[0], (), SHAPE, (0.0, 255.0))
+    assert advice in caplog.text
+
+
 @pytest.mark.parametrize(("high", "warns"), [(1, True), (255, False)])
 def test_a_range_in_which_images_hardly_differ_is_warned_of_once(high, warns, caplog):
     model = sequential(layers.Lambda(lambda images: images / 255))

@@ -1,6 +1,9 @@
 """Settings and weights are named by their values."""
 
 import functools
+import importlib
+import statistics
+import sys
 
 import keras
 import numpy as np
@@ -58,6 +61,81 @@ def test_what_holds_itself_has_a_name():
     rows = [1]
     rows.append(rows)
     assert digest(rows) == digest(rows)
+
+
+def penalty_of(source, value):
+    """The function `penalty` of a script, in whose source a value stands."""
+    names = {"__name__": "script"}
+    exec(compile(source.replace("VALUE", str(value)), "script.py", "exec"), names)
+    return names["penalty"]
+
+
+READ = {
+    "number": "W = VALUE\ndef penalty(x): return W * x",
+    "tuple": "W = (1, (VALUE, 2))\ndef penalty(x): return W[0] * x",
+    "array": "import numpy as np\nW = np.full(3, VALUE)\ndef penalty(x): return W * x",
+    "tensor": "import keras\nW = keras.Variable([VALUE])\ndef penalty(x): return W * x",
+    "dict": "W = {'w': [VALUE]}\ndef penalty(x): return W['w'][0] * x",
+    "namespace": "from argparse import Namespace\nW = Namespace(w=VALUE)\n"
+    "def penalty(x): return W.w * x",
+    "helper": "def helped(x): return VALUE * x\ndef penalty(x): return helped(x)",
+    "default": "def helped(x, w=VALUE): return w * x\ndef penalty(x): return helped(x)",
+    "helper of a helper": "W = VALUE\ndef inner(x): return W * x\n"
+    "def helped(x): return inner(x)\ndef penalty(x): return helped(x)",
+    "each other": "W = VALUE\ndef helped(x): return penalty(x) if x else helped(W)\n"
+    "def penalty(x): return helped(x) + penalty(x)",
+    "inner": "W = VALUE\ndef penalty(x): return [(lambda one: one * W)(one) for one in x]",
+    "partial": "from functools import partial\ndef scaled(w, x): return w * x\n"
+    "helped = partial(scaled, VALUE)\ndef penalty(x): return helped(x)",
+    "list": "def helped(x): return VALUE * x\nALL = [helped]\ndef penalty(x): return ALL[0](x)",
+    "closure": "W = VALUE\ndef decorated(f): return lambda x: f(x)\n@decorated\n"
+    "def penalty(x): return W * x",
+}
+
+
+@pytest.mark.parametrize("source", READ.values(), ids=READ)
+def test_a_function_counts_by_what_it_reads_of_its_module(source):
+    before = digest(penalty_of(source, 0.1))
+    assert before == digest(penalty_of(source, 0.1))
+    assert before != digest(penalty_of(source, 0.5))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "other = VALUE\ndef penalty(x): return 2 * x",
+        "mean = VALUE\ndef penalty(x): return x.mean()",
+        "import logging\nlog = logging.getLogger('VALUE')\ndef penalty(x): log.info('a'); return x",
+    ],
+)
+def test_what_a_function_does_not_compute_with_does_not_count(source):
+    assert digest(penalty_of(source, 1)) == digest(penalty_of(source, 2))
+
+
+def test_a_function_counts_by_what_it_reads_of_other_modules(tmp_path, monkeypatch):
+    (tmp_path / "own_terms.py").write_text("W = 0.1\ndef helped(x): return W * x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    penalties = [
+        penalty_of("import own_terms\ndef penalty(x): return own_terms.W * x", None),
+        penalty_of("import own_terms\ndef penalty(x): return own_terms.helped(x)", None),
+        penalty_of("from own_terms import helped\ndef penalty(x): return helped(x)", None),
+    ]
+    before = [digest(one) for one in penalties]
+    assert before == [digest(one) for one in penalties]
+    monkeypatch.setattr(importlib.import_module("own_terms"), "W", 0.5)
+    after = [digest(one) for one in penalties]
+    assert all(one != other for one, other in zip(before, after, strict=True))
+    monkeypatch.delitem(sys.modules, "own_terms")
+
+
+def test_of_installed_functions_the_name_counts(monkeypatch):
+    source = "from statistics import VALUE as helped\ndef penalty(x): return helped(x)"
+    before = digest(penalty_of(source, "mean"))
+    assert before != digest(penalty_of(source, "median"))
+    # What it reads is not looked at.
+    monkeypatch.setattr(statistics, "groupby", None)
+    monkeypatch.setattr(statistics, "_sum", None)
+    assert before == digest(penalty_of(source, "mean"))
 
 
 def test_an_optimizer_counts_by_its_settings():
@@ -157,7 +235,8 @@ CODE = """
 import numpy as np
 from featviz_callback import transformations
 from featviz_callback.optimization import digest
-print(digest({"b", "a"}, transformations.Blur(2.0), np.arange(3), lambda x: x + 1))
+WEIGHTS = {"b": {1.0, "c"}, "a": (abs, np.arange(3))}
+print(digest({"b", "a"}, transformations.Blur(2.0), np.arange(3), lambda x: WEIGHTS["a"][0](x)))
 """
 
 

@@ -32,24 +32,109 @@ def chosen(images=None, *first):
 @pytest.mark.parametrize(
     ("slope", "offset", "expected"),
     [
-        (1 / 255, 0, (0, 255)),
-        (1 / 127.5, -1, (0, 255)),
         (1 / 58, -123 / 58, (0, 255)),
+        (1 / 128, 0, (0, 255)),
+        (1 / 128, -1, (0, 255)),
         (1, -117, (0, 255)),
-        (2, -1, (0, 1)),
         (1 / 0.225, -0.45 / 0.225, (0, 1)),
+        (1 / 255 / 0.225, -0.45 / 0.225, (0, 255)),
         (0.5, -2.5, (-1, 11)),
+        (1 / 15, 40 / 15, (-85, 5)),
+        (1 / 32768, 0, (-32768, 32767)),
         (1, 0, None),
         (3, 0, None),
+        (0.2, 0, None),
+        (255, 0, None),
+        (-1, 1, (0, 1)),
+        (127.5, 127.5, None),
     ],
     ids=[
-        "255", "127.5", "mean and deviation of bytes", "mean of bytes", "to -1..1",
-        "mean and deviation", "other data", "none", "a factor",
+        "mean and deviation of bytes", "half", "half, to -1..1", "mean of bytes",
+        "mean and deviation", "mean and deviation of shares", "other data", "decibels",
+        "sound", "none", "a factor", "a small factor", "to bytes", "inverted", "from -1..1",
     ],
 )  # fmt: skip
 def test_a_scaling_tells_what_it_is_made_for(slope, offset, expected):
     found = range_before(Scaling("conv", (slope,), (offset,)))
     assert found == (None if expected is None else pytest.approx(expected))
+
+
+UNIT, SIGNED, CENTRED = (0, 1), (-1, 1), (-0.5, 0.5)
+
+# The range of the images, and to what it is mapped.
+MAPPED = {
+    "digits": ((0, 16), UNIT),
+    "bytes": ((0, 255), UNIT),
+    "bytes to -1..1": ((0, 255), SIGNED),
+    "bytes to -0.5..0.5": ((0, 255), CENTRED),
+    "bytes upside down": ((0, 255), (1, 0)),
+    "shares to -1..1": ((0, 1), SIGNED),
+    "-1..1 to shares": ((-1, 1), UNIT),
+    "10 bits": ((0, 1023), UNIT),
+    "12 bits": ((0, 4095), UNIT),
+    "12 bits to -1..1": ((0, 4095), SIGNED),
+    "14 bits to -0.5..0.5": ((0, 16383), CENTRED),
+    "16 bits": ((0, 65535), UNIT),
+    "16 bits to -1..1": ((0, 65535), SIGNED),
+    "reflectances": ((0, 10000), UNIT),
+    "thousand": ((0, 1000), SIGNED),
+    "CT": ((-1000, 1000), UNIT),
+    "all of CT": ((-1024, 3071), UNIT),
+    "lung": ((-1350, 150), UNIT),
+    "soft tissue": ((-160, 240), UNIT),
+    "bone": ((300, 1500), UNIT),
+    "decibels": ((-80, 0), UNIT),
+}
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("case", MAPPED)
+def test_a_range_is_told_by_what_it_is_mapped_to(case, policy):
+    """The straight line through both ends, in a model, leads back to them."""
+    (low, high), (first, last) = MAPPED[case]
+    slope = (last - first) / (high - low)
+    scaled = layers.Rescaling(slope, first - slope * low, dtype=policy)
+    # Half precision knows a share of 1 / 2048.
+    bound = (high - low) * (1e-6 if policy == "float32" else 2e-3)
+    np.testing.assert_allclose(chosen(None, scaled), (low, high), rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation", "expected"),
+    [
+        (0.13, 0.31, (0, 1)),
+        (0.5, 0.1, (0, 1)),
+        (33, 78, (0, 255)),
+        (0.3, 5, (-14.7, 15.3)),
+        (0, 100, (-300, 300)),
+        (-20, 400, (-1220, 1180)),
+        (5, 400, (-1195, 1205)),
+        (0, 1, (0, 1)),
+        (0, 0, (0, 1)),
+    ],
+)
+def test_the_statistics_of_data_tell_their_range(mean, deviation, expected):
+    """No data between 0 and 1, or 0 and 255, have the others: three deviations are theirs."""
+    found = chosen(None, layers.Normalization(mean=[mean] * 3, variance=[deviation**2] * 3))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [
+        (None, "'conv' receives images as they are"),
+        (layers.Rescaling(255.0), "receives 255 * x +0, which tells no range"),
+        (layers.Lambda(lambda x: (x / 255) ** 2.2), "no straight line, or could not be measured"),
+        (
+            layers.Lambda(lambda x: x - keras.ops.mean(x, axis=(1, 2, 3), keepdims=True)),
+            "no straight line, or could not be measured",
+        ),
+    ],
+    ids=["nothing", "factor", "gamma", "mean of the image"],
+)
+def test_why_a_model_tells_no_range_is_logged(first, reason, caplog):
+    assert chosen(None, *filter(None, [first])) == (0, 1)
+    assert reason in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import importlib.util
 import multiprocessing
+import string
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,20 @@ def test_a_note_is_read_back_from_the_folder_of_its_run(tmp_path):
         assert run_folders.read_note(tmp_path, "note.json") == text
     names = [path.name for path in (tmp_path / "feature_vis").iterdir()]
     assert sorted("tfevents" in name for name in names) == [False, True]
+
+
+def test_notes_of_several_writers_of_one_process_number_are_whole(tmp_path):
+    """Threads have one number, as the processes of containers often do."""
+    EventFile(tmp_path).scalar("loss", 0, 1.0)
+    texts = [letter * 10 ** (1 + i % 5) for i, letter in enumerate(string.ascii_letters * 4)]
+    found = []
+    with ThreadPoolExecutor(4) as threads:
+        writing = [
+            threads.submit(run_folders.write_note, tmp_path, "note.json", text) for text in texts
+        ]
+        while not all(one.done() for one in writing):
+            found.append(run_folders.read_note(tmp_path, "note.json"))
+    for one in writing:
+        one.result()
+    assert set(found) <= {None, *texts}
+    assert sorted(path.name for path in (tmp_path / "feature_vis").iterdir())[1:] == ["note.json"]
