@@ -191,17 +191,17 @@ class FeatureVisCallback(keras.callbacks.Callback):
         log_importance: Whether TensorBoard also gets where the score of each picture comes
             from, as `feature_vis_importance/<name>`, see `Result.importance`. `history` has it
             in any case.
-        executor: Any `concurrent.futures.Executor` of processes, such as `ProcessPoolExecutor(1,
-            mp_context=multiprocessing.get_context("spawn"))`, Dask's or MPI's. Training copies the
-            weights and goes on, and a worker takes the snapshot. The training process writes all of
-            them, in order, when they are back: at the end of a later epoch, and the rest before
-            `fit` returns. Up to 1 GiB of weights wait, then training waits too. Results are the
-            same as without. If a worker is lost, so is its snapshot (`history.skipped`), and later
-            ones are taken here. So are all if training has waited two minutes without a sign of any
-            worker. A worker has the code of a script as it was at the first snapshot. Where all
-            cores train, there is nothing to gain. The executor is never shut down, copies of the
-            callback share it, and a pickled callback has none. Not with `warm_start`, and `replay`
-            makes no use of it.
+        executor: Any `concurrent.futures.Executor` of processes, such as
+            `ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))`, Dask's
+            or MPI's. Training copies the weights and goes on, and a worker takes the snapshot. The
+            training process writes all of them, in order, when they are back: at the end of a later
+            epoch, and the rest before `fit` returns. Up to 1 GiB of weights wait, then training
+            waits too. Results are the same as without. If a worker is lost, so is its snapshot
+            (`history.skipped`), and later ones are taken here. So are all if training has waited
+            two minutes without a sign of any worker. A worker has the code of a script as it was at
+            the first snapshot. Where all cores train, there is nothing to gain. The executor is
+            never shut down, copies of the callback share it, and a pickled callback has none. Not
+            with `warm_start`, and `replay` makes no use of it.
 
     Attributes:
         history: All snapshots, a `featviz_callback.History`.
