@@ -551,7 +551,7 @@ def whole_numbers():
 REFUSED = {
     "Inputs of whole numbers": (
         *(whole_numbers, "through which there is no gradient"),
-        "no gradient passes; name the model behind the cast",
+        "no gradient passes; a model inside, behind the cast, is watched",
     ),
     "Volumes": (
         *(lambda: stack(layers.Conv3D(2, 3, name="conv"), shape=(5, 5, 5, 1)), "Expected a model"),

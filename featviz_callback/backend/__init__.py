@@ -36,6 +36,9 @@ gradients, since a tensor of one trace cannot be used in another;
 `framework_state_preserved(model)` is a context that restores, at its end, what the
 framework keeps of a model beside Keras' variables and the layers' attributes;
 
+`framework_state(models)` returns that state as arrays, and
+`assign_framework_state(models, arrays)` sets it in models of the same architecture;
+
 `writes(model)` tells whether this process is the one that writes, if several train the
 model;
 

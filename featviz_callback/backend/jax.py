@@ -77,6 +77,15 @@ def current_trace():
     return get_opaque_trace_state(convention="flax")
 
 
+def framework_state(models):
+    """See `featviz_callback.backend`: JAX keeps nothing of a model."""
+    return []
+
+
+def assign_framework_state(models, arrays):
+    """See `featviz_callback.backend`."""
+
+
 def writes(model):
     """See `featviz_callback.backend`."""
     return jax.process_index() == 0

@@ -149,10 +149,7 @@ def current_trace():
 @contextmanager
 def framework_state_preserved(model):
     """See `featviz_callback.backend`; restores variables that are TensorFlow's, not Keras'."""
-    own: dict = {}
-    for layer in model._flatten_layers():
-        _find_variables(list(vars(layer).values()), own)
-    kept = [(one, tf.identity(one)) for one in own.values() if one is not None]
+    kept = [(one, tf.identity(one)) for one in _own_variables([model])]
     try:
         yield
     finally:
@@ -160,16 +157,37 @@ def framework_state_preserved(model):
             variable.assign(before)
 
 
+def framework_state(models):
+    """See `featviz_callback.backend`."""
+    return [one.numpy() for one in _own_variables(models)]
+
+
+def assign_framework_state(models, arrays):
+    """See `featviz_callback.backend`."""
+    for variable, array in zip(_own_variables(models), arrays, strict=True):
+        variable.assign(array)
+
+
+def _own_variables(models):
+    """Return TensorFlow's own variables in attributes of layers, each once."""
+    found: dict = {}
+    for model in models:
+        for layer in model._flatten_layers():
+            _find_variables(vars(layer), found)
+    return [one for one in found.values() if one is not None]
+
+
 def _find_variables(container, found):
     """Collect TensorFlow's own variables in a container, by their identity."""
-    for one in container.values() if isinstance(container, dict) else container:
+    # A copy, since another thread may train.
+    for one in list(container.values() if isinstance(container, dict) else container):
         if id(one) in found:
             continue
         if isinstance(one, tf.Variable):
             found[id(one)] = one
         elif isinstance(one, tf.random.Generator):
             found[id(one.state)] = one.state
-        elif isinstance(one, tf.Module) and not isinstance(one, keras.layers.Layer):
+        elif isinstance(one, tf.Module):
             _find_variables(one.variables, found)
         elif issubclass(type(one), (list, tuple, set, dict)):
             # Containers may hold each other.

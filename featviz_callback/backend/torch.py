@@ -79,6 +79,25 @@ def framework_state_preserved(model):
                 buffer.data.copy_(before)
 
 
+def framework_state(models):
+    """See `featviz_callback.backend`."""
+    return [to_numpy(one.detach().to("cpu", copy=True)) for one in _buffers(models)]
+
+
+def assign_framework_state(models, arrays):
+    """See `featviz_callback.backend`."""
+    for buffer, array in zip(_buffers(models), arrays, strict=True):
+        buffer.data.copy_(torch.as_tensor(array))
+
+
+def _buffers(models):
+    """Return the buffers of all modules, each once, in an order that copies of models share."""
+    layers = (layer for model in models for layer in model._flatten_layers())
+    modules = dict.fromkeys(module for layer in layers for module in layer.modules())
+    found = (buffer for module in modules for buffer in module.buffers(recurse=False))
+    return {id(one): one for one in found}.values()
+
+
 def writes(model):
     """See `featviz_callback.backend`."""
     several = torch.distributed.is_available() and torch.distributed.is_initialized()

@@ -27,7 +27,7 @@ from featviz_callback.monitoring.observer import Observer
 from featviz_callback.monitoring.preparation import choose_objectives, prepare_observer
 from featviz_callback.monitoring.real_images import draw_beside
 from featviz_callback.monitoring.workers import Workers, compute_here, package_version
-from featviz_callback.objectives import Objective, every_channel, shared_calls
+from featviz_callback.objectives import Objective, calls_part, every_channel, shared_calls
 from featviz_callback.optimization import (
     Settings,
     Task,
@@ -268,7 +268,9 @@ def _observe(objectives, model, settings, probe_data):
         shape = None if real is None else real.shape
         objectives = every_channel(model, settings.fixed_inputs, shape)
     chosen = choose_objectives(objectives, model, settings.fixed_inputs)
-    observer = prepare_observer(chosen, settings, real, False)
+    # A model around the watched one tells what that one gets.
+    around = model if calls_part(model, chosen[0].model) else None
+    observer = prepare_observer(chosen, settings, real, False, around)
     observer.check()
     return observer
 

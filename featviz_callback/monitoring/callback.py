@@ -10,6 +10,7 @@ The callback never changes a weight, and nothing that fails in it ends a trainin
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import time
 import weakref
@@ -192,14 +193,15 @@ class FeatureVisCallback(keras.callbacks.Callback):
             in any case.
         executor: Any `concurrent.futures.Executor` of processes, such as
             `ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))`, Dask's
-            or MPI's. Training copies the weights and goes on, and a worker takes the snapshot.
-            The training process writes all of them, in order, when they are back: at the end
-            of a later epoch, and the rest before `fit` returns. Up to 1 GiB of weights wait,
-            then training waits too. Results are the same as without. If a worker is lost, so
-            is its snapshot (`history.skipped`), and later ones are taken here. Where all
-            cores train, there is nothing to gain. The executor is never shut down, copies of
-            the callback share it, and a pickled callback has none. Not with `warm_start`, and
-            `replay` makes no use of it.
+            or MPI's. Training copies the weights and goes on, and a worker takes the snapshot. The
+            training process writes all of them, in order, when they are back: at the end of a later
+            epoch, and the rest before `fit` returns. Up to 1 GiB of weights wait, then training
+            waits too. Results are the same as without. If a worker is lost, so is its snapshot
+            (`history.skipped`), and later ones are taken here. So are all if training has waited
+            two minutes without a sign of any worker. A worker has the code of a script as it was at
+            the first snapshot. Where all cores train, there is nothing to gain. The executor is
+            never shut down, copies of the callback share it, and a pickled callback has none. Not
+            with `warm_start`, and `replay` makes no use of it.
 
     Attributes:
         history: All snapshots, a `featviz_callback.History`.
@@ -396,6 +398,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
 
     def _prepare(self):
         shape = None if self._real_images is None else self._real_images.shape
+        shape = shape or self._settings.image_shape
         objectives = choose_objectives(
             self._objectives, self.model, self._settings.fixed_inputs, shape
         )
@@ -628,7 +631,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
         if isinstance(pending.found, Observation):
             return pending.found, None
         try:
-            taken: Taken = pending.found.future.result()
+            waiting = 1 + sum(not one.is_done for one in self._pending)
+            tell = functools.partial(self._reporter.waits_for_workers, waiting, self._executor)
+            taken: Taken = self._remote.result(pending.found, tell)
         except NotBegun:
             # Training may have gone on, and the weights of that moment are still there.
             self._reporter.taken_here(self._remote.failed)

@@ -18,6 +18,7 @@ from numbers import Integral
 
 import keras
 
+from featviz_callback.monitoring import wire
 from featviz_callback.objectives import is_known
 
 logger = logging.getLogger("featviz_callback")
@@ -100,6 +101,7 @@ def load(checkpoint: Checkpoint, model: keras.Model) -> None:
                 model.load_weights(checkpoint.weights)
             else:
                 model.set_weights(checkpoint.weights)
+                wire.renew_constants([model])
     except Exception as error:
         said = " ".join(str(error).split())[:300]
         raise ValueError(

@@ -123,6 +123,14 @@ class Reporter:
                 _said(error),
             )
 
+    def waits_for_workers(self, count: int, executor: object) -> None:
+        """Log once that training waits for snapshots of workers."""
+        if self._is_new("waits"):
+            logger.warning(
+                "Training waits for %d snapshots of the workers of `executor`, a %s.",
+                *(count, type(executor).__name__),
+            )
+
     def lost_elsewhere(self, epoch: int, error: BaseException) -> None:
         """Log once that a worker has not finished a snapshot."""
         if self._is_new("lost"):

@@ -124,6 +124,7 @@ class Observer:
         self._real_images = real_images
         self._warm_start = warm_start
         self._accentuations = accentuations
+        self._accentuates = accentuations is not None
         self._units = UnitMeter(classes)
         models = list({id(one.model): one.model for one in objectives}.values())
         found = prefixes(models, trained)
@@ -227,13 +228,13 @@ class Observer:
         )
 
     def _accentuated(self):
-        if self._accentuations is None:
+        if not self._accentuates:
             return []
         try:
             return self._accentuations.draw(self._order)
         except Exception as error:
             # What the snapshot has already is worth more.
-            self._accentuations = None
+            self._accentuates = False
             logger.warning(
                 "No more real images are accentuated. %s: %s", type(error).__name__, error
             )
@@ -289,13 +290,14 @@ class Observer:
     @property
     def state(self) -> dict[str, Any]:
         """All that later snapshots depend on beside the weights, to be set in another process."""
-        places, accentuations = self._places, self._accentuations
+        places = self._places
+        drawn = self._accentuations if self._accentuates else None
         return {
             "starts": self._starts,
             "status": self._status,
             "kept": self.kept,
             "places": None if places is None else places.kept,
-            "accentuated": None if accentuations is None else accentuations.before,
+            "accentuated": None if drawn is None else drawn.before,
             "batches": [task.plan.batch for task in self._tasks],
             "is_unwatchable": self._is_unwatchable,
         }
@@ -307,10 +309,10 @@ class Observer:
         self._health.go_on_from(state["kept"][1])
         if self._places is not None:
             self._places.kept = state["places"]
-        if self._accentuations is not None and state["accentuated"] is not None:
-            self._accentuations.before = state["accentuated"]
-        elif state["accentuated"] is None:
-            self._accentuations = None
+        # A worker may have ended them in another training of the same targets.
+        before, self._accentuates = state["accentuated"], False
+        if self._accentuations is not None and before is not None:
+            self._accentuations.before, self._accentuates = before, True
         for i, (task, batch) in enumerate(zip(self._tasks, state["batches"], strict=True)):
             if batch != task.plan.batch:
                 self._tasks[i] = replace(task, plan=replace(task.plan, batch=batch))

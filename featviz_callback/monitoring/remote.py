@@ -13,8 +13,9 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import CancelledError, Executor, Future
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Executor, Future, wait
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,7 +33,7 @@ from featviz_callback.monitoring.workers import (
     require_alike,
     require_processes,
 )
-from featviz_callback.objectives import score_all
+from featviz_callback.objectives import forget_warnings, score_all
 from featviz_callback.records import pictures
 
 logger = logging.getLogger("featviz_callback")
@@ -41,10 +42,15 @@ logger = logging.getLogger("featviz_callback")
 MOST_WAITING = 2**30
 # What is smaller crosses with every snapshot, so that no worker has to ask for it.
 _SMALL = 2**20
+# After so many seconds of waiting that is said, and after so many more training waits no longer
+# for a worker of which there is no sign. One that is started now imports a framework first.
+TOLD_AFTER, PATIENCE = 30.0, 90.0
+_BLINK = 0.5
 # So many architectures, and observers, are kept by a worker.
 _MOST_KEPT = 2
 
-_models: dict[str, list[keras.Model]] = {}
+# Models and the classes that only they and their observers have.
+_models: dict[str, tuple[list[keras.Model], dict[object, type]]] = {}
 _observers: dict[str, tuple[list[keras.Model], Observer]] = {}
 
 
@@ -67,6 +73,7 @@ class Order:
 
     Attributes:
         names: The SHA-256 of the architecture, and of both parts of the setup.
+        settings: See `wire.settings`.
         setup: The setup; `None` if the worker may have it.
         weights: The weights of the moment.
         state: See `Observer.state`.
@@ -75,6 +82,7 @@ class Order:
     """
 
     names: tuple[str, str]
+    settings: dict[str, Any]
     setup: Setup | None
     weights: wire.Weights
     state: dict[str, Any]
@@ -146,33 +154,49 @@ class Remote:
         trained: keras.Model,
         with_real_images: bool = True,
     ):
-        self._executor, self._with_real_images = executor, with_real_images
-        self._roots = _roots(observer, trained)
-        self._setup = _pack(observer, self._roots)
-        names = [
-            hashlib.sha256(one).hexdigest()
-            for one in (self._setup.architecture, self._setup.observer)
-        ]
-        self._names = names[0], "-".join(names)
-        self._state = observer.state
-        self._has_crossed = False
+        self._observer, self._roots = observer, _roots(observer, trained)
+        setup = _pack(observer, self._roots)
+        self._line = _Line(executor, setup, observer.state, with_real_images)
         self._here: tuple[list[keras.Model], Observer] | None = None
-        self.failed: BaseException | None = None
         self.size = 0
-        self._orders: queue.SimpleQueue = queue.SimpleQueue()
         # Of a daemon, since a process may end while a worker hangs.
-        threading.Thread(target=self._serve, name="featviz_callback", daemon=True).start()
+        threading.Thread(target=self._line.serve, name="featviz_callback", daemon=True).start()
+        # A training that ends by an error calls nothing here, and the thread must not keep the
+        # model alive.
+        weakref.finalize(self, self._line.close).atexit = False
+
+    @property
+    def failed(self) -> BaseException | None:
+        """Why no worker takes snapshots from now on, or `None`."""
+        return self._line.failed
 
     def submit(self, with_floor: bool) -> Submitted:
         """Copy the weights of the moment, and hand a snapshot over."""
         weights = wire.weights_of(self._roots)
         self.size, one = weights.size, Submitted(weights, with_floor)
-        self._orders.put(one)
+        self._line.put(one)
         return one
 
     def close(self) -> None:
         """Hand over no more snapshots."""
-        self._orders.put(None)
+        self._line.close()
+
+    def result(self, submitted: Submitted, tell: Callable) -> Taken:
+        """Wait for a snapshot, and no longer than two minutes for the first sign of a worker.
+
+        Args:
+            submitted: The snapshot.
+            tell: A function that is called if this takes long.
+
+        Raises:
+            NotBegun: If no worker has begun it, and none will.
+            SnapshotLost: If a worker has not finished it.
+        """
+        if not wait([submitted.future], TOLD_AFTER).done:
+            tell()
+            if not self._line.is_greeted and not wait([submitted.future], PATIENCE).done:
+                self._line.give_up()
+        return submitted.future.result()
 
     def take_here(self, submitted: Submitted, state: dict[str, Any]) -> Taken:
         """Take a snapshot that no worker has begun, on a copy of the model.
@@ -182,14 +206,51 @@ class Remote:
             state: What the snapshot before has kept.
         """
         if self._here is None:
-            roots = wire.build_apart(self._setup.architecture)
-            self._here = roots, wire.load_beside(self._setup.observer, roots)
+            roots = wire.build_apart(self._roots)
+            self._here = roots, wire.copy_beside(self._observer, self._roots, roots)
         with backend.random_states_preserved():
-            return _take(*self._here, self._order(submitted, state, None))
+            return _take(*self._here, self._line.order(submitted, state, None))
 
-    def _order(self, submitted, state, setup):
+
+class _Line:
+    """The snapshots that wait for a worker, and what a worker needs. It knows no model.
+
+    Attributes:
+        failed: Why no worker takes snapshots from now on, or `None`.
+        is_greeted: Whether a worker has answered, or none ever will.
+    """
+
+    def __init__(
+        self, executor: Executor, setup: Setup, state: dict[str, Any], with_real_images: bool
+    ):
+        self._executor, self._with_real_images = executor, with_real_images
+        self._setup, self._settings = setup, wire.settings()
+        names = [hashlib.sha256(one).hexdigest() for one in (setup.architecture, setup.observer)]
+        self._names = names[0], "-".join(names)
+        self._state = state
+        self._has_crossed = self._is_given_up = self._is_closed = self.is_greeted = False
+        self.failed: BaseException | None = None
+        self._orders: queue.SimpleQueue = queue.SimpleQueue()
+
+    def put(self, one: Submitted) -> None:
+        """Add a snapshot."""
+        self._orders.put(one)
+
+    def close(self) -> None:
+        """Hand over no more snapshots, not even those that wait."""
+        self._is_closed = True
+        self._orders.put(None)
+
+    def give_up(self) -> None:
+        """Wait no longer for a worker, unless one has answered."""
+        self._is_given_up = True
+
+    def order(self, submitted: Submitted, state: dict[str, Any], setup: Setup | None) -> Order:
+        """Return what a worker is sent for a snapshot."""
+        assert submitted.weights is not None
         return Order(
             self._names,
+            self._settings,
             setup,
             submitted.weights,
             state,
@@ -197,31 +258,39 @@ class Remote:
             self._with_real_images,
         )
 
-    def _serve(self):
+    def serve(self) -> None:
         """Hand over one snapshot after the other, until `close`."""
-        is_greeted = False
-        while (one := self._orders.get()) is not None:
-            if not is_greeted:
-                is_greeted, self.failed = True, self._greet()
-            if self.failed is not None:
-                one.future.set_exception(NotBegun())
-                continue
-            try:
-                taken = self._taken_elsewhere(one)
-            except BaseException as error:
-                # Whatever it is, training waits for the future.
-                self.failed = error.__cause__ or error
-                is_known = isinstance(error, (NotBegun, SnapshotLost))
-                one.future.set_exception(error if is_known else SnapshotLost(repr(error)))
-            else:
-                self._state, one.weights = taken.state, None
-                one.future.set_result(taken)
-            del one
+        # While it waits, no variable here may hold a snapshot: its error knows the callback.
+        while self._serve_one(self._orders.get()):
+            pass
+
+    def _serve_one(self, one):
+        if one is None:
+            return False
+        if not self.is_greeted:
+            self.failed, self.is_greeted = _bare(self._greet()), True
+        if self.failed is not None or self._is_closed:
+            one.future.set_exception(NotBegun())
+            return True
+        try:
+            taken = self._taken_elsewhere(one)
+        except BaseException as error:
+            # Whatever it is, training waits for the future.
+            self.failed = _bare(error.__cause__ or error)
+            is_known = isinstance(error, (NotBegun, SnapshotLost))
+            one.future.set_exception(error if is_known else SnapshotLost(repr(error)))
+        else:
+            self._state, one.weights = taken.state, None
+            one.future.set_result(taken)
+        return True
 
     def _greet(self):
         """Wait for a worker, and return why it is of no use, or `None`."""
         try:
             future = self._executor.submit(greet)
+            while not wait([future], _BLINK).done:
+                if self._is_given_up or self._is_closed:
+                    return TimeoutError(f"none has begun within {TOLD_AFTER + PATIENCE:g} seconds")
             failure = error_of(future)
             if failure is None:
                 require_alike(future.result())
@@ -234,7 +303,7 @@ class Remote:
         setup = self._setup if small or not self._has_crossed else None
         while True:
             try:
-                future = self._executor.submit(work, self._order(one, self._state, setup))
+                future = self._executor.submit(work, self.order(one, self._state, setup))
             except Exception as error:
                 raise NotBegun from error
             # It may be a `KeyboardInterrupt`, which comes back as one.
@@ -248,6 +317,13 @@ class Remote:
                 self._has_crossed = True
                 return taken
             setup = self._setup
+
+
+def _bare(error):
+    """Return an error without its frames, which would keep a snapshot and its callback alive."""
+    if error is not None:
+        error.__traceback__ = error.__context__ = None
+    return error
 
 
 def check_executor(executor: object, warm_start: bool) -> None:
@@ -271,13 +347,13 @@ def rehearse(observer: Observer, trained: keras.Model) -> None:
         ValueError: If it cannot.
     """
     roots = _roots(observer, trained)
-    setup = _pack(observer, roots)
+    _pack(observer, roots)
     try:
         with backend.random_states_preserved():
-            again = wire.build_apart(setup.architecture)
+            again = wire.build_apart(roots)
             wire.require_same(roots, again)
             wire.assign(again, wire.weights_of(roots))
-            _require_equal(observer.tasks, wire.load_beside(setup.observer, again).tasks)
+            _require_equal(observer.tasks, wire.copy_beside(observer, roots, again).tasks)
     except Exception as error:
         raise _refusal(trained, error) from error
 
@@ -341,11 +417,18 @@ def work(order: Order) -> Taken | None:
                 if order.setup is None:
                     return None
                 if architecture not in _models:
-                    _keep(_models, architecture, wire.build(order.setup.architecture))
-                roots = _models[architecture]
-                observer = wire.load_beside(order.setup.observer, roots)
+                    classes: dict = {}
+                    models = wire.build(order.setup.architecture, classes)
+                    _keep(_models, architecture, (models, classes))
+                roots, classes = _models[architecture]
+                # Those of the observer alone are its own.
+                observer = wire.load_beside(order.setup.observer, roots, dict(classes))
                 _keep(_observers, name, (roots, observer))
-            return _take(*_observers[name], order)
+            roots, observer = _observers[name]
+            wire.use_settings(order.settings)
+            # The process that trains knows what it has logged itself.
+            forget_warnings([layer for root in roots for layer in root._flatten_layers()])
+            return _take(roots, observer, order)
         except Exception as error:
             # An error of the user's own class may not cross, and would break the pool.
             said = f"{type(error).__name__}: {error}"
@@ -362,8 +445,11 @@ def _take(roots, observer, order):
     """Take a snapshot on the weights of an order."""
     began = time.perf_counter()
     logged: list[str] = []
+    own = threading.get_ident()
 
     def collect(record):
+        if record.thread != own:
+            return True
         logged.append(record.getMessage())
         return False
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from featviz_callback import backend
 from featviz_callback.monitoring import checkpoints as files
-from featviz_callback.monitoring import checks, plan
+from featviz_callback.monitoring import checks, plan, wire
 from featviz_callback.monitoring.callback import FeatureVisCallback
 from featviz_callback.monitoring.checkpoints import Checkpoint, Checkpoints
 from featviz_callback.monitoring.replay_record import Record
@@ -289,6 +289,7 @@ def _restored(model):
     variables = {id(one): one for one in [*model.variables, *_of_optimizers(model)]}
     # An array of torch's shares the memory of its tensor.
     kept = [(one, np.array(keras.ops.convert_to_numpy(one.value))) for one in variables.values()]
+    of_framework = backend.load().framework_state([model])
     was_stopped = getattr(model, "stop_training", False)
     # A training that was stopped early would make every epoch the last one.
     model.stop_training = False
@@ -298,6 +299,8 @@ def _restored(model):
         finally:
             for variable, value in kept:
                 variable.assign(value)
+            backend.load().assign_framework_state([model], of_framework)
+            wire.renew_constants([model])
             model.stop_training = was_stopped
 
 

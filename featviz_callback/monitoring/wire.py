@@ -13,7 +13,7 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 import keras
@@ -23,16 +23,41 @@ from keras.src.saving.serialization_lib import ObjectSharingScope
 from featviz_callback import backend
 from featviz_callback.objectives import attributes, is_wrapper
 
+# What is never copied within a process.
+_CODE = (type, FunctionType, ModuleType)
+# By these names cloudpickle makes a class again that cannot be imported.
+_CLASS_MAKERS = ("_make_skeleton_class", "_make_skeleton_enum")
+
 
 def variables_of(models: Sequence[keras.Model]) -> list[keras.Variable]:
     """Return the variables of some models, random states among them, model by model."""
     return [variable for model in models for variable in model.variables]
 
 
-def dump(value: object, names: Mapping[int, object]) -> bytes:
+def renew_constants(models: Sequence[keras.Model]) -> None:
+    """Tell models that their variables were assigned, as loading a file does.
+
+    `Normalization` computes with constants, which Keras makes of its variables once.
+    """
+    for layer in _normalizations(models):
+        layer.finalize_state()
+
+
+def _normalizations(models):
+    layers = [layer for model in models for layer in model._flatten_layers()]
+    return [layer for layer in layers if isinstance(layer, keras.layers.Normalization)]
+
+
+def dump(value: object, names: Mapping[int, object], code: list | None = None) -> bytes:
     """Pickle a value, with a name in place of each object whose identity has one.
 
     Functions of scripts and notebooks cross too where cloudpickle is installed.
+
+    Args:
+        value: The value.
+        names: A name of each object that is left out, by its identity.
+        code: Where classes, functions and modules go, if they are to be left out too. The name
+            of each is its index there.
 
     Raises:
         ValueError: If it cannot be pickled.
@@ -44,6 +69,9 @@ def dump(value: object, names: Mapping[int, object]) -> bytes:
 
     class Pickler(Base):
         def persistent_id(self, found):
+            if code is not None and isinstance(found, _CODE):
+                code.append(found)
+                return len(code) - 1
             return names.get(id(found))
 
     file = io.BytesIO()
@@ -58,14 +86,61 @@ def dump(value: object, names: Mapping[int, object]) -> bytes:
     return file.getvalue()
 
 
-def load(content: bytes, find: Callable[[Any], object]) -> Any:
-    """Unpickle a value; `find` returns the object of a name."""
+def load(
+    content: bytes, find: Callable[[Any], object], classes: dict[object, type] | None = None
+) -> Any:
+    """Unpickle a value; `find` returns the object of a name.
+
+    Args:
+        content: The pickled value.
+        find: Returns the object of a name.
+        classes: The classes of scripts and notebooks that the value shares with others; those
+            that it has beside these are added. Without it, they are its own.
+    """
+    known = {} if classes is None else classes
 
     class Unpickler(pickle.Unpickler):
         def persistent_load(self, name):
             return find(name)
 
+        def find_class(self, module, name):
+            found = super().find_class(module, name)
+            return _kept_apart(found, known) if name in _CLASS_MAKERS else found
+
     return Unpickler(io.BytesIO(content)).load()
+
+
+def _kept_apart(make, classes):
+    """Return a function that makes each class once for these `classes`.
+
+    cloudpickle makes each once for a process, and gives it the attributes of whatever is
+    unpickled last.
+    """
+
+    def make_once(*arguments):
+        *others, tracker, extra = arguments
+        if tracker not in classes:
+            classes[tracker] = make(*others, None, extra)
+        return classes[tracker]
+
+    return make_once
+
+
+def copy_beside(
+    value: object, models: Sequence[keras.Model] = (), others: Sequence[keras.Model] = ()
+) -> Any:
+    """Copy a value that reads some models, to read others of the same architecture.
+
+    Classes and functions stay the same ones. A script's would be changed by unpickling them in
+    the process that they are from.
+
+    Raises:
+        ValueError: If it cannot be pickled.
+    """
+    code: list = []
+    content = dump(value, {id(part): name for name, part in _parts(models)}, code)
+    parts = dict(_parts(others))
+    return load(content, lambda name: code[name] if isinstance(name, int) else parts[name])
 
 
 def dump_beside(value: object, models: Sequence[keras.Model]) -> bytes:
@@ -73,9 +148,15 @@ def dump_beside(value: object, models: Sequence[keras.Model]) -> bytes:
     return dump(value, {id(part): name for name, part in _parts(models)})
 
 
-def load_beside(content: bytes, models: Sequence[keras.Model]) -> Any:
-    """Unpickle what `dump_beside` pickled, beside models of the same architecture."""
-    return load(content, dict(_parts(models)).__getitem__)
+def load_beside(content: bytes, models: Sequence[keras.Model], classes: dict | None = None) -> Any:
+    """Unpickle what `dump_beside` pickled, beside models of the same architecture.
+
+    Args:
+        content: The pickled value.
+        models: The models.
+        classes: See `load`.
+    """
+    return load(content, dict(_parts(models)).__getitem__, classes)
 
 
 def _parts(models) -> Iterator[tuple[tuple, object]]:
@@ -107,6 +188,10 @@ def describe(models: Sequence[keras.Model]) -> bytes:
     Raises:
         Exception: If a layer has no configuration, or it cannot be pickled.
     """
+    return dump(_described(models), {})
+
+
+def _described(models):
     layers = [layer for model in models for layer in model._flatten_layers()]
     with ObjectSharingScope():
         configs = [_configured(model) for model in models]
@@ -126,20 +211,38 @@ def describe(models: Sequence[keras.Model]) -> bytes:
     custom |= {**lambdas, _HOLDER: Holder}
     classes = {name: one for name, one in custom.items() if isinstance(one, type)}
     configs = [_adapted(config, lambdas, classes, named) for config in configs]
-    settings = {
-        "policy": keras.config.dtype_policy().name,
-        "floatx": keras.config.floatx(),
-        "epsilon": keras.config.epsilon(),
-        "image_data_format": keras.config.image_data_format(),
-    }
     # Keras wraps methods of every layer in functions, which no configuration names.
     custom = {name: one for name, one in custom.items() if name in named}
     layers_of = [
         [(type(layer).__name__, layer.name) for layer in model._flatten_layers()]
         for model in models
     ]
-    found = {"configs": configs, "custom": custom, "settings": settings, "layers": layers_of}
-    return dump(found, {})
+    found = {"configs": configs, "custom": custom, "settings": settings(), "layers": layers_of}
+    # A compiled step has them in it, so models that were adapted anew are other ones.
+    found["constants"] = [
+        keras.ops.convert_to_numpy(variable.value)
+        for layer in _normalizations(models)
+        for variable in layer.variables
+    ]
+    return found
+
+
+def settings() -> dict[str, Any]:
+    """Return the settings of Keras that calls of layers depend on."""
+    return {
+        "policy": keras.config.dtype_policy().name,
+        "floatx": keras.config.floatx(),
+        "epsilon": keras.config.epsilon(),
+        "image_data_format": keras.config.image_data_format(),
+    }
+
+
+def use_settings(found: dict[str, Any]) -> None:
+    """Set what `settings` returned in another process."""
+    keras.config.set_floatx(found["floatx"])
+    keras.config.set_epsilon(found["epsilon"])
+    keras.config.set_image_data_format(found["image_data_format"])
+    keras.config.set_dtype_policy(found["policy"])
 
 
 _HOLDER = "featviz_callback>Holder"
@@ -235,18 +338,25 @@ def _accepted(arguments, kind):
     return {key: value for key, value in arguments.items() if key not in added}
 
 
-def build(content: bytes) -> list[keras.Model]:
+def build(content: bytes, classes: dict | None = None) -> list[keras.Model]:
     """Make the models of a description again, with weights of chance.
+
+    Args:
+        content: The description, see `describe`.
+        classes: See `load`.
 
     Raises:
         ValueError: If they have other layers then.
     """
-    found = pickle.loads(content)
-    settings = found["settings"]
-    keras.config.set_floatx(settings["floatx"])
-    keras.config.set_epsilon(settings["epsilon"])
-    keras.config.set_image_data_format(settings["image_data_format"])
-    keras.config.set_dtype_policy(settings["policy"])
+    return _built(load(content, _nothing, classes))
+
+
+def _nothing(name):
+    raise ValueError(f"A description names {name!r}.")
+
+
+def _built(found):
+    use_settings(found["settings"])
     with keras.saving.custom_object_scope(found["custom"]), ObjectSharingScope():
         models = [
             keras.saving.deserialize_keras_object(config, safe_mode=False)
@@ -265,14 +375,16 @@ def build(content: bytes) -> list[keras.Model]:
     return models
 
 
-def build_apart(content: bytes) -> list[keras.Model]:
-    """Do what `build` does in the process that trains, which notices nothing of it.
+def build_apart(models: Sequence[keras.Model]) -> list[keras.Model]:
+    """Make models again in the process that trains, which notices nothing of it.
 
-    A thread of its own has the names, the policy and the global generator of Keras for itself,
-    and is in the scope of no `tf.distribute.Strategy`.
+    They have the same classes, and weights of chance. A thread of its own has the names, the
+    policy and the global generator of Keras for itself, and is in the scope of no
+    `tf.distribute.Strategy`.
     """
+    found = copy_beside(_described(models))
     with backend.random_states_preserved(), ThreadPoolExecutor(1) as thread:
-        return thread.submit(build, content).result()
+        return thread.submit(_built, found).result()
 
 
 def require_same(models: Sequence[keras.Model], again: Sequence[keras.Model]) -> None:
@@ -296,16 +408,18 @@ class Weights:
         values: The values of all variables, each once.
         places: Of each of `variables_of`, the place of its value.
         is_trainable: Whether each of `variables_of` is trained.
+        of_framework: What the framework keeps of models beside these, such as torch's buffers.
     """
 
     values: list[np.ndarray]
     places: list[int]
     is_trainable: list[bool]
+    of_framework: list[np.ndarray]
 
     @property
     def size(self) -> int:
         """How many bytes they take."""
-        return sum(one.nbytes for one in self.values)
+        return sum(one.nbytes for one in [*self.values, *self.of_framework])
 
 
 def weights_of(models: Sequence[keras.Model]) -> Weights:
@@ -317,6 +431,7 @@ def weights_of(models: Sequence[keras.Model]) -> Weights:
         backend.load().copied(unique.values()),
         [places[id(one)] for one in variables],
         [one.trainable for one in variables],
+        backend.load().framework_state(models),
     )
 
 
@@ -328,3 +443,5 @@ def assign(models: Sequence[keras.Model], weights: Weights) -> None:
         variable.assign(weights.values[place])
         if variable.trainable != is_trainable:
             variable.trainable = is_trainable
+    backend.load().assign_framework_state(models, weights.of_framework)
+    renew_constants(models)

@@ -11,9 +11,17 @@ from featviz_callback.objectives.defaults import default_objectives, every_chann
 from featviz_callback.objectives.inputs import ImageInput
 from featviz_callback.objectives.joined import JoinedTargets, join_alike, require_units
 from featviz_callback.objectives.layers import Ending, ending
-from featviz_callback.objectives.notices import NothingToShow, warn_once
+from featviz_callback.objectives.notices import NothingToShow, forget_warnings, warn_once
 from featviz_callback.objectives.objective import Objective
-from featviz_callback.objectives.outside import scaling_layers, scaling_outside
+from featviz_callback.objectives.outside import (
+    calls_part,
+    image_place,
+    received_by_part,
+    scaling_layers,
+    scaling_on_the_way,
+    scaling_outside,
+    takes_whole_numbers,
+)
 from featviz_callback.objectives.parts import attributes
 from featviz_callback.objectives.paths import walk
 from featviz_callback.objectives.preserve import attributes_preserved, preserved
@@ -48,12 +56,15 @@ __all__ = [
     "Watch",
     "as_taken",
     "attributes",
+    "calls_part",
     "default_objectives",
     "ending",
     "every_channel",
     "feature_taps",
     "find_anchor",
+    "forget_warnings",
     "has_own_step",
+    "image_place",
     "inputs",
     "is_known",
     "is_wrapper",
@@ -65,15 +76,18 @@ __all__ = [
     "range_as_text",
     "read_scores",
     "read_scores_and",
+    "received_by_part",
     "record",
     "relaxed_activations",
     "require_path",
     "require_units",
     "scaling_layers",
+    "scaling_on_the_way",
     "scaling_outside",
     "score_all",
     "shared_calls",
     "some",
+    "takes_whole_numbers",
     "walk",
     "warn_if_flat",
     "warn_once",

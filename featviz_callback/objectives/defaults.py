@@ -19,7 +19,12 @@ from featviz_callback.objectives.objective import Objective, all_channels
 from featviz_callback.objectives.reachability import Reach
 from featviz_callback.objectives.recording import Tap
 from featviz_callback.objectives.shapes import calls_and_outputs
-from featviz_callback.objectives.wrappers import image_parts, is_wrapper, not_watchable
+from featviz_callback.objectives.wrappers import (
+    image_parts,
+    is_wrapper,
+    not_watchable,
+    refused_parts,
+)
 from featviz_callback.records import spread
 
 # Every kind of convolution, also of signals and with a kernel for each channel.
@@ -45,9 +50,9 @@ def default_objectives(
             of its own and no `call`, whose parts inside are built: models, or layers with
             layers inside where no model takes images.
         fixed_inputs: See `optimize`.
-        shape: Shape of one real image or signal, if some are known. Of a wrapper, only
-            parts that take such images are chosen. Default: the shape that the first part
-            takes.
+        shape: Shape of one image or signal, if it is known. Of a wrapper, only parts that
+            take such images are chosen. Default: the shape that the first part of a fixed
+            size takes, and else parts of any size.
 
     Returns:
         Up to 16 output units, shared among the outputs (or among 16 of them, spread
@@ -74,7 +79,8 @@ def default_objectives(
     parts = dict(image_parts(model, fixed_inputs))
     if "" in parts or not parts:
         if is_wrapper(model) and not parts:
-            raise NothingToShow(not_watchable(model))
+            reasons = [str(reason) for _, reason in refused_parts(model)]
+            raise NothingToShow(" ".join([not_watchable(model), *reasons]))
         chosen = _objectives(model, "", _layers(model, fixed_inputs, MOST_LAYERS), 1)
         if not chosen:
             raise NothingToShow(
@@ -83,18 +89,29 @@ def default_objectives(
                 "`objectives` to be given."
             )
         return chosen
-    fitting = _alike(parts, fixed_inputs, shape)
+    fitting = _alike(model, parts, fixed_inputs, shape)
     most = max(1, MOST_LAYERS // len(fitting))
-    found = {path: _layers(part, fixed_inputs, most) for path, part in fitting}
-    found = {path: layers for path, layers in found.items() if any(layers)}
+    left_out = dict(refused_parts(model)) if is_wrapper(model) else {}
+    found = {}
+    for path, part in fitting:
+        try:
+            layers = _layers(part, fixed_inputs, most)
+        except NothingToShow as error:
+            left_out[path] = error
+            continue
+        if any(layers):
+            found[path] = layers
     if not found:
-        raise NothingToShow(not_watchable(model))
-    warn_once(
-        model,
-        "The model '%s' is not called as a whole, so the parts that take images are watched: %s. "
-        "`objectives` chooses others, such as `lambda model: default_objectives(part)`.",
-        *(model.name, ", ".join(map(repr, found))),
-    )
+        raise next(iter(left_out.values()), NothingToShow(not_watchable(model)))
+    for path, reason in left_out.items():
+        warn_once(model, "The part %r of the model '%s' is left out. %s", path, model.name, reason)
+    if is_wrapper(model):
+        warn_once(
+            model,
+            "The model '%s' is not called as a whole, so the parts that take images are watched: "
+            "%s. `objectives` chooses others, such as `lambda model: default_objectives(part)`.",
+            *(model.name, ", ".join(map(repr, found))),
+        )
     return [
         objective
         for path, layers in found.items()
@@ -126,7 +143,7 @@ def every_channel(
     [['Channel#conv_0', 'Channel#conv_1']]
     """
     parts = dict(image_parts(model, fixed_inputs))
-    fitting = _alike(parts, fixed_inputs, shape) if parts else [("", model)]
+    fitting = _alike(model, parts, fixed_inputs, shape) if parts else [("", model)]
     chosen = []
     for path, part in fitting:
         names = _convolutions(part, fixed_inputs)
@@ -154,16 +171,39 @@ def _convolutions(model, fixed_inputs):
     return list(found.values())
 
 
-def _alike(parts, fixed_inputs, shape):
-    """Return the parts that take images of one shape, as `(path, part)`."""
-    shapes = {}
-    for path, part in parts.items():
-        taken = inputs.resolve(part, fixed_inputs, announce=False)[0]
-        shapes[path] = tuple(taken.shape["hwc".index(axis)] for axis in taken.axes)
+def _alike(model, parts, fixed_inputs, shape):
+    """Return the parts that take images of one shape, as `(path, part)`.
+
+    Those of any size need one that is known, so another part of a fixed size goes first.
+    """
+    taken = {
+        path: inputs.resolve(part, fixed_inputs, announce=False)[0] for path, part in parts.items()
+    }
+    shapes = {
+        path: tuple(one.shape["hwc".index(axis)] for axis in one.axes)
+        for path, one in taken.items()
+    }
+    if shape is not None and is_wrapper(model):
+        fitting = [
+            (path, parts[path])
+            for path, own in shapes.items()
+            if fits(shape, own) or fits(taken[path].complete(shape), taken[path].shape)
+        ]
+        return fitting or list(parts.items())[:1]
     # Sequences of tokens have the shape of a signal.
-    wanted = shape or max(shapes.values(), key=len)
+    wanted = max(shapes.values(), key=lambda own: (len(own), None not in own))
     fitting = [(path, parts[path]) for path, own in shapes.items() if fits(wanted, own)]
-    return fitting or list(parts.items())[:1]
+    sized = [(path, part) for path, part in fitting if None not in shapes[path]]
+    for path, _ in fitting if sized else []:
+        if None in shapes[path]:
+            known = taken[sized[0][0]]
+            warn_once(
+                model,
+                "The part %r of the model '%s' is left out, since it takes images of any size. To "
+                "see it, give `image_shape`, such as image_shape=%s.",
+                *(path, model.name, known.shape[1:2] if known.is_signal else known.shape[:2]),
+            )
+    return sized or fitting
 
 
 def _layers(model, fixed_inputs, most):

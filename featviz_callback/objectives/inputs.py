@@ -9,6 +9,7 @@ This module converts and checks. It never calls the model.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,9 @@ _MOST_COLOURS = 4
 
 # A vector of as many values as a square image from this side on may be one.
 _SMALLEST_SIDE = 8
+
+# Arguments of a call that Keras gives, or this package.
+_GIVEN = ("training", "mask")
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,14 @@ def specs(model: keras.Model):
     declared = _declared(model)
     if declared is not None:
         return _single(declared)
+    needed = _needed(model)
+    if len(needed) > 1:
+        raise NothingToShow(
+            f"Expected the call of the model '{model.name}' to take one argument: a tensor, or a "
+            f"list or dict of them. Received: call({', '.join(needed)}). To see it, give "
+            "`objectives` of a model around it, keras.Model(given, model(*given)), where `given` "
+            "is a list of a keras.Input for each argument; `fixed_inputs` sets the others."
+        )
     shapes = list((model._build_shapes_dict or {}).values())
     if len(shapes) != 1:
         raise NothingToShow(
@@ -168,6 +180,17 @@ def _declared(model):
     """The inputs of a functional or sequential model, else `None`."""
     structure = getattr(model, "_inputs_struct", None)
     return getattr(model, "inputs", None) if structure is None else structure
+
+
+def _needed(model):
+    """The names of the arguments without which nobody can call a model."""
+    arguments = inspect.signature(model.call).parameters.values()
+    usual = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        one.name
+        for one in arguments
+        if one.default is one.empty and one.kind not in usual and one.name not in _GIVEN
+    ]
 
 
 def _tensors(shapes):

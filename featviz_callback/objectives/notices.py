@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
+from collections.abc import Iterable
 
 import keras
 
@@ -17,6 +18,12 @@ class NothingToShow(ValueError):
 
     The callback logs it, and training goes on without pictures.
     """
+
+
+def forget_warnings(layers: Iterable[keras.Layer]) -> None:
+    """Let `warn_once` log again what it has logged about some models and layers."""
+    for layer in layers:
+        _logged.pop(layer, None)
 
 
 def warn_once(layer: keras.Layer, message: str, *values: object) -> None:

@@ -1,24 +1,45 @@
-"""Find what a wrapper does to images before one of its parts gets them.
+"""Find what a model does to images before one of its parts gets them.
 
 A contrastive model keeps `Rescaling` in a model of augmentations, a diffusion model keeps
 `Normalization` as an attribute. Their `train_step` calls it before the part that is watched.
 Only the structure tells of it, since nobody can look inside a `train_step`.
+
+A model with a `call` can be asked: examples of its own inputs show what the part gets,
+whatever stands between. It is called for inference, up to that part, and never changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Mapping
 
 import keras
 import numpy as np
 from keras import ops
 
 from featviz_callback import backend
+from featviz_callback.objectives import inputs
+from featviz_callback.objectives.layers import graph, graph_nodes
 from featviz_callback.objectives.parts import sublayers
 from featviz_callback.objectives.paths import lineage, walk
+from featviz_callback.objectives.preserve import preserved
+from featviz_callback.objectives.recording import Tap, record
 from featviz_callback.objectives.scaling import Scaling
+from featviz_callback.objectives.wrappers import has_own_step, is_wrapper
 
 _SCALING = (keras.layers.Normalization, keras.layers.Rescaling)
+
+# So many examples are in one call of a model.
+_AT_ONCE = 32
+
+# Images of these values show how a model scales them: none of them is too much for a byte.
+_VALUES = (0, 1, 128, 255)
+
+# How far from a straight line a scaling may be, as a share of the difference of its ends.
+_STRAIGHT = 0.02
+
+# An axis of any size gets this one.
+_SIZE = 64
 
 
 def scaling_layers(model: keras.Model, parts: Collection[keras.Model]) -> list[str]:
@@ -114,3 +135,169 @@ def _measured(path, layers, channels):
     if np.ptp(slopes) == 0 and np.ptp(offsets) == 0:
         slopes, offsets = slopes[:1], offsets[:1]
     return Scaling(path, tuple(map(float, slopes)), tuple(map(float, offsets)))
+
+
+# --- a model that can be called ----------------------------------------------------------------
+
+
+def calls_part(model: keras.Model, part: keras.Model) -> bool:
+    """Whether training calls a model as a whole, and a watched part inside with it.
+
+    A `train_step` of its own may do anything to images before that, which its layers outside
+    of the call tell.
+
+    Args:
+        model: The model that is trained.
+        part: The model that is watched.
+    """
+    if model is part or is_wrapper(model) or not model.built or _path(model, part) is None:
+        return False
+    if not has_own_step(model):
+        return True
+    found = graph(model)
+    called = set() if found is None else {id(node.operation) for node in graph_nodes(found)}
+    outermost = (lineage(model, path)[1] for path in scaling_layers(model, [part]))
+    return found is not None and all(id(layer) in called for layer in outermost)
+
+
+def _path(model, part):
+    return next((path for path, layer in walk(model) if layer is part), None)
+
+
+def received_by_part(
+    model: keras.Model, part: keras.Model, found: Mapping[int, np.ndarray]
+) -> dict[int, np.ndarray] | None:
+    """Return what a part gets at its first call, where the model around it gets examples.
+
+    Args:
+        model: The model that calls the part.
+        part: A model inside it.
+        found: Examples of the model's inputs, by their places. Inputs without any get zeros,
+            ones where they are whole numbers, or empty strings.
+
+    Returns:
+        Float32 arrays by the places of the part's inputs, or `None` if the model cannot be
+        called so. A model that folds its images into the batch gives more than it gets.
+
+    Example:
+    >>> from keras import Input, Model, Sequential
+    >>> from keras.layers import Flatten
+    >>> core = Sequential([Input((2, 2, 1)), Flatten()])
+    >>> images = Input((2, 2, 1), dtype="uint8")
+    >>> model = Model(images, core(ops.cast(images, "float32") - 1.0))
+    >>> float(received_by_part(model, core, {0: np.full((3, 2, 2, 1), 255, "uint8")})[0].max())
+    254.0
+    """
+    flat = keras.tree.flatten(inputs.specs(model))
+    places = keras.tree.flatten_with_path(inputs.specs(part))
+    path = _path(model, part)
+    taps = [Tap(path, "input", index=tuple(map(str, place))) for place, _ in places]
+    count = min(map(len, found.values()))
+    chosen = [
+        found[i][:count] if i in found else _nothing(one, count) for i, one in enumerate(flat)
+    ]
+    try:
+        parts = _recorded(model, taps, chosen, flat[0].shape[0], count)
+    except Exception:
+        # Whatever a model's own call raises; nobody can tell what the part gets then.
+        return None
+    return dict(enumerate(parts))
+
+
+def _nothing(tensor, count):
+    shape = (count, *(size or 1 for size in tensor.shape[1:]))
+    if tensor.dtype == "string":
+        return np.full(shape, "", object)
+    is_float = keras.backend.is_float_dtype(tensor.dtype)
+    return np.full(shape, 0 if is_float else 1, "float32" if is_float else tensor.dtype)
+
+
+def _recorded(model, taps, chosen, batch, count):
+    """Return an array for each tap, of so many examples in batches of one size, if it is known."""
+    size, parts = batch or min(count, _AT_ONCE), []
+    for first in range(0, count, size):
+        # A batch of a fixed size is filled from the beginning.
+        own = np.arange(first, first + size if batch else min(first + size, count)) % count
+        kept = min(size, count - first)
+        with preserved(model), backend.load().without_gradients(), keras.StatelessScope():
+            given = [_as_tensor(one[own]) for one in chosen]
+            arguments = keras.tree.pack_sequence_as(inputs.specs(model), given)
+            tensors = record(model, arguments, taps)
+            arrays = [backend.load().to_numpy(ops.cast(one, "float32")) for one in tensors]
+        parts.append([one[: len(one) * kept // len(own)] for one in arrays])
+    return [np.concatenate(one) for one in zip(*parts, strict=True)]
+
+
+def _as_tensor(array):
+    is_float = array.dtype.kind == "f"
+    return ops.convert_to_tensor(array.astype("float32") if is_float else array)
+
+
+def image_place(model: keras.Model) -> int:
+    """Return the place of the largest input of a model, which is that of images if any is."""
+    flat = keras.tree.flatten(inputs.specs(model))
+    sizes = [
+        -1 if one.dtype == "string" else math.prod(size or _SIZE for size in one.shape[1:])
+        for one in flat
+    ]
+    return int(np.argmax(sizes))
+
+
+def takes_whole_numbers(model: keras.Model) -> str | None:
+    """Return the dtype of the largest input of a model if it is of whole numbers, else `None`."""
+    dtype = keras.tree.flatten(inputs.specs(model))[image_place(model)].dtype
+    is_whole = inputs.is_declared(model) and keras.backend.is_int_dtype(dtype)
+    return dtype if is_whole else None
+
+
+def scaling_on_the_way(model: keras.Model, part: keras.Model) -> Scaling | None:
+    """Return how a model scales images before a part of it gets them.
+
+    Args:
+        model: The model that calls the part.
+        part: A model inside it that takes images.
+
+    Returns:
+        The scaling, of the model's name, or `None` if it is no straight line, differs from
+        place to place or cannot be measured.
+    """
+    taken = inputs.resolve(part, announce=False)[0]
+    place, own = image_place(model), [taken.shape["hwc".index(axis)] for axis in taken.axes]
+    spec = keras.tree.flatten(inputs.specs(model))[place]
+    sizes = spec.shape[1:]
+    instead = own if len(own) == len(sizes) else [None] * len(sizes)
+    shape = [size or other or _SIZE for size, other in zip(sizes, instead, strict=True)]
+    values = np.asarray(_VALUES, takes_whole_numbers(model) or "float32")
+    images = np.broadcast_to(values.reshape(-1, *[1] * len(shape)), (len(values), *shape))
+    found = received_by_part(model, part, {place: images})
+    if found is None:
+        return None
+    got = found[taken.position or 0]
+    channel = 1 + taken.axes.index("c") if "c" in taken.axes else None
+    got = got[..., None] if channel is None else np.moveaxis(got, channel, -1)
+    if len(got) % len(values) or not np.isfinite(got).all():
+        return None
+    got = got.reshape(len(values), -1, got.shape[-1])
+    # Borders that are padded receive nothing of an image.
+    return _straight(model.name, got[:, np.ptp(got, axis=0).any(-1)])
+
+
+def _straight(name, got):
+    """The straight line through what images of each of `_VALUES` give, for each channel."""
+    dark, near, middle, bright = got
+    if not len(dark):
+        return None
+    slopes = (bright - dark) / _VALUES[-1]
+    slope, offset = np.median(slopes, axis=0), np.median(dark, axis=0)
+    widest = np.abs(bright - dark).max()
+    bend = np.abs(middle - dark - _VALUES[2] * slope).max()
+    # Half precision rounds the small ones.
+    start = np.abs(near - dark - slope).max() - 1e-3
+    spread = max(np.abs(slopes - slope).max() * _VALUES[-1], np.abs(dark - offset).max())
+    if not slope.all() or max(bend, spread) > _STRAIGHT * widest:
+        return None
+    if start > _STRAIGHT * np.abs(slope).max():
+        return None
+    if np.ptp(slope) == 0 and np.ptp(offset) == 0:
+        slope, offset = slope[:1], offset[:1]
+    return Scaling(name, tuple(map(float, slope)), tuple(map(float, offset)))

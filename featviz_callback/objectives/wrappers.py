@@ -5,6 +5,9 @@ A GAN, a VAE or a diffusion model is often a model with a `train_step` of its ow
 attributes, in lists or in dicts. Where none of these takes images, layers that have layers
 inside are its parts.
 
+A model with a `call` whose own input is no image of floats, such as bytes or a flat vector,
+is read by the models inside it that take images.
+
 This module reads the structure of a model. It never calls the model.
 """
 
@@ -15,8 +18,13 @@ from collections.abc import Iterator, Mapping
 import keras
 
 from featviz_callback.objectives import inputs
+from featviz_callback.objectives.layers import graph, graph_nodes
+from featviz_callback.objectives.notices import NothingToShow, warn_once
 from featviz_callback.objectives.parts import sublayers
 from featviz_callback.objectives.paths import find_call, lineage, walk
+
+# A model inside a `call` takes images if it takes no more channels.
+_MOST_COLOURS = 4
 
 
 def is_wrapper(model: keras.Model) -> bool:
@@ -68,6 +76,7 @@ def image_parts(
 
     Args:
         model: A model. One that takes images itself is its only part, at the path `""`.
+            Inside one that is no wrapper, signals do not count: they are tokens more often.
         fixed_inputs: See `optimize`.
     """
     paths = {id(layer): path for path, layer in reversed(list(walk(model)))}
@@ -79,19 +88,68 @@ def image_parts(
 
 def _models_that_take_images(model, fixed_inputs):
     seen: set[int] = set()
-    waiting = [model]
+    wraps, waiting = is_wrapper(model), [model]
     while waiting:
         part = waiting.pop(0)
         if id(part) in seen:
             continue
         seen.add(id(part))
-        if _takes_images(part, fixed_inputs):
+        if _takes_images(part, fixed_inputs, signals=wraps or part is model):
             yield part
         else:
-            waiting += [layer for layer in sublayers(part) if isinstance(layer, keras.Model)]
+            inside = sublayers(part) if wraps else _before_weights(part)
+            waiting += [layer for layer in inside if isinstance(layer, keras.Model)]
 
 
-def _takes_images(model, fixed_inputs):
+def _before_weights(model):
+    """The layers directly inside a model that no layer with weights comes before.
+
+    Behind one, a nested model gets features in place of images. Nobody knows the order inside
+    a `call`, so there a model of few channels is taken for one of images.
+    """
+    if not model.built or refusal(model) is not None:
+        return []
+    found = graph(model)
+    if found is None:
+        return [layer for layer in sublayers(model) if _takes_few_channels(layer)]
+    learned: set[int] = set()
+    behind: set[int] = set()
+    for node in graph_nodes(found):
+        layer = node.operation
+        is_behind = any(id(tensor) in learned for tensor in node.input_tensors)
+        if is_behind:
+            behind.add(id(layer))
+        is_statistics = isinstance(layer, keras.layers.Normalization)
+        if is_behind or getattr(layer, "weights", None) and not is_statistics:
+            learned.update(map(id, node.outputs))
+    return [layer for layer in sublayers(model) if id(layer) not in behind]
+
+
+def _takes_few_channels(model):
+    if not isinstance(model, keras.Model) or not _takes_images(model, None):
+        return isinstance(model, keras.Model)
+    return inputs.resolve(model, announce=False)[0].shape[2] in range(1, _MOST_COLOURS + 1)
+
+
+def refusal(model: keras.Model) -> NothingToShow | None:
+    """Return why nobody can call a built model with images alone, `None` if one can."""
+    try:
+        inputs.specs(model)
+    except NothingToShow as error:
+        return error
+    return None
+
+
+def refused_parts(model: keras.Model) -> Iterator[tuple[str, NothingToShow]]:
+    """Yield `(path, reason)` for each part of a wrapper that cannot be called with images alone."""
+    for path, part in walk(model):
+        is_part = isinstance(part, keras.Model) and part.built and not is_wrapper(part)
+        reason = refusal(part) if is_part and "/" not in path else None
+        if reason is not None:
+            yield path, reason
+
+
+def _takes_images(model, fixed_inputs, signals=True):
     is_model = isinstance(model, keras.Model)
     if is_wrapper(model) or not model.built or not (is_model or model.weights):
         return False
@@ -100,11 +158,11 @@ def _takes_images(model, fixed_inputs):
     except ValueError:
         return False
     # Many layers take tokens, which have the shape of a signal.
-    return is_model or not taken.is_signal
+    return not taken.is_signal or is_model and signals
 
 
 def enter(model: keras.Model, layer: str | int | keras.Layer) -> tuple:
-    """Return the part of a wrapper that a layer is in, and the layer's name there.
+    """Return the part of a model that is read for a layer, and the layer's name there.
 
     Args:
         model: Any model.
@@ -112,20 +170,42 @@ def enter(model: keras.Model, layer: str | int | keras.Layer) -> tuple:
 
     Returns:
         `(part, layer, prefix)`: `prefix` is what stands before the layer's path inside the
-        part. A model that is no wrapper is returned as it is, with the prefix `""`.
+        part. A model that is read as a whole is returned as it is, with the prefix `""`.
+        So is one that is no wrapper, if the layer is in no part of it that takes images.
 
     Raises:
-        ValueError: If the layer is in no part that takes images.
+        ValueError: If the layer of a wrapper is in no part that takes images.
     """
-    if not is_wrapper(model):
+    wraps = is_wrapper(model)
+    if not wraps and (not model.built or _takes_images(model, None)):
         return model, layer, ""
     path, _, call = find_call(model, layer)
-    names = path.split("/")
-    for depth, part in enumerate(lineage(model, path)[1:-1], 1):
-        if (isinstance(part, keras.Model) or sublayers(part)) and _takes_images(part, None):
-            inside = "/".join(names[depth:]) + (f":{call}" if call else "")
-            return part, inside, "/".join(names[:depth]) + "/"
+    names, holders = path.split("/"), lineage(model, path)[1:-1]
+    known = set() if wraps else {id(part) for _, part in image_parts(model)}
+    for depth, part in enumerate(holders, 1):
+        has_layers = isinstance(part, keras.Model) or sublayers(part)
+        if id(part) in known or wraps and has_layers and _takes_images(part, None):
+            inside, prefix = "/".join(names[depth:]), "/".join(names[:depth])
+            if not wraps:
+                _announce(model, prefix)
+            return part, inside + (f":{call}" if call else ""), prefix + "/"
+    if not wraps:
+        return model, layer, ""
+    for part in holders:
+        reason = refusal(part) if isinstance(part, keras.Model) and part.built else None
+        if reason is not None:
+            raise reason
     raise ValueError(not_watchable(model, path))
+
+
+def _announce(model, path):
+    warn_once(
+        model,
+        "The model '%s' takes no images of floats, so the model %r inside it is watched, and "
+        "images are made as that one takes them. The callback finds out how; `optimize` wants "
+        "`probe_data` and `values_range` so.",
+        *(model.name, path),
+    )
 
 
 def not_watchable(model: keras.Model, received: object = None) -> str:

@@ -87,7 +87,7 @@ def choose_values_range(
     elif real_images is not None:
         found, reason = find_values_range(real_images), _reason(real_images)
     elif before is not None and (usual := range_before(before)) is not None:
-        found = _scaled_range(usual, before)
+        found = scaled_range(usual, before)
         reason = f"{before.path!r} makes {before} of images x in {range_as_text(usual)}"
     else:
         found = _UNIT
@@ -128,8 +128,13 @@ def is_scaled_before(
     return own is None or not _are_of(real_images, own)
 
 
-def _scaled_range(values_range, scaling):
-    """The range of what a scaling makes of images in a range."""
+def scaled_range(values_range: tuple, scaling: Scaling) -> tuple:
+    """Return the range of what a scaling makes of images in a range.
+
+    Example:
+    >>> scaled_range((0.0, 255.0), Scaling("conv", (0.5,), (-1.0,)))
+    (-1.0, 126.5)
+    """
     ends = np.asarray(values_range, "float64").reshape(2, -1)
     ends = np.sort(ends * scaling.slopes + scaling.offsets, axis=0)
     # Shares of 255 are rounded.

@@ -344,3 +344,168 @@ def test_a_scaling_that_nobody_knows_is_named(watch, caplog):
     model = contrastive(one=augmenter(1 / 255), rescale=layers.Rescaling(1 / 127.5, -1))
     assert history_of(watch(probe_data=RAW), model).values_range == (0, 255)
     assert caplog.text.count("may change images before the watched parts get them") == 1
+
+
+# --- a model that calls the watched one, behind a cast and arithmetic --------------------------
+
+COLOURS = np.random.default_rng(1).integers(0, 256, (12, 8, 8, 3)).astype("uint8")
+
+
+def core():
+    # Where a score is nearly zero, rounding would decide the ratios.
+    settings = {"kernel_initializer": keras.initializers.GlorotUniform(seed=0)}
+    parts = [
+        layers.Conv2D(4, 3, bias_initializer="ones", activation="relu", name="c1", **settings),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(3, bias_initializer="ones", name="logits", **settings),
+    ]
+    return keras.Sequential([keras.Input((8, 8, 3)), *parts], name="core")
+
+
+def as_mobilenet(x):
+    return keras.applications.mobilenet.preprocess_input(keras.ops.cast(x, "float32"))
+
+
+def calling(before, shape=(8, 8, 3), dtype="uint8"):
+    given = keras.Input(shape, dtype=dtype)
+    model = keras.Model(given, core()(before(given)), name="whole")
+    return compiled(model)
+
+
+def logits_of_core(model):
+    return Objective.neuron(model.get_layer("core"), "logits", [0, 1, 2])
+
+
+def core_s_best(model, images):
+    return model.get_layer("core").predict(images, verbose=0).max(0)
+
+
+CALLING = {
+    "bytes": (lambda: calling(as_mobilenet), COLOURS, COLOURS / 127.5 - 1, (-1, 1)),
+    "floats": (
+        *(lambda: calling(as_mobilenet, dtype=None), COLOURS.astype("float32")),
+        *(COLOURS / 127.5 - 1, (-1, 1)),
+    ),
+    "a curve": (
+        *(lambda: calling(lambda x: (keras.ops.cast(x, "float32") / 255) ** 2.2), COLOURS),
+        *((COLOURS / 255) ** 2.2, (0, 1)),
+    ),
+    "flat vectors": (
+        *(lambda: calling(layers.Reshape((8, 8, 3)), (192,), None),),
+        *(COLOURS.reshape(12, 192) / 255, COLOURS / 255, (0, 1)),
+    ),
+    "a film": (
+        lambda: calling(lambda x: keras.ops.reshape(x, (-1, 8, 8, 3)), (4, 8, 8, 3), None),
+        *(COLOURS.reshape(3, 4, 8, 8, 3) / 255, COLOURS / 255, (0, 1)),
+    ),
+}
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("kind", CALLING)
+def test_real_images_reach_a_model_inside_as_training_gives_them(kind, named, watch, caplog):
+    build, given, as_trained, values_range = CALLING[kind]
+    model = build()
+    # A model of images that are floats is watched as a whole, unless another one is named.
+    chosen = logits_of_core if named or kind == "floats" else None
+    history = history_of(watch(chosen, probe_data=given), model)
+    assert history.values_range == values_range
+    best = core_s_best(model, as_trained.astype("float32"))
+    ratios, scores = history.score_ratio[-1, -3:], history.scores[-1, -3:]
+    known = best > 0.05
+    assert known.any()
+    np.testing.assert_allclose(ratios[known], (scores / best)[known], rtol=1e-3)
+    assert "cannot be told" not in caplog.text
+
+
+def as_caffe(x):
+    return keras.applications.resnet50.preprocess_input(keras.ops.cast(x, "float32"))
+
+
+MEANS = np.array([103.939, 116.779, 123.68])
+
+
+@pytest.mark.parametrize(
+    ("before", "dtype", "expected"),
+    [
+        (as_mobilenet, "uint8", (-1, 1)),
+        (as_mobilenet, None, (-1, 1)),
+        (lambda x: keras.ops.cast(x, "float32"), "uint8", (0, 255)),
+        (as_caffe, "uint8", (-MEANS, 255 - MEANS)),
+        (lambda x: keras.ops.cast(x, "float32") / 65535, "uint16", (0, 1)),
+    ],
+    ids=["bytes", "floats", "a cast", "means", "two bytes"],
+)
+def test_without_real_images_the_range_is_what_the_call_makes_of_bytes(
+    before, dtype, expected, watch
+):
+    model = calling(before, dtype=dtype)
+    history = history_of(watch(logits_of_core), model)
+    low, high = (
+        np.broadcast_to(end, np.shape(want))
+        for end, want in zip(history.values_range, expected, strict=True)
+    )
+    np.testing.assert_allclose((low, high), expected, atol=1e-4)
+
+
+def test_real_images_in_the_range_that_is_given_are_as_the_model_inside_takes_them(watch):
+    scaled = (COLOURS / 127.5 - 1).astype("float32")
+    for given in (scaled, COLOURS):
+        model = calling(as_mobilenet)
+        history = history_of(watch(probe_data=given, values_range=(-1, 1)), model)
+        best = core_s_best(model, scaled)
+        ratios, scores = history.score_ratio[-1, -3:], history.scores[-1, -3:]
+        known = best > 0.05
+        np.testing.assert_allclose(ratios[known], (scores / best)[known], rtol=1e-3)
+
+
+def test_a_curve_before_a_model_inside_is_said_to_be_unknown(watch, caplog):
+    model = calling(lambda x: (keras.ops.cast(x, "float32") / 255) ** 2.2)
+    history_of(watch(), model)
+    assert caplog.text.count("cannot be told") == 1
+
+
+@pytest.mark.parametrize("probe_data", [None, COLOURS])
+@pytest.mark.parametrize(("scales", "told"), [((1.0, 1.0), 0), ((1.0, 0.5), 1)])
+def test_models_inside_that_receive_other_images_are_told(scales, told, probe_data, watch, caplog):
+    given = keras.Input((8, 8, 3), dtype="uint8")
+    inside = [core(), core()]
+    for part, name in zip(inside, ("one", "two"), strict=True):
+        part.name = name
+    floats = keras.ops.cast(given, "float32")
+    pairs = zip(inside, scales, strict=True)
+    model = keras.Model(given, layers.Add()([part(floats * scale) for part, scale in pairs]))
+    history = history_of(watch(probe_data=probe_data), compiled(model))
+    assert {name.split("#")[1].split("/")[0] for name in history.names} == {"one", "two"}
+    assert caplog.text.count("receive images that differ") == told
+
+
+class NeverCalls(keras.Model):
+    """A model with a `call` that leaves out a network which it keeps."""
+
+    def __init__(self):
+        super().__init__()
+        self.core, self.dense = core(), layers.Dense(3)
+
+    def call(self, images):
+        return self.dense(layers.Flatten()(images))
+
+
+def test_a_model_inside_that_no_call_reaches_is_told(watch, caplog):
+    model = compiled(NeverCalls())
+    model(np.zeros((1, 8, 8, 3), "float32"))
+    history = history_of(watch(logits_of_core, probe_data=COLOURS / np.float32(255)), model)
+    assert history.values_range == (0, 1)
+    assert caplog.text.count("makes of `probe_data`") == 1
+
+
+def test_training_behind_a_cast_is_the_same_to_the_bit(watch):
+    weights = []
+    for watched in (False, True):
+        keras.utils.set_random_seed(0)
+        model = calling(as_mobilenet)
+        callbacks = [watch(probe_data=COLOURS)] * watched
+        model.fit(COLOURS, np.zeros(12), verbose=0, callbacks=callbacks)
+        weights.append(model.get_weights())
+    for ours, plain in zip(*reversed(weights), strict=True):
+        np.testing.assert_array_equal(ours, plain)

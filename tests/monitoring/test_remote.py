@@ -1,8 +1,14 @@
 """Snapshots in other processes: equal to local ones to the bit, and what becomes of faults."""
 
+import contextlib
 import copy
+import logging
 import multiprocessing
+import os
 import pickle
+import subprocess
+import sys
+import textwrap
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -12,8 +18,8 @@ import pytest
 from keras import layers, ops
 
 from featviz_callback import FeatureVisCallback, Objective, replay
-from featviz_callback.monitoring import remote, wire
-from featviz_callback.objectives import walk
+from featviz_callback.monitoring import accentuation, remote, wire
+from featviz_callback.objectives import forget_warnings, walk
 from tests.conftest import LABELS, PIXELS, compiled, mixed, read_events, sequential, to_numpy, train
 from tests.monitoring.conftest import neurons
 
@@ -69,6 +75,25 @@ def assert_same_training(watch_apart, pool, make=compiled, objectives=neurons, *
             np.testing.assert_array_equal(one, other)
     assert_same(*found)
     return found[1]
+
+
+@contextlib.contextmanager
+def logged():
+    """Collect what the package logs."""
+    logger, found = logging.getLogger("featviz_callback"), []
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            found.append(record.getMessage())
+
+    handler, level = Handler(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 # --- what needs no other process -----------------------------------------------------------
@@ -176,6 +201,56 @@ def subclassed():
     return compiled(model)
 
 
+def with_state_of_framework():
+    """A model that learns something beside Keras' variables, where a framework can."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        first = layers.TorchModuleWrapper(
+            torch.nn.BatchNorm2d(12), name="first", output_shape=(None, 12, 10, 1)
+        )
+    else:
+        first = Counting(name="first")
+    return compiled(sequential(first, layers.Flatten(), layers.Dense(10, name="logits")))
+
+
+class Counting(layers.Layer):
+    """Counts its calls in a variable of TensorFlow's own."""
+
+    def build(self, shape):
+        import tensorflow as tf
+
+        self.count = tf.Variable(1.0, trainable=False)
+
+    def call(self, inputs, training=False):
+        if training:
+            self.count.assign_add(0.1)
+        return inputs * self.count
+
+
+NO_STATE = keras.backend.backend() == "jax"
+
+
+@pytest.mark.skipif(NO_STATE, reason="JAX keeps nothing of a model beside its variables")
+def test_what_the_framework_keeps_of_a_model_crosses_with_its_weights():
+    model = with_state_of_framework()
+    before = to_numpy(model(PIXELS, training=False))
+    weights = model.get_weights()
+    train(model, epochs=2)
+    model.set_weights(weights)
+    trained = to_numpy(model(PIXELS, training=False))
+    assert np.abs(trained - before).max() > 1e-3
+    again = wire.build_apart([model])
+    wire.assign(again, wire.weights_of([model]))
+    np.testing.assert_array_equal(to_numpy(again[0](PIXELS, training=False)), trained)
+
+
+@pytest.mark.acceptance
+@pytest.mark.skipif(NO_STATE, reason="JAX keeps nothing of a model beside its variables")
+def test_snapshots_elsewhere_see_what_the_framework_keeps(watch_apart, pool):
+    assert_same_training(watch_apart, pool, make=with_state_of_framework, values_range=(0, 1))
+
+
 def half():
     return compiled(
         sequential(
@@ -200,12 +275,31 @@ def quantised():
     return model
 
 
-@pytest.mark.parametrize("make", [own_code, subclassed, half, nested, quantised])
+def normalised():
+    """A model of raw values, in several layers of which Keras keeps constants."""
+    norm = layers.Normalization(axis=-1, name="norm")
+    norm.adapt(100 + 50 * PIXELS)
+    inner = keras.Sequential([keras.Input((12, 10, 1)), norm], name="inner")
+    return compiled(
+        keras.Sequential(
+            [
+                keras.Input((12, 10, 1)),
+                layers.Rescaling(255),
+                inner,
+                layers.Conv2D(4, 3, activation="tanh", name="conv1"),
+                layers.Flatten(),
+                layers.Dense(10, name="logits"),
+            ]
+        )
+    )
+
+
+@pytest.mark.parametrize("make", [own_code, subclassed, half, nested, quantised, normalised])
 def test_a_model_is_made_again_from_its_description(make):
     model = make()
     names = [keras.layers.Dense(1).name, keras.layers.Dense(1).name]
     states = np.random.get_state()[1].tolist(), keras.random.SeedGenerator(1).state.name
-    again = wire.build_apart(wire.describe([model]))
+    again = wire.build_apart([model])
     assert np.random.get_state()[1].tolist() == states[0]
     number = int(names[1].rpartition("_")[2])
     assert keras.layers.Dense(1).name == f"dense_{number + 1}"
@@ -219,7 +313,7 @@ def test_models_that_share_layers_get_the_same_weights():
     model = compiled()
     head = keras.Model(model.inputs, model.get_layer("conv2").output)
     assert len(wire.outermost([model, head, model.get_layer("conv1")])) == 2
-    again = wire.build_apart(wire.describe([model, head]))
+    again = wire.build_apart([model, head])
     wire.require_same([model, head], again)
     weights = wire.weights_of([model, head])
     assert len(weights.values) == len(model.variables)
@@ -231,7 +325,7 @@ def test_models_that_share_layers_get_the_same_weights():
 def test_a_wrapper_of_two_models_is_made_again():
     pair = Pair(sequential(layers.Flatten(), layers.Dense(2)), sequential(layers.Dense(1)))
     pair.compile("adam")
-    [again] = wire.build_apart(wire.describe([pair]))
+    [again] = wire.build_apart([pair])
     wire.require_same([pair], [again])
     paths = [path for path, _ in walk(pair)]
     assert [path for path, _ in walk(again)] == paths
@@ -324,7 +418,7 @@ def freezing():
 
 
 @pytest.mark.acceptance
-@pytest.mark.parametrize("make", [own_code, subclassed, half, nested, freezing])
+@pytest.mark.parametrize("make", [own_code, subclassed, half, nested, freezing, normalised])
 def test_so_are_those_of_other_networks(watch_apart, pool, make):
     assert_same_training(watch_apart, pool, make=make, probe_data=PIXELS)
 
@@ -395,6 +489,67 @@ def test_so_are_those_of_a_mirrored_training(watch_apart, pool):
     assert_same_training(watch_apart, pool, make=make)
 
 
+def break_accentuations(is_broken=True):
+    """Let the next accentuations of a worker fail, or not any more; let it log as others do."""
+    logging.getLogger("featviz_callback").setLevel(logging.WARNING)
+    draw = accentuation.Accentuations.__dict__.get("_draw", accentuation.Accentuations.draw)
+
+    def fail(self, order):
+        raise MemoryError("no memory at this moment")
+
+    accentuation.Accentuations._draw = draw
+    accentuation.Accentuations.draw = fail if is_broken else draw
+
+
+def partly_known(model):
+    """Objectives, one of which has no finite score for some real images."""
+    score = lambda outputs: ops.sqrt(outputs[:, 0])  # noqa: E731
+    return [Objective.custom(model, "logits", score), neurons(model)]
+
+
+@pytest.mark.acceptance
+def test_a_worker_that_other_trainings_have_used_is_as_good_as_a_new_one(watch_apart, pool):
+    settings = {
+        "objectives": partly_known,
+        "probe_data": PIXELS,
+        "accentuate": 1,
+        "on_error": "raise",
+    }
+    model = compiled()
+    weights = model.get_weights()
+
+    def again():
+        model.set_weights(weights)
+        # What was logged about it belongs to another training.
+        forget_warnings([model])
+        return compiled(model)
+
+    local = watch_apart(**settings)
+    run(local, make=again, epochs=1)
+    pool.submit(break_accentuations).result()
+    with logged() as messages:
+        run(watch_apart(executor=pool, **settings), make=again, epochs=1)
+    assert sum("No more real images are accentuated" in one for one in messages) == 1
+    assert sum("Some images of" in one for one in messages) == 1
+    pool.submit(break_accentuations, False).result()
+    # The other model of this training has other settings of Keras.
+    floatx, epsilon = keras.config.floatx(), keras.config.epsilon()
+    try:
+        keras.config.set_floatx("float16")
+        keras.config.set_epsilon(1e-3)
+        run(watch_apart(executor=pool), make=half, epochs=1)
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_epsilon(epsilon)
+    elsewhere = watch_apart(executor=pool, **settings)
+    with logged() as messages:
+        run(elsewhere, make=again, epochs=1)
+    assert_same(local, elsewhere)
+    assert sum("Some images of" in one for one in messages) == 1
+    assert pool.submit(keras.config.floatx).result() == floatx
+    assert pool.submit(keras.config.epsilon).result() == epsilon
+
+
 class Slow(keras.callbacks.Callback):
     """Gives a worker time for a snapshot an epoch."""
 
@@ -447,6 +602,133 @@ def test_a_listener_gets_arrays_and_a_replay_makes_no_use_of_it(watch_apart, poo
     model.save_weights(tmp_path / "1.weights.h5")
     pattern = str(tmp_path / "{epoch}.weights.h5")
     assert replay(watch_apart(executor=pool), model, pattern, verbose=0).epochs.tolist() == [0]
+
+
+# --- classes of a script ---------------------------------------------------------------------
+
+SCRIPT = """
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    import keras
+    import numpy as np
+    from keras import layers
+
+    from featviz_callback import FeatureVisCallback, Objective
+
+    FACTOR = 1.0
+    PIXELS = np.random.default_rng(0).random((32, 8, 8, 1), "float32")
+    LABELS = np.arange(32) % 2
+
+
+    class Scale(layers.Layer):
+        factor = 1.0
+        seen = []
+
+        def call(self, inputs):
+            return inputs * FACTOR * self.factor
+
+
+    class Anneal(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            global FACTOR
+            FACTOR = 1.0 - 0.3 * epoch
+
+
+    class Refusing:
+        def submit(self, *arguments):
+            raise RuntimeError("there is no worker")
+
+
+    def objective(model):
+        return Objective.neuron(model, "logits", [0])
+
+
+    def make(*first):
+        inner = [*first, Scale(name="scale"), layers.Flatten(), layers.Dense(2, name="logits")]
+        return keras.Sequential([keras.Input((8, 8, 1)), *inner], name="model")
+
+
+    def fit(model, rate, *callbacks, **settings):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(rate), loss, run_eagerly=True)
+        given = {"epochs": 3, "verbose": 0, "shuffle": False, "callbacks": list(callbacks)}
+        model.fit(PIXELS, LABELS, **{**given, **settings})
+
+
+    def watch(**settings):
+        return FeatureVisCallback(
+            objective, steps=2, values_range=(0, 1), on_error="raise", **settings
+        )
+
+
+    def main(pool):
+        global FACTOR
+        call, seen = Scale.call, Scale.seen
+        for name, some in (
+            ("alone", []),
+            ("local", [watch()]),
+            ("refused", [watch(executor=Refusing())]),
+            ("pool", [watch(executor=pool)]),
+        ):
+            FACTOR = 1.0
+            keras.utils.set_random_seed(1)
+            model = make()
+            fit(model, 0.1, *some, Anneal())
+            found = keras.ops.convert_to_numpy(model.get_weights()[0]).tobytes().hex()
+            is_same = Scale.call is call and Scale.seen is seen
+            print("trained", name, is_same and call.__globals__ is globals(), found, flush=True)
+        FACTOR = 1.0
+        norm = layers.Normalization(axis=-1)
+        model = make(norm)
+        for factor in (1.0, 3.0, 1.0):
+            # A class attribute, and a constant that Keras makes of variables.
+            Scale.factor = factor
+            norm.adapt(factor * PIXELS)
+            callback = watch(executor=pool, probe_data=PIXELS)
+            fit(model, 0.0, callback, epochs=1)
+            history = callback.history
+            [truth], real = (
+                keras.ops.convert_to_numpy(model(some))[:, 0]
+                for some in (history.images[-1], PIXELS)
+            )
+            found = history.scores[-1][0], history.score_ratio[-1][0]
+            print("scored", len(history.skipped), *found, truth, truth / real.max(), flush=True)
+
+
+    if __name__ == "__main__":
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+            main(pool)
+"""
+
+
+@pytest.mark.acceptance
+def test_classes_of_a_script_stay_its_own_and_workers_keep_those_of_each_setup_apart(tmp_path):
+    pytest.importorskip("cloudpickle", reason="cloudpickle is not installed")
+    (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [line.split() for line in done.stdout.splitlines()]
+    trained = [line[1:] for line in lines if line[0] == "trained"]
+    assert [name for name, _, _ in trained] == ["alone", "local", "refused", "pool"]
+    for name, is_same, weights in trained:
+        assert is_same == "True", name
+        assert weights == trained[0][2], name
+    scored = [line[1:] for line in lines if line[0] == "scored"]
+    assert len(scored) == 3
+    for skipped, *found in scored:
+        assert int(skipped) == 0
+        score, ratio, *truth = map(float, found)
+        assert [score, ratio] == pytest.approx(truth, rel=1e-4)
 
 
 # --- Dask ------------------------------------------------------------------------------------

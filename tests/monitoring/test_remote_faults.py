@@ -1,25 +1,27 @@
 """Faults of workers and pools, each for real: training never notices."""
 
-import contextlib
 import copy
+import gc
 import logging
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+import weakref
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 from featviz_callback import FeatureVisCallback
 from featviz_callback.monitoring import remote
 from tests.conftest import PIXELS, compiled, read_events, train
-from tests.monitoring.test_remote import SPAWN, Forgetful, assert_same, neurons, run
+from tests.monitoring.test_remote import SPAWN, Forgetful, assert_same, logged, neurons, run
 
 pytestmark = pytest.mark.acceptance
 
@@ -34,25 +36,6 @@ class Once(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if epoch == self._epoch:
             self._function()
-
-
-@contextlib.contextmanager
-def logged():
-    """Collect what the package logs."""
-    logger, found = logging.getLogger("featviz_callback"), []
-
-    class Handler(logging.Handler):
-        def emit(self, record):
-            found.append(record.getMessage())
-
-    handler, level = Handler(), logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.WARNING)
-    try:
-        yield found
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
 
 
 def assert_disturbed(callback, weights, messages, lost, epochs=5):
@@ -146,6 +129,79 @@ def test_a_worker_that_is_a_thread_of_this_process(watch_apart):
         weights = run(callback, epochs=5)
     assert_disturbed(callback, weights, messages, lost=[])
     assert any("threads of this process" in one for one in messages)
+
+
+class Refusing:
+    """An executor that takes nothing."""
+
+    def submit(self, *arguments):
+        raise RuntimeError("there is no worker")
+
+
+def test_what_other_threads_log_while_a_snapshot_is_taken_here_is_not_held_back(watch_apart):
+    calls = []
+
+    def penalty(images):
+        calls.append(1)
+        for _ in range(2):
+            logger = logging.getLogger("featviz_callback")
+            thread = threading.Thread(target=logger.warning, args=["of another thread"])
+            thread.start()
+            thread.join()
+        return ops.mean(images, axis=(1, 2, 3))
+
+    callback = watch_apart(executor=Refusing(), regularizers=[penalty], on_error="raise")
+    with logged() as messages:
+        run(callback, epochs=1)
+    assert callback.history.epochs.tolist() == [-1, 0]
+    assert len(calls) > 0
+    assert messages.count("of another thread") == 2 * len(calls)
+
+
+class Never:
+    """An executor whose worker never comes, as in the queue of a cluster."""
+
+    def submit(self, *arguments):
+        return Future()
+
+
+def test_a_worker_that_never_comes_is_waited_for_in_vain_once(watch_apart, monkeypatch):
+    monkeypatch.setattr(remote, "TOLD_AFTER", 0.2)
+    monkeypatch.setattr(remote, "PATIENCE", 1.0)
+    callback = watch_apart(executor=Never())
+    with logged() as messages:
+        weights = run(callback, epochs=3)
+    assert_disturbed(callback, weights, messages, lost=[], epochs=3)
+    assert sum("waits for 4 snapshots" in one and "Never" in one for one in messages) == 1
+    assert any("none has begun within 1.2 seconds" in one for one in messages)
+
+
+class Pruned(Exception):
+    pass
+
+
+def prune():
+    raise Pruned
+
+
+@pytest.mark.parametrize("executor", [Refusing, Never])
+def test_a_training_that_an_error_ends_leaves_neither_thread_nor_model(watch_apart, executor):
+    def threads():
+        return sum(one.name == "featviz_callback" for one in threading.enumerate())
+
+    before = threads()
+
+    def fit():
+        model, callback = compiled(), watch_apart(executor=executor())
+        with pytest.raises(Pruned):
+            train(model, callback, Once(1, prune), epochs=4)
+        assert threads() == before + 1
+        return weakref.ref(model)
+
+    model = fit()
+    # The thread ends as soon as the callback is gone.
+    until(lambda: gc.collect() >= 0 and threads() == before)
+    assert model() is None
 
 
 def interrupt(*_):

@@ -364,6 +364,29 @@ def test_a_wrapper_that_was_never_called_takes_its_weights(tmp_path):
     assert not model.built
 
 
+def normalised(values):
+    norm = layers.Normalization(axis=-1, name="norm")
+    norm.adapt(values)
+    inner = [norm, layers.Conv2D(4, 3, name="conv1"), layers.Flatten(), layers.Dense(10)]
+    inner[-1].name = "logits"
+    return keras.Sequential([keras.Input((12, 10, 1)), *inner])
+
+
+def test_constants_that_keras_makes_of_weights_are_restored_too(tmp_path):
+    """Keras makes them of `Normalization`, and not anew when a weight is assigned."""
+    trained, model = normalised(7 * PIXELS), normalised(PIXELS - 3)
+    trained.save_weights(tmp_path / "1.weights.h5")
+    before = np.array(keras.ops.convert_to_numpy(model(PIXELS)))
+    ways = (str(tmp_path / "{epoch}.weights.h5"), lambda e: None if e else trained.get_weights())
+    images = []
+    for checkpoints in ways:
+        callback = watch(tmp_path / f"logs {len(images)}", values_range=(0, 1))
+        images.append(replay(callback, model, checkpoints, verbose=0).images)
+    # This traces the model as it is now.
+    np.testing.assert_allclose(model.predict(PIXELS, verbose=0), before, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(*images)
+
+
 def test_the_last_checkpoint_shows_a_bar_and_lines(live, tmp_path, capsys):
     callback = watch(tmp_path, neurons, verbose=1)
     replay(callback, compiled(), pattern(live))

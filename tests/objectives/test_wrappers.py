@@ -202,3 +202,152 @@ def test_a_model_with_its_own_dunder_call_is_told_to_name_it_call():
     model(np.zeros((1, 6, 6, 1)))
     with pytest.raises(NothingToShow, match="has a `__call__` of its own.*method `call`"):
         default_objectives(model)
+
+
+# --- parts of which not all can be watched --------------------------------------------------
+
+
+class Denoiser(keras.Model):
+    """The usual network of a diffusion model: noisy images, and a time for each of them."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.conv = layers.Conv2D(4, 3, padding="same", name="conv")
+        self.time = layers.Dense(4, name="time")
+
+    def call(self, images, t):
+        return self.conv(images) + self.time(t)[:, None, None, :]
+
+
+def denoiser():
+    model = Denoiser(name="unet")
+    model(np.zeros((1, 8, 8, 1), "float32"), np.zeros((1, 1), "float32"))
+    return model
+
+
+@pytest.mark.parametrize("order", [("net", "unet"), ("unet", "net")])
+def test_a_part_that_takes_several_arguments_does_not_take_the_others_with_it(order, caplog):
+    parts = {"net": classifier("net"), "unet": denoiser()}
+    model = Wrapper(**{name: parts[name] for name in order})
+    assert {objective.model.name for objective in default_objectives(model)} == {"net"}
+    assert caplog.text.count("The part 'unet'") == 1
+    assert "call(images, t)" in caplog.text
+
+
+def test_a_model_of_several_arguments_is_refused_with_a_recipe_that_works():
+    unet = denoiser()
+    for refused in (unet, Wrapper(unet=unet)):
+        with pytest.raises(NothingToShow, match=r"call\(images, t\).*keras\.Model\(given, model"):
+            default_objectives(refused)
+    with pytest.raises(NothingToShow, match=r"call\(images, t\)"):
+        Objective.channel(Wrapper(net=classifier("net"), unet=unet), "unet/conv", 0)
+    given = [keras.Input((8, 8, 1)), keras.Input((1,))]
+    around = keras.Model(given, unet(*given))
+    assert [one.names[0] for one in default_objectives(around)] == ["Channel#unet/conv_0"]
+
+
+class Fails(keras.Model):
+    """A network that needs the values of its images, which no compiled step has."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.conv = layers.Conv2D(4, 3, name="conv")
+
+    def call(self, images):
+        return self.conv(images) * float(keras.ops.convert_to_numpy(images).max())
+
+
+def test_a_part_whose_call_fails_does_not_take_the_others_with_it(caplog):
+    fails = Fails(name="fails")
+    fails(np.ones((1, 8, 8, 1), "float32"))
+    chosen = default_objectives(Wrapper(fails=fails, net=classifier("net")))
+    assert {objective.model.name for objective in chosen} == {"net"}
+    assert "The part 'fails'" in caplog.text
+    with pytest.raises(NothingToShow, match="'fails' fails on tensors without values"):
+        default_objectives(Wrapper(fails=fails))
+
+
+def upscaler():
+    parts = [keras.Input((None, None, 1)), layers.Conv2D(4, 3, padding="same", name="conv")]
+    return keras.Sequential(parts, name="upscaler")
+
+
+@pytest.mark.parametrize("order", [("upscaler", "critic"), ("critic", "upscaler")])
+def test_a_part_of_any_size_is_left_out_beside_one_of_a_fixed_size(order, caplog):
+    parts = {"upscaler": upscaler(), "critic": classifier("critic")}
+    model = Wrapper(**{name: parts[name] for name in order})
+    assert {objective.model.name for objective in default_objectives(model)} == {"critic"}
+    assert caplog.text.count("image_shape=(8, 8)") == 1
+    for shape, fitting in (
+        ((8, 8), {"critic", "upscaler"}),
+        ((8, 8, 1), {"critic", "upscaler"}),
+        ((12, 12), {"upscaler"}),
+    ):
+        chosen = default_objectives(model, shape=shape)
+        assert {objective.model.name for objective in chosen} == fitting
+
+
+def test_parts_of_any_size_alone_are_all_chosen():
+    model = Wrapper(one=upscaler(), other=Wrapper(two=upscaler()))
+    assert len({id(objective.model) for objective in default_objectives(model)}) == 2
+
+
+# --- models that take no images of floats themselves -----------------------------------------
+
+
+def around(before, shape, dtype=None, core=None):
+    """A functional model of something else than images, with a network of images inside."""
+    given = keras.Input(shape, dtype=dtype)
+    return keras.Model(given, (core or classifier("core"))(before(given)), name="whole")
+
+
+NO_IMAGES = {
+    "bytes": (lambda x: keras.ops.cast(x, "float32") / 255, (8, 8, 1), "uint8"),
+    "a flat vector": (layers.Reshape((8, 8, 1)), (64,), None),
+    "a film": (lambda x: keras.ops.reshape(x, (-1, 8, 8, 1)), (5, 8, 8, 1), None),
+}
+
+
+@pytest.mark.parametrize("kind", NO_IMAGES)
+def test_the_model_of_images_inside_is_watched_and_scores_as_it_does(kind, caplog):
+    model = around(*NO_IMAGES[kind])
+    assert default_objectives(model)[0].names[0] == "Channel#core/conv_0"
+    assert "not called as a whole" not in caplog.text
+    assert caplog.text.count("the model 'core' inside it is watched") == 1
+    images = np.random.default_rng(0).random((3, 8, 8, 1), "float32")
+    expected = model.get_layer("core").predict(images, verbose=0)[:, 1]
+    scores = Objective.neuron(model, "core/score", 1).score(images)
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+
+
+def test_a_model_that_gets_features_in_place_of_images_is_no_part():
+    stage = keras.Sequential([keras.Input((6, 6, 3)), layers.Conv2D(4, 3, name="conv")])
+    scale, stem = layers.Rescaling(1 / 255), layers.Conv2D(3, 3)
+    model = around(lambda x: stem(scale(x)), (8, 8, 1), "uint8", core=stage)
+    assert list(image_parts(model)) == []
+    assert all(objective.model is model for objective in default_objectives(model))
+
+
+def test_tokens_inside_a_model_of_words_are_no_images():
+    mixer = keras.Sequential([keras.Input((6, 8)), layers.Conv1D(4, 3)], name="mixer")
+    model = around(layers.Embedding(10, 8), (6,), "int32", core=mixer)
+    assert list(image_parts(model)) == []
+
+
+class Reads(keras.Model):
+    """A model of flat vectors with a `call`, and a network inside of so many channels."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.channels = channels
+        self.core = classifier("core", (8, 8, channels))
+
+    def call(self, vectors):
+        return self.core(keras.ops.reshape(vectors, (-1, 8, 8, self.channels)))
+
+
+@pytest.mark.parametrize(("channels", "found"), [(3, ["core"]), (32, [])])
+def test_inside_a_call_a_model_of_few_channels_takes_images(channels, found):
+    model = Reads(channels)
+    model(np.zeros((1, 64 * channels), "float32"))
+    assert [path for path, _ in image_parts(model)] == found

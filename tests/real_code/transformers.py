@@ -300,6 +300,7 @@ FAMILIES = [
         build=perceiver,
         data=cifar,
         backends=EVERY_BACKEND,
+        epochs=1,
         image_shape=(16, 16, 3),
         values_range=(0, 255),
         layers=(
