@@ -190,10 +190,12 @@ def _alike(model, parts, fixed_inputs, shape):
             if fits(shape, own) or fits(taken[path].complete(shape), taken[path].shape)
         ]
         return fitting or list(parts.items())[:1]
-    # Sequences of tokens have the shape of a signal.
-    wanted = max(shapes.values(), key=lambda own: (len(own), None not in own))
+    # Sequences of tokens have the shape of a signal, and a fixed length makes them no better.
+    sizes = [*shapes.values()]
+    wanted = max(sizes, key=lambda own: (len(own), len(own) == 3 and None not in own))
     fitting = [(path, parts[path]) for path, own in shapes.items() if fits(wanted, own)]
     sized = [(path, part) for path, part in fitting if None not in shapes[path]]
+    sized = sized if len(wanted) == 3 else []
     for path, _ in fitting if sized else []:
         if None in shapes[path]:
             known = taken[sized[0][0]]
@@ -201,7 +203,7 @@ def _alike(model, parts, fixed_inputs, shape):
                 model,
                 "The part %r of the model '%s' is left out, since it takes images of any size. To "
                 "see it, give `image_shape`, such as image_shape=%s.",
-                *(path, model.name, known.shape[1:2] if known.is_signal else known.shape[:2]),
+                *(path, model.name, known.shape[:2]),
             )
     return sized or fitting
 

@@ -287,6 +287,16 @@ def test_a_part_of_any_size_is_left_out_beside_one_of_a_fixed_size(order, caplog
         assert {objective.model.name for objective in chosen} == fitting
 
 
+def test_tokens_of_a_fixed_number_are_not_preferred_to_those_of_any():
+    """A masked autoencoder: the decoder of tokens is no better to see than the encoder."""
+    encoder, decoder = (
+        keras.Sequential([keras.Input((count, 8)), layers.Conv1D(4, 3)], name=name)
+        for count, name in ((None, "encoder"), (6, "decoder"))
+    )
+    chosen = default_objectives(Wrapper(encoder=encoder, decoder=decoder))
+    assert {objective.model.name for objective in chosen} == {"encoder"}
+
+
 def test_parts_of_any_size_alone_are_all_chosen():
     model = Wrapper(one=upscaler(), other=Wrapper(two=upscaler()))
     assert len({id(objective.model) for objective in default_objectives(model)}) == 2
