@@ -159,15 +159,16 @@ def warn_if_flat(
     difference = float(np.median(np.abs(highest - lowest)))
     widest = np.max(np.subtract(values_range[1], values_range[0]))
     if difference < _HARDLY and difference < _SHARE * widest:
-        is_straight = measure_scaling(model, image_input, fixed_inputs, shape) is not None
-        example = f", such as (0, {widest / difference:g}), at whose ends they differ by 1"
+        example = ""
+        if difference and measure_scaling(model, image_input, fixed_inputs, shape) is not None:
+            example = f", such as (0, {widest / difference:g}), at whose ends they differ by 1"
         warn_once(
             model,
             "Images hardly differ for the model '%s': at the ends of values_range=%s, the "
             "layer %r receives values that differ by %.2g only. Give `values_range` as the model "
             "takes it%s.",
             *(model.name, range_as_text(values_range), path, difference),
-            example if is_straight and difference else "",
+            example,
         )
 
 
