@@ -59,7 +59,7 @@ _known_in_block: ContextVar[dict | None] = ContextVar("known_in_block", default=
 
 @contextmanager
 def models_unchanged() -> Iterator[None]:
-    """Take it that no model changes within a block, where each is looked at once."""
+    """Take it that no model changes within a block, where each is read once."""
     if _known_in_block.get() is not None:
         yield
         return
@@ -77,14 +77,14 @@ def fingerprint(model: keras.Model) -> tuple:
     """
     known = _known_in_block.get()
     if known is None:
-        return _look_at(model)
+        return _fingerprint(model)
     if id(model) not in known:
         # With the model, so that no other one gets its identity.
-        known[id(model)] = model, _look_at(model)
+        known[id(model)] = model, _fingerprint(model)
     return known[id(model)][1]
 
 
-def _look_at(model):
+def _fingerprint(model):
     layers = [
         (path, _same(layer), _settings(layer), layer.dtype_policy.name)
         for path, layer in walk(model)

@@ -202,7 +202,7 @@ def plot(signal: np.ndarray, values_range: tuple) -> np.ndarray:
         return np.asarray(rows.convert("RGB").resize(_PLOT_SIZE, Image.Resampling.NEAREST))
     shares = np.clip(np.nan_to_num(shares), 0, 1)
     canvas = _lines(shares).resize(_PLOT_SIZE, Image.Resampling.LANCZOS)
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=10)
+    draw, font = ImageDraw.Draw(canvas), _font(10)
     low, high = (_numbers(end, _PLOT_SIZE[0] - 6, font) for end in values_range)
     draw.text((3, 2), high, _INK, font, anchor="lt")
     draw.text((3, _PLOT_SIZE[1] - 3), low, _INK, font, anchor="ls")

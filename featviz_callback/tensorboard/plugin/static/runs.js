@@ -6,11 +6,11 @@ import { compareNames } from './words.js';
 
 // By default the page shows up to so many runs; of a longer list it shows the newest run.
 const MOST_DEFAULT_RUNS = 3;
-// Hues that follow each other by the golden angle never repeat, and neighbours differ most.
+// Angles that follow each other by the golden angle never repeat, and neighbours differ most.
 const FIRST_HUE = 255;
 const GOLDEN_ANGLE = 137.508;
-const HUES = 60;
-const STRENGTHS = [0.13, 0.06, 0.2];
+const RUNS_OF_ONE_CHROMA = 60;
+const CHROMAS = [0.13, 0.06, 0.2];
 
 export class Runs {
   all = [];
@@ -121,11 +121,11 @@ function letterOf(place) {
   return place < 26 ? last : letterOf(Math.floor(place / 26) - 1) + last;
 }
 
-// The theme sets the lightness, at which every hue has enough contrast. Many runs share the hues,
-// and differ in how strong these are.
+// The theme sets the lightness, at which every hue has enough contrast. Many runs differ in their
+// chroma too.
 function colourOf(place) {
-  const strength = STRENGTHS[Math.floor(place / HUES) % STRENGTHS.length];
-  return `oklch(var(--run-light) ${strength} ${((FIRST_HUE + place * GOLDEN_ANGLE) % 360).toFixed(1)})`;
+  const chroma = CHROMAS[Math.floor(place / RUNS_OF_ONE_CHROMA) % CHROMAS.length];
+  return `oklch(var(--run-light) ${chroma} ${((FIRST_HUE + place * GOLDEN_ANGLE) % 360).toFixed(1)})`;
 }
 
 export function namesOf(runs) {
