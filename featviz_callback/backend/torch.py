@@ -63,11 +63,8 @@ def framework_state_preserved(model):
 
     Restores modules of torch's own, since a Keras layer sets their mode at each call.
     """
-    # Torch does not know all layers of a Keras model.
-    modules = {module for layer in model._flatten_layers() for module in layer.modules()}
-    modes = [(module, module.training) for module in modules]
-    own = (buffer for module in modules for buffer in module.buffers(recurse=False))
-    buffers = [(buffer, buffer.clone()) for buffer in own]
+    modes = [(module, module.training) for module in _modules([model])]
+    buffers = [(buffer, buffer.clone()) for buffer in _buffers([model])]
     try:
         yield
     finally:
@@ -90,11 +87,16 @@ def assign_framework_state(models, arrays):
         buffer.data.copy_(torch.as_tensor(array))
 
 
-def _buffers(models):
-    """Return the buffers of all modules, each once, in an order that copies of models share."""
+def _modules(models):
+    """Return all modules, each once, in an order that copies of models share."""
+    # Torch does not know all layers of a Keras model.
     layers = (layer for model in models for layer in model._flatten_layers())
-    modules = dict.fromkeys(module for layer in layers for module in layer.modules())
-    found = (buffer for module in modules for buffer in module.buffers(recurse=False))
+    return dict.fromkeys(module for layer in layers for module in layer.modules())
+
+
+def _buffers(models):
+    """Return the buffers of all modules, each once, in the order of `_modules`."""
+    found = (one for module in _modules(models) for one in module.buffers(recurse=False))
     return {id(one): one for one in found}.values()
 
 
