@@ -28,7 +28,7 @@ def bare_step(model, ids):
         scores = ops.sum(ops.where(data, outputs, 0.0), axis=1)
         return scores, scores
 
-    def update(images, gradient, state, data):
+    def update(images, gradient, state, data, target):
         return images, state, gradient
 
     step = backend.load().compile_step(score, update, lambda: model)

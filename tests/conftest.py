@@ -40,6 +40,19 @@ if os.environ.get("FEATVIZ_PLAIN_GRAPHS") and keras.backend.backend() == "tensor
     # process never computes to the bit what others do.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
+if keras.backend.backend() == "torch":
+    import torch
+
+    _as_array = torch.Tensor.__array__
+
+    def _on_host_only(self, *arguments, **others):
+        """Refuse, in the package, what works on a CPU only: NumPy cannot read a GPU's tensors."""
+        if sys._getframe(1).f_globals.get("__name__", "").startswith("featviz_callback."):
+            raise TypeError("can't convert a tensor of a device to numpy")
+        return _as_array(self, *arguments, **others)
+
+    torch.Tensor.__array__ = _on_host_only
+
 IMAGE_SHAPE = (12, 10, 1)
 
 
@@ -166,6 +179,7 @@ def to_numpy(tensor):
 
 def tensor(array):
     """Return an array as a float32 tensor of the backend."""
+    array = to_numpy(array) if keras.ops.is_tensor(array) else array
     return keras.ops.convert_to_tensor(np.asarray(array, "float32"))
 
 

@@ -135,7 +135,7 @@ class Coefficients:
 
     def field_gradient(self, gradient, shape: tuple):
         """Return the gradient by each value of the field, from that by the coefficients."""
-        squares = (self.fourier.norms(shape) ** 2).astype("float32")
+        squares = ops.convert_to_tensor((self.fourier.norms(shape) ** 2).astype("float32"))
         rows, columns = sampling.every_pixel(len(gradient), shape)
         return self.field(gradient * squares, rows, columns, shape)
 

@@ -48,7 +48,7 @@ def _candidates(calls, heads):
     hidden = [call for call in calls if id(call.layer) not in heads | attention]
     tokens = _of_tokens(hidden)
     convolutions = [call for call in calls if isinstance(call.layer, _CONVOLUTIONS)]
-    convolutions = [call for call in convolutions if not _is_gate(call)]
+    convolutions = _without_gates(convolutions, heads)
     if len(convolutions) == 1 and len(tokens) >= MOST_LAYERS:
         # The convolution cuts the image into patches.
         return tokens
@@ -87,10 +87,22 @@ def _of_tokens(calls):
     return wide if wide and 2 * len(wide) >= len(likely) else likely or found
 
 
-def _is_gate(call):
-    """Whether a convolution weighs the channels of other layers, as squeeze and excitation does."""
+def _without_gates(convolutions, heads):
+    """Leave out those that weigh the channels of other layers, as squeeze and excitation do."""
+    # They see a single place, and maps of several places come after them.
+    several = [i for i, call in enumerate(convolutions) if not _has_one_place(call)]
+    last = max(several, default=-1)
+    return [
+        call
+        for i, call in enumerate(convolutions)
+        if not _has_one_place(call)
+        or (i > last and not squashing(call.layer) and id(call.layer) not in heads)
+    ]
+
+
+def _has_one_place(call):
     places = [*call.shape[:-1], *(call.received or (None,))[:-1]]
-    return bool(squashing(call.layer)) and all(size == 1 for size in places)
+    return all(size == 1 for size in places)
 
 
 def _inside_attention(calls, *, is_own):

@@ -384,15 +384,29 @@ def test_every_channel_of_a_model_without_a_convolution_is_refused():
         every_channel(sequential(layers.Flatten(), layers.Dense(3)))
 
 
-def test_gates_of_squeeze_and_excitation_are_no_features():
+@pytest.mark.parametrize("is_apart", [False, True])
+def test_gates_of_squeeze_and_excitation_are_no_features(is_apart):
     inputs = keras.Input((8, 8, 3))
     x = layers.Conv2D(8, 3, name="conv")(inputs)
     squeezed = layers.GlobalAveragePooling2D(keepdims=True)(x)
-    gates = layers.Conv2D(8, 1, activation="sigmoid", name="gates")(squeezed)
+    squeezed = layers.Conv2D(4, 1, activation="relu", name="squeeze")(squeezed)
+    # As in MobileNetV3, or as in EfficientNet.
+    gates = layers.Conv2D(8, 1, activation=None if is_apart else "sigmoid", name="gates")(squeezed)
+    gates = layers.Activation("hard_sigmoid")(gates) if is_apart else gates
     last = layers.Conv2D(2, 3, activation="sigmoid", name="last")(x * gates)
     model = keras.Model(inputs, last)
     names = [name for objective in default_objectives(model) for name in objective.names]
     assert {name.partition("#")[2][:-2] for name in names} == {"conv", "last"}
+
+
+def test_a_convolution_behind_all_maps_is_a_feature():
+    maps = [layers.Conv2D(8, 3, name="conv"), layers.GlobalAveragePooling2D(keepdims=True)]
+    wide = layers.Conv2D(16, 1, activation="relu", name="wide")
+    # As in MobileNetV3: its logits are the model's outputs already.
+    logits = [layers.Conv2D(5, 1, name="logits"), layers.Flatten(), layers.Softmax(name="end")]
+    model = sequential(*maps, wide, *logits)
+    names = [name for objective in default_objectives(model) for name in objective.names]
+    assert {name.partition("#")[2].rpartition("_")[0] for name in names} == {"conv", "wide", "end"}
 
 
 @pytest.mark.parametrize(
