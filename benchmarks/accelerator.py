@@ -1,9 +1,9 @@
 """Measure on an accelerator: steps, whole optimisations, memory, repeatability, training.
 
-Needs JAX or torch with a device of theirs. Compares with the same on the machine's CPU
-where `--cpu` is given. Each row is one line of JSON, and all are one table at the end.
+Needs JAX or torch with a device of theirs. Each row is one line of JSON at once, and all
+are one table at the end, `results/accelerator_BACKEND.md`.
 
-    KERAS_BACKEND=jax python benchmarks/accelerator.py --model A.keras [--seconds 200]
+    KERAS_BACKEND=jax python benchmarks/accelerator.py --model A.keras [--rounds 30]
 
 `A.keras` is an ImageNet classifier of images in [-1, 1] with a layer `logits`.
 """
@@ -59,7 +59,7 @@ def peak_mebibytes():
 def steps(model, rounds):
     """Measure steps as multiples of the bare model."""
     cases = [("three convolutions, 32 pixels", small_model(), 16)]
-    cases += [(f"{model.name}, {model.input_shape[1]} pixels", model, batch) for batch in (8, 64)]
+    cases += [(f"{model.name}, {model.input_shape[1]} pixels", model, 64)]
     for name, net, batch in cases:
         ids = np.arange(batch) % net.output_shape[-1]
         found = in_turn(
@@ -78,7 +78,7 @@ def whole(model):
     """Measure whole optimisations, after one that compiles, and check their scores."""
     before = peak_mebibytes()
     for layer, kind, count in [
-        ("logits", Objective.neuron, 8),
+        ("logits", Objective.neuron, 64),
         ("logits", Objective.neuron, 256),
         (_middle(model), Objective.channel, 64),
     ]:
@@ -158,8 +158,8 @@ def main():
     row("device", device())
     model = keras.saving.load_model(given.model, compile=False)
     training()
-    steps(model, given.rounds)
     whole(model)
+    steps(model, given.rounds)
     columns = ("what", "measured")
     write_table(f"accelerator_{keras.backend.backend()}", "On an accelerator", columns, ROWS)
 

@@ -147,6 +147,7 @@ def images_and_captions():
 FAMILIES = [
     Family(
         name="image captioning",
+        is_long=True,
         build=image_captioning,
         data=images_and_captions,
         epochs=1,

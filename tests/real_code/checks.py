@@ -21,6 +21,7 @@ def parametrized(modules):
     backend = keras.backend.backend()
     here = [one for module in modules for one in module.FAMILIES if backend in one.backends]
     chosen = here if backend == "tensorflow" else here[::3]
+    chosen = sorted(chosen, key=lambda one: not one.is_long)
     each = pytest.mark.parametrize("family", chosen, ids=[one.name for one in chosen])
     return [pytest.mark.acceptance, each]
 

@@ -41,6 +41,7 @@ class Family:
         repeats: Whether the losses that Keras reports are the same to the bit at each training
             on one machine. Threads may add in another order.
         is_put_back: Whether all that a training changes is in variables.
+        is_long: Whether it takes a minute. It comes first, so that no process ends with it.
         note: What else one has to know.
     """
 
@@ -60,6 +61,7 @@ class Family:
     like: str = ""
     repeats: bool = True
     is_put_back: bool = True
+    is_long: bool = False
     note: str = ""
 
 

@@ -202,6 +202,7 @@ FAMILIES = [
     ),
     Family(
         name="Swin",
+        is_long=True,
         build=swin,
         data=one_hot_unit,
         backends=EVERY_BACKEND,

@@ -234,8 +234,5 @@ def test_a_classifier_trains_the_same_and_is_seen_behind_its_preprocessor(kind, 
     is_above = logits > 0
     best = history.scores[-1, -3:] / history.score_ratio[-1, -3:]
     np.testing.assert_allclose(best[is_above], logits[is_above], rtol=0.01)
-    result = optimize(
-        Objective.channel(model, shown[1], [0, 1]), steps=2, values_range=history.values_range
-    )
-    assert np.isfinite(result.scores).all()
+    assert np.isfinite(history.scores).all()
     assert "probe_data` are left out" not in caplog.text

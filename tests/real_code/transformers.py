@@ -297,6 +297,7 @@ FAMILIES = [
     ),
     Family(
         name="Perceiver",
+        is_long=True,
         build=perceiver,
         data=cifar,
         backends=EVERY_BACKEND,

@@ -46,6 +46,7 @@ _MOST_RANKS = 64
 # More layers than any network has.
 _MOST_LAYERS = 10_000
 _MOST_JSON = 8 * 1024 * 1024
+_LONGEST_TAG = 64 * 1024
 
 Films = dict[str, dict[int, Place]]
 Series = dict[str, dict[int, float]]
@@ -86,8 +87,10 @@ class Contents:
             is_picture: Whether it is a picture.
 
         Raises:
-            ValueError: If it is of one layer too many.
+            ValueError: If it is of one layer too many, or its tag is too long for any page.
         """
+        if len(tag) > _LONGEST_TAG:
+            raise ValueError("No target has such a name.")
         prefix, _, name = tag.partition("/")
         if tag == summaries.OBJECTIVES_TAG:
             self._layers.update(_parse_objectives(read_tensor()))

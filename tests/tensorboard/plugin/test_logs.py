@@ -321,3 +321,12 @@ def test_more_layers_than_any_network_has_are_not_kept(tmp_path):
     assert len(answer["layers"]["rows"]) == 10_000
     assert len(answer["damaged"]) == 1
     assert len(answer["targets"]) == len(NAMES)
+
+
+def test_a_name_too_long_for_any_page_is_told_and_left_out(tmp_path):
+    long = "Neuron#" + "x" * 100_000
+    write_run(tmp_path / "run", steps=[0], names=[*NAMES, long])
+    answer = Browser(tmp_path).json("frames", run="run")
+    assert [target["name"] for target in answer["targets"]] == NAMES
+    assert answer["damaged"]
+    assert len(json.dumps(answer)) < 20_000
