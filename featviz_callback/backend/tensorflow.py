@@ -5,6 +5,7 @@ On a CPU, XLA's depthwise convolutions are an order of magnitude slower.
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from types import FunctionType
 
 import keras
 import tensorflow as tf
@@ -16,6 +17,9 @@ apply_optimizer = variables.apply_to_variables
 product_or_zero = tf.math.multiply_no_nan
 without_gradients = nullcontext
 to_numpy = keras.ops.convert_to_numpy
+
+# What is no variable: TensorFlow takes long to tell.
+_PLAIN = frozenset((str, bool, int, float, type(None), FunctionType, keras.Variable))
 
 # Operations that are long enough to be worth running side by side.
 _LONG = ("Conv", "MatMul", "Einsum")
@@ -181,7 +185,7 @@ def _find_variables(container, found):
     """Collect TensorFlow's own variables in a container, by their identity."""
     # A copy, since another thread may train.
     for one in list(container.values() if isinstance(container, dict) else container):
-        if id(one) in found:
+        if type(one) in _PLAIN or id(one) in found:
             continue
         if isinstance(one, tf.Variable):
             found[id(one)] = one

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from featviz_callback.images import sampling
 from featviz_callback.images.fields import (
     AUTO,
     background,
@@ -135,9 +134,8 @@ class Coefficients:
 
     def field_gradient(self, gradient, shape: tuple):
         """Return the gradient by each value of the field, from that by the coefficients."""
-        squares = ops.convert_to_tensor((self.fourier.norms(shape) ** 2).astype("float32"))
-        rows, columns = sampling.every_pixel(len(gradient), shape)
-        return self.field(gradient * squares, rows, columns, shape)
+        squares = (self.fourier.norms(shape) ** 2).astype("float32")
+        return self.fourier.render_pixels(ops.convert_to_numpy(gradient) * squares, shape)
 
     def image(self, params, rows, columns, shape: tuple):
         """Render float32 `(images, len(rows), len(columns), channels)`."""

@@ -243,8 +243,7 @@ class Fourier:
         if (colors := self.color_matrix(shape)) is not None:
             inverse = np.linalg.inv(colors).T.astype("float32")
             gradient = mix_channels(gradient, ops.convert_to_tensor(inverse))
-        rows, columns = sampling.every_pixel(len(gradient), shape)
-        return self.render(gradient, rows, columns, shape)
+        return self.render_pixels(ops.convert_to_numpy(gradient), shape)
 
     def parameters_of(self, field: np.ndarray) -> np.ndarray:
         """Return the parameters of a field `(height, width, channels)`, without the window.
@@ -274,6 +273,15 @@ class Fourier:
         """Render the field of these coefficients at a grid, with the window."""
         rows_basis, columns_basis = self._bases(rows, columns, shape)
         return sampling.render(rows_basis, coefficients, columns_basis)
+
+    def render_pixels(self, coefficients: np.ndarray, shape: tuple) -> np.ndarray:
+        """Render what `render` does at every pixel, on the host.
+
+        A product of small matrices is quicker there than its operations are begun.
+        """
+        window = self.window_of(shape)
+        down, across = (_pixel_basis(size, self.detail, window) for size in shape[:2])
+        return np.moveaxis(down @ coefficients @ across.T, 1, -1)
 
     def image(self, params, rows, columns, shape: tuple):
         """Render float32 `(images, len(rows), len(columns), channels)`."""
@@ -313,6 +321,18 @@ class Fourier:
 def color_strengths(chroma: float, shape: tuple) -> np.ndarray:
     """Return the strength of each decorrelated colour: 1 for lightness, then chroma."""
     return np.array([1.0] + [chroma] * (shape[2] - 1))
+
+
+@lru_cache(maxsize=8)
+def _pixel_basis(size, detail, window):
+    """Return the basis of an axis at its pixels, with the window, `(size, functions)`."""
+    basis = fourier_basis.at_pixels(size, detail)
+    if window is not None:
+        distance = ((np.arange(size) + 0.5) / size - 0.5) / window
+        basis = basis * np.exp(-(distance**4))[:, None]
+    basis = basis.astype("float32")
+    basis.flags.writeable = False
+    return basis
 
 
 @lru_cache(maxsize=8)

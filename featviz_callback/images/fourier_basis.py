@@ -59,6 +59,14 @@ def evaluate(positions, size: int, detail: float = 1.0):
     return ops.cos(turns * to_tensor(2 * np.pi * cycles) - to_tensor(np.pi / 2 * quarters))
 
 
+def at_pixels(size: int, detail: float = 1.0) -> np.ndarray:
+    """Return what `evaluate` does at the pixels of an axis, `(size, functions)`."""
+    cycles = frequencies(size, detail)
+    is_sine = np.arange(len(cycles)) > cycles.max()
+    angles = 2 * np.pi * np.outer(np.arange(size), cycles) / size
+    return np.where(is_sine, np.sin(angles), np.cos(angles))
+
+
 def orthonormal(size: int, detail: float = 1.0) -> np.ndarray:
     """Return the real Fourier basis of the pixels of an axis, `(size, functions)`."""
     positions = np.arange(size, dtype="float32")[None]

@@ -16,6 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import FunctionType
 
 import keras
 import numpy as np
@@ -83,6 +84,9 @@ def _with_trackers(layers):
         yield getattr(layer, "_tracker", None)
 
 
+# Most of what layers keep: each snapshot looks at all of it several times.
+_PLAIN = frozenset((str, bool, int, float, bytes, type(None), FunctionType))
+
 # How the state of a random generator is read, and how it is set.
 _STATES: dict[type, tuple[Callable, Callable]] = {
     random.Random: (random.Random.getstate, random.Random.setstate),
@@ -97,7 +101,10 @@ _STATES: dict[type, tuple[Callable, Callable]] = {
 def _keep(container, kept):
     """Note the content of a container, and of the containers and random generators in it."""
     # By its type, since a proxy claims to be an instance of what it stands for.
-    is_container = issubclass(type(container), (list, dict, set, tuple, deque))
+    kind = type(container)
+    if kind in _PLAIN:
+        return
+    is_container = issubclass(kind, (list, dict, set, tuple, deque))
     if not is_container:
         _keep_state(container, kept)
     if not is_container or id(container) in kept:
@@ -116,8 +123,8 @@ def _keep_state(value, kept):
 def _identities(container):
     """The identities of what a container holds, in order."""
     if isinstance(container, dict):
-        return [id(one) for pair in container.items() for one in pair]
-    return [id(one) for one in container]
+        return [*map(id, container), *map(id, container.values())]
+    return [*map(id, container)]
 
 
 def _refill(container, content):

@@ -124,3 +124,11 @@ def test_complex_coefficients_are_those_of_numpy(height, width, detail):
     np.testing.assert_allclose(4 * spectrum[:, rows[:, None], columns], first, atol=1e-5)
     mirrored = spectrum[:, -rows[:, None], columns]
     np.testing.assert_allclose(4 * np.abs(mirrored), np.abs(second), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 12])
+@pytest.mark.parametrize("detail", [0.5, 1.0])
+def test_the_basis_at_pixels_is_that_of_any_positions(size, detail):
+    positions = tensor(np.arange(float(size))[None])
+    expected = to_numpy(fourier_basis.evaluate(positions, size, detail))[0]
+    np.testing.assert_allclose(fourier_basis.at_pixels(size, detail), expected, atol=1e-5)
