@@ -447,11 +447,11 @@ class Objective(WeightedSum):
         """Several images of each target that differ from each other: what else activates it.
 
         They are made one after the other, and the first is a picture as it is without
-        others. An image that equals an earlier one loses 40 % of what the first scores above
-        a plain background, times `strength`. A facet that ends below 86 % of the first
-        one's score is made again with half of that, up to three times. Images are compared
-        by their pixels, and by the Gram matrix of the last features on the way to the
-        target.
+        others. A later one climbs alone while it scores less than 85 % of the first one at
+        the same step. From there on it loses score for what it has in common with earlier
+        ones, times `strength`. A facet that ends below 86 % of the first one's score is made
+        again with half of that, several times if need be. Images are compared by their
+        pixels, and by the Gram matrix of the last features on the way to the target.
 
         Args:
             count: Images of each target, 2 or more.

@@ -100,7 +100,9 @@ def test_private_images_are_told_by_scores_and_places_alone(tmp_path):
     model, heard = compiled(), []
     train(model, followed(tmp_path, model, heard.append, probe_data=PIXELS, log_real_images=False))
     reader = accumulator(tmp_path / "feature_vis")
-    assert not [tag for tag in reader.Tags()["tensors"] if "examples" in tag]
+    pictures = {tag.partition("/")[0] for tag in reader.Tags()["tensors"] if "/" in tag}
+    of_real = ("examples", "real", "place", "accentuated")
+    assert not pictures & {f"feature_vis_{kind}" for kind in of_real}
     assert all(one.real_pictures == [] for one in heard)
     [*_, last] = reader.Tensors("feature_vis_real_scores/Neuron#logits_1")
     told = json.loads(make_ndarray(last.tensor_proto).item())
