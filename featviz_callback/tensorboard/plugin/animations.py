@@ -14,8 +14,8 @@ from featviz_callback.records import pictures, spread
 from featviz_callback.records.history import epoch_label
 from featviz_callback.tensorboard.plugin.places import Place
 
-# Values of all frames that are decoded for one animation.
-_MOST_VALUES = 8 * 1024 * 1024
+# Values of all frames of one animation, and pixels that are decoded for them.
+_MOST_VALUES, _MOST_DECODED = 8 * 1024 * 1024, 48 * 1024 * 1024
 _LARGEST_SIDE = 512
 _AT_ONCE = 2
 _KEPT_BYTES = 32 * 1024 * 1024
@@ -40,11 +40,12 @@ class Animations:
             places.TooLargeError: If it is too large.
         """
         keys = tuple(place.key for _, place in film)
+        if (kept := self._find(keys)) is not None:
+            return kept
         with self._turns:
-            with self._lock:
-                if keys in self._kept:
-                    self._kept.move_to_end(keys)
-                    return self._kept[keys]
+            # Who waited may find what another one made meanwhile.
+            if (kept := self._find(keys)) is not None:
+                return kept
             gif = encode_film(film)
             with self._lock:
                 self._kept[keys] = gif
@@ -52,11 +53,17 @@ class Animations:
                     self._kept.popitem(last=False)
             return gif
 
+    def _find(self, keys):
+        with self._lock:
+            if keys in self._kept:
+                self._kept.move_to_end(keys)
+            return self._kept.get(keys)
+
 
 def encode_film(film: Sequence[tuple[int, Place]]) -> bytes:
     """Encode `(step, place)` pairs as a GIF, or evenly chosen ones if they are many and large."""
     last, size = _decode(film[-1][1])
-    most = max(2, _MOST_VALUES // last.size)
+    most = max(2, min(_MOST_VALUES // last.size, _MOST_DECODED // (size[0] * size[1])))
     chosen = [film[i] for i in spread(len(film), most)]
     decoded = [
         (step, last if place is film[-1][1] else _decoded(place, size)) for step, place in chosen

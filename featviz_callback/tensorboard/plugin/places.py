@@ -25,6 +25,8 @@ from featviz_callback.tensorboard.plugin import event_records
 
 # A longer record is no picture that anyone looks at.
 MOST_BYTES = 64 * 1024 * 1024
+# So many bytes of records are read together.
+_BYTES_TOGETHER = 8 * 1024 * 1024
 # A longer list of real images is none that the package wrote.
 _MOST_LISTED = 1024 * 1024
 # So many pixels take 64 MB once they are decoded.
@@ -106,13 +108,17 @@ def read_by_keys(keys: Sequence[str], paths: dict[str, str]) -> list[Picture | V
         paths: Event files, by `file_key`.
 
     Returns:
-        For each key the picture, or why there is none: a `TooLargeError` if it has too many
-        pixels.
+        For the first keys, at least one and as many as are read together, the picture, or why
+        there is none: a `TooLargeError` if it has too many pixels.
     """
     read: list[tuple[bytes, int] | ValueError] = []
+    size = 0
     for key in keys:
+        if size > _BYTES_TOGETHER:
+            break
         try:
             read.append(_read_data(key, paths))
+            size += len(read[-1][0])
         except ValueError as error:
             read.append(error)
     # Many at a time, which is far quicker.

@@ -22,7 +22,8 @@
 `/pictures`, POST `{"keys": [...]}`
     Several pictures in one answer: for each key, in order, four bytes, the length of the
     PNG, little-endian, and the PNG. If the highest bit of the length is set, then what
-    follows is no PNG but a sentence in UTF-8 that says why there is none.
+    follows is no PNG but a sentence in UTF-8 that says why there is none. The answer ends
+    where more would be too large, at least one picture in it: ask again for the others.
 `/animation?run=&name=`
     A GIF of all steps of a target.
 `/real?run=&name=&step=`
@@ -65,7 +66,7 @@ from featviz_callback.tensorboard.plugin.nearest import Nearest
 _YEAR = 365 * 24 * 3600
 _MOST_KEYS, _KEYS_AT_ONCE = 2000, 64
 _REASON = 1 << 31
-_MOST_ANSWER = 128 * 1024 * 1024
+_MOST_ANSWER, _MOST_PICTURES = 128 * 1024 * 1024, 32 * 1024 * 1024
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
@@ -181,13 +182,15 @@ class FeaturesPlugin(base_plugin.TBPlugin):
             raise errors.InvalidArgumentError(f"Expected 1 to {_MOST_KEYS} keys.")
         paths = self._runs.paths_by_key()
         body: list[bytes] = []
-        size = 0
-        for some in (keys[i : i + _KEYS_AT_ONCE] for i in range(0, len(keys), _KEYS_AT_ONCE)):
-            found = places.read_by_keys(some, paths) if size < _MOST_ANSWER else [None] * len(some)
-            for key, one in zip(some, found, strict=True):
+        size = done = 0
+        # The page asks again for those that do not fit.
+        while done < len(keys) and size < _MOST_PICTURES:
+            found = places.read_by_keys(keys[done : done + _KEYS_AT_ONCE], paths)
+            for key, one in zip(keys[done:], found, strict=False):
                 mark, content = _content_or_reason(one, key, paths)
                 size += len(content)
                 body += [struct.pack("<I", len(content) | mark), content]
+            done += len(found)
         return http_util.Respond(request, b"".join(body), "application/octet-stream")
 
     def _animation(self, request):
@@ -233,7 +236,7 @@ class FeaturesPlugin(base_plugin.TBPlugin):
 def _content_or_reason(found, key, paths):
     if isinstance(found, ValueError):
         return _REASON, f"{found}{places.where(key, paths)}".encode(errors="replace")
-    return 0, found.png if found else b""
+    return 0, found.png
 
 
 def _static_file(name, content):

@@ -1,13 +1,16 @@
 """Animations are made once."""
 
 import io
+import threading
 import tracemalloc
 
 import numpy as np
 from PIL import Image
 
 from featviz_callback.tensorboard import EventFile, summaries
-from featviz_callback.tensorboard.plugin import animations
+from featviz_callback.tensorboard.plugin import animations, logs
+from featviz_callback.tensorboard.plugin.contents import PICTURES
+from tests.tensorboard.conftest import event_file_in
 from tests.tensorboard.plugin.conftest import NAMES, Browser, write_run
 
 
@@ -56,3 +59,26 @@ def test_greys_of_sixteen_bits_are_scaled(tmp_path):
     gif = Image.open(io.BytesIO(Browser(tmp_path).get("animation", run="run", name="x").data))
     middle = gif.convert("L").getpixel((gif.width // 2, gif.height - 80))
     assert abs(middle - 0x40) <= 1
+
+
+def test_an_animation_that_is_kept_waits_for_no_other(tmp_path):
+    write_run(tmp_path / "run", names=NAMES[:1])
+    run = logs.RunLog([str(event_file_in(tmp_path / "run"))])
+    run.update()
+    film = sorted(run.look(lambda found: found.film(PICTURES, NAMES[0])).items())
+    kept, found = animations.Animations(), []
+    gif = kept.get(film)
+    others = [kept._turns.acquire(blocking=False) for _ in range(3)]
+    assert others == [True, True, False]
+    thread = threading.Thread(target=lambda: found.append(kept.get(film)), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert found == [gif]
+
+
+def test_few_frames_of_large_pictures_are_decoded(tmp_path):
+    events = EventFile(tmp_path / "run")
+    for step in range(6):
+        events.image(summaries.IMAGE_TAG.format("x"), step, np.zeros((4000, 4000, 1), "uint8"))
+    gif = Image.open(io.BytesIO(Browser(tmp_path).get("animation", run="run", name="x").data))
+    assert gif.n_frames == 3

@@ -478,3 +478,23 @@ def test_neither_keras_nor_a_framework_is_needed():
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "set()"
+
+
+def test_large_pictures_take_several_answers_and_little_memory(tmp_path):
+    events, rng = EventFile(tmp_path / "run"), np.random.default_rng(0)
+    for step in range(6):
+        noise = rng.integers(0, 256, (1700, 2000, 3), "uint8")
+        events.image(summaries.IMAGE_TAG.format("x"), step, noise)
+    browser = Browser(tmp_path)
+    keys = browser.target("x", run="run")["key"]
+    asked, pngs = [*keys, *keys * 10], []
+    tracemalloc.start()
+    first = post(browser, "pictures", keys=asked).data
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # Each has ten megabytes, and all that is asked for has 660.
+    assert 1 <= len(parts_of(first)) < 6
+    assert peak < 150e6
+    while len(pngs) < len(keys):
+        pngs += parts_of(post(browser, "pictures", keys=keys[len(pngs) :]).data)
+    assert pngs == [browser.get("picture", key=key).data for key in keys]

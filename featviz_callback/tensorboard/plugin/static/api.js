@@ -22,19 +22,30 @@ export async function fetchNews(versions) {
 
 const REASON = 0x80000000;
 
-// Resolves to a list: for each key `{ blob }`, or `{ reason }` where there is no picture.
+// Resolves to a list: for each key `{ blob }`, or `{ reason }` where there is no picture. An answer
+// has the first ones, as many as fit, so large pictures take several.
 export async function fetchPictures(keys) {
+  const found = [];
+  while (found.length < keys.length) {
+    const some = await fetchFirst(keys.slice(found.length));
+    if (!some.length) throw new Error('The answer has no picture.');
+    found.push(...some);
+  }
+  return found;
+}
+
+async function fetchFirst(keys) {
   const buffer = await (await post('pictures', { keys })).arrayBuffer();
-  const view = new DataView(buffer);
-  let at = 0;
-  return keys.map(() => {
+  const [view, found] = [new DataView(buffer), []];
+  for (let at = 0; at < buffer.byteLength;) {
     const mark = view.getUint32(at, true);
     const length = mark % REASON;
     const part = new Uint8Array(buffer, at + 4, length);
     at += 4 + length;
-    if (mark >= REASON || !length) return { blob: null, reason: new TextDecoder().decode(part) };
-    return { blob: new Blob([part], { type: 'image/png' }), reason: '' };
-  });
+    const isReason = mark >= REASON || !length;
+    found.push(isReason ? { blob: null, reason: new TextDecoder().decode(part) } : { blob: new Blob([part], { type: 'image/png' }), reason: '' });
+  }
+  return found;
 }
 
 export function pictureUrl(key) {
