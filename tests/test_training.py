@@ -227,7 +227,7 @@ class DrawOne(keras.callbacks.Callback):
     [
         pytest.param(np.random.random, marks=pytest.mark.acceptance, id="NumPy"),
         pytest.param(random.random, marks=pytest.mark.acceptance, id="Python"),
-        pytest.param(lambda: keras.random.uniform(()), id="Keras"),
+        pytest.param(lambda: keras.random.uniform(()), marks=pytest.mark.acceptance, id="Keras"),
     ],
 )
 def test_one_number_drawn_by_a_callback_would_be_seen(draw, plain):

@@ -511,6 +511,7 @@ def test_a_share_that_holds_is_not_mentioned(model, watch, caplog):
 
 
 @pytest.mark.parametrize("freq", [(0, 3, 99), {3, 0}, np.array([-1, 0, 3]), range(0, 6, 3)])
+@pytest.mark.acceptance
 def test_freq_may_be_the_epochs(freq, model, watch):
     callback = watch(neurons(model), freq=freq)
     train(model, callback, epochs=6)

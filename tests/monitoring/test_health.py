@@ -361,7 +361,9 @@ def several_tensors(image):
 
 
 @pytest.mark.parametrize("build", [normalised, sloped, tokens, several_tensors])
-@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.acceptance)]
+)
 def test_layers_of_every_kind_are_those_of_predict(build, dtype):
     keras.mixed_precision.set_dtype_policy(dtype)
     try:

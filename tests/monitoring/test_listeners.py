@@ -140,6 +140,7 @@ def test_what_cannot_be_followed_is_refused(settings, name):
         FeatureVisCallback(**settings)
 
 
+@pytest.mark.acceptance
 def test_a_function_that_draws_leaves_the_random_states_alone(tmp_path):
     drawn = []
     for listen in (None, lambda snapshot: np.random.random(7)):

@@ -176,6 +176,7 @@ def test_a_model_of_another_library_is_refused(watch):
         watch().set_model(Foreign())
 
 
+@pytest.mark.acceptance
 def test_a_copy_compares_with_the_weights_that_training_left(model, watch):
     callback = watch(probe_data=PIXELS)
     for _ in range(2):

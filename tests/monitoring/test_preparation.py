@@ -403,6 +403,7 @@ CALLING = {
 
 @pytest.mark.parametrize("named", [False, True])
 @pytest.mark.parametrize("kind", CALLING)
+@pytest.mark.acceptance
 def test_real_images_reach_a_model_inside_as_training_gives_them(kind, named, watch, caplog):
     build, given, as_trained, values_range = CALLING[kind]
     model = build()

@@ -65,7 +65,14 @@ def assert_true(model, seed=0):
     np.testing.assert_allclose(result.scores, np.diag(predicted), rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    # Each of them takes seconds.
+    [
+        pytest.param(kind, marks=[] if i % 3 == 0 else [pytest.mark.acceptance])
+        for i, kind in enumerate(KINDS)
+    ],
+)
 def test_a_step_is_compiled_anew_where_a_value_of_a_layer_changed(kind, monkeypatch):
     name, make, _ = KINDS[kind]
     model, scale = of_scale(kind)
