@@ -34,6 +34,7 @@ from featviz_callback.objectives import (
     Objective,
     is_known,
     is_wrapper,
+    models_in,
     shared_calls,
     warn_once,
 )
@@ -376,7 +377,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         if is_known(self.model) or isinstance(self._objectives, (Objective, list, tuple)):
             self._prepare_or_give_up()
         elif is_wrapper(self.model):
-            self._reporter.waiting(self.model.name)
+            self._reporter.waiting(self.model.name, models_in(self.model))
         checks.check_log_dir(self.log_dir)
         # Training may change the working directory.
         self._log_dir = absolute(self.log_dir)

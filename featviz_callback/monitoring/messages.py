@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -153,14 +153,24 @@ class Reporter:
         """Log that training goes on without pictures."""
         logger.warning("FeatureVisCallback makes no pictures, and training goes on. %s", error)
 
-    def waiting(self, name: str) -> None:
-        """Log that the first batch builds a model or its parts, so that snapshots begin then."""
+    def waiting(self, name: str, parts: Sequence[str]) -> None:
+        """Log that the first batch builds a model or its parts, so that snapshots begin then.
+
+        Args:
+            name: The model's name.
+            parts: The attributes of the model that hold other models.
+        """
+        advice = ""
+        if parts:
+            advice = (
+                f" If `train_step` calls nothing but parts, `objectives` names one of these: "
+                f"{', '.join(parts)}, as `lambda model: default_objectives(model.{parts[0]})` does."
+            )
         logger.warning(
             "The model '%s' or a part of it is not built yet, so the first snapshot is taken at "
             "the end of the first epoch. Build them, by a call or with an `Input`, to see them "
-            "untrained. If `train_step` calls nothing but parts, `objectives` names one, such as "
-            "`lambda model: default_objectives(model.encoder)`.",
-            name,
+            "untrained.%s",
+            *(name, advice),
         )
 
     def snapshot_taken(

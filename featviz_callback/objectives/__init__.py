@@ -22,7 +22,7 @@ from featviz_callback.objectives.outside import (
     scaling_outside,
     takes_whole_numbers,
 )
-from featviz_callback.objectives.parts import attributes
+from featviz_callback.objectives.parts import attributes, models_in
 from featviz_callback.objectives.paths import walk
 from featviz_callback.objectives.preserve import attributes_preserved, preserved
 from featviz_callback.objectives.reachability import Reach, require_path
@@ -71,6 +71,7 @@ __all__ = [
     "join_alike",
     "last_features",
     "measure_scaling",
+    "models_in",
     "output_shapes",
     "preserved",
     "range_as_text",

@@ -24,6 +24,15 @@ def attributes(layer: keras.Layer) -> dict[str, object]:
     return {**vars(layer), **vars(layer).get("_modules", {})}
 
 
+def models_in(layer: keras.Layer) -> list[str]:
+    """Return the public attributes of a layer that hold models."""
+    return [
+        name
+        for name, value in attributes(layer).items()
+        if isinstance(value, keras.Model) and not name.startswith("_")
+    ]
+
+
 def parts(parent: keras.Layer) -> list[tuple[str, keras.Layer]]:
     """Return the layers directly inside, each with what names it there and no other.
 

@@ -510,3 +510,24 @@ def test_training_behind_a_cast_is_the_same_to_the_bit(watch):
         weights.append(model.get_weights())
     for ours, plain in zip(*reversed(weights), strict=True):
         np.testing.assert_array_equal(ours, plain)
+
+
+def test_what_waits_for_the_first_batch_is_told_with_the_parts_to_name(tmp_path, caplog):
+    def unbuilt(name):
+        return keras.Sequential([layers.Conv2D(3, 3), layers.Flatten()], name=name)
+
+    class Painters(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.critic, self.painter = unbuilt("critic"), unbuilt("painter")
+
+        def train_step(self, data):
+            return {}
+
+    model = Painters()
+    callback = FeatureVisCallback(log_dir=tmp_path)
+    callback.set_model(model)
+    callback.on_train_begin()
+    assert caplog.text.count("is not built yet") == 1
+    assert "one of these: critic, painter" in caplog.text
+    assert "lambda model: default_objectives(model.critic)" in caplog.text

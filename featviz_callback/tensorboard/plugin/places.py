@@ -117,8 +117,9 @@ def read_by_keys(keys: Sequence[str], paths: dict[str, str]) -> list[Picture | V
         if size > _BYTES_TOGETHER:
             break
         try:
-            read.append(_read_data(key, paths))
-            size += len(read[-1][0])
+            data, written = _read_data(key, paths)
+            read.append((data, written))
+            size += len(data)
         except ValueError as error:
             read.append(error)
     # Many at a time, which is far quicker.
