@@ -89,13 +89,13 @@ EDGES = """() => {
     };
     const seen = (node) => node.checkVisibility({ checkVisibilityCSS: true });
     const low = [];
-    for (const node of document.querySelectorAll('select, input[type=search], summary, .chip, .download, .figure-button')) {
+    for (const node of document.querySelectorAll('select, input[type=search], input[type=number], summary, .chip, .download, .figure-button, .latest, .ticks')) {
         const style = getComputedStyle(node);
         if (!seen(node) || style.borderTopWidth === '0px') continue;
         const found = ratio(light(rgb(style.borderTopColor)), behind(node));
         if (found < 3) low.push(`${node.className || node.tagName} ${found.toFixed(2)}`);
     }
-    for (const node of document.querySelectorAll('.drift, .score, .line-drift, .line-score, .line-best, .line-functional')) {
+    for (const node of document.querySelectorAll('.drift, .score, .line-drift, .line-score, .line-best, .line-functional, .line-floor')) {
         if (!seen(node)) continue;
         const found = ratio(light(rgb(getComputedStyle(node).stroke)), behind(node));
         if (found < 3) low.push(`${node.getAttribute('class')} ${found.toFixed(2)}`);
@@ -112,6 +112,16 @@ EDGES = """() => {
 @pytest.mark.parametrize("view", ["", opened("Channel#conv1_0")])
 def test_controls_and_lines_are_seen_and_hit(open_page, serve, dark, view):
     tab = open_page(serve("full"), view, dark=dark)
+    assert tab.page.evaluate(EDGES) == []
+
+
+def test_so_are_those_of_the_table_of_runs_and_of_a_figure(open_page, serve):
+    tab = open_page(serve("sweep"))
+    tab.find(".runs > summary").click()
+    assert tab.page.evaluate(EDGES) == []
+    tab.find(".runs > summary").click()
+    tab.find(".figure-button").click()
+    playwright.expect(tab.find(".ticks").first).to_be_visible()
     assert tab.page.evaluate(EDGES) == []
 
 
