@@ -314,8 +314,28 @@ def test_many_runs_are_a_matrix_with_one_request_a_step(open_page, serve):
     # Scores differ between runs by the remainder of the channel's number by seven.
     tab.find("main").evaluate("main => { main.scrollTop = 0; main.scrollLeft = 0; }")
     tab.settle()
-    heads = tab.find(".column-head span").all_inner_texts()
+    heads = tab.find(".column-head").evaluate_all("heads => heads.map((head) => head.title)")
     assert len(heads) > 10
+    runs = tab.page.evaluate("() => fetch('./index').then((answer) => answer.json())")["runs"]
+    spans = {}
+    for run in runs:
+        found = tab.page.evaluate(
+            "(run) => fetch(`./frames?${new URLSearchParams({ run })}`).then((a) => a.json())",
+            run["name"],
+        )
+        at = found["steps"].index(int(tab.epoch().removeprefix("epoch ")))
+        for target in found["targets"]:
+            numbers = target.get("ratio") or target["score"]
+            spans.setdefault(target["name"], []).append((numbers[at], "ratio" in target))
+    spread = {}
+    for name, found in spans.items():
+        numbers, has_ratios = zip(*found, strict=True)
+        size = 1 if all(has_ratios) else max(map(abs, numbers))
+        spread[name] = (max(numbers) - min(numbers)) / size
+    shown = [spread[name] for name in heads]
+    assert shown == pytest.approx(sorted(shown, reverse=True))
+    assert shown[0] == pytest.approx(max(spread.values()))
+    assert shown[-1] > min(spread.values())
 
 
 # When did it settle, figures, pages
@@ -367,7 +387,11 @@ def test_a_figure_is_saved_as_svg_png_and_csv(open_page, serve):
     assert root.get("width") == "180mm"
     assert len(root.findall(".//{http://www.w3.org/2000/svg}image")) == 20
     assert "A caption of mine" in saved["SVG"].decode()
-    assert abs(Image.open(io.BytesIO(saved["PNG"])).width - 180 / 25.4 * 300) < 2
+    with Image.open(io.BytesIO(saved["PNG"])) as sheet:
+        assert abs(sheet.width - 180 / 25.4 * 300) < 2
+        assert sheet.info["dpi"] == pytest.approx((300, 300), abs=0.5)
+        # Pillow checks the checksum of each part.
+        sheet.verify()
     rows = list(csv.DictReader(io.StringIO(saved["CSV"].decode())))
     assert len(rows) == 20
     assert rows[0]["target"] == "Channel#conv1_0"

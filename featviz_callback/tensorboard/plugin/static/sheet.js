@@ -62,7 +62,31 @@ export async function rasterise({ node, width, height }, millimetres, dotsPerInc
   await image.decode();
   const canvas = h('canvas', { width: Math.round(width * scale), height: Math.round(height * scale) });
   canvas.getContext('2d').drawImage(image, 0, 0, canvas.width, canvas.height);
-  return new Promise((resolve) => { canvas.toBlob(resolve, 'image/png'); });
+  const png = await new Promise((resolve) => { canvas.toBlob(resolve, 'image/png'); });
+  return withSize(png, canvas.width / (millimetres / 1000));
+}
+
+// Adds the pixels of a metre to a PNG. Without it, programs take the sheet for far larger.
+async function withSize(png, perMetre) {
+  const bytes = new Uint8Array(await png.arrayBuffer());
+  const chunk = new DataView(new ArrayBuffer(21));
+  chunk.setUint32(0, 9);
+  [...'pHYs'].forEach((letter, i) => chunk.setUint8(4 + i, letter.charCodeAt(0)));
+  chunk.setUint32(8, Math.round(perMetre));
+  chunk.setUint32(12, Math.round(perMetre));
+  chunk.setUint8(16, 1);
+  chunk.setUint32(17, crc32(new Uint8Array(chunk.buffer, 4, 13)));
+  // The first chunk, which always has as many bytes, comes before all others.
+  return new Blob([bytes.subarray(0, 33), chunk, bytes.subarray(33)], { type: 'image/png' });
+}
+
+function crc32(bytes) {
+  let sum = ~0;
+  for (const byte of bytes) {
+    sum ^= byte;
+    for (let bit = 0; bit < 8; bit += 1) sum = (sum >>> 1) ^ (sum & 1 ? 0xedb88320 : 0);
+  }
+  return ~sum >>> 0;
 }
 
 export function dataUrl(blob) {
