@@ -5,6 +5,7 @@ The list of arguments is read from the signatures, so that none can be added wit
 
 import functools
 import inspect
+import runpy
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -993,6 +994,39 @@ def test_a_penalty_makes_what_it_penalises_less(kind, weight):
     # A picture that is best even with its penalty stays as it is.
     assert (bound < free + 1e-4).all(), (free, bound)
     assert bound.mean() < 0.99 * free.mean(), (free, bound)
+
+
+@functools.lru_cache
+def clothes_net():
+    """Return a small network that tells ten kinds of clothes."""
+    example = Path(__file__).parents[1] / "examples" / "fashion_mnist.py"
+    x, y = runpy.run_path(str(example))["load_data"]()
+    model = sequential(
+        *(layers.Conv2D(16, 5, activation="relu"), layers.MaxPooling2D()),
+        *(layers.Conv2D(32, 3, activation="relu"), layers.MaxPooling2D()),
+        *(layers.Flatten(), layers.Dense(10, name="logits")),
+        shape=(28, 28, 1),
+    )
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(x[:4000], y[:4000], epochs=2, verbose=0, shuffle=False)
+    return model
+
+
+def test_smoothness_is_worth_its_price_at_the_default_transformations():
+    """No logit is the worse for it, and no picture the rougher, in what is asked for."""
+    model, weight = clothes_net(), 8.0
+    logits, found = Objective.neuron(model, "logits", range(10)), []
+    for some in ((), [regularizers.TotalVariation(weight)]):
+        images = optimize(logits, steps=32, regularizers=some).images
+        scores = np.diag(model.predict(images, verbose=0)).astype("float64")
+        found.append((scores, np.array([total_variation(one) for one in images.astype("float64")])))
+    (free_scores, free), (bound_scores, bound) = found
+    gain = (bound_scores - weight * bound) - (free_scores - weight * free)
+    assert (gain >= -1e-4 * np.abs(free_scores)).all(), gain
+    assert (bound <= free + 1e-5).all(), (free, bound)
+    # A picture that is best even with its penalty stays as it is, and most are not.
+    assert np.median(gain) > 0.01, gain
+    assert bound.mean() < 0.95 * free.mean(), (free, bound)
 
 
 # --- given and real images -----------------------------------------------------------------------
