@@ -36,9 +36,10 @@ EFFICIENTNET_LAYERS = (
     "block5b_expand_activation",
     "top_activation",
 )
-# A score below this is zero up to rounding.
-SILENT = 1e-6
-COLUMNS = ("network", "layer", "units", "below the best", "median ratio", "false dead", "statuses")
+COLUMNS = (
+    *("network", "layer", "units", "below the best", "median ratio", "false dead"),
+    *("silent, not named", "statuses"),
+)
 
 
 def pool():
@@ -178,36 +179,45 @@ def survey(model, names, real_images, **settings):
 
     Returns:
         The history, and for each layer the scores of its pictures and of the best real
-        images, both by Keras' own `predict`.
+        images, the statuses, and whether all real images leave a unit at exactly 0, all
+        but the statuses by Keras' own `predict`.
     """
     reader = keras.Model(model.inputs, [model.get_layer(name).output for name in names])
     callback = watch(model, objectives_of(model, names), **settings)
     pictures = callback.history.images[-1]
 
-    def scores(images):
+    def activations(images):
         found = reader.predict(images, batch_size=32, verbose=0)
-        found = found if isinstance(found, list) else [found]
-        return [one.mean((1, 2)) if one.ndim == 4 else one for one in found]
+        return found if isinstance(found, list) else [found]
 
-    best = [one.max(0)[:CHANNELS] for one in scores(real_images)]
-    read, first, rows = scores(pictures), 0, {}
-    for name, one, most in zip(names, read, best, strict=True):
-        own = one[np.arange(first, first + len(most)), np.arange(len(most))]
-        rows[name] = own, most, np.asarray(callback.history.status[-1])[first : first + len(most)]
-        first += len(most)
+    def scores(found):
+        return found.mean((1, 2)) if found.ndim == 4 else found
+
+    first, rows = 0, {}
+    pairs = zip(names, activations(pictures), activations(real_images), strict=True)
+    for name, seen, real in pairs:
+        best = scores(real).max(0)[:CHANNELS]
+        is_silent = (real == 0).all(tuple(range(real.ndim - 1)))[:CHANNELS]
+        units = np.arange(len(best))
+        own = scores(seen)[first + units, units]
+        rows[name] = own, best, np.asarray(callback.history.status[-1])[first + units], is_silent
+        first += len(best)
     return callback.history, rows
 
 
-def row_of(network, layer, own, best, status):
+def row_of(network, layer, own, best, status, is_silent, with_data):
     """Return one row of the table."""
-    alive = best > SILENT
+    alive = best > 0
     ratio = own[alive] / best[alive]
     counts = ", ".join(
         f"{n} {s}" for s, n in zip(*np.unique(status, return_counts=True), strict=True)
     )
-    false_dead = int(np.sum((status == "dead") & alive))
+    false_dead = int(np.sum((status == "dead") & ~is_silent))
+    # Without real images nothing can be called dead.
+    not_named = int(np.sum(is_silent & (status != "dead"))) if with_data else "-"
     median = f"{np.median(ratio):.2f}" if len(ratio) else "-"
-    return network, layer, int(alive.sum()), int(np.sum(ratio < 1)), median, false_dead, counts
+    compared = (int(alive.sum()), int(np.sum(ratio < 1)), median)
+    return network, layer, *compared, false_dead, not_named, counts
 
 
 def small_surveys(only, seeds, epochs=4):
@@ -268,10 +278,10 @@ def main():
             given = settings | ({"probe_data": real} if with_data else {})
             _, found = survey(model, watched, real, **given)
             label = f"{network}, {'with' if with_data else 'without'} probe_data"
-            for layer, (own, best, status) in found.items():
-                rows.append(row_of(label, layer, own, best, status))
+            for layer, (own, best, status, is_silent) in found.items():
+                rows.append(row_of(label, layer, own, best, status, is_silent, with_data))
                 print(rows[-1], flush=True)
-                alive = best > SILENT
+                alive = best > 0
                 total[with_data] += (own[alive] / best[alive]).tolist()
 
     for one in small_surveys(arguments.only, arguments.seeds):
@@ -284,7 +294,7 @@ def main():
     for with_data, ratios in total.items():
         name = "all, with probe_data" if with_data else "all, without probe_data"
         below = f"{np.sum(np.array(ratios) < 1)} ({np.mean(np.array(ratios) < 1):.1%})"
-        rows.append((name, "", len(ratios), below, f"{np.median(ratios):.2f}", "", ""))
+        rows.append((name, "", len(ratios), below, f"{np.median(ratios):.2f}", "", "", ""))
     write_table("hidden_units", "Pictures against the best real image", COLUMNS, rows)
 
 

@@ -5,6 +5,7 @@ The list of arguments is read from the signatures, so that none can be added wit
 
 import functools
 import inspect
+import runpy
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -466,6 +467,14 @@ def a_line_is_printed_for_each_snapshot(capsys):
     assert [line.partition(" images")[0] for line in lines] == [
         f"feature_vis: epoch {epoch}, 3" for epoch in (-1, 0, 1)
     ]
+    assert not any("times those of the best real images" in line for line in lines)
+    found = history_of(unit, steps=2, probe_data=SEEN, verbose=1, **PLAIN)
+    best = units_of(SEEN)[:, :3].max(0)
+    assert (best > 0).all()
+    *_, line = capsys.readouterr().out.splitlines()
+    ratios = np.diag(units_of(found.images[-1])) / best
+    assert f"; scores are {np.median(ratios):.2f} times those of the best real images" in line
+    assert f"at least {ratios.min():.2f} (Neuron#units_{ratios.argmin()})" in line
 
 
 # --- arguments of objectives ---------------------------------------------------------------
@@ -715,6 +724,19 @@ def noise_is_the_distance_of_the_start():
     # In the default optimisation, the first step is added.
     assert distances[1] == pytest.approx(np.hypot(distances[0], 3 * 1.2), rel=0.15)
     assert distances[1] > 1.5 * distances[0]
+
+
+def the_seed_is_seen_in_final_pictures_by_the_noise():
+    units = Objective.channel(edges(), "conv", range(4))
+    apart = []
+    for noise in (0.0, 1.2):
+        settings = {"steps": 24, "parameterization": Fourier(noise=noise)}
+        one, other = (logit(optimize(units, seed=k, **settings).images) for k in (0, 1))
+        sizes = [np.sqrt((fields**2).mean((1, 2, 3))) for fields in (one, one - other)]
+        apart.append(sizes[1] / sizes[0])
+    # Without noise, seeds differ by their random transformations alone.
+    assert (apart[1] > apart[0]).all(), apart
+    assert apart[1].mean() > 2 * apart[0].mean(), apart
 
 
 def automatic_noise_is_the_best_of_several_starts():
@@ -995,6 +1017,39 @@ def test_a_penalty_makes_what_it_penalises_less(kind, weight):
     assert bound.mean() < 0.99 * free.mean(), (free, bound)
 
 
+@functools.lru_cache
+def clothes_net():
+    """Return a small network that tells ten kinds of clothes."""
+    example = Path(__file__).parents[1] / "examples" / "fashion_mnist.py"
+    x, y = runpy.run_path(str(example))["load_data"]()
+    model = sequential(
+        *(layers.Conv2D(16, 5, activation="relu"), layers.MaxPooling2D()),
+        *(layers.Conv2D(32, 3, activation="relu"), layers.MaxPooling2D()),
+        *(layers.Flatten(), layers.Dense(10, name="logits")),
+        shape=(28, 28, 1),
+    )
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(x[:4000], y[:4000], epochs=2, verbose=0, shuffle=False)
+    return model
+
+
+def test_smoothness_is_worth_its_price_at_the_default_transformations():
+    """No logit is the worse for it, and no picture the rougher, in what is asked for."""
+    model, weight = clothes_net(), 8.0
+    logits, found = Objective.neuron(model, "logits", range(10)), []
+    for some in ((), [regularizers.TotalVariation(weight)]):
+        images = optimize(logits, steps=32, regularizers=some).images
+        scores = np.diag(model.predict(images, verbose=0)).astype("float64")
+        found.append((scores, np.array([total_variation(one) for one in images.astype("float64")])))
+    (free_scores, free), (bound_scores, bound) = found
+    gain = (bound_scores - weight * bound) - (free_scores - weight * free)
+    assert (gain >= -1e-4 * np.abs(free_scores)).all(), gain
+    assert (bound <= free + 1e-5).all(), (free, bound)
+    # A picture that is best even with its penalty stays as it is, and most are not.
+    assert np.median(gain) > 0.01, gain
+    assert bound.mean() < 0.95 * free.mean(), (free, bound)
+
+
 # --- given and real images -----------------------------------------------------------------------
 
 PICTURES = (0.5 + 0.3 * PATTERNS[..., None]).astype("float32")
@@ -1094,16 +1149,26 @@ def a_function_gets_each_snapshot():
     assert [one.epoch for one in heard] == [-1, 0]
 
 
-def tags_of(**settings):
+def images_of(**settings):
+    """Return the pictures that are written, by their tags."""
     with tempfile.TemporaryDirectory() as folder:
         unit = Objective.neuron(templates(), "units", 0)
         history_of(unit, log_dir=folder, steps=1, probe_data=SEEN, **settings)
-        return set(read_events(Path(folder) / "feature_vis")[0])
+        return read_events(Path(folder) / "feature_vis")[0]
 
 
-def real_images_are_accentuated():
-    assert "feature_vis_accentuated/Neuron#units_0" in tags_of(accentuate=2)
-    assert "feature_vis_accentuated/Neuron#units_0" not in tags_of()
+def tags_of(**settings):
+    return set(images_of(**settings))
+
+
+def so_many_real_images_are_accentuated():
+    tag = "feature_vis_accentuated/Neuron#units_0"
+    assert tag not in tags_of()
+    sheets = [images_of(accentuate=count)[tag][-1][1] for count in (1, 2, 3)]
+    widths = [sheet.shape[1] for sheet in sheets]
+    # Each image has a column of its own.
+    assert widths[1] - widths[0] == widths[2] - widths[1] >= 8, widths
+    assert len({sheet.shape[0] for sheet in sheets}) == 1
 
 
 def private_images_are_not_shown():
@@ -1160,7 +1225,7 @@ CHECKS = {
     "FeatureVisCallback(on_error)": an_error_is_raised_or_a_warning,
     "FeatureVisCallback(verbose)": a_line_is_printed_for_each_snapshot,
     "FeatureVisCallback(on_snapshot)": a_function_gets_each_snapshot,
-    "FeatureVisCallback(accentuate)": real_images_are_accentuated,
+    "FeatureVisCallback(accentuate)": so_many_real_images_are_accentuated,
     "FeatureVisCallback(log_real_images)": private_images_are_not_shown,
     "FeatureVisCallback(log_importance)": importance_is_written,
     "FeatureVisCallback(executor)": an_executor_is_asked_for_a_worker,
@@ -1205,6 +1270,7 @@ CHECKS = {
     "parameterizations.Fourier(contrast)": a_contrast_is_that_of_the_field,
     "parameterizations.Fourier(contrast='auto')": automatic_contrast_follows_the_score,
     "parameterizations.Fourier(noise)": noise_is_the_distance_of_the_start,
+    "parameterizations.Fourier(noise=1.2)": the_seed_is_seen_in_final_pictures_by_the_noise,
     "parameterizations.Fourier(noise='auto')": automatic_noise_is_the_best_of_several_starts,
     "parameterizations.Fourier(mean)": the_background_has_the_mean,
     "parameterizations.Fourier(colors)": colours_vary_together,

@@ -44,7 +44,8 @@ class Units:
     Attributes:
         names: One name a unit, as in the `Result`.
         top_images: Int array `(units, best)`: the real images that activate a unit most, as
-            places among the images of `probe_data`, best first.
+            places among the images of `probe_data`, best first. Of a unit that is dead or
+            constant they are any, since all have one score.
         top_scores: Float32 array `(units, best)`: their scores.
         places: For each unit, where each of its top images activates it: `box`, the rows and
             columns of about the receptive field, and `activation`, at each position of the

@@ -324,7 +324,7 @@ def _compared(snapshot):
     known = np.flatnonzero(np.isfinite(snapshot.score_ratio))
     if not len(known):
         return ""
-    ratios = snapshot.score_ratio[known]
+    ratios = np.array([snapshot.shown_ratio(i, digits=2) for i in known])
     return (
         f"; scores are {np.median(ratios):.2f} times those of the best real images (median), "
         f"at least {ratios.min():.2f} ({snapshot.names[known[ratios.argmin()]]})"

@@ -131,8 +131,9 @@ def optimize(
         save_every: Keep the images every so many steps, or after chosen steps such as
             `[1, 8, 64]`, and after the last, as `result.frames`. `result.save("a.gif")` then
             shows how they came about.
-        warmup_steps: In so many first steps, ReLUs that are off let a gradient
-            through, which can start a unit that gets none.
+        warmup_steps: In so many first steps, ReLUs that are off or at their highest value
+            let a gradient through, and so do hard sigmoids where they are flat. This can
+            start a unit that gets none.
         batch_size: Images in one call of the model, which bounds the memory. Defaults
             to all of them, or to equal parts of at most 64 images and half a million
             pixels: 10 images of 224 x 224, 2 of 512 x 512. A model whose input has a

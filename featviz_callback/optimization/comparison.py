@@ -54,10 +54,14 @@ def compared(result: Result, ranking: Ranking, real_images: np.ndarray) -> Resul
     """
     is_weak = result.scores < best_known([ranking])
     conditions = (ranking.is_silent, ranking.is_constant, is_weak)
+    # The top images of a unit that tells no image from another would be any six.
+    has_none = ranking.is_silent | ranking.is_constant
+    top_images = real_images[ranking.indices].astype("float32")
+    top_images[has_none] = np.nan
     return replace(
         result,
         status=[verdict(*one) for one in zip(result.status, *conditions, strict=True)],
         score_ratio=score_ratio(result.scores, ranking.scores[:, 0], ranking.is_silent),
-        real_images=real_images[ranking.indices].astype("float32", copy=False),
-        real_scores=ranking.scores,
+        real_images=top_images,
+        real_scores=np.where(has_none[:, None], np.float32(np.nan), ranking.scores),
     )

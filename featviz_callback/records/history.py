@@ -520,6 +520,6 @@ def epoch_label(epoch: int) -> str:
 
 def _caption(snapshot, i):
     """Return a status other than "ok", and how the score compares with real images."""
-    status, ratio = snapshot.status[i], snapshot.score_ratio[i]
+    status, ratio = snapshot.status[i], snapshot.shown_ratio(i, digits=2)
     parts = ["" if status == "ok" else status, f"{ratio:.2g}x" if np.isfinite(ratio) else ""]
     return " ".join(filter(None, parts))

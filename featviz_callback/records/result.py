@@ -62,8 +62,10 @@ class Result:
         score_ratio: Float32 array `(targets,)`, the score divided by that of the best real
             image; NaN if that is not above 0. `None` without `probe_data`.
         real_images: Float32 array `(targets, best, height, width, channels)`: each target's
-            top activating images of `probe_data`, best first, or `None`.
-        real_scores: Float32 array `(targets, best)`: their scores, or `None`.
+            top activating images of `probe_data`, best first, or `None`. Of a target that is
+            "dead" or "constant" no image is the top one: all its values are NaN.
+        real_scores: Float32 array `(targets, best)`: their scores, NaN where the images are,
+            or `None`.
 
     Example:
     >>> image, score = np.zeros((1, 8, 8, 1)), np.zeros(1)

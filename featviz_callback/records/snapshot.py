@@ -52,3 +52,13 @@ class Snapshot:
     best_class: list[str]
     active_share: np.ndarray
     importance: np.ndarray | None = None
+
+    def shown_ratio(self, target: int, digits: int) -> float:
+        """Return the score ratio of a target, to be shown with so many digits.
+
+        A picture that is below the best real image, by however little, is not shown as
+        equal to it: with two digits, the ratio .996 of a weak picture is shown as .99.
+        """
+        ratio = float(self.score_ratio[target])
+        is_below = self.status[target] in ("weak", "no_gradient")
+        return min(ratio, 1 - 10.0**-digits) if is_below else ratio

@@ -174,7 +174,7 @@ def _description(snapshot, i):
     status = ", ".join(f"{number} {status}" for number, status in enumerate(STATUSES))
     name = html.escape(snapshot.names[i])
     tag = html.escape(STATUS_TAG.format(snapshot.names[i]))
-    ratio, start = snapshot.score_ratio[i], snapshot.starts[i]
+    ratio, start = snapshot.shown_ratio(i, digits=3), snapshot.starts[i]
     compared = f", {ratio:.3g} times that of the best real image" if np.isfinite(ratio) else ""
     best = html.escape(snapshot.best_class[i])
     selective = f"Most selective for the class {best}. " if best else ""

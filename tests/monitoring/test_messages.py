@@ -183,6 +183,12 @@ def test_the_line_compares_scores_with_those_of_the_best_real_images(ratio, medi
     )
 
 
+def test_the_line_calls_no_weak_picture_as_good_as_the_best_real_image(capsys):
+    report(Reporter(1), snapshot(["ok", "weak", "weak"], ["a", "b", "c"], ratio=[2, 0.996, 0.999]))
+    assert "are 0.99 times those of the best" in (line := capsys.readouterr().out)
+    assert "at least 0.99 (b)" in line
+
+
 @pytest.mark.parametrize(
     ("number", "healthy", "ill", "says"),
     [

@@ -1,4 +1,4 @@
-"""ReLUs that let a gradient through where they are off."""
+"""Activations that let a gradient through where they are flat."""
 
 import keras
 import numpy as np
@@ -44,8 +44,50 @@ def test_relaxed_relus_keep_their_values_and_let_a_gradient_through(case):
     assert belongings(model) == before
 
 
-def test_other_activations_are_not_relaxed():
-    model = sequential(layers.Conv2D(1, 1, activation="tanh"), shape=(3, 3, 1))
+def logistic(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def logistic_slope(x):
+    return logistic(x) * logistic(-x)
+
+
+FLAT = {
+    "ReLU6 layer, above": (lambda: layers.ReLU(6.0), 9.0, logistic),
+    "ReLU6 layer, below": (lambda: layers.ReLU(6.0), -4.0, logistic),
+    "relu6, above": (lambda: layers.Activation("relu6"), 9.0, logistic),
+    "relu6, below": (lambda: layers.Activation("relu6"), -4.0, logistic),
+    "hard sigmoid, above": (lambda: layers.Activation("hard_sigmoid"), 5.0, logistic_slope),
+    "hard sigmoid, below": (lambda: layers.Activation("hard_sigmoid"), -5.0, logistic_slope),
+    "hard tanh, above": (lambda: layers.Activation("hard_tanh"), 3.0, lambda x: np.cosh(x) ** -2),
+    "hard tanh, below": (lambda: layers.Activation("hard_tanh"), -3.0, lambda x: np.cosh(x) ** -2),
+    "hard SiLU, below": (lambda: layers.Activation("hard_silu"), -5.0, logistic),
+}
+
+
+@pytest.mark.parametrize("case", FLAT)
+def test_a_gradient_comes_through_at_each_flat_end(case):
+    make, value, slope = FLAT[case]
+    model = sequential(make(), shape=(3, 3, 1))
+    threes = value + random_images(2, 3, 3, 1) - 0.5
+    assert np.ptp(model.predict(threes, verbose=0)) == 0
+
+    def total(x):
+        return keras.ops.sum(model(x))
+
+    plain, before = to_numpy(model(threes)), belongings(model)
+    assert not gradient(total, threes).any()
+    with relaxed_activations(model):
+        np.testing.assert_allclose(to_numpy(model(threes)), plain, atol=1e-6)
+        found = gradient(total, threes)
+    np.testing.assert_allclose(found, slope(threes.astype("float64")), rtol=1e-4)
+    assert (found > 0).all()
+    assert belongings(model) == before
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "swish", lambda x: x, layers.PReLU()])
+def test_other_activations_are_not_relaxed(activation):
+    model = sequential(layers.Conv2D(1, 1, activation=activation), shape=(3, 3, 1))
     threes = random_images(1, 3, 3, 1)
 
     def total(x):

@@ -66,6 +66,31 @@ def test_units_that_no_image_activates_are_dead():
     assert result.status[0] != "dead"
 
 
+def test_units_that_tell_no_image_from_another_have_no_top_images():
+    model = sequential(
+        layers.Flatten(), layers.Dense(4, activation="relu", name="units"), shape=(4, 3, 1)
+    )
+    kernel = np.stack([np.ones(12), -np.ones(12), np.zeros(12), np.eye(12)[0]], axis=1)
+    model.layers[-1].set_weights([kernel, np.array([0, 0, 2, -1.5])])
+    real = 0.5 + random_images(9, 4, 3, 1) / 2
+    # One image activates the last unit, but little else does.
+    real[5, 0, 0] = 2.0
+    activations = model.predict(real, verbose=0)
+    assert (np.ptp(activations[:, [1, 2]], axis=0) == 0).all()
+    assert np.count_nonzero(activations, axis=0).tolist() == [9, 0, 9, 1]
+    units = Objective.neuron(model, "units", range(4))
+    result = optimize(units, steps=2, probe_data=real, values_range=(0, 2))
+    assert result.status[1:3] == ["dead", "constant"]
+    assert not {"dead", "constant"} & set(result.status[::3])
+    assert np.isnan(result.real_images[1:3]).all()
+    assert np.isnan(result.real_scores[1:3]).all()
+    order = np.argsort(-activations[:, [0, 3]], axis=0, kind="stable")[:6].T
+    np.testing.assert_array_equal(result.real_images[::3], real[order])
+    expected = np.take_along_axis(activations[:, [0, 3]].T, order, axis=1)
+    np.testing.assert_allclose(result.real_scores[::3], expected, rtol=1e-5)
+    assert result.real_images.dtype == result.real_scores.dtype == "float32"
+
+
 def test_the_size_of_the_images_is_that_of_pictures_of_a_model_of_any_size():
     model = keras.Sequential([keras.Input((None, None, 1)), layers.Conv2D(2, 3, name="conv")])
     unit = Objective.channel(fill(model), "conv", 0)

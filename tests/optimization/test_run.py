@@ -200,6 +200,26 @@ def test_a_unit_that_is_off_at_the_start_is_activated(warmup_steps):
     assert result.starts == ["faint noise, relaxed" if warmup_steps == 0 else "faint noise"]
 
 
+@pytest.mark.parametrize("activation", [layers.ReLU(6.0), "relu6", "hard_sigmoid"], ids=str)
+def test_a_unit_at_its_highest_value_can_be_left(activation):
+    """Grey is beyond the flat end, and only images that are darker lower the unit."""
+    activation = keras.activations.get(activation)
+    model = sequential(
+        layers.Conv2D(1, 1),
+        layers.Activation(activation, name="high"),
+        shape=(6, 6, 1),
+    )
+    end = 3.0 if activation is keras.activations.hard_sigmoid else 6.0
+    model.set_weights([np.full((1, 1, 1, 1), 4.0), np.array([end - 1.4])])
+    settings = {"steps": 30, "transformations": None, "parameterization": Pixel(noise=0.0)}
+    result = optimize(-Objective.channel(model, "high", 0), **settings)
+    assert result.starts == ["faint noise, relaxed"]
+    assert result.status == ["ok"]
+    highest, found = model.predict(np.stack([np.full((6, 6, 1), 0.5), *result.images]), verbose=0)
+    assert found.mean() < 0.98 * highest.mean()
+    assert highest.min() == highest.max() >= found.max()
+
+
 def test_the_second_try_of_a_unit_does_not_depend_on_the_other_units():
     model = sequential(layers.Conv2D(3, 1, activation="relu", name="conv"), shape=(6, 6, 1))
     model.set_weights([np.full((1, 1, 1, 3), 4.0), np.array([0.0, -2.6, -2.6])])

@@ -64,6 +64,15 @@ def test_under_a_picture_is_one_line_in_words(open_page, serve):
         open_page(serve("full"), dark=theme).keep(f"verdicts_{'dark' if theme else 'light'}")
 
 
+def test_no_weak_picture_is_shown_as_good_as_the_best_real_image(served, open_page, tmp_path):
+    events = EventFile(tmp_path / "run")
+    make_logs.write_target(events, "Channel#conv_0", 0, 1.0, ratio=0.9996, status=4)
+    tab = open_page(served(tmp_path), opened("Channel#conv_0"))
+    playwright.expect(tab.find(".viewer")).to_contain_text("0.99\N{NO-BREAK SPACE}× the best real")
+    facts = tab.find(".viewer dl").inner_text().split("\n")
+    assert facts[facts.index("Score ÷ best real") + 1] == "0.999"
+
+
 # For each kind of unit its drift and its functional drift at the epochs 0 to 7, and a noise floor
 # measured at the epochs -1 and 7.
 COURSES = {

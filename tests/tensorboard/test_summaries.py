@@ -150,6 +150,16 @@ def test_descriptions_tell_the_ratio_and_the_start(tmp_path):
         assert f": {part} Its status" in text
 
 
+def test_a_description_calls_no_weak_picture_as_good_as_the_best_real_image(tmp_path):
+    result = dataclasses.replace(make_result(0), status=["weak", "weak", "ok"])
+    ratio = np.array([0.9996, 0.75, 0.99999], "float32")
+    write_snapshot(EventFile(tmp_path), History().add(0, result, score_ratio=ratio), True)
+    reader = accumulator(tmp_path / "feature_vis")
+    for name, said in zip(NAMES, ("0.999", "0.75", "1"), strict=True):
+        text = reader.SummaryMetadata(f"feature_vis/{name}").summary_description
+        assert f", {said} times that of the best real image" in text
+
+
 def test_the_evolution_is_one_picture(tmp_path):
     strip = np.random.default_rng(0).integers(0, 256, (9, 30, 3), "uint8")
     write_evolution(EventFile(tmp_path), 11, strip)

@@ -11,7 +11,7 @@ import { paint } from './pictures.js';
 import { Plot } from './plot.js';
 import { RealImages } from './real.js';
 import { channelsIn, isSignal, legendOf } from './signal.js';
-import { formatNumber, formatPercent, reasonOf, STATUS_LABELS, stepLabel, verdictOf } from './words.js';
+import { formatNumber, formatPercent, reasonOf, shownRatio, STATUS_LABELS, stepLabel, verdictOf } from './words.js';
 
 const COLUMNS = ['Epoch', 'Score', 'Ratio', 'Drift', 'Functional drift', 'Status'];
 
@@ -151,7 +151,7 @@ export class Part {
       ['Score', formatNumber(frame?.score)],
       ['Drift', formatNumber(frame?.drift)],
     ];
-    if (this.target.ratio) facts.push(['Score ÷ best real', formatNumber(frame?.ratio)]);
+    if (this.target.ratio) facts.push(['Score ÷ best real', formatNumber(frame && shownRatio(frame))]);
     if (this.target.functional) facts.push(['Functional drift', formatNumber(frame?.functional)]);
     if (this.target.selectivity) facts.push(['Selectivity', formatNumber(frame?.selectivity)]);
     if (this.target.overlap) facts.push(['Top images kept', (frame?.overlap ?? null) === null ? '–' : formatPercent(frame.overlap)]);
@@ -179,7 +179,7 @@ export class Part {
     this.rows.replaceChildren(...run.steps.map((step, i) => {
       if (!target.key[i]) return '';
       const frame = run.frameAt(name, step);
-      const numbers = [frame.score, frame.ratio, frame.drift, frame.functional].map(formatNumber);
+      const numbers = [frame.score, shownRatio(frame), frame.drift, frame.functional].map(formatNumber);
       return h('tr', {}, h('th', { scope: 'row' }, stepLabel(step)), ...[...numbers, STATUS_LABELS[frame.status] ?? '–'].map((text) => h('td', {}, text)));
     }));
   }

@@ -64,12 +64,18 @@ export function formatPercent(share) {
   return share < 0.005 ? 'under 1 %' : `${Math.round(100 * share)} %`;
 }
 
+// A picture that is below the best real image, by however little, is not shown as equal to it.
+export function shownRatio({ ratio, status }, digits = 3) {
+  const isBelow = ratio !== null && (status === 'weak' || status === 'no_gradient');
+  return isBelow ? Math.min(ratio, 1 - 10 ** -digits) : ratio;
+}
+
 // Returns one line, from what is logged: how many images activate it, how good its picture is, and
 // since when the picture has stayed the same.
 export function verdictOf(frame) {
   const parts = [];
   if (frame.share !== null) parts.push(`fires on ${formatPercent(frame.share).replace(' ', JOINED)} of your images`);
-  if (frame.ratio !== null) parts.push(`${Number(frame.ratio.toPrecision(2))}${JOINED}× the best real one`);
+  if (frame.ratio !== null) parts.push(`${Number(shownRatio(frame, 2).toPrecision(2))}${JOINED}× the best real one`);
   if (frame.settled !== undefined) parts.push(frame.settled === null ? 'not settled' : `settled at ${stepLabel(frame.settled).replace(' ', JOINED)}`);
   return parts.join(' · ');
 }
