@@ -134,8 +134,8 @@ def write_sweep(folder, runs=30, targets=40, epochs=3, side=28):
             for i in range(targets):
                 write_target(
                     events, f"Channel#conv_{i}", step, score=i + run * (i % 7),
-                    ratio=0.5 + run / 20, status=1 if run == 3 else 0, drift=0.2,
-                    look=f"{i} {run}", side=side,
+                    ratio=0.5 + run / 20 + run * (i % 7) / 1000, drift=0.2,
+                    status=1 if run == 3 else 0, look=f"{i} {run}", side=side,
                 )  # fmt: skip
 
 
