@@ -509,3 +509,55 @@ def test_training_behind_a_cast_is_the_same_to_the_bit(watch):
         weights.append(model.get_weights())
     for ours, plain in zip(*reversed(weights), strict=True):
         np.testing.assert_array_equal(ours, plain)
+
+
+# --- real images of bytes, which a model may tell from floats ---------------------------------
+
+
+class Scaling(keras.Model):
+    """A model that divides whole numbers itself, and leaves floats as they are."""
+
+    def __init__(self, divisor):
+        super().__init__()
+        self.divisor = divisor
+        self.conv = layers.Conv2D(4, 3, activation="tanh", bias_initializer="ones", name="conv")
+        self.flatten = layers.Flatten()
+        # Ratios are of scores above zero.
+        above = keras.initializers.Constant(5)
+        self.logits = layers.Dense(3, bias_initializer=above, name="logits")
+
+    def call(self, images):
+        is_whole = not keras.backend.is_float_dtype(keras.backend.standardize_dtype(images.dtype))
+        images = keras.ops.cast(images, "float32")
+        return self.logits(self.flatten(self.conv(images / self.divisor if is_whole else images)))
+
+
+def test_bytes_are_ranked_as_a_model_gets_them_that_tells_them_from_floats(watch, caplog):
+    keras.utils.set_random_seed(0)
+    model = Scaling(255)
+    model(COLOURS[:1])
+    compiled(model, rate=0.0)
+    callback = watch(lambda one: Objective.neuron(one, "logits", [0, 1, 2]), probe_data=COLOURS)
+    model.fit(COLOURS, np.zeros(12), epochs=2, verbose=0, callbacks=[callback])
+    history = callback.history
+    of_bytes = model.predict(COLOURS, verbose=0).max(0)
+    of_floats = model.predict(COLOURS.astype("float32"), verbose=0).max(0)
+    # Else nobody could tell which ones were ranked.
+    assert (np.abs(of_bytes / of_floats - 1) > 0.02).all()
+    assert (of_bytes > 0).all()
+    best = history.scores / history.score_ratio
+    np.testing.assert_allclose(best, [of_bytes] * 3, rtol=1e-3)
+    # Pictures are made of floats, and so are their scores.
+    expected = np.diag(model.predict(history.images[-1], verbose=0))
+    np.testing.assert_allclose(history.scores[-1], expected, rtol=1e-3)
+    assert caplog.text.count("of uint8 other scores than the same values as floats") == 1
+
+
+def test_nothing_is_said_of_bytes_that_a_model_takes_for_floats(watch, caplog):
+    model = Scaling(1)
+    model(COLOURS[:1])
+    chosen = Objective.neuron(model, "logits", [0, 1, 2])
+    history = history_of(watch(chosen, probe_data=COLOURS), compiled(model))
+    expected = model.predict(COLOURS.astype("float32"), verbose=0).max(0)
+    np.testing.assert_allclose(history.scores[-1] / history.score_ratio[-1], expected, rtol=1e-3)
+    assert "other scores" not in caplog.text
