@@ -11,6 +11,7 @@ from featviz_callback.optimization import run
 from tests.conftest import (
     PIXELS,
     compiled,
+    fill,
     layer_output,
     make_small_model,
     prepare,
@@ -346,6 +347,48 @@ def test_a_scaling_that_nobody_knows_is_named(watch, caplog):
     assert caplog.text.count("may change images before the watched parts get them") == 1
 
 
+class Decaying(keras.Model):
+    """A wrapper without a `call`, whose `train_step` shrinks the weights of its critic."""
+
+    def __init__(self, critic):
+        super().__init__()
+        self.critic = critic
+
+    def train_step(self, *given):
+        images = given[-1][0] if isinstance(given[-1], tuple) else given[-1]
+        logs = {"loss": keras.ops.mean(images)}
+        if len(given) == 1:
+            for one in self.critic.trainable_variables:
+                one.assign(0.5 * one)
+            return logs
+        # JAX gives the state too.
+        trainable, *others = given[0]
+        return logs, ([0.5 * one for one in trainable], *others)
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["default", "a layer"])
+def test_a_wrapper_that_was_built_by_hand_is_trained_and_its_parts_are_watched(named, watch):
+    conv, pool = layers.Conv2D(4, 3, name="conv"), layers.GlobalAveragePooling2D()
+    critic = sequential(conv, pool, layers.Dense(2, name="score"), shape=(8, 8, 1))
+    critic.name = "critic"
+    model = Decaying(critic)
+    model.build((None, 8, 8, 1))
+    assert model.built
+    model.compile("sgd")
+    images, before = random_images(6, 8, 8, 1), critic.get_weights()
+    score = (lambda one: Objective.neuron(one, "critic/score", [0, 1])) if named else None
+    callback = watch(score, probe_data=images)
+    model.fit(images, epochs=2, batch_size=3, verbose=0, callbacks=[callback])
+    for now, then in zip(critic.get_weights(), before, strict=True):
+        np.testing.assert_allclose(now, then / 16, rtol=1e-6)
+    history = callback.history
+    assert history.epochs.tolist() == [-1, 0, 1]
+    assert history.names[-2:] == ["Neuron#critic/score_0", "Neuron#critic/score_1"]
+    assert len(history.names) == (2 if named else 6)
+    own = critic.predict(history.images[-1, -2:], verbose=0)
+    np.testing.assert_allclose(history.scores[-1, -2:], np.diag(own), rtol=1e-4)
+
+
 # --- a model that calls the watched one, behind a cast and arithmetic --------------------------
 
 COLOURS = np.random.default_rng(1).integers(0, 256, (12, 8, 8, 3)).astype("uint8")
@@ -520,11 +563,9 @@ class Scaling(keras.Model):
     def __init__(self, divisor):
         super().__init__()
         self.divisor = divisor
-        self.conv = layers.Conv2D(4, 3, activation="tanh", bias_initializer="ones", name="conv")
+        self.conv = layers.Conv2D(4, 3, activation="tanh", name="conv")
         self.flatten = layers.Flatten()
-        # Ratios are of scores above zero.
-        above = keras.initializers.Constant(5)
-        self.logits = layers.Dense(3, bias_initializer=above, name="logits")
+        self.logits = layers.Dense(3, name="logits")
 
     def call(self, images):
         is_whole = not keras.backend.is_float_dtype(keras.backend.standardize_dtype(images.dtype))
@@ -532,11 +573,17 @@ class Scaling(keras.Model):
         return self.logits(self.flatten(self.conv(images / self.divisor if is_whole else images)))
 
 
-def test_bytes_are_ranked_as_a_model_gets_them_that_tells_them_from_floats(watch, caplog):
-    keras.utils.set_random_seed(0)
-    model = Scaling(255)
+def scaling(divisor):
+    model = Scaling(divisor)
     model(COLOURS[:1])
-    compiled(model, rate=0.0)
+    fill(model)
+    # Ratios are of scores above zero.
+    model.logits.bias.assign([9.0, 9.0, 9.0])
+    return model
+
+
+def test_bytes_are_ranked_as_a_model_gets_them_that_tells_them_from_floats(watch, caplog):
+    model = compiled(scaling(255), rate=0.0)
     callback = watch(lambda one: Objective.neuron(one, "logits", [0, 1, 2]), probe_data=COLOURS)
     model.fit(COLOURS, np.zeros(12), epochs=2, verbose=0, callbacks=[callback])
     history = callback.history
@@ -554,8 +601,7 @@ def test_bytes_are_ranked_as_a_model_gets_them_that_tells_them_from_floats(watch
 
 
 def test_nothing_is_said_of_bytes_that_a_model_takes_for_floats(watch, caplog):
-    model = Scaling(1)
-    model(COLOURS[:1])
+    model = scaling(1)
     chosen = Objective.neuron(model, "logits", [0, 1, 2])
     history = history_of(watch(chosen, probe_data=COLOURS), compiled(model))
     expected = model.predict(COLOURS.astype("float32"), verbose=0).max(0)
