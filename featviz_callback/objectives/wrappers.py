@@ -86,6 +86,28 @@ def image_parts(
         yield paths.get(id(part), ""), part
 
 
+def require_images(model: keras.Model, part: keras.Model, fixed_inputs: Mapping | None) -> None:
+    """Refuse a part that takes sequences of any length, in a wrapper of no other parts.
+
+    A signal has the shape of a sequence of tokens, which somebody else makes of images.
+
+    Raises:
+        NothingToShow: If that is so.
+    """
+    if not is_wrapper(model):
+        return
+    parts = [part, *(one for _, one in image_parts(model, fixed_inputs))]
+    taken = [inputs.resolve(one, fixed_inputs, announce=False)[0] for one in parts]
+    if None in taken[0].shape and all(one.is_signal for one in taken):
+        raise NothingToShow(
+            f"No part of the model '{model.name}' takes images: the part '{part.name}' takes "
+            f"sequences {inputs.shapes(part)[taken[0].position or 0]}, of any length. To see it, "
+            "give `objectives` of a model around it that takes images, "
+            "keras.Model(images, part(...)), or, if it takes signals, `image_shape`, such as "
+            "image_shape=(128,)."
+        )
+
+
 def _models_that_take_images(model, fixed_inputs):
     seen: set[int] = set()
     wraps, waiting = is_wrapper(model), [model]

@@ -389,6 +389,85 @@ def test_a_wrapper_that_was_built_by_hand_is_trained_and_its_parts_are_watched(n
     np.testing.assert_allclose(history.scores[-1, -2:], np.diag(own), rtol=1e-4)
 
 
+# --- a wrapper of parts whose images have no known size ---------------------------------------
+
+
+class OfParts(Decaying):
+    """A wrapper of a critic and of other parts."""
+
+    def __init__(self, critic, **parts):
+        super().__init__(critic)
+        for name, part in parts.items():
+            setattr(self, name, part)
+        self.compile("sgd")
+
+
+def of_tokens():
+    """A masked autoencoder, whose encoder takes the embedded patches that are not hidden."""
+
+    def of_length(name, length):
+        inner = layers.Dense(6, activation="relu", name="mlp"), layers.Dense(4)
+        return keras.Sequential([keras.Input((length, 4)), *inner], name=name)
+
+    flip = keras.Sequential([layers.RandomFlip()], name="augmenter")
+    return OfParts(of_length("encoder", None), decoder=of_length("decoder", 9), augmenter=flip)
+
+
+IMAGES = random_images(6, 8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"values_range": (0, 1)},
+        {"probe_data": IMAGES},
+        {"probe_data": (IMAGES, np.zeros(6)), "values_range": (0, 1)},
+    ],
+    ids=["alone", "a range", "images", "images and labels"],
+)
+def test_a_wrapper_whose_parts_take_tokens_is_refused_as_one(settings, watch, caplog):
+    model = of_tokens()
+    callback = watch(on_error="warn", **settings)
+    model.fit(IMAGES, verbose=0, callbacks=[callback])
+    assert not len(callback.history)
+    said = [one.getMessage() for one in caplog.records if one.name == "featviz_callback"]
+    [refusal] = [one for one in said if "makes no pictures" in one]
+    assert f"No part of the model '{model.name}' takes images" in refusal
+    assert "'encoder' takes sequences (None, 4), of any length" in refusal
+    assert "`objectives` of a model around it" in refusal
+    assert all("`probe_data` are left out" in one for one in said[:-1])
+    assert len(said) == 1 + ("probe_data" in settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"image_shape": (9,)},
+        {"probe_data": random_images(6, 9, 4)},
+        {"probe_data": (random_images(6, 9, 4), np.zeros(6))},
+    ],
+)
+def test_sequences_of_a_known_length_are_drawn_as_signals(settings, watch, caplog):
+    history = history_of(watch(**settings), of_tokens())
+    assert history.images.shape[2:] == (9, 4)
+    assert caplog.text.count("the parts that take images are watched: 'encoder'") == 1
+
+
+def test_parts_of_any_size_are_not_said_to_be_watched_where_no_size_is_known(watch, caplog):
+    def of_any_size():
+        inner = layers.Conv2D(4, 3, name="conv"), layers.GlobalAveragePooling2D()
+        given = keras.Input((None, None, 3))
+        return OfParts(keras.Sequential([given, *inner], name="critic"))
+
+    of_any_size().fit(IMAGES, verbose=0, callbacks=[watch(on_error="warn")])
+    [refusal] = [one.getMessage() for one in caplog.records if one.name == "featviz_callback"]
+    assert "images of any size, (None, None, 3). Expected `image_shape`" in refusal
+    history = history_of(watch(probe_data=(IMAGES, np.zeros(6))), of_any_size())
+    assert history.images.shape[2:] == (8, 8, 3)
+    assert caplog.text.count("the parts that take images are watched: 'critic'") == 1
+
+
 # --- a model that calls the watched one, behind a cast and arithmetic --------------------------
 
 COLOURS = np.random.default_rng(1).integers(0, 256, (12, 8, 8, 3)).astype("uint8")
