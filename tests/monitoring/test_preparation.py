@@ -399,6 +399,8 @@ class OfParts(Decaying):
         super().__init__(critic)
         for name, part in parts.items():
             setattr(self, name, part)
+        # Else Keras would call it to build it, but on TensorFlow.
+        self.built = True
         self.compile("sgd")
 
 
@@ -409,8 +411,7 @@ def of_tokens():
         inner = layers.Dense(6, activation="relu", name="mlp"), layers.Dense(4)
         return keras.Sequential([keras.Input((length, 4)), *inner], name=name)
 
-    flip = keras.Sequential([layers.RandomFlip()], name="augmenter")
-    return OfParts(of_length("encoder", None), decoder=of_length("decoder", 9), augmenter=flip)
+    return OfParts(of_length("encoder", None), decoder=of_length("decoder", 9))
 
 
 IMAGES = random_images(6, 8, 8, 3)
