@@ -81,8 +81,12 @@ def image_parts(
     """
     paths = {id(layer): path for path, layer in reversed(list(walk(model)))}
     models = list(_models_that_take_images(model, fixed_inputs))
-    layers = _layers_of_layers(model) if is_wrapper(model) and not models else []
-    for part in models or [one for one in layers if _takes_images(one, fixed_inputs)]:
+    if is_wrapper(model):
+        # Augmentations take images too, and have nothing to show.
+        learning = [one for one in models if one.weights]
+        layers = [] if learning else _layers_of_layers(model)
+        models = learning or [one for one in layers if _takes_images(one, fixed_inputs)] or models
+    for part in models:
         yield paths.get(id(part), ""), part
 
 
