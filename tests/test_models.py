@@ -486,6 +486,71 @@ def test_a_signal_matches_its_filter():
     assert np.corrcoef(result.images[0].T)[0, 1] < -0.9
 
 
+@pytest.fixture
+def with_words():
+    """A model of an image and a word, whose code is the word's place in a vocabulary."""
+    image = keras.Input(SHAPE, name="image")
+    word = keras.Input((1,), dtype="string", name="word")
+    codes = layers.StringLookup(vocabulary=["cat", "dog", "bird"], name="lookup")(word)
+    signs = layers.Embedding(4, 3, embeddings_initializer="ones", name="signs")
+    signs = layers.Flatten()(signs(codes))
+    maps = layers.Conv2D(3, 3, activation="tanh", bias_initializer="ones", name="conv")(image)
+    logits = layers.Multiply(name="logits")([layers.GlobalAveragePooling2D()(maps), signs])
+    model = keras.Model({"image": image, "word": word}, logits)
+    model.get_layer("signs").set_weights([np.array([[1.0] * 3, [2, 3, 4], [5, 6, 7], [8, 9, 10]])])
+    model.compile("sgd", "mse")
+    return model
+
+
+needs_strings = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="tensors of strings are TensorFlow's"
+)
+
+
+def with_word(images, word):
+    return {"image": images, "word": ops.convert_to_tensor([[word]] * len(images))}
+
+
+@needs_strings
+@pytest.mark.parametrize("word", ["bird", None])
+def test_a_word_beside_the_image_is_fixed(word, with_words, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    units = Objective.neuron(with_words, "logits", range(3))
+    fixed = None if word is None else {"word": word}
+    images, scores = (
+        getattr(optimize(units, steps=2, fixed_inputs=fixed, values_range=(0, 1)), name)
+        for name in ("images", "scores")
+    )
+    # A word that nobody gave is empty, and in no vocabulary.
+    expected = np.diag(with_words.predict(with_word(images, word or ""), verbose=0))
+    np.testing.assert_allclose(scores, expected, rtol=1e-4)
+    assert caplog.text.count("'word' at an empty string") == (word is None)
+
+
+@needs_strings
+def test_training_beside_words_takes_the_first_word_of_the_real_examples(
+    with_words, tmp_path, caplog
+):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    import tensorflow as tf
+
+    images = random_images(6, *SHAPE)
+    words = np.array([["dog"], ["cat"]] * 3)
+    given = {"image": images, "word": words}
+    data = tf.data.Dataset.from_tensor_slices((given, np.zeros((6, 3)))).batch(3)
+    callback = FeatureVisCallback(log_dir=tmp_path, steps=2, probe_data=data, on_error="raise")
+    with_words.fit(data, epochs=1, verbose=0, callbacks=[callback])
+    history = callback.history
+    assert history.epochs.tolist() == [-1, 0]
+    assert history.names[-3:] == [f"Neuron#logits_{i}" for i in range(3)]
+    assert caplog.text.count("'word' at its first example in `probe_data`") == 1
+    own = with_words.predict(with_word(history.images[-1, -3:], "dog"), verbose=0)
+    np.testing.assert_allclose(history.scores[-1, -3:], np.diag(own), rtol=1e-4)
+    best = with_words.predict(with_word(images, "dog"), verbose=0).max(0)
+    ratios = history.score_ratio[-1, -3:]
+    np.testing.assert_allclose(history.scores[-1, -3:] / ratios, best, rtol=1e-3)
+
+
 def test_a_model_of_a_fixed_batch_gets_one_of_that_size():
     model = keras.Sequential(
         [keras.Input(batch_shape=(2, 9, 3)), layers.LSTM(4, stateful=True, name="conv")]

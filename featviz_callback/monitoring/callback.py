@@ -32,6 +32,7 @@ from featviz_callback.monitoring.remote import NotBegun, Remote, SnapshotLost, S
 from featviz_callback.objectives import (
     NothingToShow,
     Objective,
+    announce_parts,
     is_known,
     is_wrapper,
     models_in,
@@ -417,6 +418,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
             self.model,
             self._accentuate,
         )
+        if self._objectives is None:
+            announce_parts(self.model, objectives)
         if len(self.history):
             self._observer.go_on_from(self.history.last, self._warm_params, self._kept)
         self._is_here = self._executor is None or self._is_replay

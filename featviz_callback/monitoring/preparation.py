@@ -22,13 +22,14 @@ from featviz_callback.objectives import (
     Scaling,
     as_taken,
     calls_part,
-    default_objectives,
+    choose_by_default,
     has_own_step,
     image_place,
     inputs,
     join_alike,
     range_as_text,
     received_by_part,
+    require_images,
     scaling_layers,
     scaling_on_the_way,
     scaling_outside,
@@ -103,6 +104,8 @@ def prepare_observer(
     models = {id(one.model): one.model for one in objectives}
     model = objectives[0].model
     found, are_received = _read(real_images, models, settings, trained)
+    if trained is not None and id(model) not in found and not settings.image_shape:
+        require_images(trained, model, settings.fixed_inputs)
     before = None
     is_inside = trained is not None and id(trained) not in models and calls_part(trained, model)
     if is_inside and settings.values_range is None:
@@ -349,7 +352,7 @@ def _scaled(trained, models, settings, found, before):
 
 def _as_list(objectives, model, fixed_inputs, shape):
     if objectives is None:
-        return default_objectives(model, fixed_inputs, shape)
+        return choose_by_default(model, fixed_inputs, shape)
     is_function = callable(objectives) and not isinstance(objectives, keras.Layer)
     if not isinstance(objectives, (Objective, list, tuple)) and is_function:
         objectives = objectives(model)

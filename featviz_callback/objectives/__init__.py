@@ -7,7 +7,12 @@ become scores), inputs, and the care that leaves a model as it was. The room imp
 
 from featviz_callback.objectives import inputs
 from featviz_callback.objectives.anchors import find_anchor, last_features
-from featviz_callback.objectives.defaults import default_objectives, every_channel
+from featviz_callback.objectives.defaults import (
+    announce_parts,
+    choose_by_default,
+    default_objectives,
+    every_channel,
+)
 from featviz_callback.objectives.inputs import ImageInput
 from featviz_callback.objectives.joined import JoinedTargets, join_alike, require_units
 from featviz_callback.objectives.layers import Ending, ending
@@ -39,7 +44,7 @@ from featviz_callback.objectives.scoring import as_taken, score_all
 from featviz_callback.objectives.shapes import output_shapes, shared_calls
 from featviz_callback.objectives.terms import SomeTargets, Targets
 from featviz_callback.objectives.watching import Watch, feature_taps, weights_by_layer
-from featviz_callback.objectives.wrappers import has_own_step, is_known, is_wrapper
+from featviz_callback.objectives.wrappers import has_own_step, is_known, is_wrapper, require_images
 
 __all__ = [
     "attributes_preserved",
@@ -54,9 +59,11 @@ __all__ = [
     "Tap",
     "Targets",
     "Watch",
+    "announce_parts",
     "as_taken",
     "attributes",
     "calls_part",
+    "choose_by_default",
     "default_objectives",
     "ending",
     "every_channel",
@@ -80,6 +87,7 @@ __all__ = [
     "received_by_part",
     "record",
     "relaxed_activations",
+    "require_images",
     "require_path",
     "require_units",
     "scaling_layers",

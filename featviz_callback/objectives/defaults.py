@@ -6,7 +6,7 @@ The choice depends on the layers of the model alone, never on its weights.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 
@@ -76,6 +76,15 @@ def default_objectives(
     >>> [objective.names for objective in default_objectives(model)]
     [['Channel#conv_0', 'Channel#conv_1', 'Channel#conv_2', 'Channel#conv_3']]
     """
+    chosen = choose_by_default(model, fixed_inputs, shape)
+    announce_parts(model, chosen)
+    return chosen
+
+
+def choose_by_default(
+    model: keras.Model, fixed_inputs: Mapping | None = None, shape: tuple | None = None
+) -> list[Objective]:
+    """Return what `default_objectives` does, without naming the parts of a wrapper."""
     parts = dict(image_parts(model, fixed_inputs))
     if "" in parts or not parts:
         if is_wrapper(model) and not parts:
@@ -105,18 +114,24 @@ def default_objectives(
         raise next(iter(left_out.values()), NothingToShow(not_watchable(model)))
     for path, reason in left_out.items():
         warn_once(model, "The part %r of the model '%s' is left out. %s", path, model.name, reason)
-    if is_wrapper(model):
-        warn_once(
-            model,
-            "The model '%s' is not called as a whole, so the parts that take images are watched: "
-            "%s. `objectives` chooses others, such as `lambda model: default_objectives(part)`.",
-            *(model.name, ", ".join(map(repr, found))),
-        )
     return [
         objective
         for path, layers in found.items()
         for objective in _objectives(model, f"{path}/", layers, len(found))
     ]
+
+
+def announce_parts(model: keras.Model, objectives: Sequence[Objective]) -> None:
+    """Log once which parts of a wrapper are watched; nothing of any other model."""
+    prefixes = (one.terms[0].taps[0].prefix for one in objectives)
+    parts = list(dict.fromkeys(prefix.removesuffix("/") for prefix in prefixes if prefix))
+    if is_wrapper(model) and parts:
+        warn_once(
+            model,
+            "The model '%s' is not called as a whole, so the parts that take images are watched: "
+            "%s. `objectives` chooses others, such as `lambda model: default_objectives(part)`.",
+            *(model.name, ", ".join(map(repr, parts))),
+        )
 
 
 def every_channel(

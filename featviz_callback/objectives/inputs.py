@@ -20,6 +20,7 @@ from keras import ops
 
 from featviz_callback.objectives.layers import has_channels_first
 from featviz_callback.objectives.notices import NothingToShow, warn_once
+from featviz_callback.objectives.paths import walk
 from featviz_callback.objectives.shapes import layer_calls
 
 _AXES = "hwc"
@@ -130,6 +131,8 @@ def specs(model: keras.Model):
             "is a list of a keras.Input for each argument; `fixed_inputs` sets the others."
         )
     shapes = list((model._build_shapes_dict or {}).values())
+    if not shapes:
+        raise _without_shape(model)
     if len(shapes) != 1:
         raise NothingToShow(
             f"Expected the call of the model '{model.name}' to take one argument: a tensor, or a "
@@ -199,6 +202,26 @@ def _tensors(shapes):
     if not all(size is None or isinstance(size, int) for size in shapes):
         return [_tensors(shape) for shape in shapes]
     return keras.KerasTensor((None, *shapes[1:]), "float32")
+
+
+def _without_shape(model):
+    """Why Keras knows no shape of a built model: it cannot follow the call, or it never tried."""
+    received = (list((one._build_shapes_dict or {}).values()) for _, one in walk(model))
+    images = (own[0] for own in received if len(own) == 1 and len(own[0]) > 2)
+    try:
+        # What the first layer received is most often what the model did.
+        layer_calls(model, _tensors(next(images)))
+    except StopIteration:
+        pass
+    except NothingToShow as error:
+        # Another shape than the model's would be a `ValueError`.
+        if not isinstance(error.__cause__, ValueError):
+            return error
+    return NothingToShow(
+        f"Keras knows no shape of the input of the model '{model.name}', which happens if `built` "
+        "is set by hand, or if the call needs values of tensors, as `.numpy()` and a Python `if` "
+        "do. Expected a call of `keras.ops` alone, and a model built by a call on images."
+    )
 
 
 def _single(structure):

@@ -73,13 +73,18 @@ def _failure(model, error):
     text = str(error)
     # Keras sets the reason in bold, between the layer's name and its arguments.
     bold = re.findall(r"\x1b\[1m(.*?)\x1b\[0m", text, flags=re.DOTALL)
-    reason = " ".join((bold[-1] if bold else text).split())
+    reason = " ".join((bold[-1] if bold else text).split()).rstrip(".")
     reason = reason if len(reason) <= _LONGEST_REASON else reason[:_LONGEST_REASON] + "..."
     place = re.search(r"Exception encountered when calling (\S+?)[. ]", text)
     where = f" in {place[1]}" if place else ""
+    is_of_shapes = isinstance(error, ValueError)
+    advice = (
+        ". If it needs values, as `.numpy()` and a Python `if` on a tensor do, use `keras.ops` in "
+        "their place, such as `keras.ops.where`; `run_eagerly` makes no difference."
+    )
     failure = NothingToShow(
         f"The call of the model '{model.name}' fails on tensors without values, as a compiled "
-        f"step has them{where}: {type(error).__name__}: {reason}"
+        f"step has them{where}: {type(error).__name__}: {reason}" + ("" if is_of_shapes else advice)
     )
     failure.__cause__ = error
     return failure

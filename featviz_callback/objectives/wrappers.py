@@ -81,9 +81,35 @@ def image_parts(
     """
     paths = {id(layer): path for path, layer in reversed(list(walk(model)))}
     models = list(_models_that_take_images(model, fixed_inputs))
-    layers = _layers_of_layers(model) if is_wrapper(model) and not models else []
-    for part in models or [one for one in layers if _takes_images(one, fixed_inputs)]:
+    if is_wrapper(model):
+        # Augmentations take images too, and have nothing to show.
+        learning = [one for one in models if one.weights]
+        layers = [] if learning else _layers_of_layers(model)
+        models = learning or [one for one in layers if _takes_images(one, fixed_inputs)] or models
+    for part in models:
         yield paths.get(id(part), ""), part
+
+
+def require_images(model: keras.Model, part: keras.Model, fixed_inputs: Mapping | None) -> None:
+    """Refuse a part that takes sequences of any length, in a wrapper of no other parts.
+
+    A signal has the shape of a sequence of tokens, which somebody else makes of images.
+
+    Raises:
+        NothingToShow: If that is so.
+    """
+    if not is_wrapper(model):
+        return
+    parts = [part, *(one for _, one in image_parts(model, fixed_inputs))]
+    taken = [inputs.resolve(one, fixed_inputs, announce=False)[0] for one in parts]
+    if None in taken[0].shape and all(one.is_signal for one in taken):
+        raise NothingToShow(
+            f"No part of the model '{model.name}' takes images: the part '{part.name}' takes "
+            f"sequences {inputs.shapes(part)[taken[0].position or 0]}, of any length. To see it, "
+            "give `objectives` of a model around it that takes images, "
+            "keras.Model(images, part(...)), or, if it takes signals, `image_shape`, such as "
+            "image_shape=(128,)."
+        )
 
 
 def _models_that_take_images(model, fixed_inputs):

@@ -85,8 +85,9 @@ def unknown_size(model: keras.Model, image_input: ImageInput) -> str:
     """Return the message for a model of images of any size, if none is given."""
     shape = tuple(image_input.shape["hwc".index(axis)] for axis in image_input.axes)
     space, example = ("time", "(128,)") if image_input.is_signal else ("height, width", "(64, 64)")
+    taken = "signals of any length" if image_input.is_signal else "images of any size"
     return (
-        f"The model '{model.name}' takes images of any size, {shape}. Expected `image_shape` as "
+        f"The model '{model.name}' takes {taken}, {shape}. Expected `image_shape` as "
         f"({space}) or ({space}, channels), such as image_shape={example}, or `probe_data` of one "
         "size. Received: neither."
     )

@@ -11,6 +11,7 @@ from featviz_callback.optimization import run
 from tests.conftest import (
     PIXELS,
     compiled,
+    fill,
     layer_output,
     make_small_model,
     prepare,
@@ -346,6 +347,128 @@ def test_a_scaling_that_nobody_knows_is_named(watch, caplog):
     assert caplog.text.count("may change images before the watched parts get them") == 1
 
 
+class Decaying(keras.Model):
+    """A wrapper without a `call`, whose `train_step` shrinks the weights of its critic."""
+
+    def __init__(self, critic):
+        super().__init__()
+        self.critic = critic
+
+    def train_step(self, *given):
+        images = given[-1][0] if isinstance(given[-1], tuple) else given[-1]
+        logs = {"loss": keras.ops.mean(images)}
+        if len(given) == 1:
+            for one in self.critic.trainable_variables:
+                one.assign(0.5 * one)
+            return logs
+        # JAX gives the state too.
+        trainable, *others = given[0]
+        return logs, ([0.5 * one for one in trainable], *others)
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["default", "a layer"])
+def test_a_wrapper_that_was_built_by_hand_is_trained_and_its_parts_are_watched(named, watch):
+    conv, pool = layers.Conv2D(4, 3, name="conv"), layers.GlobalAveragePooling2D()
+    critic = sequential(conv, pool, layers.Dense(2, name="score"), shape=(8, 8, 1))
+    critic.name = "critic"
+    model = Decaying(critic)
+    model.build((None, 8, 8, 1))
+    assert model.built
+    model.compile("sgd")
+    images, before = random_images(6, 8, 8, 1), critic.get_weights()
+    score = (lambda one: Objective.neuron(one, "critic/score", [0, 1])) if named else None
+    callback = watch(score, probe_data=images)
+    model.fit(images, epochs=2, batch_size=3, verbose=0, callbacks=[callback])
+    for now, then in zip(critic.get_weights(), before, strict=True):
+        np.testing.assert_allclose(now, then / 16, rtol=1e-6)
+    history = callback.history
+    assert history.epochs.tolist() == [-1, 0, 1]
+    assert history.names[-2:] == ["Neuron#critic/score_0", "Neuron#critic/score_1"]
+    assert len(history.names) == (2 if named else 6)
+    own = critic.predict(history.images[-1, -2:], verbose=0)
+    np.testing.assert_allclose(history.scores[-1, -2:], np.diag(own), rtol=1e-4)
+
+
+# --- a wrapper of parts whose images have no known size ---------------------------------------
+
+
+class OfParts(Decaying):
+    """A wrapper of a critic and of other parts."""
+
+    def __init__(self, critic, **parts):
+        super().__init__(critic)
+        for name, part in parts.items():
+            setattr(self, name, part)
+        # Else Keras would call it to build it, but on TensorFlow.
+        self.built = True
+        self.compile("sgd")
+
+
+def of_tokens():
+    """A masked autoencoder, whose encoder takes the embedded patches that are not hidden."""
+
+    def of_length(name, length):
+        inner = layers.Dense(6, activation="relu", name="mlp"), layers.Dense(4)
+        return keras.Sequential([keras.Input((length, 4)), *inner], name=name)
+
+    return OfParts(of_length("encoder", None), decoder=of_length("decoder", 9))
+
+
+IMAGES = random_images(6, 8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"values_range": (0, 1)},
+        {"probe_data": IMAGES},
+        {"probe_data": (IMAGES, np.zeros(6)), "values_range": (0, 1)},
+    ],
+    ids=["alone", "a range", "images", "images and labels"],
+)
+def test_a_wrapper_whose_parts_take_tokens_is_refused_as_one(settings, watch, caplog):
+    model = of_tokens()
+    callback = watch(on_error="warn", **settings)
+    model.fit(IMAGES, verbose=0, callbacks=[callback])
+    assert not len(callback.history)
+    said = [one.getMessage() for one in caplog.records if one.name == "featviz_callback"]
+    [refusal] = [one for one in said if "makes no pictures" in one]
+    assert f"No part of the model '{model.name}' takes images" in refusal
+    assert "'encoder' takes sequences (None, 4), of any length" in refusal
+    assert "`objectives` of a model around it" in refusal
+    assert all("`probe_data` are left out" in one for one in said[:-1])
+    assert len(said) == 1 + ("probe_data" in settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"image_shape": (9,)},
+        {"probe_data": random_images(6, 9, 4)},
+        {"probe_data": (random_images(6, 9, 4), np.zeros(6))},
+    ],
+)
+def test_sequences_of_a_known_length_are_drawn_as_signals(settings, watch, caplog):
+    history = history_of(watch(**settings), of_tokens())
+    assert history.images.shape[2:] == (9, 4)
+    assert caplog.text.count("the parts that take images are watched: 'encoder'") == 1
+
+
+def test_parts_of_any_size_are_not_said_to_be_watched_where_no_size_is_known(watch, caplog):
+    def of_any_size():
+        inner = layers.Conv2D(4, 3, name="conv"), layers.GlobalAveragePooling2D()
+        given = keras.Input((None, None, 3))
+        return OfParts(keras.Sequential([given, *inner], name="critic"))
+
+    of_any_size().fit(IMAGES, verbose=0, callbacks=[watch(on_error="warn")])
+    [refusal] = [one.getMessage() for one in caplog.records if one.name == "featviz_callback"]
+    assert "images of any size, (None, None, 3). Expected `image_shape`" in refusal
+    history = history_of(watch(probe_data=(IMAGES, np.zeros(6))), of_any_size())
+    assert history.images.shape[2:] == (8, 8, 3)
+    assert caplog.text.count("the parts that take images are watched: 'critic'") == 1
+
+
 # --- a model that calls the watched one, behind a cast and arithmetic --------------------------
 
 COLOURS = np.random.default_rng(1).integers(0, 256, (12, 8, 8, 3)).astype("uint8")
@@ -531,3 +654,58 @@ def test_what_waits_for_the_first_batch_is_told_with_the_parts_to_name(tmp_path,
     assert caplog.text.count("is not built yet") == 1
     assert "one of these: critic, painter" in caplog.text
     assert "lambda model: default_objectives(model.critic)" in caplog.text
+
+
+# --- real images of bytes, which a model may tell from floats ---------------------------------
+
+
+class Scaling(keras.Model):
+    """A model that divides whole numbers itself, and leaves floats as they are."""
+
+    def __init__(self, divisor):
+        super().__init__()
+        self.divisor = divisor
+        self.conv = layers.Conv2D(4, 3, activation="tanh", name="conv")
+        self.flatten = layers.Flatten()
+        self.logits = layers.Dense(3, name="logits")
+
+    def call(self, images):
+        is_whole = not keras.backend.is_float_dtype(keras.backend.standardize_dtype(images.dtype))
+        images = keras.ops.cast(images, "float32")
+        return self.logits(self.flatten(self.conv(images / self.divisor if is_whole else images)))
+
+
+def scaling(divisor):
+    model = Scaling(divisor)
+    model(COLOURS[:1])
+    fill(model)
+    # Ratios are of scores above zero.
+    model.logits.bias.assign([9.0, 9.0, 9.0])
+    return model
+
+
+def test_bytes_are_ranked_as_a_model_gets_them_that_tells_them_from_floats(watch, caplog):
+    model = compiled(scaling(255), rate=0.0)
+    callback = watch(lambda one: Objective.neuron(one, "logits", [0, 1, 2]), probe_data=COLOURS)
+    model.fit(COLOURS, np.zeros(12), epochs=2, verbose=0, callbacks=[callback])
+    history = callback.history
+    of_bytes = model.predict(COLOURS, verbose=0).max(0)
+    of_floats = model.predict(COLOURS.astype("float32"), verbose=0).max(0)
+    # Else nobody could tell which ones were ranked.
+    assert (np.abs(of_bytes / of_floats - 1) > 0.02).all()
+    assert (of_bytes > 0).all()
+    best = history.scores / history.score_ratio
+    np.testing.assert_allclose(best, [of_bytes] * 3, rtol=1e-3)
+    # Pictures are made of floats, and so are their scores.
+    expected = np.diag(model.predict(history.images[-1], verbose=0))
+    np.testing.assert_allclose(history.scores[-1], expected, rtol=1e-3)
+    assert caplog.text.count("of uint8 other scores than the same values as floats") == 1
+
+
+def test_nothing_is_said_of_bytes_that_a_model_takes_for_floats(watch, caplog):
+    model = scaling(1)
+    chosen = Objective.neuron(model, "logits", [0, 1, 2])
+    history = history_of(watch(chosen, probe_data=COLOURS), compiled(model))
+    expected = model.predict(COLOURS.astype("float32"), verbose=0).max(0)
+    np.testing.assert_allclose(history.scores[-1] / history.score_ratio[-1], expected, rtol=1e-3)
+    assert "other scores" not in caplog.text

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from featviz_callback.objectives import inputs
+from featviz_callback.objectives import NothingToShow, inputs
 from featviz_callback.objectives.inputs import ImageInput, resolve, specs
 from tests.conftest import random_images, sequential, tensor, to_numpy
 
@@ -52,6 +52,14 @@ def test_the_shapes_are_the_models():
 def test_a_model_that_is_not_built_is_refused():
     with pytest.raises(ValueError, match="is not built"):
         specs(keras.Sequential([layers.Dense(2)]))
+
+
+def test_a_model_that_is_called_built_by_hand_has_no_known_shape():
+    model = Subclassed()
+    model.built = True
+    model(np.zeros((1, 4, 4, 1)))
+    with pytest.raises(NothingToShow, match=rf"no shape of the input of the model '{model.name}'"):
+        specs(model)
 
 
 def test_a_call_of_several_arguments_is_refused():

@@ -9,7 +9,7 @@ from keras import layers
 
 from featviz_callback import Objective, default_objectives
 from featviz_callback.objectives.notices import NothingToShow
-from featviz_callback.objectives.wrappers import image_parts, is_known, is_wrapper
+from featviz_callback.objectives.wrappers import image_parts, is_known, is_wrapper, require_images
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +138,22 @@ def test_layers_that_take_images_are_parts_where_no_model_does():
     assert names[4:] == [f"Neuron#encoder/code_{i}" for i in range(5)]
     by_path = Objective.neuron(model, "encoder/code", 2)
     np.testing.assert_allclose(by_path.score(images), codes[:, 2], rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["layers", "tokens"])
+def test_augmentations_hide_no_other_part(kind):
+    """They are built once the wrapper was trained, and take images then."""
+    flip = keras.Sequential([keras.Input((8, 8, 1)), layers.RandomFlip()], name="flip")
+    part = Encoder(name="encoder")
+    if kind == "layers":
+        part(np.zeros((1, 8, 8, 1)))
+    else:
+        part = keras.Sequential([keras.Input((None, 4)), layers.Dense(3)], name="encoder")
+    model = Wrapper(flip=flip, encoder=part)
+    assert list(image_parts(model)) == [("encoder", part)]
+    if kind == "tokens":
+        with pytest.raises(NothingToShow, match="No part of.*takes sequences"):
+            require_images(model, part, None)
 
 
 def test_layers_that_take_tokens_or_are_inside_of_a_model_are_no_parts():

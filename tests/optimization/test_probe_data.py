@@ -268,6 +268,29 @@ def test_each_input_gets_its_own_examples(second, data):
     np.testing.assert_array_equal(found[1], expected.astype("float32"))
 
 
+class Weighted(Batches):
+    """Batches of eight examples of two named inputs, with labels and weights."""
+
+    def __getitem__(self, index):
+        photos, labels = super().__getitem__(index)
+        return {"age": AGES[labels], "photo": photos}, labels, np.full(len(labels), 0.5)
+
+
+def test_named_inputs_of_a_py_dataset_are_read_beside_labels_and_weights():
+    photo, age = keras.Input((6, 5, 3), name="photo"), keras.Input((1,), name="age")
+    flat = keras.layers.Concatenate()([age, keras.layers.Flatten()(photo)])
+    data = ProbeImages(Weighted())
+    model = keras.Model({"photo": photo, "age": age}, flat)
+    found = data.of_inputs(model)
+    by_name = {name: found[place] for place, name in enumerate(inputs.names(model))}
+    np.testing.assert_array_equal(by_name["photo"], IMAGES.astype("float32"))
+    np.testing.assert_array_equal(by_name["age"], AGES.astype("float32"))
+    np.testing.assert_array_equal(data.labels, LABELS)
+    some, labels = reading.read_labelled(Weighted(), most=20)
+    np.testing.assert_array_equal(some["photo"], IMAGES[BATCHES_0_2_4].astype("float32"))
+    np.testing.assert_array_equal(labels, BATCHES_0_2_4)
+
+
 def test_images_alone_are_those_of_the_input_that_takes_them():
     photo, age = keras.Input((6, 5, 3), name="photo"), keras.Input((1,), name="age")
     flat = keras.layers.Concatenate()([age, keras.layers.Flatten()(photo)])

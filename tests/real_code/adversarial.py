@@ -263,7 +263,8 @@ FAMILIES = [
         layers=("discriminator/conv_1", "discriminator/conv_2"),
         heads=("discriminator/logit",),
         parts=("discriminator",),
+        probe_is_used=False,
         note="The discriminator takes one channel of image and four planes that name the class; "
-        "`x` holds images of one channel with the classes.",
+        "`x` holds images of one channel with the classes, and `train_step` adds the planes.",
     ),
 ]

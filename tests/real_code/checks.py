@@ -4,6 +4,7 @@
 """
 
 import math
+import re
 
 import keras
 import numpy as np
@@ -120,25 +121,36 @@ def check(family, folder, caplog):
     assert_same(line[:2], alone, most)
     assert_one_line(family, callback, caplog.text)
     assert_same(trained, alone, most)
-    assert_with_probe_data(family, with_probe, model)
+    assert_with_probe_data(family, with_probe, model, caplog.text)
+
+
+def parts_named(text):
+    """Return the parts that the log says are watched."""
+    said = re.findall(r"so the parts that take images are watched: (.*?)\. `objectives`", text)
+    return {part for line in said for part in re.findall(r"'([^']+)'", line)}
 
 
 def assert_one_line(family, callback, text):
     """Assert what a training with the one line shows and says."""
+    assert parts_named(text) == set(family.parts)
     if family.refused:
         assert not len(callback.history)
         assert text.count("makes no pictures") == 1
-    elif "any size" in text:
-        # Only real images tell the size.
+    elif family.is_any_size:
         assert not len(callback.history)
+        [refusal] = re.findall("makes no pictures.*", text)
+        assert "images of any size" in refusal
+        assert "Expected `image_shape`" in refusal
     else:
         assert_as_published(family, callback)
         assert "values_range=" in text
 
 
-def assert_with_probe_data(family, callback, model):
+def assert_with_probe_data(family, callback, model, text):
     """Assert what a training with probe data shows, and optimise a hidden layer."""
     assert_as_published(family, callback)
+    assert np.isfinite(callback.history.score_ratio).any() == family.probe_is_used
+    assert ("`probe_data` are left out" in text) != family.probe_is_used
     span = family.values_range[1] - family.values_range[0]
     found = callback.history.values_range
     if family.is_told:

@@ -321,6 +321,7 @@ FAMILIES = [
             "siamese_network/embedding/hidden",
         ),
         heads=(),
+        parts=("siamese_network",),
         note="Its `call` takes three images at once, and calls the embedding on each.",
     ),
 ]

@@ -296,8 +296,10 @@ FAMILIES = [
         values_range=(0, 1),
         layers=("conv_1", "conv_2"),
         heads=("normalized",),
-        note="Functional, with a `train_step`. A batch of its `PyDataset` is one array of two "
-        "axes before the images': anchors and positives, and classes.",
+        probe_is_used=False,
+        note="Functional, with a `train_step`, which takes a batch apart. A batch of its "
+        "`PyDataset` is one array of two axes before the images': anchors and positives, and "
+        "classes.",
     ),
     Family(
         name="distillation",
@@ -319,6 +321,8 @@ FAMILIES = [
         values_range=(0, 1),
         layers=("resnet/conv_1", "resnet/conv_2"),
         heads=("resnet/logits",),
-        note="The weights are other ones in the middle of a step.",
+        parts=("resnet",),
+        note="It has a `call`, which `train_step` goes past. The weights are other ones in the "
+        "middle of a step.",
     ),
 ]

@@ -31,10 +31,13 @@ class Family:
             layers of the MLPs of transformers and mixers. Empty where `refused`.
         heads: Paths of output vectors.
         parts: Sub-models that take images, where the model is a wrapper. It has no `call`
-            unless `note` says so.
+            unless `note` says so. One log line names all of them.
         refused: Whether no image can be optimised. `note` says why.
+        is_any_size: Whether it takes images of any size, which only probe data tell.
         probe: Function that returns probe data as its own `fit` takes it; by default the `x`
             of `data()`.
+        probe_is_used: Whether these are images as the watched layers take them. Where a
+            `train_step` makes others of them, they are left out; `note` says how.
         is_told: Whether the model or the data of `fit` tell the range. A `train_step` may
             scale images itself.
         like: The family of which it is a variant. It is trained with the one line alone.
@@ -56,7 +59,9 @@ class Family:
     heads: tuple
     parts: tuple = ()
     refused: bool = False
+    is_any_size: bool = False
     probe: Callable | None = None
+    probe_is_used: bool = True
     is_told: bool = True
     like: str = ""
     repeats: bool = True

@@ -194,6 +194,7 @@ FAMILIES = [
         values_range=(0, 1),
         layers=("conv_1", "conv_2", "conv_3", "conv_4"),
         heads=(),
+        is_any_size=True,
         note="Height and width of the input are `None`; it trains on 8 by 8 pixels.",
     ),
     Family(
