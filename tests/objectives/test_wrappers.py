@@ -273,6 +273,9 @@ class Fails(keras.Model):
         return self.conv(images) * float(keras.ops.convert_to_numpy(images).max())
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="torch has the values, and draws the part"
+)
 def test_a_part_whose_call_fails_does_not_take_the_others_with_it(caplog):
     fails = Fails(name="fails")
     fails(np.ones((1, 8, 8, 1), "float32"))
