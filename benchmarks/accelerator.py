@@ -17,7 +17,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from common import in_turn, small_model, write_table
+from common import WARM_UP, in_turn, small_model, write_table
 from step_cost import bare_step, optimization_step
 
 from featviz_callback import FeatureVisCallback, Objective, optimize
@@ -65,7 +65,7 @@ def steps(model, rounds):
         found = in_turn(
             {
                 "bare": bare_step(net, ids),
-                "default": optimization_step(net, "logits", ids, rounds + 3),
+                "default": optimization_step(net, "logits", ids, rounds + WARM_UP),
             },
             rounds,
         )
@@ -82,8 +82,9 @@ def whole(model):
         ("logits", Objective.neuron, 256),
         (_middle(model), Objective.channel, 64),
     ]:
-        units = np.linspace(0, model.get_layer(layer).output.shape[-1] - 1, count).astype(int)
-        objective = kind(model, layer, sorted(set(units.tolist())))
+        last = model.get_layer(layer).output.shape[-1] - 1
+        units = np.unique(np.linspace(0, last, count).astype(int)).tolist()
+        objective = kind(model, layer, units)
         found, taken = [], []
         for _ in range(2):
             began = time.perf_counter()
@@ -101,7 +102,7 @@ def whole(model):
             predicted = keras.Model(model.inputs, model.get_layer(layer).output).predict(
                 found[1].images, verbose=0
             )
-            picked = predicted[np.arange(images), sorted(set(units.tolist()))]
+            picked = predicted[np.arange(images), units]
             off = np.abs(picked - found[1].scores) / np.maximum(1, np.abs(picked))
             row(f"{images} scores against `predict`, largest difference", f"{off.max():.1e}")
     row("most memory of the device at once", f"{peak_mebibytes():.0f} MiB ({before:.0f} before)")
@@ -128,13 +129,13 @@ def training():
 
     first, _ = trained([])
     second, alone = trained([])
+    repeats = all(map(np.array_equal, first, second))
     for name, data in (("without data", None), ("with 1,000 images", images[:1000])):
         callback = FeatureVisCallback(
             log_dir=tempfile.mkdtemp(), probe_data=data, max_overhead=None, verbose=0
         )
         watched, taken = trained([callback])
         same = all(map(np.array_equal, first, watched))
-        repeats = all(map(np.array_equal, first, second))
         row(
             f"training three epochs, {name}",
             f"weights equal to the bit: {same} (without the callback twice: {repeats}); "

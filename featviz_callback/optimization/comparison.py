@@ -54,9 +54,10 @@ def compared(result: Result, ranking: Ranking, real_images: np.ndarray) -> Resul
     """
     is_weak = result.scores < best_known([ranking])
     conditions = (ranking.is_silent, ranking.is_constant, is_weak)
-    # The top images of a unit that tells no image from another would be any six.
+    # The top images of a unit that tells no image from another would be any six. What indices
+    # choose is a copy already.
     has_none = ranking.is_silent | ranking.is_constant
-    top_images = real_images[ranking.indices].astype("float32")
+    top_images = real_images[ranking.indices].astype("float32", copy=False)
     top_images[has_none] = np.nan
     return replace(
         result,
