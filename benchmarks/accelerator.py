@@ -5,11 +5,14 @@ are one table at the end, `results/accelerator_BACKEND.md`.
 
     KERAS_BACKEND=jax python benchmarks/accelerator.py --model A.keras [--rounds 30]
 
-`A.keras` is an ImageNet classifier of images in [-1, 1] with a layer `logits`.
+`A.keras` is an ImageNet classifier of images in [-1, 1] with a layer `logits`. With
+`--deterministic`, torch uses only algorithms that repeat themselves, so that trainings with
+and without the callback can be compared.
 """
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -43,6 +46,15 @@ def device():
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+
+
+def _repeatable():
+    """Let torch use only algorithms that repeat themselves."""
+    import torch
+
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
 
 
 def peak_mebibytes():
@@ -155,12 +167,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True)
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--deterministic", action="store_true")
     given = parser.parse_args()
+    if given.deterministic:
+        _repeatable()
     row("device", device())
     model = keras.saving.load_model(given.model, compile=False)
     training()
-    whole(model)
     steps(model, given.rounds)
+    whole(model)
     columns = ("what", "measured")
     write_table(f"accelerator_{keras.backend.backend()}", "On an accelerator", columns, ROWS)
 

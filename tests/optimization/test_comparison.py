@@ -66,6 +66,57 @@ def test_units_that_no_image_activates_are_dead():
     assert result.status[0] != "dead"
 
 
+NETWORKS = {
+    "pooled": [
+        layers.Conv2D(12, 3, activation="relu"),
+        layers.MaxPooling2D(),
+        layers.Conv2D(12, 3, activation="relu", name="units"),
+    ],
+    "normalised": [
+        layers.Conv2D(12, 3, use_bias=False),
+        layers.BatchNormalization(),
+        layers.ReLU(6.0),
+        layers.Conv2D(12, 3, use_bias=False),
+        layers.BatchNormalization(),
+        layers.ReLU(6.0, name="units"),
+    ],
+    "strided": [
+        layers.Conv2D(12, 3, strides=2, activation="relu"),
+        layers.Conv2D(12, 3, padding="same", activation="relu", name="units"),
+    ],
+    "smooth": [layers.Conv2D(12, 3, activation="swish"), layers.Conv2D(12, 3, name="units")],
+}
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("name", NETWORKS)
+def test_verdicts_of_networks_as_people_build_them_are_those_of_predict(name):
+    model = sequential(*(one.__class__.from_config(one.get_config()) for one in NETWORKS[name]))
+    weights = model.get_weights()
+    # Moving variances are above zero.
+    weights = [
+        np.abs(w) + 0.1 if v.path.endswith("variance") else w
+        for w, v in zip(weights, model.weights, strict=True)
+    ]
+    model.set_weights(weights)
+    before = {"normalised": "beta", "smooth": ""}.get(name, "bias")
+    shifted = [v for v in model.weights if before and v.path.endswith(before)][-1:]
+    for variable in shifted:
+        # A third of the units are silent, or nearly.
+        variable.assign(np.where(np.arange(12) % 3, 0.2, np.linspace(-9, 0, 12)))
+    maps = model.predict(REAL, verbose=0)
+    found = optimize(Objective.channel(model, "units", range(12)), steps=8, probe_data=REAL)
+    silent = maps.max((0, 1, 2)) <= 0
+    if shifted:
+        assert 1 < silent.sum() < 9
+    assert [status == "dead" for status in found.status] == silent.tolist()
+    best = maps.mean((1, 2)).max(0)
+    reached = np.diag(model.predict(found.images, verbose=0).mean((1, 2)))
+    weaker = ~silent & (reached < best * (1 - 1e-4))
+    assert [status == "weak" for status in found.status] == weaker.tolist()
+    assert "no_gradient" not in np.array(found.status)[~silent]
+
+
 def test_units_that_tell_no_image_from_another_have_no_top_images():
     model = sequential(
         layers.Flatten(), layers.Dense(4, activation="relu", name="units"), shape=(4, 3, 1)

@@ -1,0 +1,125 @@
+"""Measure the most memory that training on images of 512 pixels needs, with the callback and without.
+
+Each training is a process of its own, one batch of one image after the other. On a CPU its
+memory is the most that Linux says of the process; on a GPU the most of the device that the
+backend says of its tensors.
+
+    python benchmarks/memory.py [--rounds 3]
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+from common import write_table
+from keras import layers
+
+from featviz_callback import FeatureVisCallback
+
+SIZE = 512
+WAYS = ("alone", "callback", "callback, 64 real images")
+
+
+def plain():
+    """Build three convolutions, each with half the pixels of the one before."""
+    return keras.Sequential(
+        [
+            keras.Input((SIZE, SIZE, 3)),
+            *(layers.Conv2D(n, 3, strides=2, activation="relu") for n in (32, 64, 64)),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(100),
+        ]
+    )
+
+
+def full_resolution():
+    """Build two convolutions that keep all pixels."""
+    return keras.Sequential(
+        [
+            keras.Input((SIZE, SIZE, 3)),
+            *(layers.Conv2D(16, 3, padding="same", activation="relu") for _ in range(2)),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(16),
+        ]
+    )
+
+
+NETS = {"three strided convolutions": plain, "two convolutions of all pixels": full_resolution}
+
+
+def most_memory():
+    """Return the most MiB of the device, or of this process where there is no device."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.max_memory_allocated() / 2**20
+    if keras.backend.backend() == "jax":
+        import jax
+
+        told = jax.devices()[0].memory_stats() or {}
+        if told:
+            return told["peak_bytes_in_use"] / 2**20
+    # A child's `ru_maxrss` is at least that of its parent.
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+def train(net, way):
+    """Train one epoch of eight images, and print the most memory."""
+    keras.utils.set_random_seed(0)
+    model = NETS[net]()
+    model.compile("adam", "mse")
+    images = np.random.default_rng(0).random((64, SIZE, SIZE, 3), "float32")
+    labels = np.zeros((8, model.output_shape[-1]), "float32")
+    callbacks = []
+    if way != "alone":
+        data = images if "real" in way else None
+        # Memory does not depend on the number of steps.
+        callbacks = [
+            FeatureVisCallback(log_dir=tempfile.mkdtemp(), probe_data=data, steps=4, verbose=0)
+        ]
+    model.fit(images[:8], labels, batch_size=1, callbacks=callbacks, verbose=0)
+    print(f"{most_memory():.0f}")
+
+
+def measured(net, way):
+    """Return what `train` prints in a process of its own, in MiB."""
+    command = [sys.executable, __file__, "--net", net, "--way", way]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    return int(done.stdout.split()[-1])
+
+
+def main():
+    """Measure each way of each network in turn."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--net")
+    parser.add_argument("--way")
+    given = parser.parse_args()
+    if given.net:
+        train(given.net, given.way)
+        return
+    rows = []
+    for net in NETS:
+        taken = {way: [] for way in WAYS}
+        for _ in range(given.rounds):
+            for way in WAYS:
+                taken[way].append(measured(net, way))
+        medians = {way: np.median(found) for way, found in taken.items()}
+        for way in WAYS:
+            ratio = f"{medians[way] / medians['alone']:.2f}"
+            rows.append((net, way, f"{medians[way]:.0f} MiB", ratio))
+            print(rows[-1], flush=True)
+    columns = ("network", "training", "most memory", "multiple of training alone")
+    write_table("memory", f"Memory of training on images of {SIZE} pixels", columns, rows)
+
+
+if __name__ == "__main__":
+    main()
