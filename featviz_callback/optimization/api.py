@@ -35,12 +35,15 @@ from featviz_callback.objectives import (
     find_anchor,
     inputs,
     last_features,
+    model_around,
     output_shapes,
+    range_as_text,
     require_path,
     warn_if_flat,
+    warn_once,
 )
 from featviz_callback.optimization.comparison import best_known, compared
-from featviz_callback.optimization.completion import complete, unknown_size
+from featviz_callback.optimization.completion import unknown_size
 from featviz_callback.optimization.optimizer import get_optimizer
 from featviz_callback.optimization.probe_data import ProbeImages
 from featviz_callback.optimization.ranking import rank
@@ -48,8 +51,12 @@ from featviz_callback.optimization.run import run
 from featviz_callback.optimization.schedule import Schedule
 from featviz_callback.optimization.settings import Settings, as_regularizers, as_values_range
 from featviz_callback.optimization.step import Plan
+from featviz_callback.optimization.surroundings import complete_inside
 from featviz_callback.optimization.task import Task
 from featviz_callback.records import Result
+
+# Told from an equal range that a user gives, since a range that nobody chose is logged.
+_USUAL_RANGE = (0.0, 1.0)
 
 # Images in one call of the model, unless `batch_size` says otherwise. Large ones are fewer,
 # since memory grows with the pixels: 10 of 224 pixels, 2 of 512 (`benchmarks/batches.py`).
@@ -73,7 +80,7 @@ def optimize(
     parameterization: str | object = Settings.parameterization,
     transformations: str | Sequence | None = Settings.transformations,
     regularizers: Sequence[Callable] = Settings.regularizers,
-    values_range: tuple[float | Sequence[float], float | Sequence[float]] | None = (0.0, 1.0),
+    values_range: tuple[float | Sequence[float], float | Sequence[float]] | None = _USUAL_RANGE,
     image_shape: tuple[int, ...] | None = Settings.image_shape,
     save_every: int | Sequence[int] | None = Settings.save_every,
     warmup_steps: int = Settings.warmup_steps,
@@ -205,22 +212,37 @@ def optimize(
         start=start,
         start_strength=start_strength,
     )
-    if probe_data is None:
-        if values_range is None:
-            settings, _ = complete(settings, objective.model, None)
+    if values_range is _USUAL_RANGE:
+        warn_once(
+            objective.model,
+            "Images for the model '%s' are made in values_range=%s, the default of `optimize`. "
+            "`values_range` sets another one, and None finds it out.",
+            *(objective.model.name, range_as_text(values_range)),
+        )
+    if probe_data is None and values_range is not None:
         return run(prepare(objective, settings), verbose=verbose)[0]
-    return _optimize_beside(objective, settings, probe_data, verbose)
+    real = None
+    if probe_data is not None:
+        with backend.random_states_preserved():
+            real = ProbeImages(probe_data)
+    return _optimize_beside(objective, settings, real, verbose)
 
 
-def _optimize_beside(objective, settings, probe_data, verbose):
-    """Optimise in comparison with real images."""
+def _optimize_beside(objective, settings, real, verbose):
+    """Optimise in comparison with real images, if there are any, in a range found out."""
     model = objective.model
     with backend.random_states_preserved():
-        real = ProbeImages(probe_data)
-        found = real.of_inputs(model)
-    settings, images = complete(settings, model, found)
+        settings, found, images = complete_inside(
+            settings,
+            {id(model): model},
+            real,
+            objective.outer or model_around(model),
+            leaves_out=False,
+        )
+    if images is None:
+        return run(prepare(objective, settings), verbose=verbose)[0]
     _require_range(images, settings.values_range)
-    task = prepare(objective, settings, found)
+    task = prepare(objective, settings, found[id(model)])
     if settings.parameterization in ("fourier", "fixed_magnitude"):
         name = str(settings.parameterization)
         task = with_parameterization(task, real.parameterization(name, task.plan, images))
