@@ -128,7 +128,10 @@ def optimize(
         values_range: Lowest and highest value of an image, in the units of the
             model's input. Each is a number, or a sequence of one number a channel:
             `(0, 255)`, `((-2.1, -2.0, -1.8), (2.2, 2.4, 2.6))`. `None` is found out from
-            the model and from `probe_data`, and logged, as `FeatureVisCallback` does.
+            the model and from `probe_data`, and logged, as `FeatureVisCallback` does. For a
+            part of a model it follows from what the model around it does to images, if that
+            is a wrapper that was named, or a functional or sequential model. The default is
+            logged too, once a model.
         image_shape: `(height, width)` or `(height, width, channels)`, whatever the
             model's own order; for signals `(time,)` or `(time, channels)`. Defaults
             to the model's. Unless the model takes any size, a larger image is
@@ -167,7 +170,8 @@ def optimize(
         probe_data: Real inputs as `fit` takes them, see `FeatureVisCallback`. The result then
             has the top activating real images, and scores and status in comparison
             with them. Pictures take over their mean and colours, with `"fixed_magnitude"`
-            also their spectrum. They have to be in `values_range`, or that is `None`.
+            also their spectrum. They have to be in `values_range`, or that is `None`. For a
+            part of a model they are given as the model around it takes them, if that is known.
 
     Returns:
         A `Result`: float32 images `(targets, height, width, channels)`, or signals
