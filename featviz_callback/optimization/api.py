@@ -51,7 +51,7 @@ from featviz_callback.optimization.run import run
 from featviz_callback.optimization.schedule import Schedule
 from featviz_callback.optimization.settings import Settings, as_regularizers, as_values_range
 from featviz_callback.optimization.step import Plan
-from featviz_callback.optimization.surroundings import complete_inside
+from featviz_callback.optimization.surroundings import are_as_outer_takes, complete_inside
 from featviz_callback.optimization.task import Task
 from featviz_callback.records import Result
 
@@ -171,7 +171,8 @@ def optimize(
             has the top activating real images, and scores and status in comparison
             with them. Pictures take over their mean and colours, with `"fixed_magnitude"`
             also their spectrum. They have to be in `values_range`, or that is `None`. For a
-            part of a model they are given as the model around it takes them, if that is known.
+            part of a model they are given as the model around it takes them, if that is known,
+            or as the part does.
 
     Returns:
         A `Result`: float32 images `(targets, height, width, channels)`, or signals
@@ -234,14 +235,14 @@ def optimize(
 
 def _optimize_beside(objective, settings, real, verbose):
     """Optimise in comparison with real images, if there are any, in a range found out."""
-    model = objective.model
+    model, outer = objective.model, objective.outer
     with backend.random_states_preserved():
+        if outer is None:
+            outer = model_around(model)
+            if outer is not None and real is not None:
+                outer = outer if are_as_outer_takes(real, model, outer) else None
         settings, found, images = complete_inside(
-            settings,
-            {id(model): model},
-            real,
-            objective.outer or model_around(model),
-            leaves_out=False,
+            settings, {id(model): model}, real, outer, leaves_out=False
         )
     if images is None:
         return run(prepare(objective, settings), verbose=verbose)[0]

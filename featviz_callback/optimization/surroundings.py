@@ -34,7 +34,7 @@ from featviz_callback.optimization.completion import (
 )
 from featviz_callback.optimization.probe_data import ProbeImages, images_of
 from featviz_callback.optimization.settings import Settings
-from featviz_callback.optimization.values_range import scaled_range
+from featviz_callback.optimization.values_range import fills, range_before, scaled_range
 
 # The brightest value of an input of whole numbers is that of a byte, but for these.
 _BRIGHTEST = {"uint16": 65535.0}
@@ -82,6 +82,19 @@ def complete_inside(
             found = _scaled(outer, models, settings, found, before)
     settings, images = complete(settings, model, found.get(id(model)), before)
     return settings, found, images
+
+
+def are_as_outer_takes(real_images: ProbeImages, model: keras.Model, outer: keras.Model) -> bool:
+    """Whether real images may be those that a model around another one scales for it.
+
+    They are not if they fill no range that such a scaling is usual for. So a model inside
+    another one can also be given images as it takes them itself.
+    """
+    given, scaling = _of_inputs(real_images, outer), scaling_on_the_way(outer, model)
+    usual = None if scaling is None else range_before(scaling)
+    if given is None or usual is None or isinstance(usual[0], tuple):
+        return given is not None
+    return fills(given[image_place(outer)].reshape(-1, 1, 1, 1), usual)
 
 
 def _read(real_images, models, settings, outer, leaves_out):

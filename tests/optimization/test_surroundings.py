@@ -10,7 +10,8 @@ from keras import layers
 from featviz_callback import Objective, optimize
 from featviz_callback.objectives import model_around
 from featviz_callback.optimization import Settings
-from featviz_callback.optimization.surroundings import complete_inside
+from featviz_callback.optimization.probe_data import ProbeImages
+from featviz_callback.optimization.surroundings import are_as_outer_takes, complete_inside
 from tests.conftest import fill, sequential
 
 SHAPE = (6, 5, 3)
@@ -85,6 +86,14 @@ def test_real_images_are_ranked_as_the_model_around_gives_them(kind):
     scores = inner.predict(BYTES / 127.5 - 1, verbose=0).mean((1, 2))
     np.testing.assert_allclose(found.real_scores[:, 0], scores.max(0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found.values_range, (-1, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["sequential", "operations"])
+def test_images_as_the_part_takes_them_are_told_from_raw_ones(kind):
+    _, part, _ = objective(kind)
+    for images, are_raw in ((BYTES, True), (BYTES / 127.5 - 1, False)):
+        around = model_around(part)
+        assert are_as_outer_takes(ProbeImages(images), part, around) == are_raw
 
 
 def test_a_part_that_nothing_scales_tells_no_model_around_it():
