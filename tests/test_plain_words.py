@@ -1,5 +1,7 @@
 """Tests that README and site are plain to read."""
 
+import re
+
 import pytest
 
 from tests import plain_words
@@ -31,3 +33,12 @@ def test_the_measure_finds_what_it_looks_for():
     assert plain_words.measure(text) == (3, 0.25)
     assert plain_words.avoided(text) == ["excite"]
     assert plain_words.avoided("`excite`\n\n```\nexcite\n```") == []
+
+
+def test_the_families_of_the_readme_are_those_of_the_benchmark():
+    results = (plain_words.ROOT / "benchmarks/results/real_code.md").read_text()
+    shown = [line.split(" | ")[1] != "none" for line in results.splitlines()[6:]]
+    table = re.search("<!-- families -->(.*)<!-- end -->", README, re.DOTALL)[1]
+    rows = [line.strip("| ").split(" | ")[1:] for line in table.strip().splitlines()[2:]]
+    assert sum(int(families) for families, _ in rows) == len(shown)
+    assert sum(int(count) for _, count in rows) == sum(shown)

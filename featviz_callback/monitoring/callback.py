@@ -129,9 +129,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
         values_range: Lowest and highest value of the model's input, see `optimize`. Default:
             found out, and logged once. A model that scales its images, by a layer or by
             arithmetic, shows what it takes, of each channel if they differ. Else `probe_data`
-            tell: `(0, 1)` or `(-1, 1)` if they are within and span more than half of it,
-            `(0, 255)` if they are and a value is above 127, else their own range. Else
-            `(0, 1)`.
+            tell: `(0, 1)`, `(-1, 1)` or `(0, 255)`, the first that holds them, if they span
+            more than half of it, else their own range. Else `(0, 1)`.
         image_shape: See `optimize`. Defaults to the model's, or to that of `probe_data` for
             a model that takes any size.
         parameterization: See `optimize`.
@@ -577,13 +576,13 @@ class FeatureVisCallback(keras.callbacks.Callback):
         if self._remote is not None:
             if self._remote.failed is not None:
                 self._record_pending()
-            while self._pending and self._waiting() > remote.MOST_WAITING:
+            while self._pending and self._remote.size * self._waiting() > remote.MOST_WAITING:
                 self._guarded(self._record, self._pending.popleft())
         self._guarded(self._take_snapshot, epoch)
 
     def _waiting(self):
-        """Return how many bytes of weights would wait with one more snapshot."""
-        return self._remote.size * (1 + sum(not one.is_done for one in self._pending))
+        """Return how many snapshots wait for workers, with one more."""
+        return 1 + sum(not one.is_done for one in self._pending)
 
     def _record_pending(self, wait=True):
         """Record snapshots in their order: all of them, or those that are done."""
@@ -635,8 +634,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
         if isinstance(pending.found, Observation):
             return pending.found, None
         try:
-            waiting = 1 + sum(not one.is_done for one in self._pending)
-            tell = functools.partial(self._reporter.waits_for_workers, waiting, self._executor)
+            tell = functools.partial(
+                self._reporter.waits_for_workers, self._waiting(), self._executor
+            )
             taken: Taken = self._remote.result(pending.found, tell)
         except NotBegun:
             # Training may have gone on, and the weights of that moment are still there.

@@ -21,6 +21,7 @@ from featviz_callback.objectives.objective import Objective
 from featviz_callback.objectives.outside import (
     calls_part,
     image_place,
+    model_around,
     received_by_part,
     scaling_layers,
     scaling_on_the_way,
@@ -78,6 +79,7 @@ __all__ = [
     "join_alike",
     "last_features",
     "measure_scaling",
+    "model_around",
     "models_in",
     "output_shapes",
     "preserved",

@@ -62,6 +62,7 @@ class Objective(WeightedSum):
         model: The Keras model whose layers are read.
         terms: The terms of the sum.
         several: What `facets` was given, or `None`.
+        outer: The model that was named, if what is read is a part of it.
 
     Example:
     >>> import keras
@@ -79,6 +80,8 @@ class Objective(WeightedSum):
         Olah, Mordvintsev, Schubert, "Feature Visualization", Distill 2017,
         "Optimization Objectives".
     """
+
+    outer: keras.Model | None = None
 
     @staticmethod
     def neuron(
@@ -123,13 +126,13 @@ class Objective(WeightedSum):
         >>> Objective.neuron(model, "conv", [(0, 3, 1), (-1, 0, 0)]).names
         ['Neuron#conv_0_3_1', 'Neuron#conv_3_0_0']
         """
-        model, tap, shape = units.find_tap(model, layer, pre_activation)
+        called, tap, shape = units.find_tap(model, layer, pre_activation)
         units.require_known(shape, tap, "Objective.channel")
         ids, labels = units.neuron_ids(neurons_ids, shape)
         labels = [f"Neuron#{tap.name}_{label}" for label in labels]
         rows = np.array(ids, "int32")
         term = make_term(NeuronReadout(shape), (tap,), rows, multiplier, names, labels)
-        return Objective(model, (term,))
+        return _reading(model, called, term)
 
     @staticmethod
     def channel(
@@ -172,7 +175,7 @@ class Objective(WeightedSum):
         4
         """
         found = units.find_tap(model, layer, pre_activation)
-        return _channels(*found, channel_ids, multiplier, names)
+        return _channels(model, *found, channel_ids, multiplier, names)
 
     @staticmethod
     def layer(
@@ -217,11 +220,11 @@ class Objective(WeightedSum):
                 "Invalid value for argument `reducer`. Expected 'magnitude' or 'mean'. "
                 f"Received: reducer={reducer!r}"
             )
-        model, tap, shape = units.find_tap(model, layer, pre_activation)
+        called, tap, shape = units.find_tap(model, layer, pre_activation)
         labels = [f"Layer#{tap.name}"]
         readout = LayerReadout(reducer, len(shape) > 1)
         term = make_term(readout, (tap,), _NO_IDS, multiplier, name, labels)
-        return Objective(model, (term,))
+        return _reading(model, called, term)
 
     @staticmethod
     def direction(
@@ -277,7 +280,7 @@ class Objective(WeightedSum):
             Carter et al., "Activation Atlas", Distill 2019, appendix, for the
             power of the cosine.
         """
-        model, tap, shape = units.find_tap(model, layer, pre_activation)
+        called, tap, shape = units.find_tap(model, layer, pre_activation)
         rows = units.as_rows(vectors, shape)
         if not (is_number(cossim_pow) and 0 <= cossim_pow < math.inf):
             raise ValueError(
@@ -287,7 +290,7 @@ class Objective(WeightedSum):
         labels = [f"Direction#{tap.name}_{i}" for i in range(len(rows))]
         readout = DirectionReadout(float(cossim_pow), len(shape) > 1)
         term = make_term(readout, (tap,), rows, multiplier, names, labels)
-        return Objective(model, (term,))
+        return _reading(model, called, term)
 
     @staticmethod
     def inversion(
@@ -334,10 +337,10 @@ class Objective(WeightedSum):
             Mahendran and Vedaldi, "Understanding Deep Image Representations by Inverting
             Them", CVPR 2015.
         """
-        model, tap, shape = units.find_tap(model, layer, pre_activation)
+        called, tap, shape = units.find_tap(model, layer, pre_activation)
         readout = LikenessReadout(len(shape) > 1)
-        term = _of_images("Inversion", model, tap, readout, images, multiplier, names)
-        return Objective(model, (term,))
+        term = _of_images("Inversion", called, tap, readout, images, multiplier, names)
+        return _reading(model, called, term)
 
     @staticmethod
     def caricature(
@@ -381,10 +384,10 @@ class Objective(WeightedSum):
             Olah et al., "The Building Blocks of Interpretability", Distill 2018, for the
             product of activations with the power of a cosine.
         """
-        model, tap, shape = units.find_tap(model, layer, pre_activation)
+        called, tap, shape = units.find_tap(model, layer, pre_activation)
         readout = DirectionReadout(_EXAGGERATION, len(shape) > 1)
-        term = _of_images("Caricature", model, tap, readout, images, multiplier, names)
-        return Objective(model, (term,))
+        term = _of_images("Caricature", called, tap, readout, images, multiplier, names)
+        return _reading(model, called, term)
 
     @staticmethod
     def custom(
@@ -441,7 +444,7 @@ class Objective(WeightedSum):
             )
         labels = ["Custom#" + "+".join(tap.name for tap in taps)]
         term = make_term(CustomReadout(function), taps, _NO_IDS, multiplier, names, labels)
-        return Objective(models[0], (term,))
+        return _reading(model, models[0], term)
 
     def facets(self, count: int, strength: float = 1.0) -> Objective:
         """Several images of each target that differ from each other: what else activates it.
@@ -506,7 +509,7 @@ class Objective(WeightedSum):
                 "Objectives with facets cannot be added. Expected the facets of a sum: "
                 "`(a + b).facets(4)`."
             )
-        return Objective(self.model, self.terms + other.terms)
+        return replace(self, terms=self.terms + other.terms)
 
     __radd__ = __add__
 
@@ -540,6 +543,10 @@ class Objective(WeightedSum):
         # An objective is immutable, and a copy of a callback must watch the network that is
         # trained, not a copy of it.
         return self
+
+    def __getstate__(self) -> dict:
+        # A worker gets the part alone.
+        return {**vars(self), "outer": None}
 
     def score(self, images: ArrayLike, fixed_inputs: Mapping | None = None) -> np.ndarray:
         """Score images as they are.
@@ -616,13 +623,18 @@ def all_channels(model: keras.Model, layers: Sequence[str | int | keras.Layer]) 
         layers: At least one layer, all of one part of the model if that is a wrapper.
     """
     found = units.find_taps(model, layers)
-    return [_channels(*one, range(one[-1][-1]), 1.0, None) for one in found]
+    return [_channels(model, *one, range(one[-1][-1]), 1.0, None) for one in found]
 
 
-def _channels(model, tap, shape, channel_ids, multiplier, names):
+def _channels(model, called, tap, shape, channel_ids, multiplier, names):
     units.require_known(shape[-1:], tap, "Objective.layer")
     ids = units.indices(channel_ids, shape[-1], "channel_ids")
     labels = [f"Channel#{tap.name}_{i}" for i in ids]
     rows = np.array(ids, "int32")
     term = make_term(ChannelReadout(len(shape) > 1), (tap,), rows, multiplier, names, labels)
-    return Objective(model, (term,))
+    return _reading(model, called, term)
+
+
+def _reading(model, called, term):
+    """Return the objective of a term, which is read in a model or in a part of it."""
+    return Objective(called, (term,), outer=None if called is model else model)

@@ -160,6 +160,51 @@ def calls_part(model: keras.Model, part: keras.Model) -> bool:
     return found is not None and all(id(layer) in called for layer in outermost)
 
 
+def model_around(part: keras.Model) -> keras.Model | None:
+    """Return a model that changes images and then calls a part, if graphs tell of one.
+
+    A functional or sequential model that calls another one leaves a trace at that. The model
+    that is returned has the same layers, up to the part. Where several do, it is the latest.
+
+    Args:
+        part: Any model.
+
+    Returns:
+        A functional model, or `None` if none is known, or the part gets images unchanged.
+
+    Example:
+    >>> from keras import Input, Sequential
+    >>> from keras.layers import Conv2D, Rescaling
+    >>> part = Sequential([Input((8, 8, 3)), Conv2D(4, 3)], name="part")
+    >>> whole = Sequential([Input((8, 8, 3)), Rescaling(0.5, -1.0), part])
+    >>> scaling_on_the_way(model_around(part), part)
+    Scaling(path='around part', slopes=(0.5,), offsets=(-1.0,))
+    """
+    for node in reversed(part._inbound_nodes):
+        tensors = [tensor for tensor in node.input_tensors if hasattr(tensor, "_keras_history")]
+        sources = _sources(tensors)
+        if sources and not all(any(one is source for source in sources) for one in tensors):
+            return keras.Model(sources, node.outputs, name=f"around {part.name}")
+    return None
+
+
+def _sources(tensors):
+    """The inputs of a graph that some tensors depend on, `None` if a tensor is of no graph."""
+    found, waiting, seen = {}, list(tensors), set()
+    while waiting:
+        tensor = waiting.pop()
+        operation, place, _ = tensor._keras_history
+        if operation is None:
+            return None
+        node = operation._inbound_nodes[place]
+        if node.is_input:
+            found.setdefault(id(tensor), tensor)
+        elif id(node) not in seen:
+            seen.add(id(node))
+            waiting += node.input_tensors
+    return list(found.values())
+
+
 def _path(model, part):
     return next((path for path, layer in walk(model) if layer is part), None)
 

@@ -35,12 +35,15 @@ from featviz_callback.objectives import (
     find_anchor,
     inputs,
     last_features,
+    model_around,
     output_shapes,
+    range_as_text,
     require_path,
     warn_if_flat,
+    warn_once,
 )
 from featviz_callback.optimization.comparison import best_known, compared
-from featviz_callback.optimization.completion import complete, unknown_size
+from featviz_callback.optimization.completion import unknown_size
 from featviz_callback.optimization.optimizer import get_optimizer
 from featviz_callback.optimization.probe_data import ProbeImages
 from featviz_callback.optimization.ranking import rank
@@ -48,8 +51,12 @@ from featviz_callback.optimization.run import run
 from featviz_callback.optimization.schedule import Schedule
 from featviz_callback.optimization.settings import Settings, as_regularizers, as_values_range
 from featviz_callback.optimization.step import Plan
+from featviz_callback.optimization.surroundings import are_as_outer_takes, complete_inside
 from featviz_callback.optimization.task import Task
 from featviz_callback.records import Result
+
+# Told from an equal range that a user gives, since a range that nobody chose is logged.
+_USUAL_RANGE = (0.0, 1.0)
 
 # Images in one call of the model, unless `batch_size` says otherwise. Large ones are fewer,
 # since memory grows with the pixels: 10 of 224 pixels, 2 of 512 (`benchmarks/batches.py`).
@@ -73,7 +80,7 @@ def optimize(
     parameterization: str | object = Settings.parameterization,
     transformations: str | Sequence | None = Settings.transformations,
     regularizers: Sequence[Callable] = Settings.regularizers,
-    values_range: tuple[float | Sequence[float], float | Sequence[float]] | None = (0.0, 1.0),
+    values_range: tuple[float | Sequence[float], float | Sequence[float]] | None = _USUAL_RANGE,
     image_shape: tuple[int, ...] | None = Settings.image_shape,
     save_every: int | Sequence[int] | None = Settings.save_every,
     warmup_steps: int = Settings.warmup_steps,
@@ -121,7 +128,10 @@ def optimize(
         values_range: Lowest and highest value of an image, in the units of the
             model's input. Each is a number, or a sequence of one number a channel:
             `(0, 255)`, `((-2.1, -2.0, -1.8), (2.2, 2.4, 2.6))`. `None` is found out from
-            the model and from `probe_data`, and logged, as `FeatureVisCallback` does.
+            the model and from `probe_data`, and logged, as `FeatureVisCallback` does. For a
+            part of a model it follows from what the model around it does to images, if that
+            is a wrapper that was named, or a functional or sequential model. The default is
+            logged too, once a model.
         image_shape: `(height, width)` or `(height, width, channels)`, whatever the
             model's own order; for signals `(time,)` or `(time, channels)`. Defaults
             to the model's. Unless the model takes any size, a larger image is
@@ -160,7 +170,9 @@ def optimize(
         probe_data: Real inputs as `fit` takes them, see `FeatureVisCallback`. The result then
             has the top activating real images, and scores and status in comparison
             with them. Pictures take over their mean and colours, with `"fixed_magnitude"`
-            also their spectrum. They have to be in `values_range`, or that is `None`.
+            also their spectrum. They have to be in `values_range`, or that is `None`. For a
+            part of a model they are given as the model around it takes them, if that is known,
+            or as the part does.
 
     Returns:
         A `Result`: float32 images `(targets, height, width, channels)`, or signals
@@ -205,22 +217,37 @@ def optimize(
         start=start,
         start_strength=start_strength,
     )
-    if probe_data is None:
-        if values_range is None:
-            settings, _ = complete(settings, objective.model, None)
+    if values_range is _USUAL_RANGE:
+        warn_once(
+            objective.model,
+            "Images for the model '%s' are made in values_range=%s, the default of `optimize`. "
+            "`values_range` sets another one, and None finds it out.",
+            *(objective.model.name, range_as_text(values_range)),
+        )
+    if probe_data is None and values_range is not None:
         return run(prepare(objective, settings), verbose=verbose)[0]
-    return _optimize_beside(objective, settings, probe_data, verbose)
+    real = None
+    if probe_data is not None:
+        with backend.random_states_preserved():
+            real = ProbeImages(probe_data)
+    return _optimize_beside(objective, settings, real, verbose)
 
 
-def _optimize_beside(objective, settings, probe_data, verbose):
-    """Optimise in comparison with real images."""
-    model = objective.model
+def _optimize_beside(objective, settings, real, verbose):
+    """Optimise in comparison with real images, if there are any, in a range found out."""
+    model, outer = objective.model, objective.outer
     with backend.random_states_preserved():
-        real = ProbeImages(probe_data)
-        found = real.of_inputs(model)
-    settings, images = complete(settings, model, found)
+        if outer is None:
+            outer = model_around(model)
+            if outer is not None and real is not None:
+                outer = outer if are_as_outer_takes(real, model, outer) else None
+        settings, found, images = complete_inside(
+            settings, {id(model): model}, real, outer, leaves_out=False
+        )
+    if images is None:
+        return run(prepare(objective, settings), verbose=verbose)[0]
     _require_range(images, settings.values_range)
-    task = prepare(objective, settings, found)
+    task = prepare(objective, settings, found[id(model)])
     if settings.parameterization in ("fourier", "fixed_magnitude"):
         name = str(settings.parameterization)
         task = with_parameterization(task, real.parameterization(name, task.plan, images))

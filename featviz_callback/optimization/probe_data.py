@@ -16,8 +16,13 @@ from featviz_callback.objectives import ImageInput, inputs
 from featviz_callback.optimization import reading
 from featviz_callback.optimization.step import Plan
 
+_USUAL_RANGES = (0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)
+
 # Images that span no more than this share of a usual range have a range of their own.
 _HALF = 0.5
+
+# Images of one value above this are bytes.
+_DARK_BYTES = 127
 
 
 class ProbeImages:
@@ -183,9 +188,9 @@ def _hint(shape, expected):
 def find_values_range(images: np.ndarray) -> tuple[float, float]:
     """Return the range of real images: a usual one, or else their lowest and highest value.
 
-    Usual ranges are (0, 1); (-1, 1), if a value is negative; and (0, 255), if a value
-    is above 127. So dark photographs do not get a narrower range than bright ones. Images
-    that span at most half of the usual range have their own.
+    Usual ranges are (0, 1); (-1, 1), if a value is negative; and (0, 255), if one is above
+    1. Images that span at most half of it have their own: dark ones too, so give
+    `values_range` where others are brighter. Images of one value have no span.
 
     Args:
         images: Finite array of any shape, not empty.
@@ -199,15 +204,15 @@ def find_values_range(images: np.ndarray) -> tuple[float, float]:
     Example:
     >>> find_values_range(np.array([0.1, 0.8])), find_values_range(np.array([0, 200]))
     ((0.0, 1.0), (0.0, 255.0))
-    >>> find_values_range(np.array([-2.0, 2.5]))
-    (-2.0, 2.5)
+    >>> find_values_range(np.array([-2.0, 2.5])), find_values_range(np.array([100, 200]))
+    ((-2.0, 2.5), (100.0, 200.0))
     """
     low, high = float(images.min()), float(images.max())
-    is_usual = low == high or high - low > _HALF * (1 if low >= 0 else 2)
-    if low >= -1 and high <= 1 and is_usual:
-        return (0.0, 1.0) if low >= 0 else (-1.0, 1.0)
-    if low >= 0 and 127 < high <= 255:
-        return 0.0, 255.0
+    usual = next((one for one in _USUAL_RANGES if one[0] <= low and high <= one[1]), None)
+    if usual is not None:
+        is_wide = high - low > _HALF * (usual[1] - usual[0])
+        if is_wide or (low == high and (usual[1] <= 1 or low > _DARK_BYTES)):
+            return usual
     if low == high:
         raise ValueError(
             "Invalid value for argument `probe_data`. Expected images of more than one value, "

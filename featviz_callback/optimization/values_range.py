@@ -77,11 +77,7 @@ def choose_values_range(
     """
     scaling = measure_scaling(model, image_input, fixed_inputs, shape)
     own = None if scaling is None else range_before(scaling)
-    if (
-        scaling is not None
-        and own is not None
-        and (real_images is None or _are_of(real_images, own))
-    ):
+    if scaling is not None and own is not None and (real_images is None or fills(real_images, own)):
         reason = f"of an image x the layer {scaling.path!r} receives {scaling}"
         found = own
     elif real_images is not None:
@@ -121,11 +117,11 @@ def is_scaled_before(
         before: How the wrapper scales images.
     """
     usual = range_before(before)
-    if usual is None or not _are_of(real_images, usual):
+    if usual is None or not fills(real_images, usual):
         return False
     scaling = measure_scaling(model, image_input, fixed_inputs, real_images.shape[1:])
     own = None if scaling is None else range_before(scaling)
-    return own is None or not _are_of(real_images, own)
+    return own is None or not fills(real_images, own)
 
 
 def scaled_range(values_range: tuple, scaling: Scaling) -> tuple:
@@ -169,6 +165,22 @@ def range_before(scaling: Scaling) -> tuple | None:
         # A channel may have a mean that tells less than those of others.
         return told[0]
     return tuple(zip(*told, strict=True)) if told and len(told) == len(known) else None
+
+
+def fills(images: np.ndarray, values_range: tuple) -> bool:
+    """Whether images `(images, height, width, channels)` are such of a range.
+
+    Example:
+    >>> fills(np.linspace(0, 200, 9).reshape(9, 1, 1, 1), (0, 255))
+    True
+    >>> fills(np.linspace(0, 1, 9).reshape(9, 1, 1, 1), (0, 255))
+    False
+    """
+    low, high = np.asarray(values_range)
+    ends = np.stack([images.min((0, 1, 2)), images.max((0, 1, 2))])
+    shares = (ends - low) / (high - low)
+    lowest, highest = shares.min(), shares.max()
+    return bool(lowest >= -_BEYOND and highest <= 1 + _BEYOND and highest - lowest >= _LEAST_SPAN)
 
 
 def _range_before(slope, offset, is_mixed):
@@ -236,14 +248,6 @@ def _not_told(scaling):
     if np.allclose(scaling.slopes, 1, atol=_NEAR_ZERO) and not np.any(np.round(scaling.offsets, 2)):
         return f"the layer {scaling.path!r} receives images as they are"
     return f"of an image x the layer {scaling.path!r} receives {scaling}, which tells no range"
-
-
-def _are_of(images, values_range):
-    low, high = np.asarray(values_range)
-    ends = np.stack([images.min((0, 1, 2)), images.max((0, 1, 2))])
-    shares = (ends - low) / (high - low)
-    lowest, highest = shares.min(), shares.max()
-    return lowest >= -_BEYOND and highest <= 1 + _BEYOND and highest - lowest >= _LEAST_SPAN
 
 
 def _reason(images):

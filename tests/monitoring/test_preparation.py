@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from keras import layers
 
-from featviz_callback import FeatureVisCallback, Objective, parameterizations
+from featviz_callback import FeatureVisCallback, Objective, default_objectives, parameterizations
 from featviz_callback.objectives import score_all
-from featviz_callback.optimization import run
+from featviz_callback.optimization import Settings, run
+from featviz_callback.optimization.probe_data import ProbeImages
+from featviz_callback.optimization.surroundings import complete_inside
 from tests.conftest import (
     PIXELS,
     compiled,
@@ -132,9 +134,7 @@ def test_names_that_are_other_tags_are_refused(name, model, watch):
 @pytest.mark.parametrize(
     ("scale", "given", "expected"),
     [
-        (lambda x: x, None, (0.0, 1.0)),
         (lambda x: 255 * x, None, (0.0, 255.0)),
-        (lambda x: 2 * x - 1, None, (-1.0, 1.0)),
         (lambda x: x, (-3.0, 3.0), (-3.0, 3.0)),
     ],
 )
@@ -560,16 +560,18 @@ MEANS = np.array([103.939, 116.779, 123.68])
     ],
     ids=["bytes", "floats", "a cast", "means", "two bytes"],
 )
-def test_without_real_images_the_range_is_what_the_call_makes_of_bytes(
-    before, dtype, expected, watch
-):
+def test_without_real_images_the_range_is_what_the_call_makes_of_bytes(before, dtype, expected):
     model = calling(before, dtype=dtype)
-    history = history_of(watch(logits_of_core), model)
+    settings, _, _ = inside(model, [model.get_layer("core")])
     low, high = (
         np.broadcast_to(end, np.shape(want))
-        for end, want in zip(history.values_range, expected, strict=True)
+        for end, want in zip(settings.values_range, expected, strict=True)
     )
     np.testing.assert_allclose((low, high), expected, atol=1e-4)
+
+
+def inside(model, parts, real_images=None):
+    return complete_inside(Settings(), {id(one): one for one in parts}, real_images, model)
 
 
 def test_real_images_in_the_range_that_is_given_are_as_the_model_inside_takes_them(watch):
@@ -591,16 +593,21 @@ def test_a_curve_before_a_model_inside_is_said_to_be_unknown(watch, caplog):
 
 @pytest.mark.parametrize("probe_data", [None, COLOURS])
 @pytest.mark.parametrize(("scales", "told"), [((1.0, 1.0), 0), ((1.0, 0.5), 1)])
-def test_models_inside_that_receive_other_images_are_told(scales, told, probe_data, watch, caplog):
+def test_models_inside_that_receive_other_images_are_told(scales, told, probe_data, caplog):
     given = keras.Input((8, 8, 3), dtype="uint8")
-    inside = [core(), core()]
-    for part, name in zip(inside, ("one", "two"), strict=True):
+    parts = [core(), core()]
+    for part, name in zip(parts, ("one", "two"), strict=True):
         part.name = name
     floats = keras.ops.cast(given, "float32")
-    pairs = zip(inside, scales, strict=True)
+    pairs = zip(parts, scales, strict=True)
     model = keras.Model(given, layers.Add()([part(floats * scale) for part, scale in pairs]))
-    history = history_of(watch(probe_data=probe_data), compiled(model))
-    assert {name.split("#")[1].split("/")[0] for name in history.names} == {"one", "two"}
+    watched = {id(one.model) for one in default_objectives(model)}
+    assert watched == set(map(id, parts))
+    real_images = None if probe_data is None else ProbeImages(probe_data)
+    _, found, _ = inside(model, parts, real_images)
+    for part, scale in zip(parts, scales, strict=True):
+        if probe_data is not None:
+            np.testing.assert_allclose(found[id(part)][0], COLOURS * scale, rtol=1e-6)
     assert caplog.text.count("receive images that differ") == told
 
 

@@ -147,6 +147,7 @@ def images_and_captions():
 FAMILIES = [
     Family(
         name="image captioning",
+        has_rectified_units=True,
         is_long=True,
         build=image_captioning,
         data=images_and_captions,

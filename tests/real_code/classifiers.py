@@ -238,6 +238,7 @@ FAMILIES = [
     ),
     Family(
         name="MNIST convnet",
+        has_rectified_units=True,
         build=mnist_convnet,
         data=digits,
         backends=EVERY_BACKEND,
@@ -248,6 +249,7 @@ FAMILIES = [
     ),
     Family(
         name="mixed precision",
+        has_rectified_units=True,
         like="MNIST convnet",
         build=mixed_precision,
         data=small_colours,
@@ -260,7 +262,6 @@ FAMILIES = [
     ),
     Family(
         name="transfer learning",
-        like="MobileNetV2 transfer",
         build=transfer_learning,
         data=cats_and_dogs,
         backends=EVERY_BACKEND,
@@ -272,6 +273,7 @@ FAMILIES = [
     ),
     Family(
         name="MobileNetV2 transfer",
+        like="transfer learning",
         build=mobilenet,
         data=flowers,
         backends=EVERY_BACKEND,
@@ -292,6 +294,7 @@ FAMILIES = [
     ),
     Family(
         name="gradient centralization",
+        has_rectified_units=True,
         like="small Xception",
         build=gradient_centralization,
         data=horses_or_humans,

@@ -299,6 +299,7 @@ FAMILIES = [
     ),
     Family(
         name="SimCLR",
+        has_rectified_units=True,
         build=simclr,
         data=with_and_without_classes,
         image_shape=(16, 16, 3),
@@ -312,6 +313,7 @@ FAMILIES = [
     ),
     Family(
         name="siamese triplets",
+        has_rectified_units=True,
         build=siamese_triplets,
         data=triplets,
         image_shape=(16, 16, 3),

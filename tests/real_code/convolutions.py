@@ -153,6 +153,7 @@ def small_colours():
 FAMILIES = [
     Family(
         name="learnable resizer",
+        has_rectified_units=True,
         build=learnable_resizer,
         data=larger_photographs,
         backends=EVERY_BACKEND,

@@ -269,6 +269,7 @@ def sharpness_aware():
 FAMILIES = [
     Family(
         name="supervised contrast, encoder",
+        has_rectified_units=True,
         build=supervised_contrast,
         data=small_bytes,
         backends=EVERY_BACKEND,
@@ -279,6 +280,7 @@ FAMILIES = [
     ),
     Family(
         name="supervised contrast, classifier",
+        has_rectified_units=True,
         like="supervised contrast, encoder",
         build=supervised_contrast_classifier,
         data=small_bytes,
@@ -290,6 +292,7 @@ FAMILIES = [
     ),
     Family(
         name="metric learning",
+        has_rectified_units=True,
         build=metric_learning,
         data=anchors_and_positives,
         image_shape=(16, 16, 3),

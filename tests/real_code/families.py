@@ -13,13 +13,21 @@ from tests.real_code import (
     image_to_image,
     masked_autoencoder,
     others,
+    own_steps,
     several_inputs,
     transformers,
 )
 
-_MODULES = (
-    *(classifiers, convolutions, image_to_image, transformers, hybrids, masked_autoencoder),
-    *(generative, adversarial, cyclegan, contrastive, embeddings),
-    *(several_inputs, captioning, others),
-)
-FAMILIES = [family for module in _MODULES for family in module.FAMILIES]
+# What the README calls them.
+KINDS = {
+    "convnets": (classifiers, convolutions, image_to_image),
+    "transformers, mixers": (transformers, hybrids),
+    "autoencoders, GANs, diffusion": (masked_autoencoder, generative, adversarial, cyclegan),
+    "contrast, embeddings": (contrastive, embeddings),
+    "several inputs, captions": (several_inputs, captioning),
+    "signals, points, volumes, boxes": (others,),
+    "steps by hand": (own_steps,),
+}
+FAMILIES = [
+    family for modules in KINDS.values() for module in modules for family in module.FAMILIES
+]

@@ -34,6 +34,12 @@ class Family:
             unless `note` says so. One log line names all of them.
         refused: Whether no image can be optimised. `note` says why.
         is_any_size: Whether it takes images of any size, which only probe data tell.
+        message: The one sentence that says why, where nothing is shown; `{model}` stands for
+            the model's name.
+        statuses: What its structure allows a picture to be beside "ok", without real images.
+            Behind a normalisation of each place or patch, half the contrast may score as high.
+        has_rectified_units: Whether a watched layer ends in a ReLU. Its units may be off for
+            every image, and get no gradient, or for all real ones, and be dead.
         probe: Function that returns probe data as its own `fit` takes it; by default the `x`
             of `data()`.
         probe_is_used: Whether these are images as the watched layers take them. Where a
@@ -44,7 +50,8 @@ class Family:
         repeats: Whether the losses that Keras reports are the same to the bit at each training
             on one machine. Threads may add in another order.
         is_put_back: Whether all that a training changes is in variables.
-        is_long: Whether it takes a minute. It comes first, so that no process ends with it.
+        is_long: Whether it takes a minute. It comes first, so that no process ends with it,
+            and with probe data two layers are watched.
         note: What else one has to know.
     """
 
@@ -60,6 +67,9 @@ class Family:
     parts: tuple = ()
     refused: bool = False
     is_any_size: bool = False
+    message: str = ""
+    statuses: tuple = ()
+    has_rectified_units: bool = False
     probe: Callable | None = None
     probe_is_used: bool = True
     is_told: bool = True

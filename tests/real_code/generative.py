@@ -343,6 +343,7 @@ def vae_of_layers():
 FAMILIES = [
     Family(
         name="VAE",
+        has_rectified_units=True,
         build=vae,
         data=mnist_digits,
         image_shape=(12, 12, 1),
@@ -353,6 +354,7 @@ FAMILIES = [
     ),
     Family(
         name="VAE of layers",
+        has_rectified_units=True,
         like="VAE",
         build=vae_of_layers,
         data=mnist_digits,
@@ -366,6 +368,7 @@ FAMILIES = [
     ),
     Family(
         name="VQ-VAE",
+        has_rectified_units=True,
         build=vq_vae,
         data=centred_digits,
         epochs=1,
@@ -384,6 +387,7 @@ FAMILIES = [
     ),
     Family(
         name="DDIM",
+        is_long=True,
         build=ddim,
         data=oxford_flowers,
         is_put_back=False,

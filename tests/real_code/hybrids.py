@@ -187,6 +187,8 @@ def one_hot_unit():
 FAMILIES = [
     Family(
         name="CCT",
+        statuses=("saturated",),
+        has_rectified_units=True,
         build=compact_convolutional_transformer,
         data=one_hot_bytes,
         backends=EVERY_BACKEND,
@@ -202,6 +204,7 @@ FAMILIES = [
     ),
     Family(
         name="Swin",
+        statuses=("saturated",),
         is_long=True,
         build=swin,
         data=one_hot_unit,

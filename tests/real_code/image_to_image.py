@@ -187,6 +187,7 @@ FAMILIES = [
     ),
     Family(
         name="sub-pixel super-resolution",
+        has_rectified_units=True,
         build=super_resolution,
         data=low_and_high_resolution,
         backends=EVERY_BACKEND,
@@ -195,10 +196,14 @@ FAMILIES = [
         layers=("conv_1", "conv_2", "conv_3", "conv_4"),
         heads=(),
         is_any_size=True,
+        message="The model '{model}' takes images of any size, (None, None, 1). Expected "
+        "`image_shape` as (height, width) or (height, width, channels), such as "
+        "image_shape=(64, 64), or `probe_data` of one size. Received: neither.",
         note="Height and width of the input are `None`; it trains on 8 by 8 pixels.",
     ),
     Family(
         name="PixelCNN",
+        has_rectified_units=True,
         like="convolutional autoencoder",
         build=pixel_cnn,
         data=black_or_white,
@@ -211,6 +216,7 @@ FAMILIES = [
     ),
     Family(
         name="convolutional autoencoder",
+        has_rectified_units=True,
         build=convolutional_autoencoder,
         data=noisy_digits,
         backends=EVERY_BACKEND,

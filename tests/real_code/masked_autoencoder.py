@@ -159,12 +159,17 @@ FAMILIES = [
         layers=(),
         heads=(),
         refused=True,
+        message="No part of the model '{model}' takes images: the part 'mae_encoder' takes "
+        "sequences (None, 12), of any length. To see it, give `objectives` of a model around it "
+        "that takes images, keras.Model(images, part(...)), or, if it takes signals, "
+        "`image_shape`, such as image_shape=(128,).",
         note="A wrapper without `call`. Only its augmentation and patches take images, and they "
         "learn nothing; its encoder takes the embedded patches that are not hidden. A sequence "
         "of vectors has two axes, so that the encoder could be taken for one of signals.",
     ),
     Family(
         name="masked autoencoder, linear evaluation",
+        statuses=("saturated",),
         like="masked autoencoder",
         build=masked_autoencoder_downstream,
         data=labelled,

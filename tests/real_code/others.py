@@ -263,6 +263,7 @@ FAMILIES = [
     ),
     Family(
         name="audio, STFT layer",
+        has_rectified_units=True,
         build=audio_with_layer,
         data=words,
         backends=EVERY_BACKEND,
@@ -274,6 +275,7 @@ FAMILIES = [
     ),
     Family(
         name="audio, keras.ops.stft",
+        has_rectified_units=True,
         like="audio, STFT layer",
         build=audio_with_ops,
         data=words,
@@ -310,6 +312,10 @@ FAMILIES = [
         layers=(),
         heads=(),
         refused=True,
+        message="Expected a model with one input of images (height, width, channels) or signals "
+        "(time, channels). Received: model '{model}' with an input of shape (12, 12, 8, 1). To see "
+        "it, give slices as channels: `objectives` of keras.Sequential([keras.Input((12, 12, 8)), "
+        "keras.layers.Reshape((12, 12, 8, 1)), model])",
         note="It takes volumes, which have three axes and channels.",
     ),
     Family(
@@ -322,10 +328,13 @@ FAMILIES = [
         layers=(),
         heads=(),
         refused=True,
+        message="Expected a model with one input of images (height, width, channels) or signals "
+        "(time, channels). Received: model '{model}' with an input of shape (None, 12, 12, 1)",
         note="It takes films, whose first axis, time, has no fixed length.",
     ),
     Family(
         name="multi-output detector",
+        has_rectified_units=True,
         build=detector,
         data=boxed,
         backends=EVERY_BACKEND,

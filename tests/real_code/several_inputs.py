@@ -264,6 +264,7 @@ FAMILIES = [
     ),
     Family(
         name="captcha OCR",
+        has_rectified_units=True,
         build=captcha_ocr,
         data=captchas_and_texts,
         backends=EVERY_BACKEND,
@@ -277,6 +278,7 @@ FAMILIES = [
     ),
     Family(
         name="handwriting with CTC",
+        has_rectified_units=True,
         like="captcha OCR",
         build=handwriting,
         data=captchas_for_a_loss,
@@ -288,6 +290,7 @@ FAMILIES = [
     ),
     Family(
         name="image and table",
+        has_rectified_units=True,
         build=image_and_table,
         data=houses,
         backends=EVERY_BACKEND,
@@ -299,6 +302,7 @@ FAMILIES = [
     ),
     Family(
         name="text and image",
+        has_rectified_units=True,
         build=text_and_image,
         data=posts,
         backends=EVERY_BACKEND,

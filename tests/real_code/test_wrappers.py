@@ -8,6 +8,7 @@ from tests.real_code import (
     generative,
     masked_autoencoder,
     others,
+    own_steps,
     several_inputs,
 )
 from tests.real_code.checks import check, parametrized
@@ -21,6 +22,7 @@ pytestmark = parametrized(
         generative,
         masked_autoencoder,
         others,
+        own_steps,
         several_inputs,
     ]
 )

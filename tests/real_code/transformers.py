@@ -260,6 +260,7 @@ def perceiver():
 FAMILIES = [
     Family(
         name="ViT",
+        statuses=("saturated",),
         build=vision_transformer,
         data=cifar,
         backends=EVERY_BACKEND,
@@ -271,6 +272,7 @@ FAMILIES = [
     ),
     Family(
         name="MLP-Mixer",
+        statuses=("saturated",),
         build=mlp_mixer,
         data=cifar,
         backends=EVERY_BACKEND,
@@ -286,6 +288,7 @@ FAMILIES = [
     ),
     Family(
         name="EANet",
+        statuses=("saturated",),
         build=external_attention_network,
         data=one_hot_cifar,
         backends=EVERY_BACKEND,
@@ -297,6 +300,7 @@ FAMILIES = [
     ),
     Family(
         name="Perceiver",
+        statuses=("saturated",),
         is_long=True,
         build=perceiver,
         data=cifar,

@@ -1,0 +1,130 @@
+"""`optimize` on a part of a model: what the model around it does to images is found out."""
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from featviz_callback import Objective, optimize
+from featviz_callback.objectives import model_around
+from featviz_callback.optimization import Settings
+from featviz_callback.optimization.probe_data import ProbeImages
+from featviz_callback.optimization.surroundings import are_as_outer_takes, complete_inside
+from tests.conftest import fill, sequential
+
+SHAPE = (6, 5, 3)
+BYTES = np.random.default_rng(0).integers(0, 256, (9, *SHAPE)).astype("float32")
+
+
+@pytest.fixture(autouse=True)
+def _logs_warnings(caplog):
+    caplog.set_level(logging.WARNING, logger="featviz_callback")
+
+
+def make_part():
+    part = sequential(layers.Conv2D(2, 3, name="conv"), layers.Flatten(), shape=SHAPE)
+    part.name = "part"
+    return part
+
+
+class Contrastive(keras.Model):
+    """A wrapper without `call`, whose `train_step` would call one part after the other."""
+
+    def __init__(self, part):
+        super().__init__()
+        flipped = [keras.Input(SHAPE), layers.Rescaling(1 / 127.5, -1.0), layers.RandomFlip()]
+        self.augmenter = keras.Sequential(flipped, name="augmenter")
+        self.part = part
+
+
+def around_sequential(part):
+    return keras.Sequential([keras.Input(SHAPE), layers.Rescaling(1 / 127.5, -1.0), part])
+
+
+def around_by_ops(part):
+    images, other = keras.Input(SHAPE, dtype="uint8"), keras.Input((2,))
+    features = part(keras.ops.cast(images, "float32") / 127.5 - 1.0)
+    return keras.Model([other, images], layers.Concatenate()([features, other]))
+
+
+# What stands around a part, and what a user names of it.
+CASES = {
+    "sequential": (around_sequential, lambda whole, part: (part, "conv")),
+    "operations": (around_by_ops, lambda whole, part: (part, "conv")),
+    "wrapper": (Contrastive, lambda whole, part: (whole, "part/conv")),
+}
+
+
+def objective(kind):
+    around, named = CASES[kind]
+    part = make_part()
+    # The part alone leaves no trace of what is around it where that is a wrapper.
+    whole = around(part)
+    return Objective.channel(*named(whole, part), [0, 1]), part, whole
+
+
+# One picture is enough, since what is found out is known before.
+SHORT = {"steps": 1, "parameterization": "pixel", "transformations": None, "values_range": None}
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_the_range_is_what_the_model_around_makes_of_bytes(kind, caplog):
+    asked, part, _ = objective(kind)
+    around = asked.outer or model_around(part)
+    settings, _, _ = complete_inside(Settings(), {id(part): part}, None, around)
+    np.testing.assert_allclose(settings.values_range, (-1, 1), atol=1e-5)
+    assert caplog.text.count("values_range=(-1, 1)") == 1
+
+
+@pytest.mark.parametrize("kind", ["operations", "wrapper"])
+def test_real_images_are_ranked_as_the_model_around_gives_them(kind):
+    asked, part, _ = objective(kind)
+    found = optimize(asked, **SHORT, probe_data=BYTES)
+    inner = keras.Model(part.inputs[0], part.get_layer("conv").output)
+    scores = inner.predict(BYTES / 127.5 - 1, verbose=0).mean((1, 2))
+    np.testing.assert_allclose(found.real_scores[:, 0], scores.max(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.values_range, (-1, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["sequential", "operations"])
+def test_images_as_the_part_takes_them_are_told_from_raw_ones(kind):
+    _, part, _ = objective(kind)
+    for images, are_raw in ((BYTES, True), (BYTES / 127.5 - 1, False)):
+        around = model_around(part)
+        assert are_as_outer_takes(ProbeImages(images), part, around) == are_raw
+
+
+def test_a_part_that_nothing_scales_tells_no_model_around_it():
+    part = make_part()
+    assert model_around(part) is None
+    keras.Sequential([keras.Input(SHAPE), part])
+    assert model_around(part) is None
+    # A tensor of no model.
+    part(keras.KerasTensor((None, *SHAPE)))
+    assert model_around(part) is None
+
+
+def test_a_layer_of_the_whole_model_is_read_in_the_whole():
+    whole = around_sequential(make_part())
+    asked = Objective.channel(whole, "part/conv", 0)
+    assert asked.model is whole
+    assert asked.outer is None
+
+
+def test_a_worker_gets_the_part_alone():
+    asked, *alive = objective("wrapper")
+    assert asked.outer is alive[1]
+    assert (2 * asked + asked).outer is alive[1]
+    assert asked.__getstate__()["outer"] is None
+
+
+def test_a_range_that_nobody_chose_is_logged_once_a_model(caplog):
+    model = fill(keras.Sequential([keras.Input(SHAPE), layers.Conv2D(2, 3, name="conv")]))
+    asked = Objective.channel(model, "conv", 0)
+    optimize(asked, **{**SHORT, "values_range": (0.0, 1.0)})
+    assert "values_range" not in caplog.text
+    for _ in range(2):
+        optimize(asked, steps=1, parameterization="pixel", transformations=None)
+    assert caplog.text.count("values_range=(0, 1), the default of `optimize`") == 1
