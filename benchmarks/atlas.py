@@ -6,9 +6,9 @@ Every channel of every convolution: 7,040 units of 64 pixels, 16 steps.
 
 "whole" makes all of it with two workers. On the way it kills one worker, then the process that
 asked for the atlas, each by `kill -9`, and goes on. It notes each finished file and whether
-anything wrote it again. "pace" makes 512 channels of the last layer with two workers and
-with none, and measures what `many_units.py` needs. State the load of the machine beside the
-numbers.
+anything wrote it again. "pace" makes every eighth layer with two workers of one thread each
+and with none, and measures what `many_units.py` needs. State the load of the machine beside
+the numbers.
 """
 
 import argparse
@@ -24,8 +24,8 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
-# So many channels of the last layer are enough for the pace: four chunks.
-_SOME = 512
+# Every so many layers are enough for the pace: 824 units of narrow and wide ones.
+_EVERY = 8
 # A worker and the driver are killed when these shares of all chunks are done.
 _KILLS = (("a worker", 0.4), ("the driver", 0.5))
 
@@ -52,7 +52,7 @@ def drive(folder, workers, is_some):
     """Make the atlas in this process, and print what it took."""
     import keras
 
-    from featviz_callback import Objective, atlas
+    from featviz_callback import atlas
     from featviz_callback.monitoring.workers import greet
     from featviz_callback.objectives import every_channel
     from featviz_callback.optimization import compile_seconds
@@ -61,7 +61,7 @@ def drive(folder, workers, is_some):
     model = keras.applications.MobileNetV2((64, 64, 3), alpha=0.35, weights=None)
     objectives = every_channel(model)
     if is_some:
-        objectives = [Objective.channel(model, "Conv_1", range(_SOME))]
+        objectives = objectives[::_EVERY]
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context) if workers else nullcontext()
 
@@ -81,7 +81,8 @@ def drive(folder, workers, is_some):
         checking = make()
         shutil.rmtree(Path(folder) / "feature_vis")
         logging = make() - checking
-    print(sum(map(len, objectives)), start, seconds, checking, compile_seconds(model), logging)
+    compiling = compile_seconds(model) / len(objectives)
+    print(sum(map(len, objectives)), start, seconds, checking, compiling, logging)
 
 
 def whole(folder):
@@ -124,7 +125,7 @@ def whole(folder):
 
 
 def pace():
-    """Make a part of a layer with two workers and with none."""
+    """Make some layers with two workers and with none."""
     from common import write_table
 
     found = {}
@@ -137,7 +138,7 @@ def pace():
     checking = found[0][4]
     rows = [
         (
-            "two workers" if workers else "one process that has both cores",
+            "two workers, a thread each" if workers else "one process that has both cores",
             *(f"{units:.0f}", load, f"{start:.1f}" if workers else "", f"{seconds:.1f}"),
             *(f"{checking:.1f}", f"{1e3 * (seconds - checking) / units:.1f}"),
             *(("", "") if workers else (f"{compiling:.1f}", f"{1e3 * logging / units:.1f}")),
@@ -146,14 +147,17 @@ def pace():
     ]
     columns = (
         *("who computes", "units", "load before", "s until a worker answers", "seconds"),
-        *("of it checking", "ms a unit without", "s to compile", "ms to log a unit"),
+        *("of it checking", "ms a unit without", "s to compile a layer", "ms to log a unit"),
     )
     write_table("atlas_pace", "The pace of an atlas of MobileNetV2", columns, rows)
 
 
 def _start(folder, workers, *more):
     command = [sys.executable, __file__, "--drive", str(workers), "--folder", str(folder)]
-    return subprocess.Popen([*command, *more], stdout=subprocess.PIPE, text=True)
+    # TensorFlow's threads are as many as there are cores, in each worker.
+    threads = {"TF_NUM_INTRAOP_THREADS": "1"} if workers else {}
+    environment = {**os.environ, **threads}
+    return subprocess.Popen([*command, *more], stdout=subprocess.PIPE, text=True, env=environment)
 
 
 def _count_chunks():

@@ -3,9 +3,12 @@
 Two networks, each trained with snapshots here and in a worker, in turn in one process:
 
 * `28 px`: three small convolutions, 34 targets of 32 steps;
-* `10 M`: ten million weights, 10 targets of 4 steps, beside the time of one copy of the weights.
+* `10 M`: ten million weights, 10 targets of 4 steps.
 
-    python benchmarks/executor.py [--rounds 2] [--epochs 5]
+Beside the waits stands the time of one copy of the weights: after training, and right after
+each wait, while the worker uses the same cores and memory.
+
+    python benchmarks/executor.py [--rounds 3] [--epochs 5]
 """
 
 import argparse
@@ -32,7 +35,7 @@ class Timed(FeatureVisCallback):
 
     def __init__(self, *arguments, **settings):
         super().__init__(*arguments, **settings)
-        self.waits = []
+        self.waits, self.copies = [], []
 
     def on_epoch_begin(self, epoch, logs=None):
         """Note the wait."""
@@ -41,6 +44,7 @@ class Timed(FeatureVisCallback):
     def on_epoch_end(self, epoch, logs=None):
         """Note the wait."""
         self._timed(super().on_epoch_end, epoch, logs)
+        self.copies.append(copy_seconds(self.model, times=1))
 
     def on_train_end(self, logs=None):
         """Note the wait."""
@@ -90,10 +94,10 @@ def train(make, steps, executor, epochs, batches):
     return callback, seconds, model
 
 
-def copy_seconds(model):
-    """Return how long one copy of all weights takes, the median of nine."""
+def copy_seconds(model, times=9):
+    """Return how long one copy of all weights takes, the median of some."""
     found, weights = [], model.get_weights()
-    for _ in range(9):
+    for _ in range(times):
         began = time.perf_counter()
         copies = [one.copy() for one in weights]
         found.append(time.perf_counter() - began)
@@ -106,7 +110,7 @@ def row(name, where, found, copies):
     # At the beginning of an epoch after the first nothing is done.
     middle = np.concatenate([callback.waits[1:-2:2] for callback, _ in found])
     first, last, end = (np.median([c.waits[i] for c, _ in found]) for i in (0, -2, -1))
-    copied = f"{1000 * np.median(copies):.0f} ms" if copies else ""
+    copies = [np.median(copies), np.median([callback.copies for callback, _ in found])]
     return (
         name,
         where,
@@ -116,14 +120,14 @@ def row(name, where, found, copies):
         f"{1000 * first:.0f}, {1000 * last:.0f} ms",
         f"{end:.2f} s",
         f"{np.median([seconds for _, seconds in found]):.1f} s",
-        copied,
+        "{:.0f}, {:.0f} ms".format(*(1000 * one for one in copies)),
     )
 
 
 def main():
     """Train in turn, and write the table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=5)
     given = parser.parse_args()
     rows = []
@@ -140,14 +144,18 @@ def main():
                     results.append((callback, seconds))
                     print(name, executor and "worker", np.round(callback.waits, 3), seconds)
                 copies.append(copy_seconds(model))
-            rows.append(row(name, "here", found[None], []))
+            rows.append(row(name, "here", found[None], copies))
             rows.append(row(name, "in a worker", found[pool], copies))
     write_table(
         "executor",
         f"How long training waits for a snapshot, {given.rounds} rounds in turn",
         (
             *("training", "snapshots", "waits at an epoch's end", "first, last"),
-            *("at the end of `fit`", "the whole `fit`", "one copy of the weights"),
+            *(
+                "at the end of `fit`",
+                "the whole `fit`",
+                "a copy of the weights, after training, after a wait",
+            ),
         ),
         rows,
     )

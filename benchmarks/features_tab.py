@@ -6,9 +6,14 @@ Needs Playwright: `pip install '.[browser]'`.
 
     python benchmarks/features_tab.py [--snapshots 200] [--targets 100] [--size 224]
         [--rounds 5]
+
+With `--atlas FOLDER` it opens an atlas that is there, such as that of
+`python benchmarks/atlas.py --folder FOLDER`.
 """
 
 import argparse
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -114,8 +119,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (("snapshots", 200), ("targets", 100), ("size", 224), ("rounds", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--atlas", type=Path)
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
+    if arguments.atlas is not None:
+        of_atlas(arguments.atlas, folder, arguments.rounds)
+        return
     try:
         (folder / "empty").mkdir()
         sizes = (arguments.snapshots, arguments.targets, arguments.size)
@@ -128,6 +137,20 @@ def main():
         f"targets of {arguments.size} pixels, {length / 1e9:.1f} GB"
     )
     write_table("features_tab", title, ("what", "measured"), rows)
+
+
+def of_atlas(atlas, folder, rounds):
+    """Measure on an atlas, from which nothing is removed."""
+    (folder / "empty").mkdir()
+    (folder / "logs").symlink_to(atlas.resolve())
+    units = sum(row[2] for row in json.loads((atlas / "plan.json").read_text()))
+    try:
+        rows = measure(folder, rounds)
+    finally:
+        shutil.rmtree(folder)
+    rows.append(("load of the machine", f"{os.getloadavg()[0]:.2f}"))
+    title = f"Opening the tab Features on an atlas of {units:,} units"
+    write_table("features_tab_atlas", title, ("what", "measured"), rows)
 
 
 def measure(folder, rounds):

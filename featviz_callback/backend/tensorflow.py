@@ -3,9 +3,9 @@
 On a CPU, XLA's depthwise convolutions are an order of magnitude slower.
 """
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from types import FunctionType
 
 import keras
 import tensorflow as tf
@@ -17,9 +17,6 @@ apply_optimizer = variables.apply_to_variables
 product_or_zero = tf.math.multiply_no_nan
 without_gradients = nullcontext
 to_numpy = keras.ops.convert_to_numpy
-
-# What is no variable: TensorFlow takes long to tell.
-_PLAIN = frozenset((str, bool, int, float, type(None), FunctionType, keras.Variable))
 
 # Operations that are long enough to be worth running side by side.
 _LONG = ("Conv", "MatMul", "Einsum")
@@ -140,8 +137,8 @@ def to_tensors(array):
 
 def copied(variables):
     """See `featviz_callback.backend`."""
-    # Reading copies nothing, and `numpy` copies once.
-    return [variable.value.numpy() for variable in variables]
+    # Reading copies nothing, and `numpy` copies once. A variable's own `numpy` reads it twice.
+    return [variable.value.value().numpy() for variable in variables]
 
 
 def current_trace():
@@ -185,18 +182,27 @@ def _find_variables(container, found):
     """Collect TensorFlow's own variables in a container, by their identity."""
     # A copy, since another thread may train.
     for one in list(container.values() if isinstance(container, dict) else container):
-        if type(one) in _PLAIN or id(one) in found:
+        kind = _kind(type(one))
+        if kind is None or id(one) in found:
             continue
-        if isinstance(one, tf.Variable):
+        if kind is tf.Variable:
             found[id(one)] = one
-        elif isinstance(one, tf.random.Generator):
+        elif kind is tf.random.Generator:
             found[id(one.state)] = one.state
-        elif isinstance(one, tf.Module):
+        elif kind is tf.Module:
             _find_variables(one.variables, found)
-        elif issubclass(type(one), (list, tuple, set, dict)):
+        else:
             # Containers may hold each other.
             found[id(one)] = None
             _find_variables(one, found)
+
+
+@functools.lru_cache(maxsize=1000)
+def _kind(of_value):
+    """Return which class of values that may hold variables a class belongs to, or `None`."""
+    # TensorFlow takes long to tell, and layers have thousands of attributes.
+    kinds = (tf.Variable, tf.random.Generator, tf.Module, (list, tuple, set, dict))
+    return next((kind for kind in kinds if issubclass(of_value, kind)), None)
 
 
 def writes(model):

@@ -98,6 +98,9 @@ def atlas(
         executor: A `concurrent.futures.Executor` of processes that computes the chunks:
             `ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))`, or that
             of loky, Dask (`client.get_executor(pure=False)`) or MPI. It is never shut down.
+            Workers of one machine share its cores, so give each a part, such as
+            `os.environ["TF_NUM_INTRAOP_THREADS"] = "1"` before the pool starts, on which the
+            last digits of images depend.
             What a worker does not finish is computed here. `cloudpickle` has to be
             installed for functions of a script or notebook. Default: computed here.
         model: A built Keras model. Needed if there are no objectives, but to read a folder.

@@ -474,9 +474,13 @@ def _take(roots, observer, order):
 
 def _encoded(found: Observation, is_new: Sequence[bool]) -> Observation:
     """Encode all pictures of a snapshot, and of real images those that are new."""
-    drawn = pictures.of_targets(found.result.images, found.result.values_range)
+    result = found.result
+    drawn = pictures.of_targets(result.images, result.values_range)
+    if result.importance is not None and result.importance.ndim == 3:
+        result = replace(result, importance=pictures.of_importance(result.importance))
     return replace(
         found,
+        result=result,
         pictures=[pictures.as_png(one) for one in drawn],
         examples=[
             pictures.as_png(pictures.with_few_channels(pictures.as_array(one)))

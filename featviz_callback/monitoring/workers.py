@@ -44,6 +44,10 @@ logger = logging.getLogger("featviz_callback")
 # So many chunks are in the executor, enough for a hundred workers. All of an atlas would fill
 # its memory.
 _MOST_WAITING = 256
+# A worker of a pool gets about so many groups of chunks.
+_GROUPS = 8
+# Finished chunks of a group are looked for after so many seconds.
+_BLINK = 0.5
 _MODELS = "models"
 # A worker that is started now imports a framework for up to 20 seconds.
 _PATIENCE = 30
@@ -62,25 +66,22 @@ one_at_a_time = threading.Lock()
 
 @dataclass(frozen=True)
 class Packed:
-    """A chunk, as it crosses to a worker.
+    """Some chunks of one optimisation, as they cross to a worker.
 
     Attributes:
         task: The optimisation of a layer without its model, pickled.
         call: Tells this call of `atlas` from all others.
         model: The path of the model's file.
         weights: The hash of that model's weights.
-        rows: See `Chunk`.
-        path: The file to write.
-        ranked: What real images tell of these targets.
+        parts: Of each chunk its rows, the file to write, and what real images tell of its
+            targets.
     """
 
     task: bytes
     call: str
     model: str
     weights: str
-    rows: tuple[int, ...]
-    path: str
-    ranked: Ranked | None
+    parts: tuple[tuple[tuple[int, ...], str, Ranked | None], ...]
 
 
 def compute_here(chunks: Sequence[tuple[Chunk, Ranked | None]]) -> Iterator[Chunk]:
@@ -133,42 +134,54 @@ class Workers:
 
     def compute(self, chunks: Sequence[tuple[Chunk, Ranked | None]]) -> Iterator[Chunk]:
         """Yield each chunk when its file is there. What workers lose twice is computed here."""
-        queue, lost = list(reversed(chunks)), []
+        queue: list[list[tuple[Chunk, Ranked | None]]] = grouped(chunks, self._worker_count())[::-1]
+        lost: list[tuple[Chunk, Ranked | None]] = []
         sent_again: set[str] = set()
-        waiting: dict[Future, tuple[Chunk, Ranked | None]] = {}
+        waiting: dict[Future, list[tuple[Chunk, Ranked | None]]] = {}
         try:
             while queue or waiting:
                 while queue and len(waiting) < _MOST_WAITING and not self._is_broken:
-                    future = self._submit(*queue[-1])
+                    future = self._submit(queue[-1])
                     if future is not None:
                         waiting[future] = queue.pop()
                 if self._is_broken and not waiting:
                     break
-                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                    chunk, ranked = waiting.pop(future)
+                ended = wait(waiting, _BLINK, FIRST_COMPLETED).done
+                for future, group in list(waiting.items()):
+                    # A worker computes them in this order.
+                    while group and group[0][0].is_done:
+                        yield group.pop(0)[0]
+                    if future not in ended:
+                        continue
+                    del waiting[future]
                     error = error_of(future)
-                    if chunk.is_done:
-                        yield chunk
-                    elif error is not None and chunk.path not in sent_again:
-                        # A pool that is broken refuses it, and then it stays in the queue.
-                        sent_again.add(chunk.path)
-                        queue.append((chunk, ranked))
-                    else:
-                        self._lament(error or "it wrote no file, so it has another disk")
-                        lost.append((chunk, ranked))
+                    for chunk, ranked in group:
+                        if chunk.is_done:
+                            yield chunk
+                        elif error is not None and chunk.path not in sent_again:
+                            # A pool that is broken refuses it, and then it stays in the queue.
+                            sent_again.add(chunk.path)
+                            queue.append([(chunk, ranked)])
+                        else:
+                            self._lament(error or "it wrote no file, so it has another disk")
+                            lost.append((chunk, ranked))
         finally:
             for future in waiting:
                 future.cancel()
-        yield from compute_here([*lost, *reversed(queue)])
+        yield from compute_here([*lost, *(one for group in reversed(queue) for one in group)])
 
-    def _submit(self, chunk, ranked):
+    def _worker_count(self):
+        """Return how many workers a pool has, `None` where that is not known."""
+        found = getattr(self._executor, "_max_workers", None)
+        return found if isinstance(found, int) and found > 0 else None
+
+    def _submit(self, group):
+        task = group[0][0].task
         packed = Packed(
-            self._tasks[id(chunk.task)],
+            self._tasks[id(task)],
             self._call,
-            *self._models[id(chunk.task.targets.model)],
-            chunk.rows,
-            os.path.abspath(chunk.path),
-            ranked,
+            *self._models[id(task.targets.model)],
+            tuple((one.rows, os.path.abspath(one.path), ranked) for one, ranked in group),
         )
         try:
             return self._executor.submit(work, packed)
@@ -189,8 +202,31 @@ class Workers:
             )
 
 
+def grouped(
+    chunks: Sequence[tuple[Chunk, Ranked | None]], workers: int | None
+) -> list[list[tuple[Chunk, Ranked | None]]]:
+    """Return chunks in groups of one optimisation, each for one worker, the largest first.
+
+    Each worker that has a chunk of a layer compiles it. But with few groups, some workers would
+    have nothing to do at the end.
+
+    Args:
+        chunks: The chunks, those of a layer one after the other.
+        workers: How many workers there are. If that is not known, each chunk is a group.
+    """
+    most = max(1, len(chunks) // (_GROUPS * workers)) if workers else 1
+    groups: list[list] = []
+    for one in chunks:
+        is_same = bool(groups) and groups[-1][-1][0].task is one[0].task
+        if is_same and len(groups[-1]) < most:
+            groups[-1].append(one)
+        else:
+            groups.append([one])
+    return sorted(groups, key=lambda group: -sum(len(chunk) for chunk, _ in group))
+
+
 def work(packed: Packed) -> None:
-    """Compute a chunk in a worker, and write its file."""
+    """Compute chunks in a worker, and write the file of each."""
     end_with_parent()
     with one_at_a_time:
         # Another call may give a task other code under equal names.
@@ -198,9 +234,10 @@ def work(packed: Packed) -> None:
         model = _cached(of_model, "", lambda: _load(packed.model, packed.weights))
         key = hashlib.sha256(packed.task).hexdigest()
         task = _cached(of_model, key, lambda: wire.load(packed.task, lambda _: model))
-        # Another process that makes the same atlas may have been faster.
-        if not is_done(packed.path):
-            compute(task, packed.rows, packed.path, packed.ranked)
+        for rows, path, ranked in packed.parts:
+            # Another process that makes the same atlas may have been faster.
+            if not is_done(path):
+                compute(task, rows, path, ranked)
 
 
 def greet() -> dict[str, object]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+_VALUES_TOGETHER = 2**13
+
 
 def drift(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Return how far pictures have moved: one minus the correlation of their values.
@@ -37,9 +39,10 @@ def drift(before: np.ndarray, after: np.ndarray) -> np.ndarray:
         Zeiler, Fergus, "Visualizing and Understanding Convolutional Networks", ECCV
         2014.
     """
-    # One at a time, since the float64 values of all of them would take much memory.
-    pairs = zip(before, after, strict=True)
-    return np.concatenate([_drift(one[None], other[None]) for one, other in pairs])
+    # A few at a time, since the float64 values of all of them would take much memory.
+    size = max(1, _VALUES_TOGETHER // max(1, before[0].size))
+    parts = [slice(first, first + size) for first in range(0, len(before), size)]
+    return np.concatenate([_drift(before[part], after[part]) for part in parts])
 
 
 def _drift(before, after):

@@ -140,12 +140,14 @@ def of_importance(importance: np.ndarray) -> np.ndarray:
     """Return the importance of images as small pictures, for a log.
 
     Args:
-        importance: Array `(targets, height, width)`, from 0 to 1.
+        importance: Array `(targets, height, width)`, from 0 to 1, or what this has returned.
 
     Returns:
         Uint8 array `(targets, height, width)` of at most 56 pixels a side, each the mean of
         the pixels that it stands for. The largest of each target is 255, unless all are 0.
     """
+    if importance.dtype == np.uint8:
+        return importance
     height, width = importance.shape[1:]
     factor = min(1.0, _IMPORTANCE_SIDE / max(height, width))
     size = max(1, round(width * factor)), max(1, round(height * factor))

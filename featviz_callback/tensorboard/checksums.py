@@ -7,6 +7,7 @@ Castagnoli, Bräuer, Herrmann, "Optimization of Cyclic Redundancy-Check Codes", 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,11 +24,12 @@ def _make_table():
 
 _TABLE = _make_table()
 _LIST = _TABLE.tolist()
-_BITS = np.uint32(1) << np.arange(32, dtype="uint32")
+# Bytes of a row, and of all strings that are computed together.
+_ROW, _BYTES_TOGETHER = 32, 8 * 1024 * 1024
 # Bytes that the first state is mixed with.
 _FIRST = 4
-# Bytes of a row, of the longest string that is computed with others, and of all those at once.
-_ROW, _LONGEST_TOGETHER, _BYTES_TOGETHER = 64, 64 * 1024, 8 * 1024 * 1024
+# In Python, so many bytes take as long as any few rows do.
+_FEW = 1024
 
 
 def of(data: bytes) -> int:
@@ -47,49 +49,46 @@ def of(data: bytes) -> int:
 def of_each(parts: Sequence[bytes]) -> np.ndarray:
     """Return the masked checksum of each of many byte strings, uint32 `(n,)`.
 
-    Strings of up to 64 kB are computed together, as rows of a few bytes: all rows at once,
-    then the rows of each string joined.
+    All of them are rows of a few bytes, which are computed at once, then joined two by two.
 
     Example:
     >>> [hex(one) for one in of_each([b"123456789", b"12345678"])] == [
     ...     hex(of(b"123456789")), hex(of(b"12345678"))]
     True
     """
+    if sum(map(len, parts)) < _FEW:
+        return np.array([of(part) for part in parts], "uint32")
     found = np.zeros(len(parts), "uint32")
-    together = []
-    for i, part in enumerate(parts):
-        if _FIRST <= len(part) <= _LONGEST_TOGETHER:
-            together.append(i)
-        else:
-            found[i] = of_long(part)
+    together = [i for i, part in enumerate(parts) if len(part) >= _FIRST]
+    for i in set(range(len(parts))).difference(together):
+        found[i] = of(parts[i])
     # From the longest on, so that those that still have rows are the first ones.
     together.sort(key=lambda i: -len(parts[i]))
     while together:
         count = max(1, _BYTES_TOGETHER // len(parts[together[0]]))
         some, together = together[:count], together[count:]
-        found[some] = _of_rows([parts[i] for i in some])
+        found[some] = _masked(_joined(*_rows([parts[i] for i in some])) ^ np.uint32(_ALL))
     return found
 
 
-def _of_rows(parts):
-    """Return the masked checksums of strings, of which none is longer than the one before."""
+def _rows(parts):
+    """Return the state after each row of each string, and how many rows each has.
+
+    Each begins with rows of zeros, up to a power of two.
+    """
     counts = np.array([-(-len(part) // _ROW) for part in parts])
     padded = [
         _begun(part).rjust(count * _ROW, b"\0")
         for part, count in zip(parts, counts.tolist(), strict=True)
     ]
-    rows = np.frombuffer(b"".join(padded), "uint8").reshape(-1, _ROW)
-    of_rows = _states(rows, np.zeros(len(rows), "uint32"))
-    ends, most = counts.cumsum(), counts[0]
-    states = np.zeros(len(parts), "uint32")
-    for left in range(most, 0, -1):
-        active = int(np.searchsorted(-counts, -left, side="right"))
-        some = states[:active]
-        moved = _MOVED[0][some & 0xFF]
-        for place in (1, 2, 3):
-            moved ^= _MOVED[place][(some >> (8 * place)) & 0xFF]
-        states[:active] = moved ^ of_rows[ends[:active] - left]
-    return _masked(states ^ np.uint32(_ALL))
+    words = np.frombuffer(b"".join(padded), "<u4").reshape(-1, _ROW // 4)
+    of_rows = np.zeros(len(words), "<u4")
+    for column in np.ascontiguousarray(words.T):
+        of_rows = _moved(of_rows ^ column, 0)
+    sizes = np.array([1 << (count - 1).bit_length() for count in counts.tolist()])
+    states = np.zeros(sizes.sum(), "<u4")
+    states[np.arange(len(words)) + np.repeat((sizes - counts).cumsum(), counts)] = of_rows
+    return states, sizes
 
 
 def _begun(part):
@@ -97,49 +96,38 @@ def _begun(part):
     return bytes(255 - byte for byte in part[:_FIRST]) + part[_FIRST:]
 
 
-def _states(rows, states):
-    """Return the states after the bytes of each row, uint8 `(n, bytes)`."""
-    for column in np.ascontiguousarray(rows.T):
-        states = _TABLE[(states ^ column) & 0xFF] ^ (states >> 8)
+def _joined(states, sizes):
+    """Return the state after each string, of which none has more rows than the one before."""
+    found, doublings = np.zeros(len(sizes), "uint32"), (_ROW // 4).bit_length() - 1
+    while len(sizes):
+        longer = int(np.searchsorted(-sizes, -1, side="left"))
+        end = sizes[:longer].sum()
+        found[longer : len(sizes)] = states[end:]
+        pairs, sizes = states[:end].reshape(-1, 2), sizes[:longer] // 2
+        states = _moved(np.ascontiguousarray(pairs[:, 0]), doublings) ^ pairs[:, 1]
+        doublings += 1
+    return found
+
+
+def _moved(states, doublings):
+    """Return the states after `4 * 2**doublings` bytes of zeros."""
+    table, values = _of_bytes(doublings), states.view("uint8").reshape(-1, 4)
+    moved = table[0][values[:, 0]]
+    for place in (1, 2, 3):
+        moved ^= table[place][values[:, place]]
+    return moved
+
+
+@functools.cache
+def _of_bytes(doublings):
+    """Return what `_moved` makes of each value of each byte of a state, `(4, 256)`."""
+    states = np.arange(256, dtype="<u4") << (8 * np.arange(4, dtype="<u4")[:, None])
+    if doublings:
+        twice = _moved(_moved(states.ravel(), doublings - 1), doublings - 1)
+        return twice.reshape(4, 256)
+    for _ in range(4):
+        states = _TABLE[states & 0xFF] ^ (states >> 8)
     return states
-
-
-def _make_moved():
-    """Return what a row of zeros makes of each value of each byte of a state, `(4, 256)`."""
-    states = np.arange(256, dtype="uint32") << (8 * np.arange(4, dtype="uint32")[:, None])
-    return _states(np.zeros((1024, _ROW), "uint8"), states.ravel()).reshape(4, 256)
-
-
-_MOVED = _make_moved()
-
-
-def of_long(data: bytes) -> int:
-    """Return the masked checksum of one long byte string, as rows that are joined in the end.
-
-    Example:
-    >>> of_long(b"123456789" * 1000) == of(b"123456789" * 1000)
-    True
-    """
-    if len(data) < _FIRST:
-        return of(data)
-    # Few steps over many rows: a step costs the same for a thousand rows as for ten.
-    count = 1 << (len(data).bit_length() // 2 + 2)
-    width = -(-len(data) // count)
-    padded = _begun(data).rjust(count * width, b"\0")
-    rows = np.frombuffer(padded, "uint8").reshape(count, width)
-    # What a row of zeros makes of each bit of a state tells what it makes of any state.
-    found = _states(rows, np.zeros(count, "uint32"))
-    moved = _states(np.zeros((32, width), "uint8"), _BITS)
-    while len(found) > 1:
-        found = _apply(moved, found[::2]) ^ found[1::2]
-        moved = _apply(moved, moved)
-    return int(_masked(found ^ np.uint32(_ALL))[0])
-
-
-def _apply(moved, states):
-    """Return the XOR of `moved` at the bits that are set, for each state."""
-    is_set = ((states[:, None] & _BITS) != 0).astype("uint32")
-    return np.bitwise_xor.reduce(is_set * moved, axis=1)
 
 
 def _masked(checksums):

@@ -270,13 +270,9 @@ def _records(contents):
     """Return events as their file has them, each as length, checksum, content, checksum."""
     lengths = [struct.pack("<Q", len(content)) for content in contents]
     # TensorBoard's own writer takes longer for the checksum than a picture takes to be drawn.
-    of_lengths, of_contents = (
-        map(struct.Struct("<I").pack, checksums.of_each(parts).tolist())
-        for parts in (lengths, contents)
-    )
-    return b"".join(
-        itertools.chain.from_iterable(zip(lengths, of_lengths, contents, of_contents, strict=True))
-    )
+    checked = list(map(struct.Struct("<I").pack, checksums.of_each([*lengths, *contents]).tolist()))
+    parts = lengths, checked[: len(lengths)], contents, checked[len(lengths) :]
+    return b"".join(itertools.chain.from_iterable(zip(*parts, strict=True)))
 
 
 def _size(path):

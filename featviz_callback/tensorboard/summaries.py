@@ -106,9 +106,6 @@ _NUMBERS = {
     "drift": DRIFT_TAG,
     "noise_floor": NOISE_FLOOR_TAG,
     "score_ratio": SCORE_RATIO_TAG,
-}
-# Those that are written in one record for all targets.
-_NUMBERS_AT_ONCE = {
     "functional_drift": FUNCTIONAL_DRIFT_TAG,
     "top_overlap": TOP_OVERLAP_TAG,
     "selectivity": SELECTIVITY_TAG,
@@ -152,21 +149,22 @@ def write_snapshot(
     """
     shown: Sequence[pictures.Picture]
     shown = pngs or list(pictures.of_targets(snapshot.images, snapshot.values_range))
-    for i, name in enumerate(snapshot.names):
-        events.image(IMAGE_TAG.format(name), snapshot.epoch, shown[i], _description(snapshot, i))
-        events.scalar(STATUS_TAG.format(name), snapshot.epoch, STATUSES.index(snapshot.status[i]))
-        for field, tag in _NUMBERS.items():
-            _scalar_if_known(events, tag.format(name), snapshot.epoch, getattr(snapshot, field)[i])
-    behaviour = {
+    numbers = {
+        STATUS_TAG.format(name): float(STATUSES.index(status))
+        for name, status in zip(snapshot.names, snapshot.status, strict=True)
+    }
+    numbers |= {
         tag.format(name): value
-        for field, tag in _NUMBERS_AT_ONCE.items()
+        for field, tag in _NUMBERS.items()
         for name, value in zip(snapshot.names, getattr(snapshot, field), strict=True)
         if np.isfinite(value)
     }
-    events.many(snapshot.epoch, behaviour)
     if with_real_images:
-        dead = snapshot.status.count("dead") / len(snapshot.status)
-        events.scalar(DEAD_TAG, snapshot.epoch, dead)
+        numbers[DEAD_TAG] = snapshot.status.count("dead") / len(snapshot.status)
+    # Before the pictures, of which a snapshot that is read back has all.
+    events.many(snapshot.epoch, numbers)
+    for i, name in enumerate(snapshot.names):
+        events.image(IMAGE_TAG.format(name), snapshot.epoch, shown[i], _description(snapshot, i))
 
 
 def _description(snapshot, i):
@@ -184,11 +182,6 @@ def _description(snapshot, i):
         f"{snapshot.epoch}. {selective}{begun}"
         f"Its status at each step is the scalar {tag}: {status}."
     )
-
-
-def _scalar_if_known(events, tag, step, value):
-    if np.isfinite(value):
-        events.scalar(tag, step, value)
 
 
 def write_health(
@@ -224,10 +217,8 @@ def write_costs(
         share: Share of the time since training began that snapshots took, in `[0, 1]`.
         compiling: Seconds that compiling took; not written if 0.
     """
-    events.scalar(SECONDS_TAG, epoch, seconds)
-    events.scalar(SHARE_TAG, epoch, share)
-    if compiling:
-        events.scalar(COMPILE_SECONDS_TAG, epoch, compiling)
+    costs = {SECONDS_TAG: seconds, SHARE_TAG: share}
+    events.many(epoch, costs | ({COMPILE_SECONDS_TAG: compiling} if compiling else {}))
 
 
 def write_examples(events: EventFile, epoch: int, name: str, picture: pictures.Picture) -> None:
@@ -443,5 +434,5 @@ def _as_snapshot(step, names, summaries, values_range):
         starts=words(_START),
         best_class=words(_CLASS),
         importance=importance,
-        **{field: scalars(tag) for field, tag in (_NUMBERS | _NUMBERS_AT_ONCE).items()},
+        **{field: scalars(tag) for field, tag in _NUMBERS.items()},
     )

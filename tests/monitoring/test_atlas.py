@@ -602,6 +602,8 @@ def test_workers_compute_the_same_to_the_bit(tmp_path, pool):
 @pytest.mark.slow
 def test_a_killed_worker_loses_nothing(tmp_path, pool, small_chunks, monkeypatch, caplog):
     caplog.set_level("WARNING", logger="featviz_callback")
+    # It has more than one chunk then, and finishes some of them.
+    monkeypatch.setattr(workers, "_GROUPS", 1)
     expected = make(tmp_path / "here")
     pool.submit(time.sleep, 0).result()
     [worker] = pool._processes

@@ -10,6 +10,7 @@ import pytest
 
 from featviz_callback import Objective
 from featviz_callback.monitoring import wire, workers
+from featviz_callback.monitoring.chunks import Chunk
 from featviz_callback.objectives import join_alike
 from featviz_callback.optimization import run
 from tests.conftest import compiled, fill, make_small_model, prepare, sequential
@@ -122,3 +123,25 @@ def test_a_process_of_the_same_number_in_another_container_is_no_thread_of_this_
     workers.require_alike({**told, "unique": "of another process"})
     # A fork has all that its parent drew.
     workers.require_alike({**told, "process": told["process"] + 1})
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (1, ["d0 d1", "d2 d3", "b0 b1", "d4", "a0", "c0"]),
+        (2, ["d0", "d1", "d2", "d3", "d4", "a0", "b0", "b1", "c0"]),
+        (None, ["d0", "d1", "d2", "d3", "d4", "a0", "b0", "b1", "c0"]),
+    ],
+)
+def test_few_workers_get_several_chunks_of_a_layer_at_once(count, expected, monkeypatch):
+    # Nine chunks are two for each of four groups of one worker.
+    monkeypatch.setattr(workers, "_GROUPS", 4)
+    sizes = {"a": [96], "b": [96, 40], "c": [8], "d": [128, 128, 128, 128, 100]}
+    tasks = {name: object() for name in sizes}
+    chunks = [
+        (Chunk(tasks[name], tuple(range(size)), f"{name}{i}", name), None)
+        for name, some in sizes.items()
+        for i, size in enumerate(some)
+    ]
+    found = workers.grouped(chunks, count)
+    assert [" ".join(one.path for one, _ in group) for group in found] == expected

@@ -197,7 +197,7 @@ def read_event(path: str, offset: int, length: int, is_checked: bool = False) ->
         raise ValueError(f"No record of {length} bytes at {offset}.")
     data = record[_HEADER.size : _HEADER.size + length]
     checksum = int.from_bytes(record[_HEADER.size + length :], "little")
-    if is_checked and checksums.of_long(data) != checksum:
+    if is_checked and checksums.of_each([data])[0] != checksum:
         raise ValueError(f"The record at {offset} is damaged.")
     return parse(data)
 
