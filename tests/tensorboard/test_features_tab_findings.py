@@ -17,27 +17,13 @@ from PIL import Image
 
 from featviz_callback.records.behaviour import settled
 from featviz_callback.tensorboard import EventFile, summaries
-from tests.tensorboard import make_logs
-from tests.tensorboard.browsing import Server, opened, require_browser
+from tests.tensorboard import hostile, make_logs
+from tests.tensorboard.browsing import opened, require_browser
 
 playwright, _ = require_browser()
 pytestmark = pytest.mark.slow
 
 RUNS = 30
-
-
-@pytest.fixture
-def served():
-    """A function that serves a folder until the test ends, and its pages are closed."""
-    servers = []
-
-    def serve(folder):
-        servers.append(Server(folder))
-        return servers[-1]
-
-    yield serve
-    for server in servers:
-        server.close()
 
 
 # Said falsely
@@ -226,7 +212,7 @@ def test_counts_are_of_what_is_shown_in_each_run(open_page, serve):
 
 def test_a_damaged_record_is_said_with_its_place(served, open_page, tmp_path):
     make_logs.write_full(tmp_path / "run", epochs=4)
-    place = make_logs.damage(tmp_path / "run")
+    place = hostile.damage(tmp_path / "run")
     [file] = (tmp_path / "run/feature_vis").iterdir()
     server = served(tmp_path)
     tab = open_page(server)
@@ -244,7 +230,7 @@ def test_a_picture_that_cannot_be_shown_says_why_and_where(open_page, serve):
     tab.settle()
     [path] = server.folder.rglob("*tfevents*")
     data = path.read_bytes()
-    starts = make_logs.record_starts(data)
+    starts = hostile.record_starts(data)
     [place] = [a for a, b in pairwise(starts) if b"feature_vis/bomb" in data[a:b]]
     reason = "The picture has 13000 x 13000 pixels; the most are 16777216."
     where = f"({path.name}, record at byte {place})"
