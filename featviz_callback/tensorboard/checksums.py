@@ -23,6 +23,7 @@ def _make_table():
 
 _TABLE = _make_table()
 _LIST = _TABLE.tolist()
+_INVERTED = bytes(range(255, -1, -1))
 _BITS = np.uint32(1) << np.arange(32, dtype="uint32")
 # Bytes that the first state is mixed with.
 _FIRST = 4
@@ -94,7 +95,7 @@ def _of_rows(parts):
 
 def _begun(part):
     """Invert the first bytes, as if the first state were 0, which zeros in front leave as it is."""
-    return bytes(255 - byte for byte in part[:_FIRST]) + part[_FIRST:]
+    return part[:_FIRST].translate(_INVERTED) + part[_FIRST:]
 
 
 def _states(rows, states):

@@ -67,11 +67,13 @@ class Runs:
         self._searched = time.monotonic()
         self._search_seconds = self._searched - began
 
-    def read_newest(self) -> None:
-        """Read the newest run."""
-        newest = max(self.found().values(), key=lambda run: run.began, default=None)
-        if newest is not None:
-            newest.read_all()
+    def read_newest(self, seconds: float = 3.0) -> None:
+        """Read the newest run, and those before it until so many seconds have passed."""
+        deadline = time.monotonic() + seconds
+        for run in sorted(self.found().values(), key=lambda run: -run.began):
+            run.read_all()
+            if time.monotonic() > deadline:
+                break
 
     def paths_by_key(self) -> dict[str, str]:
         """Return every event file, by the part of a picture's key that tells it."""
