@@ -172,9 +172,9 @@ def write_signals(folder, channels=3):
 
 
 def write_long_names(folder):
-    """Write names of 300 letters, and one of 90 with a space."""
+    """Write names of 300 wide letters, one of 90 that are wide too, and one with a space."""
     events = EventFile(folder)
-    for name in [f"{i:02d}" + "字" * 298 for i in range(40)] + [LONG]:
+    for name in [f"{i:02d}" + "字" * 297 + "末" for i in range(40)] + ["W" * 89 + "!", LONG]:
         for step in (0, 1):
             write_target(events, name, step, 1.0)
     return events

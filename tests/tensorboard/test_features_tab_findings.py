@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import re
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -559,6 +559,38 @@ def test_closing_the_page_of_a_unit_keeps_its_epoch(open_page, serve):
     assert "open=" not in tab.page.url
 
 
+def test_the_seventh_channel_of_a_signal_is_black_and_seen_in_both_themes(open_page, serve):
+    tab = open_page(serve("signals", 7), opened("Neuron#logits_1"))
+    swatches = tab.find(".signal-legend .swatch")
+    playwright.expect(tab.find(".signal-legend li")).to_have_count(7)
+
+    def light(colour):
+        shares = np.array(colour[:3]) / 255
+        linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+        return linear @ [0.2126, 0.7152, 0.0722]
+
+    for scheme in ("light", "dark"):
+        tab.page.emulate_media(color_scheme=scheme)
+        playwright.expect(tab.find("html")).to_have_attribute("data-theme", scheme)
+        middles = swatches.evaluate_all(
+            """all => all.map((one) => one.getBoundingClientRect())
+                .map(({ x, y, width, height }) => [x + width / 2, y + height / 2])"""
+        )
+        with Image.open(io.BytesIO(tab.page.screenshot())) as shown:
+            seen = [shown.convert("RGB").getpixel((int(x), int(y))) for x, y in middles]
+        page = tab.find(".viewer").evaluate("node => getComputedStyle(node).backgroundColor")
+        behind = light([int(one) for one in re.findall(r"\d+", page)])
+        for colour in seen:
+            low, high = sorted([light(colour), behind])
+            assert (high + 0.05) / (low + 0.05) > 2, (scheme, colour)
+        apart = [
+            max(abs(x - y) for x, y in zip(a, b, strict=True)) for a, b in combinations(seen, 2)
+        ]
+        assert min(apart) > 30, (scheme, seen)
+        assert seen[6] == ((0, 0, 0) if scheme == "light" else (255, 255, 255))
+        tab.keep(f"seven_channels_{scheme}")
+
+
 def test_signals_have_a_legend_and_do_not_glare(open_page, serve):
     tab = open_page(serve("signals"), opened("Neuron#logits_1"), dark=True)
     legend = tab.find(".signal-legend li")
@@ -573,10 +605,29 @@ def test_signals_have_a_legend_and_do_not_glare(open_page, serve):
 def test_names_of_any_length_are_shown(open_page, serve):
     tab = open_page(serve("long_names"))
     assert tab.find(".missing").count() == 0
-    name = "05" + "字" * 298
-    label = tab.card(name).locator(".name")
-    assert label.inner_text().startswith("05")
-    assert "…" in label.inner_text()
+    # Wide letters are cut in their middle too, and not once more at their end by the style.
+    cut = "all => all.map((n) => [n.textContent, n.scrollWidth <= n.clientWidth])"
+    labels = tab.find(".card .name").evaluate_all(cut)
+    assert len(labels) > 20
+    for i, (text, is_whole) in enumerate(labels):
+        assert re.fullmatch(f"{i:02d}字+…字+末", text), text
+        assert is_whole, text
+    tab.find("input[aria-label^='Filter by name']").fill("^W|class")
+    playwright.expect(tab.find(".card")).to_have_count(2)
+    [(wide, is_whole), (words, _)] = tab.find(".card .name").evaluate_all(cut)
+    assert re.fullmatch("W+…W+!", wide)
+    assert is_whole
+    # So many letters as there is room for, which of wide ones are fewer.
+    assert len(words) > 1.4 * len(wide)
+    tab.card("W" * 89 + "!").click()
+    tab.find(".nearest summary").click()
+    playwright.expect(tab.find(".neighbour")).to_have_count(12)
+    names = tab.find(".neighbour span:not(.number)").evaluate_all(cut)
+    assert {is_whole for _, is_whole in names} == {True}
+    assert {text[-1] for text, _ in names} <= {"末", "e"}
+    tab.page.keyboard.press("Escape")
+    tab.find("input[aria-label^='Filter by name']").fill("")
+    name = "05" + "字" * 297 + "末"
     tab.card(name).click()
     with tab.page.expect_download() as download:
         tab.find(".download", has_text="GIF").click()

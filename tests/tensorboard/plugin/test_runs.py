@@ -9,9 +9,8 @@ import pytest
 
 from featviz_callback.tensorboard import EventFile
 from featviz_callback.tensorboard.plugin import runs
-from featviz_callback.tensorboard.plugin.contents import PICTURES
 from tests.tensorboard.conftest import event_file_in
-from tests.tensorboard.plugin.conftest import NAMES, Browser, write_run, write_step
+from tests.tensorboard.plugin.conftest import Browser, write_run, write_step
 
 
 def test_runs_are_listed_by_name(tmp_path):
