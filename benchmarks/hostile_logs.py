@@ -208,7 +208,8 @@ def ask_films(server):
 
 
 def write_empty(events):
-    """Append empty records."""
+    """Append empty records to a number."""
+    events.scalar(summaries.SCORE_TAG.format("x"), 0, 1.0)
     with open(events.path, "ab") as file:
         file.write(EMPTY * (MEGABYTES * 1_000_000 // len(EMPTY)))
 
@@ -223,8 +224,8 @@ EMPTY = (
 
 def write_damaged(events):
     """Write numbers, and turn round a bit of every tenth record: of its header, or of its data."""
-    path = Path(events.path)
     events.scalar(summaries.SCORE_TAG.format("x"), 0, 1.0)
+    path = Path(events.path)
     data = path.read_bytes()
     length = int.from_bytes(data[:8], "little")
     first = data[: 16 + length]
@@ -238,7 +239,8 @@ def write_damaged(events):
 
 
 def write_noise(events):
-    """Append bytes that are no records."""
+    """Append bytes that are no records to a number."""
+    events.scalar(summaries.SCORE_TAG.format("x"), 0, 1.0)
     with open(events.path, "ab") as file:
         file.write(np.random.default_rng(0).bytes(MEGABYTES * 1_000_000))
 

@@ -129,9 +129,14 @@ def _count_repeats(chunk, at):
 
 def _next_header(read, offset, end_of_file):
     """Return where the next record begins, or where the search for it is to go on."""
-    data = read(offset, _LONGEST_READ)
-    found = checksums.find_header(data, end_of_file - offset)
-    return offset + found if found is not None else max(offset, offset + len(data) - 11)
+    data = b""
+    # The next record is near, as a rule, and there may be many damaged ones.
+    for count in (_SHORTEST_READ, _LONGEST_READ):
+        data = read(offset, count)
+        found = checksums.find_header(data, end_of_file - offset)
+        if found is not None:
+            return offset + found
+    return max(offset, offset + len(data) - 11)
 
 
 def damaged(records: Sequence[Record]) -> list[Record]:
