@@ -90,10 +90,12 @@ def test_the_newest_runs_are_read_while_tensorboard_starts(tmp_path):
         return {name for name, run in found if json.loads(run.frames())["targets"]}
 
     assert read(Browser(tmp_path).plugin._runs) == {"new", "old"}
-    # In no time the newest one is read all the same.
-    hurried = runs.Runs({str(tmp_path): ""})
-    hurried.read_newest(seconds=0)
-    assert read(hurried) == {"new"}
+    # In no time, or beside an open page, the newest one is read all the same.
+    for is_watched, seconds in ((False, 0), (True, 100)):
+        hurried = runs.Runs({str(tmp_path): ""})
+        hurried.is_watched = is_watched
+        hurried.read_newest(seconds)
+        assert read(hurried) == {"new"}
 
 
 def test_without_a_log_directory_there_are_no_runs():
