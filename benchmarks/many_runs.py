@@ -87,11 +87,13 @@ def open_all(browser, address, names, read):
 
 def measure(browser, folder, runs, arguments):
     """Return the rows of a table about so many runs."""
-    for name in names_of(runs):
-        write_log(folder / "logs" / name, arguments.snapshots, arguments.targets, arguments.size)
+    first, *others = (folder / "logs" / name for name in names_of(runs))
+    write_log(first, arguments.snapshots, arguments.targets, arguments.size)
+    for other in others:
+        shutil.copytree(first, other)
     process, address = serve(folder / "logs")
     try:
-        first = open_all(browser, address, names_of(runs), 1)
+        fresh = open_all(browser, address, names_of(runs), 1)
         again = [open_all(browser, address, names_of(runs), 1) for _ in range(arguments.rounds)]
         kept = memory(process)
     finally:
@@ -99,11 +101,11 @@ def measure(browser, folder, runs, arguments):
     shutil.rmtree(folder / "logs")
     opened, step, far, _ = zip(*again, strict=True)
     return [
-        (f"{runs} runs: all on the screen, TensorBoard has just started", f"{first[0]:.2f} s"),
+        (f"{runs} runs: all on the screen, TensorBoard has just started", f"{fresh[0]:.2f} s"),
         (f"{runs} runs: all on the screen, opened again", _median(opened)),
         (f"{runs} runs: to the step beside", _median(step)),
         (f"{runs} runs: to the first step", _median(far)),
-        (f"{runs} runs: pictures on the screen and close to it", str(first[3])),
+        (f"{runs} runs: pictures on the screen and close to it", str(fresh[3])),
         (f"{runs} runs: memory of TensorBoard", f"{kept:.0f} MB"),
     ]
 

@@ -26,6 +26,7 @@ _TABLE = _make_table()
 _LIST = _TABLE.tolist()
 # Bytes of a row, and of all strings that are computed together.
 _ROW, _BYTES_TOGETHER = 32, 8 * 1024 * 1024
+_INVERTED = bytes(range(255, -1, -1))
 # Bytes that the first state is mixed with.
 _FIRST = 4
 # In Python, so many bytes take as long as any few rows do.
@@ -93,7 +94,7 @@ def _rows(parts):
 
 def _begun(part):
     """Invert the first bytes, as if the first state were 0, which zeros in front leave as it is."""
-    return bytes(255 - byte for byte in part[:_FIRST]) + part[_FIRST:]
+    return part[:_FIRST].translate(_INVERTED) + part[_FIRST:]
 
 
 def _joined(states, sizes):

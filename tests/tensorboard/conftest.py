@@ -29,6 +29,20 @@ def serve(tmp_path_factory):
         server.close()
 
 
+@pytest.fixture
+def served():
+    """Return a function that serves a folder until the test ends, and its pages are closed."""
+    servers = []
+
+    def serve(folder):
+        servers.append(browsing.Server(folder))
+        return servers[-1]
+
+    yield serve
+    for server in servers:
+        server.close()
+
+
 @pytest.fixture(scope="session")
 def chromium():
     """Return a browser, in which each test opens pages of its own."""

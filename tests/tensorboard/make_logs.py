@@ -5,16 +5,15 @@ All are written by the package's own writer, and need no Keras.
 """
 
 import functools
-import io
 import sys
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
-from PIL import Image
 
 from featviz_callback.records import highlights, pictures
 from featviz_callback.tensorboard import EventFile, summaries
+from tests.tensorboard.hostile import damage, huge_png
 
 LAYER_NUMBERS = ("dead", "dormant", "duplicate", "saturated", "effective_rank", "update_ratio")
 LONG = "a class whose name is as long as ninety letters, as those of some data sets of birds are"
@@ -92,6 +91,12 @@ def write_full(folder, epochs=12, seed=0, layers=("conv1", "conv2", "logits"), u
     return events
 
 
+def write_pair(folder):
+    """Write two runs, of which every second unit has the same pictures."""
+    for seed, run in enumerate("ab"):
+        write_full(Path(folder) / run, epochs=4, seed=seed, units=2)
+
+
 def write_real(events, name, step, dead=False, count=4):
     """Write a target's importance, its real images, and where they activate it."""
     blob = np.hypot(*(np.mgrid[:24, :24] - 12)) < 9
@@ -167,9 +172,9 @@ def write_signals(folder, channels=3):
 
 
 def write_long_names(folder):
-    """Write names of 300 letters, and one of 90 with a space."""
+    """Write names of 300 wide letters, one of 90 that are wide too, and one with a space."""
     events = EventFile(folder)
-    for name in [f"{i:02d}" + "字" * 298 for i in range(40)] + [LONG]:
+    for name in [f"{i:02d}" + "字" * 297 + "末" for i in range(40)] + ["W" * 89 + "!", LONG]:
         for step in (0, 1):
             write_target(events, name, step, 1.0)
     return events
@@ -203,37 +208,11 @@ def write_many_units(folder, layers=20, units=500, epochs=1, side=12):
         events.many(step, scores | statuses)
 
 
-def record_starts(data):
-    """Return where each record of an event file begins, and where the last one ends."""
-    starts = [0]
-    while starts[-1] < len(data):
-        starts.append(starts[-1] + 16 + int.from_bytes(data[starts[-1] : starts[-1] + 8], "little"))
-    return starts
-
-
 def write_hostile(folder):
     """Write a run with a picture that is small as a file, and far too large to be shown."""
     events = write_full(folder, epochs=2)
     events.encoded_image(summaries.IMAGE_TAG.format("bomb"), 1, huge_png(), (13_000, 13_000))
     return events
-
-
-def damage(folder, at=8):
-    """Turn round one bit of a record in the middle of the only event file of a run."""
-    [path] = (Path(folder) / "feature_vis").iterdir()
-    data = bytearray(path.read_bytes())
-    starts = record_starts(data)
-    place = starts[len(starts) // 2]
-    data[place + at] ^= 1
-    path.write_bytes(data)
-    return place
-
-
-def huge_png(side=13_000):
-    """Return a PNG that is small as a file, and large as a picture."""
-    packed = io.BytesIO()
-    Image.new("L", (side, side)).save(packed, "PNG")
-    return packed.getvalue()
 
 
 def main(folder):

@@ -318,6 +318,26 @@ def test_another_tab_s_address_is_left_alone(open_tab):
     assert len(tab.names()) == 7
 
 
+def test_back_closes_the_page_of_a_unit_inside_tensorboard(open_tab):
+    tab = open_tab(ONE_RUN, alone=False)
+    tab.card(NAMES[0]).click()
+    playwright.expect(tab.find(".viewer")).to_be_visible()
+    tab.page.go_back()
+    playwright.expect(tab.find(".viewer")).to_be_hidden()
+    # TensorBoard is still here, with this tab.
+    selected = tab.page.get_by_role("tab", name="Features")
+    playwright.expect(selected).to_have_attribute("aria-selected", "true")
+    view = tab.saved_view()
+    assert view["runs"] == "long"
+    assert "open" not in view
+    tab.page.go_forward()
+    playwright.expect(tab.find(".viewer h2")).to_have_text(NAMES[0])
+    # Closing it by the key goes back by itself, so that the next step back leads out of the unit.
+    tab.page.keyboard.press("Escape")
+    playwright.expect(tab.find(".viewer")).to_be_hidden()
+    assert "open" not in tab.saved_view()
+
+
 def test_runs_stand_side_by_side_at_the_same_epoch(open_tab, logs):
     tab = open_tab()
     assert tab.card(NAMES[0]).locator("canvas").count() == 2
@@ -389,7 +409,7 @@ def test_a_picture_is_downloaded_as_png_and_as_gif(open_tab, logs):
     history = logs[1]["long"]
     tab = open_tab(ONE_RUN + "&p.feature_vis.open=" + quote(NAMES[2]) + "&p.feature_vis.epoch=2")
     with tab.page.expect_download() as download:
-        tab.find(".viewer .download", has_text="PNG").click()
+        tab.find(".viewer a.download").click()
     assert download.value.suggested_filename == "long_Neuron_logits_2_epoch_2.png"
     saved = np.asarray(Image.open(download.value.path()))
     np.testing.assert_array_equal(saved, expected(history, NAMES[2], 2))
@@ -841,14 +861,14 @@ CONTRASTS = """() => {
 }"""
 
 
-@pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("view", ["", f"&p.feature_vis.open={quote(NAMES[0])}"])
-def test_all_text_has_contrast(open_tab, dark, view):
-    tab = open_tab(view, dark=dark)
-    theme = tab.inner.evaluate("document.documentElement.dataset.theme")
-    assert theme == ("dark" if dark else "light")
-    assert tab.inner.evaluate(CONTRASTS) == []
-    tab.keep(f"{'dark' if dark else 'light'}{'_large' if view else ''}")
+def test_all_text_has_contrast(open_tab, view):
+    tab = open_tab(view)
+    for scheme in ("light", "dark"):
+        tab.page.emulate_media(color_scheme=scheme)
+        playwright.expect(tab.find("html")).to_have_attribute("data-theme", scheme)
+        assert tab.inner.evaluate(CONTRASTS) == []
+        tab.keep(f"{scheme}{'_large' if view else ''}")
 
 
 def test_the_theme_follows_tensorboard_s(open_tab):
@@ -857,20 +877,24 @@ def test_the_theme_follows_tensorboard_s(open_tab):
     tab.inner.wait_for_function("() => document.documentElement.dataset.theme == 'dark'")
 
 
-@pytest.mark.parametrize("width", [400, 700, 1280, 2500])
+CUT_OFF = """() => {
+    const width = document.documentElement.clientWidth;
+    const scrolls = (node) => node.closest('.strip, .choices, .examples, .run-scroll, .unseen');
+    return [...document.querySelectorAll('.app *')]
+        .filter((node) => node.checkVisibility() && !scrolls(node))
+        .filter((node) => node.getBoundingClientRect().right > width + 1)
+        .map((node) => node.className || node.tagName);
+}"""
+
+
 @pytest.mark.parametrize("view", ["", f"&p.feature_vis.open={quote(NAMES[0])}"])
-def test_nothing_is_cut_off_at_any_width(open_tab, width, view):
-    tab = open_tab(view, size=(width, 900))
-    tab.keep(f"width_{width}{'_large' if view else ''}")
-    cut = tab.inner.evaluate("""() => {
-        const width = document.documentElement.clientWidth;
-        const scrolls = (node) => node.closest('.strip, .choices, .examples, .run-scroll, .unseen');
-        return [...document.querySelectorAll('.app *')]
-            .filter((node) => node.checkVisibility() && !scrolls(node))
-            .filter((node) => node.getBoundingClientRect().right > width + 1)
-            .map((node) => node.className || node.tagName);
-    }""")
-    assert cut == []
+def test_nothing_is_cut_off_at_any_width(open_tab, view):
+    tab = open_tab(view)
+    for width in (400, 700, 1280, 2500):
+        tab.page.set_viewport_size({"width": width, "height": 900})
+        tab.settle()
+        tab.keep(f"width_{width}{'_large' if view else ''}")
+        assert tab.inner.evaluate(CUT_OFF) == [], width
 
 
 def test_everything_has_a_name_and_can_be_reached_by_keyboard(open_tab):

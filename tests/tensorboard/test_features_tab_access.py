@@ -4,6 +4,8 @@ The check by axe-core needs `npm install axe-core` in the root of the repository
 folder whose `node_modules` the environment variable `NODE_MODULES` names.
 """
 
+from itertools import product
+
 import pytest
 
 from tests.tensorboard import make_logs
@@ -108,11 +110,38 @@ EDGES = """() => {
 }"""
 
 
-@pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("view", ["", opened("Channel#conv1_0")])
-def test_controls_and_lines_are_seen_and_hit(open_page, serve, dark, view):
-    tab = open_page(serve("full"), view, dark=dark)
-    assert tab.page.evaluate(EDGES) == []
+def test_controls_and_lines_are_seen_and_hit(open_page, serve, view):
+    tab = open_page(serve("full"), view)
+    # Menus are open, and so is all that can be.
+    tab.find("summary").evaluate_all(
+        "all => all.filter((one) => one.checkVisibility()).forEach((one) => one.click())"
+    )
+    if view:
+        playwright.expect(tab.find(".neighbour").first).to_be_visible()
+    else:
+        assert tab.find(".only:visible").count() == 3
+        assert tab.find(".limit input:visible").count() > 8
+    for scheme in ("light", "dark"):
+        tab.page.emulate_media(color_scheme=scheme)
+        playwright.expect(tab.find("html")).to_have_attribute("data-theme", scheme)
+        assert tab.page.evaluate(EDGES) == []
+        tab.keep(f"open_{'unit' if view else 'menu'}_{scheme}")
+
+
+MOVING = """() => [...document.querySelectorAll('*')].filter((node) => (
+    [null, '::before', '::after'].some((part) => {
+        const style = getComputedStyle(node, part);
+        const lasts = style.transitionDuration.split(',').some((time) => parseFloat(time) > 0);
+        return lasts || style.animationName !== 'none' || style.scrollBehavior === 'smooth';
+    }))).length"""
+
+
+def test_whoever_asks_for_less_motion_gets_none(open_page, serve):
+    tab = open_page(serve("full"))
+    assert tab.page.evaluate(MOVING) > 0
+    tab.page.emulate_media(reduced_motion="reduce")
+    assert tab.page.evaluate(MOVING) == 0
 
 
 def test_so_are_those_of_the_table_of_runs_and_of_a_figure(open_page, serve):
@@ -150,9 +179,12 @@ def test_forced_colours_leave_what_is_told_by_colour(open_page, serve, view):
         strokes = {line.evaluate("node => getComputedStyle(node).stroke") for line in lines}
         assert len(strokes) == 3
     else:
-        chip = tab.find(".chip[data-status=dead]")
-        chip.click()
-        assert chip.evaluate("node => getComputedStyle(node).borderTopWidth") == "2px"
+        tab.find(".card").first.focus()
+        tab.page.keyboard.press("p")
+        for pressed in (tab.find(".chip[data-status=dead]"), tab.find(".pin").first):
+            if pressed.get_attribute("aria-pressed") == "false":
+                pressed.click()
+            assert pressed.evaluate("node => getComputedStyle(node).borderTopWidth") == "2px"
     tab.keep(f"forced_{tab.find('h2').count()}_{'network' in view}")
 
 
@@ -167,17 +199,18 @@ VIEWS = {
 
 @pytest.mark.skipif(not AXE.is_file(), reason="The check of access needs: npm install axe-core")
 @pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("dark", [False, True])
-def test_axe_finds_nothing_serious(open_page, serve, view, dark):
+def test_axe_finds_nothing_serious(open_page, serve, view):
     kind, address = ("sweep", make_logs.all_runs()) if view == "matrix" else ("full", VIEWS[view])
-    tab = open_page(serve(kind), address, dark=dark)
+    tab = open_page(serve(kind), address)
     if view == "figure":
         tab.find(".figure-button").click()
         tab.find(".preview svg").wait_for()
     # The page's policy forbids a script of ours that is not the server's; the debugger may run it.
     tab.page.evaluate(AXE.read_text() + ";0")
-    for width in (400, 900, 1440, 2500):
+    for width, scheme in product((400, 900, 1440, 2500), ("light", "dark")):
         tab.page.set_viewport_size({"width": width, "height": 900})
+        tab.page.emulate_media(color_scheme=scheme)
+        playwright.expect(tab.find("html")).to_have_attribute("data-theme", scheme)
         tab.page.wait_for_timeout(150)
         found = tab.page.evaluate("async () => (await axe.run()).violations")
         serious = [
@@ -185,5 +218,5 @@ def test_axe_finds_nothing_serious(open_page, serve, view, dark):
             for one in found
             if one["impact"] in ("serious", "critical")
         ]
-        assert serious == [], f"at {width}"
-        tab.keep(f"axe_{view}_{'dark' if dark else 'light'}_{width}")
+        assert serious == [], f"at {width}, {scheme}"
+        tab.keep(f"axe_{view}_{scheme}_{width}")

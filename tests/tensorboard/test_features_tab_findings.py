@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import re
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,27 +17,13 @@ from PIL import Image
 
 from featviz_callback.records.behaviour import settled
 from featviz_callback.tensorboard import EventFile, summaries
-from tests.tensorboard import make_logs
-from tests.tensorboard.browsing import Server, opened, require_browser
+from tests.tensorboard import hostile, make_logs
+from tests.tensorboard.browsing import opened, require_browser
 
 playwright, _ = require_browser()
 pytestmark = pytest.mark.slow
 
 RUNS = 30
-
-
-@pytest.fixture
-def served():
-    """A function that serves a folder until the test ends, and its pages are closed."""
-    servers = []
-
-    def serve(folder):
-        servers.append(Server(folder))
-        return servers[-1]
-
-    yield serve
-    for server in servers:
-        server.close()
 
 
 # Said falsely
@@ -226,7 +212,7 @@ def test_counts_are_of_what_is_shown_in_each_run(open_page, serve):
 
 def test_a_damaged_record_is_said_with_its_place(served, open_page, tmp_path):
     make_logs.write_full(tmp_path / "run", epochs=4)
-    place = make_logs.damage(tmp_path / "run")
+    place = hostile.damage(tmp_path / "run")
     [file] = (tmp_path / "run/feature_vis").iterdir()
     server = served(tmp_path)
     tab = open_page(server)
@@ -244,7 +230,7 @@ def test_a_picture_that_cannot_be_shown_says_why_and_where(open_page, serve):
     tab.settle()
     [path] = server.folder.rglob("*tfevents*")
     data = path.read_bytes()
-    starts = make_logs.record_starts(data)
+    starts = hostile.record_starts(data)
     [place] = [a for a, b in pairwise(starts) if b"feature_vis/bomb" in data[a:b]]
     reason = "The picture has 13000 x 13000 pixels; the most are 16777216."
     where = f"({path.name}, record at byte {place})"
@@ -573,6 +559,38 @@ def test_closing_the_page_of_a_unit_keeps_its_epoch(open_page, serve):
     assert "open=" not in tab.page.url
 
 
+def test_the_seventh_channel_of_a_signal_is_black_and_seen_in_both_themes(open_page, serve):
+    tab = open_page(serve("signals", 7), opened("Neuron#logits_1"))
+    swatches = tab.find(".signal-legend .swatch")
+    playwright.expect(tab.find(".signal-legend li")).to_have_count(7)
+
+    def light(colour):
+        shares = np.array(colour[:3]) / 255
+        linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+        return linear @ [0.2126, 0.7152, 0.0722]
+
+    for scheme in ("light", "dark"):
+        tab.page.emulate_media(color_scheme=scheme)
+        playwright.expect(tab.find("html")).to_have_attribute("data-theme", scheme)
+        middles = swatches.evaluate_all(
+            """all => all.map((one) => one.getBoundingClientRect())
+                .map(({ x, y, width, height }) => [x + width / 2, y + height / 2])"""
+        )
+        with Image.open(io.BytesIO(tab.page.screenshot())) as shown:
+            seen = [shown.convert("RGB").getpixel((int(x), int(y))) for x, y in middles]
+        page = tab.find(".viewer").evaluate("node => getComputedStyle(node).backgroundColor")
+        behind = light([int(one) for one in re.findall(r"\d+", page)])
+        for colour in seen:
+            low, high = sorted([light(colour), behind])
+            assert (high + 0.05) / (low + 0.05) > 2, (scheme, colour)
+        apart = [
+            max(abs(x - y) for x, y in zip(a, b, strict=True)) for a, b in combinations(seen, 2)
+        ]
+        assert min(apart) > 30, (scheme, seen)
+        assert seen[6] == ((0, 0, 0) if scheme == "light" else (255, 255, 255))
+        tab.keep(f"seven_channels_{scheme}")
+
+
 def test_signals_have_a_legend_and_do_not_glare(open_page, serve):
     tab = open_page(serve("signals"), opened("Neuron#logits_1"), dark=True)
     legend = tab.find(".signal-legend li")
@@ -587,10 +605,29 @@ def test_signals_have_a_legend_and_do_not_glare(open_page, serve):
 def test_names_of_any_length_are_shown(open_page, serve):
     tab = open_page(serve("long_names"))
     assert tab.find(".missing").count() == 0
-    name = "05" + "字" * 298
-    label = tab.card(name).locator(".name")
-    assert label.inner_text().startswith("05")
-    assert "…" in label.inner_text()
+    # Wide letters are cut in their middle too, and not once more at their end by the style.
+    cut = "all => all.map((n) => [n.textContent, n.scrollWidth <= n.clientWidth])"
+    labels = tab.find(".card .name").evaluate_all(cut)
+    assert len(labels) > 20
+    for i, (text, is_whole) in enumerate(labels):
+        assert re.fullmatch(f"{i:02d}字+…字+末", text), text
+        assert is_whole, text
+    tab.find("input[aria-label^='Filter by name']").fill("^W|class")
+    playwright.expect(tab.find(".card")).to_have_count(2)
+    [(wide, is_whole), (words, _)] = tab.find(".card .name").evaluate_all(cut)
+    assert re.fullmatch("W+…W+!", wide)
+    assert is_whole
+    # So many letters as there is room for, which of wide ones are fewer.
+    assert len(words) > 1.4 * len(wide)
+    tab.card("W" * 89 + "!").click()
+    tab.find(".nearest summary").click()
+    playwright.expect(tab.find(".neighbour")).to_have_count(12)
+    names = tab.find(".neighbour span:not(.number)").evaluate_all(cut)
+    assert {is_whole for _, is_whole in names} == {True}
+    assert {text[-1] for text, _ in names} <= {"末", "e"}
+    tab.page.keyboard.press("Escape")
+    tab.find("input[aria-label^='Filter by name']").fill("")
+    name = "05" + "字" * 297 + "末"
     tab.card(name).click()
     with tab.page.expect_download() as download:
         tab.find(".download", has_text="GIF").click()

@@ -5,6 +5,7 @@ files that the callback writes. It imports neither Keras nor a framework.
 
 * `checksums`: of records, many at a time;
 * `event_records`: event files, record by record, and past what is damaged;
+* `event_heads`: what the first bytes of a record tell;
 * `places`: where pictures are, and reading them; none too large is decoded;
 * `contents`: the numbers and the places of a run;
 * `logs`: the files of a run, read as far as they have been written;

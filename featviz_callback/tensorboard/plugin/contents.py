@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.util import tensor_util
 
 from featviz_callback.tensorboard import summaries
-from featviz_callback.tensorboard.plugin.orders import merged
+from featviz_callback.tensorboard.plugin.orders import merged, parse_objectives
 from featviz_callback.tensorboard.plugin.places import Place
 
 PICTURES, EXAMPLES, IMPORTANCE = "pictures", "examples", "importance"
@@ -45,7 +44,6 @@ _LAYER_IN_NAME = re.compile(r"Layer#(.+)|(?:Neuron|Channel|Direction)#(.+)_[^_]+
 _MOST_RANKS = 64
 # More layers than any network has.
 _MOST_LAYERS = 10_000
-_MOST_JSON = 8 * 1024 * 1024
 _LONGEST_TAG = 64 * 1024
 
 Films = dict[str, dict[int, Place]]
@@ -93,12 +91,11 @@ class Contents:
             raise ValueError("No target has such a name.")
         prefix, _, name = tag.partition("/")
         if tag == summaries.OBJECTIVES_TAG:
-            self._layers.update(_parse_objectives(read_tensor()))
+            self._layers.update(parse_objectives(read_tensor()))
         elif is_picture:
             self._add_picture(step, tag, prefix, name, place)
         elif prefix in _SCALARS:
-            numbers = self._scalars.setdefault(_SCALARS[prefix], {})
-            numbers.setdefault(name, {})[step] = _number(read_tensor())
+            self.add_number(step, tag, _number(read_tensor()))
         elif prefix.startswith(_LAYER_NUMBER) and name:
             numbers = self._layer_numbers.setdefault(prefix.removeprefix(_LAYER_NUMBER), {})
             if len(numbers) >= _MOST_LAYERS and name not in numbers:
@@ -106,6 +103,15 @@ class Contents:
             numbers.setdefault(name, {})[step] = _number(read_tensor())
         elif prefix in _KEPT:
             self.places.setdefault(_KEPT[prefix], {}).setdefault(name, {})[step] = place
+
+    def add_number(self, step: int, tag: str, number: float) -> bool:
+        """Add a target's number; return whether the tag is of one."""
+        prefix, _, name = tag.partition("/")
+        kind = _SCALARS.get(prefix)
+        if kind is None or len(tag) > _LONGEST_TAG:
+            return False
+        self._scalars.setdefault(kind, {}).setdefault(name, {})[step] = number
+        return True
 
     def _add_picture(self, step, tag, prefix, name, place):
         kind = _PICTURES.get(prefix)
@@ -207,19 +213,6 @@ def is_of_one_picture(tag: str) -> bool:
 def ranked(kind: str, rank: int) -> str:
     """Return the kind of the pictures of one rank."""
     return f"{kind}/{rank}"
-
-
-def _parse_objectives(tensor: TensorProto) -> Iterator[tuple[str, tuple[str, int | None]]]:
-    """Yield the name, the layer and the layer's place of each well-formed entry."""
-    try:
-        text = tensor.string_val[0]
-        entries = json.loads(text)["objectives"] if len(text) <= _MOST_JSON else ()
-        for entry in entries:
-            name, layer, order = entry["name"], entry["layer"], entry["order"]
-            if isinstance(name, str) and isinstance(layer, str):
-                yield name, (layer, order if isinstance(order, int) else None)
-    except (IndexError, KeyError, RecursionError, TypeError, ValueError):
-        return
 
 
 def _layer_in_name(name):

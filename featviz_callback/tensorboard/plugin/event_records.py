@@ -19,11 +19,11 @@ damaged, the next sound header is looked for.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -40,17 +40,8 @@ _WHOLE = _HEADER.size + _HEAD + _FOOTER
 _EMPTY = _HEADER.size + _FOOTER
 _SHORTEST_READ, _LONGEST_READ = 4 * _HEAD, 1024 * _HEAD
 
-# The first fields of an event with a summary, in the order that every writer uses: wall
-# time, step, summary, first value of the summary, tag of that value.
-_VARINT = rb"([\x80-\xff]*[\x00-\x7f])"
-_SKIPPED = rb"[\x80-\xff]*[\x00-\x7f]"
-_STEP_AND_TAG = re.compile(
-    rb"\x09.{8}(?:\x10%s)?\x2a%s\x0a%s\x0a%s" % (_VARINT, _SKIPPED, _SKIPPED, _VARINT), re.DOTALL
-)
 
-
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A record's place, and its data; a long record has only its first bytes.
 
     Attributes:
@@ -73,8 +64,7 @@ class Record:
         return len(self.head) == self.length
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(NamedTuple):
     """Bytes in which no record was found, from `offset` to `end`."""
 
     offset: int
@@ -139,9 +129,14 @@ def _count_repeats(chunk, at):
 
 def _next_header(read, offset, end_of_file):
     """Return where the next record begins, or where the search for it is to go on."""
-    data = read(offset, _LONGEST_READ)
-    found = checksums.find_header(data, end_of_file - offset)
-    return offset + found if found is not None else max(offset, offset + len(data) - 11)
+    data = b""
+    # The next record is near, as a rule, and there may be many damaged ones.
+    for count in (_SHORTEST_READ, _LONGEST_READ):
+        data = read(offset, count)
+        found = checksums.find_header(data, end_of_file - offset)
+        if found is not None:
+            return offset + found
+    return max(offset, offset + len(data) - 11)
 
 
 def damaged(records: Sequence[Record]) -> list[Record]:
@@ -202,22 +197,6 @@ def read_event(path: str, offset: int, length: int, is_checked: bool = False) ->
     return parse(data)
 
 
-def step_and_tag(head: bytes) -> tuple[int, str] | None:
-    """Return the step and the first tag of an event, from its first bytes.
-
-    Returns:
-        The pair, or `None` if it is not in its usual place among those bytes.
-    """
-    match = _STEP_AND_TAG.match(head)
-    if match is None:
-        return None
-    step, length = (_varint(digits or b"\0") for digits in match.groups())
-    tag = head[match.end() : match.end() + length]
-    if len(tag) < length:
-        return None
-    return step - (1 << 64) if step >> 63 else step, tag.decode(errors="replace")
-
-
 @contextmanager
 def _opened(path):
     """Yield a function that reads so many bytes from an offset on."""
@@ -237,12 +216,10 @@ def _opened(path):
         yield read_local
 
 
+# Most records of a log have one of a few lengths.
+@lru_cache(4096)
 def _length(header):
     if len(header) < _HEADER.size:
         return None
     length, checksum = _HEADER.unpack(header)
     return length if checksums.of(header[:8]) == checksum else None
-
-
-def _varint(digits):
-    return sum((digit & 0x7F) << 7 * place for place, digit in enumerate(digits))

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.tensorflow_stub import errors
 
-from featviz_callback.tensorboard.plugin import event_records
+from featviz_callback.tensorboard.plugin import event_heads, event_records
 from featviz_callback.tensorboard.plugin.contents import Contents, is_of_one_picture
 from featviz_callback.tensorboard.plugin.event_records import Gap, Record
 from featviz_callback.tensorboard.plugin.places import Place
@@ -128,22 +128,26 @@ class RunLog:
             self._damages.append((path, item.offset, item.end))
 
     def _add(self, path, record):
+        number = event_heads.one_number(record.head) if record.whole else None
+        if number is not None and self._contents.add_number(*number):
+            return
         place = Place(path, record.offset, record.length)
-        step_and_tag = None if record.whole else event_records.step_and_tag(record.head)
+        step_and_tag = None if record.whole else event_heads.step_and_tag(record.head)
         try:
             if step_and_tag is not None and is_of_one_picture(step_and_tag[1]):
                 # Its tag tells which, and the picture is read when it is asked for.
                 self._contents.add(*step_and_tag, place.read_tensor, place, True)
                 return
             event = Event.FromString(record.head) if record.whole else self._read_long(place)
-            if event.session_log.status == SessionLog.START:
-                self._contents.restart(event.step)
+            step, values = event.step, event.summary.value
+            # An event is the one or the other.
+            if not values and event.session_log.status == SessionLog.START:
+                self._contents.restart(step)
             # One record may have the numbers of all targets, or of all layers.
-            for value in itertools.islice(event.summary.value, _MOST_VALUES):
-                tensor, is_picture = value.tensor, len(value.tensor.string_val) > 2
-                self._contents.add(
-                    event.step, value.tag, lambda tensor=tensor: tensor, place, is_picture
-                )
+            for value in itertools.islice(values, _MOST_VALUES):
+                tensor = value.tensor
+                is_picture = len(tensor.string_val) > 2
+                self._contents.add(step, value.tag, lambda tensor=tensor: tensor, place, is_picture)
         except (DecodeError, ValueError):
             self._note_damage(path, record)
 

@@ -123,6 +123,7 @@ class FeaturesPlugin(base_plugin.TBPlugin):
         return routes
 
     def _index(self, request):
+        self._runs.is_watched = True
         listed = [
             {
                 "name": name,

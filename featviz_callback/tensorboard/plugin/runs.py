@@ -32,6 +32,9 @@ class Runs:
 
     Args:
         roots: Folders to search; each maps to the name of its runs' group, or to "".
+
+    Attributes:
+        is_watched: Whether a page is open; set it once one asks.
     """
 
     def __init__(self, roots: dict[str, str]):
@@ -41,6 +44,7 @@ class Runs:
         self._searched = float("-inf")
         self._search_seconds = 0.0
         self._beginnings: dict[str, tuple[bool, int | None]] = {}
+        self.is_watched = False
 
     def found(self) -> dict[str, RunLog]:
         """Return every run, or those found last if a search takes long."""
@@ -67,11 +71,16 @@ class Runs:
         self._searched = time.monotonic()
         self._search_seconds = self._searched - began
 
-    def read_newest(self) -> None:
-        """Read the newest run."""
-        newest = max(self.found().values(), key=lambda run: run.began, default=None)
-        if newest is not None:
-            newest.read_all()
+    def read_newest(self, seconds: float = 3.0) -> None:
+        """Read the newest run, then others for so many seconds, or until a page is open.
+
+        An open page says itself which runs it needs, and two readers would be slower than one.
+        """
+        deadline = time.monotonic() + seconds
+        for run in sorted(self.found().values(), key=lambda run: -run.began):
+            run.read_all()
+            if self.is_watched or time.monotonic() > deadline:
+                break
 
     def paths_by_key(self) -> dict[str, str]:
         """Return every event file, by the part of a picture's key that tells it."""

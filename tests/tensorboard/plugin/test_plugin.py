@@ -26,7 +26,7 @@ from featviz_callback.records import NUMBERS, pictures
 from featviz_callback.tensorboard import event_file, summaries
 from featviz_callback.tensorboard.event_file import EventFile
 from featviz_callback.tensorboard.plugin import animations, contents, places, plugin
-from tests.tensorboard import make_logs
+from tests.tensorboard import hostile
 from tests.tensorboard.conftest import event_file_in
 from tests.tensorboard.plugin.conftest import NAMES, PREFIX, Browser, picture, write_run
 
@@ -277,7 +277,7 @@ def test_bad_bodies_are_refused_in_plain_text(browser, route, body):
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
     events = write_run(tmp_path / "run")
     tag = summaries.IMAGE_TAG.format(NAMES[0])
-    events.encoded_image(tag, 2, make_logs.huge_png(), (13_000, 13_000))
+    events.encoded_image(tag, 2, hostile.huge_png(), (13_000, 13_000))
     browser = Browser(tmp_path)
     for route in ("picture", "animation"):
         answer = browser.get(route, run="run", name=NAMES[0], step=2)

@@ -2,7 +2,7 @@
 
 import { debounce, h, setText } from './dom.js';
 import { NameFilter } from './filter.js';
-import { goBack, isOwnEntry, isShown, onAddressChange, onReload } from './host.js';
+import { goBack, isOwnEntry, onAddressChange, onReload } from './host.js';
 import { followKeys } from './keys.js';
 import { Figure } from './figure.js';
 import { damageIn, emptiness, Message, NO_ANSWER } from './message.js';
@@ -15,10 +15,8 @@ import { Clock, Timeline } from './timeline.js';
 import { Toolbar } from './toolbar.js';
 import { isFiltered, readView, withoutFilters, writeView } from './view.js';
 import { Viewer } from './viewer.js';
+import { watch } from './watch.js';
 
-// The page asks for news so often while a run is young, and less often the longer nothing came.
-const SECONDS = { least: 3, most: 30 };
-const PATIENCE = 40;
 // While the clock plays, the page fetches the pictures of so many steps in advance.
 const AHEAD = 3;
 // Milliseconds that the browser needs to go back in its history.
@@ -42,14 +40,14 @@ export class App {
     this.timeline = new Timeline(this.clock);
     this.viewer = new Viewer(this.clock, this.pictures, {
       close: () => this.#closed(), go: (by) => this.openNeighbour(by), open: (name) => this.change({ open: name }),
-      change: (change) => this.change(change), want: () => this.want(),
+      change: (change) => this.change(change), want: () => this.want(), pin: (name) => this.pin(name),
     });
     this.message = new Message(() => this.change(withoutFilters));
     this.damage = h('p', { class: 'notice damage', role: 'status', hidden: true });
     const skip = h('a', { class: 'skip', href: '#', onclick: (event) => { event.preventDefault(); this.panes.focusFirst(); } }, 'Skip to the pictures');
     this.main.append(h('h1', { class: 'unseen' }, 'Features'), this.message.node, this.damage);
     this.panes = new Panes(this.pictures, this.main, {
-      open, changed: () => this.want(), change: (change) => this.change(change), goTo: (layer, step) => this.#goTo(layer, step),
+      open, pin: (name) => this.pin(name), changed: () => this.want(), change: (change) => this.change(change), goTo: (layer, step) => this.#goTo(layer, step),
     });
     this.root = h('div', { class: 'app' }, skip, this.toolbar.node, this.main, this.timeline.node, this.viewer.node, this.figure.node);
     this.saveView = debounce(250, () => writeView(this.#sharedView()));
@@ -72,6 +70,7 @@ export class App {
     followKeys(this.clock, {
       isOpen: () => this.viewer.node.open, openNeighbour: (by) => this.openNeighbour(by),
       moveFocus: (targets, rows) => this.panes.move(targets, rows),
+      pin: (name) => this.pin(this.viewer.name ?? name),
     });
     // The server may be restarting, so the page asks again after a while.
     this.pictures.addEventListener('failure', debounce(2000, () => this.want()));
@@ -89,13 +88,8 @@ export class App {
     });
   }
 
-  async watch() {
-    for (;;) {
-      if (isShown()) await this.refresh();
-      const idle = Math.min(SECONDS.most, Math.max(SECONDS.least, this.runs.idleSeconds / PATIENCE));
-      const seconds = this.runs.isReading ? 0.1 : idle;
-      await new Promise((resolve) => { setTimeout(resolve, seconds * 1000); });
-    }
+  watch() {
+    return watch(this.runs, () => this.refresh());
   }
 
   async refresh() {
@@ -128,6 +122,12 @@ export class App {
     Object.assign(this.view, change);
     if ('runs' in change) this.refresh();
     this.update();
+  }
+
+  // A pinned target stays at the top, whatever the filters and the order.
+  pin(name) {
+    const { pinned } = this.view;
+    this.change({ pinned: pinned.includes(name) ? pinned.filter((other) => other !== name) : [...pinned, name] });
   }
 
   // The page of a unit is an entry of the history, so that Back closes it.

@@ -1,13 +1,13 @@
 // The card: one target on the wall, with a column for each run.
 
-import { arrange, h, setAttribute, setText } from './dom.js';
+import { arrange, h, setAttribute, setText, svg } from './dom.js';
+import { FONTS, fitMiddle } from './fit.js';
 import { rangeOf } from './numbers.js';
 import { Spark } from './spark.js';
 import { Thumb } from './thumb.js';
-import { cutMiddle, describeFrame, formatNumber, shortName, stepLabel, verdictOf } from './words.js';
+import { describeFrame, formatNumber, shortName, stepLabel, verdictOf } from './words.js';
 
-// The width of a usual letter of a name, in pixels.
-const LETTER = 7;
+const PIN = 'M9 3h6l-1 7 3 3v2h-4v6h-2v-6H7v-2l3-3z';
 
 // A run's part of a card. One of a dense wall is only a picture.
 class Column {
@@ -44,7 +44,7 @@ class Column {
 }
 
 export class Card {
-  constructor(name, open) {
+  constructor(name, open, pin) {
     this.name = name;
     this.columns = [];
     this.label = h('span', { class: 'name', 'aria-hidden': 'true' });
@@ -53,7 +53,10 @@ export class Card {
     this.strip = h('span', { class: 'columns', 'aria-hidden': 'true' });
     this.button = h('button', { type: 'button', class: 'card', tabindex: -1, 'data-name': name, onclick: () => open(name) },
       this.said, this.label, this.strip);
-    this.node = h('li', {}, this.button);
+    // By keyboard, the key p does the same.
+    this.pin = h('button', { type: 'button', class: 'pin', tabindex: -1, 'aria-label': `Pin ${name}`, title: 'Keep at the top (p)', onclick: () => pin(name) },
+      svg('svg', { viewBox: '0 0 24 24', 'aria-hidden': 'true' }, svg('path', { d: PIN })));
+    this.node = h('li', {}, this.button, this.pin);
     this.node.card = this;
     this.visible = true;
     this.stale = true;
@@ -61,7 +64,13 @@ export class Card {
 
   // The heading above the card says the layer already.
   setLayer(layer, width) {
-    setText(this.label, cutMiddle(shortName(this.name, layer), Math.max(6, Math.floor(width / LETTER))));
+    if (this.layer === layer && this.width === width) return;
+    Object.assign(this, { layer, width });
+    setText(this.label, fitMiddle(shortName(this.name, layer), width, FONTS.card));
+  }
+
+  setPinned(isPinned) {
+    setAttribute(this.pin, 'aria-pressed', String(isPinned));
   }
 
   setRuns(runs, colours, steps, isDense) {

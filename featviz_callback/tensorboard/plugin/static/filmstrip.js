@@ -5,7 +5,7 @@ import { arrange, h, setAttribute } from './dom.js';
 import { isSignal } from './signal.js';
 import { shortStep, stepLabel } from './words.js';
 
-// The width that style.css gives to a still.
+// The width that unit.css gives to a still.
 const STILL = 68;
 const FIRST_RETRY = 3000;
 

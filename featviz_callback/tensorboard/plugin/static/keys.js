@@ -1,11 +1,12 @@
-// The keyboard: arrows, home and end move the clock, space plays, j and k lead to a neighbour.
+// The keyboard: arrows, home and end move the clock, space plays, j and k lead to a neighbour, p
+// pins a target.
 
 import { onHostKey } from './host.js';
 
 const NEIGHBOURS = { j: 1, k: -1 };
 const ROWS = { ArrowDown: 1, ArrowUp: -1 };
 
-export function followKeys(clock, { isOpen, openNeighbour, moveFocus }) {
+export function followKeys(clock, { isOpen, openNeighbour, moveFocus, pin }) {
   const follow = (event) => {
     if (isTaken(event)) return;
     const { key, target } = event;
@@ -14,6 +15,7 @@ export function followKeys(clock, { isOpen, openNeighbour, moveFocus }) {
     else if (key === ' ' && !isPressed(target)) clock.toggle();
     else if (key in NEIGHBOURS && isOpen()) openNeighbour(NEIGHBOURS[key]);
     else if (key in NEIGHBOURS) moveFocus(NEIGHBOURS[key], 0);
+    else if (key === 'p' && (isOpen() || target.dataset.name)) pin(target.dataset.name);
     else if (key in ROWS && !isOpen() && target.closest('main')) moveFocus(0, ROWS[key]);
     else return;
     event.preventDefault();

@@ -5,11 +5,14 @@
 import './activations.js';
 import './api.js';
 import './card.js';
+import './chart.js';
 import './columns.js';
+import './difference.js';
 import './download.js';
 import './figure.js';
 import './filmstrip.js';
 import './filter.js';
+import './fit.js';
 import './importance.js';
 import './keys.js';
 import './limits.js';
@@ -39,22 +42,26 @@ import './toolbar.js';
 import './view.js';
 import './viewer.js';
 import './wall.js';
+import './watch.js';
 import './words.js';
 import { App } from './app.js';
 import { h } from './dom.js';
 import { followTheme } from './host.js';
 
+// In this order, since the last one changes what the others set.
+const STYLES = ['base', 'toolbar', 'wall', 'unit', 'charts', 'screens'];
+
 // TensorBoard calls this function in the document of the tab's iframe.
 export async function render() {
-  const style = h('link', { rel: 'stylesheet', href: './static/style.css' });
-  const styled = new Promise((resolve) => { style.onload = resolve; style.onerror = resolve; });
+  const styles = STYLES.map((name) => h('link', { rel: 'stylesheet', href: `./static/${name}.css` }));
+  const styled = styles.map((style) => new Promise((resolve) => { style.onload = resolve; style.onerror = resolve; }));
   document.documentElement.lang = 'en';
   document.title = 'Features';
-  document.head.append(h('meta', { name: 'viewport', content: 'width=device-width, initial-scale=1' }), style);
+  document.head.append(h('meta', { name: 'viewport', content: 'width=device-width, initial-scale=1' }), ...styles);
   followTheme(document.documentElement);
   const app = new App();
   const refreshed = app.refresh();
-  await styled;
+  await Promise.all(styled);
   document.body.replaceChildren(app.root);
   await refreshed;
   app.watch();

@@ -3,6 +3,7 @@
 
 import { columnsOf } from './columns.js';
 import { arrange, h, setAttribute, setText } from './dom.js';
+import { FONTS, fitMiddle } from './fit.js';
 import { Thumb } from './thumb.js';
 import { cutMiddle, describeFrame, formatNumber, shortName } from './words.js';
 
@@ -100,8 +101,8 @@ export class Matrix {
     const node = this.#heads.get(name);
     node.style.left = `${left}px`;
     const isFirst = column === 0 || this.layers.get(this.names[column - 1]) !== layer;
-    setText(node.firstChild, isFirst ? cutMiddle(layer, 14) : '');
-    setText(node.lastChild, cutMiddle(shortName(name, layer), Math.max(5, Math.floor(this.size / 6))));
+    setText(node.firstChild, isFirst ? fitMiddle(layer, Math.max(84, this.size), FONTS.bold) : '');
+    setText(node.lastChild, fitMiddle(shortName(name, layer), this.size, FONTS.small));
     return node;
   }
 

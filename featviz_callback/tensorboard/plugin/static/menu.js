@@ -76,12 +76,20 @@ export function rove(list, selector) {
     event.preventDefault();
     event.stopPropagation();
   });
+  let isDue = false;
   const choose = () => {
+    isDue = false;
+    // A closed list has no size, and gets its stop once it opens.
+    if (list.closest('details:not([open])')) return;
     const nodes = all();
     if (!nodes.some((node) => node.tabIndex === 0)) stop(nodes[0]);
     else stop(nodes.find((node) => node === document.activeElement) ?? nodes.find((node) => node.tabIndex === 0));
   };
-  new MutationObserver(choose).observe(list, { childList: true, subtree: true, attributeFilter: ['hidden'] });
+  // Once a frame, since whether a node can be seen takes the browser a layout of the page.
+  new MutationObserver(() => {
+    if (!isDue) requestAnimationFrame(choose);
+    isDue = true;
+  }).observe(list, { childList: true, subtree: true, attributeFilter: ['hidden'] });
   // A list that was closed has a size once it opens.
   new ResizeObserver(choose).observe(list);
 }

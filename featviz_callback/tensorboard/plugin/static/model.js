@@ -12,6 +12,7 @@ export const SORTS = [
 
 const UNKNOWN_LAYER = 'other targets';
 const ALL_LAYERS = 'All layers';
+const PINNED = 'Pinned';
 // A picture whose score is nearly that of the best real image is not called weak.
 const NEARLY = 0.95;
 
@@ -110,7 +111,7 @@ export function sortNames(names, sort, runs, step) {
   return [...known.sort((a, b) => sign * (values.get(a) - values.get(b))), ...unknown];
 }
 
-// Returns the layers and names to show, in order. `matches` are the names that the filter leaves,
+// Returns the layers and names to show, in order, the pinned ones first. `matches` are the names that the filter leaves,
 // or null for all names.
 export function arrangeWall(runs, view, step, matches) {
   const layers = new Set(view.layers);
@@ -118,13 +119,17 @@ export function arrangeWall(runs, view, step, matches) {
   const keep = (name) => (matches?.has(name) ?? true)
     && (!statuses.size || statusesOf(name, runs, step).some((status) => statuses.has(status)))
     && isWithin(view.limits, runs, name, step);
-  const groups = groupByLayer(runs)
+  const all = groupByLayer(runs);
+  const pinned = new Set(view.pinned.filter((name) => runs.some((run) => run.targets.has(name))));
+  const groups = all
     .filter(({ layer }) => !layers.size || layers.has(layer))
+    .map(({ layer, names }) => ({ layer, names: names.filter((name) => !pinned.has(name)) }))
     .map(({ layer, names }) => ({ layer, total: names.length, names: names.filter(keep) }));
   const joined = view.across && groups.length > 1 ? [{
     layer: ALL_LAYERS, total: groups.reduce((sum, { total }) => sum + total, 0), names: groups.flatMap(({ names }) => names),
   }] : groups;
-  return joined
+  const first = { layer: PINNED, isPinned: true, total: pinned.size, names: [...pinned] };
+  return [first, ...joined]
     .map((group) => ({ ...group, names: sortNames(group.names, view.sort, runs, step) }))
     .filter(({ names }) => names.length);
 }

@@ -3,7 +3,11 @@
 
 import { fetchNearest, pictureUrl } from './api.js';
 import { h, setText } from './dom.js';
-import { cutMiddle, formatNumber } from './words.js';
+import { FONTS, fitMiddle } from './fit.js';
+import { formatNumber } from './words.js';
+
+// As charts.css sets it.
+const WIDTH = 96;
 
 const SAID = {
   picture: (compared) => `By the correlation of the pictures with those of ${compared} others.`,
@@ -55,6 +59,6 @@ export class Neighbours {
 
   #item({ name, alike, key }) {
     return h('li', {}, h('button', { type: 'button', class: 'neighbour', title: name, onclick: () => this.open(name) },
-      h('img', { src: pictureUrl(key), alt: '' }), h('span', {}, cutMiddle(name, 24)), h('span', { class: 'number' }, formatNumber(alike))));
+      h('img', { src: pictureUrl(key), alt: '' }), h('span', {}, fitMiddle(name, WIDTH, FONTS.neighbour)), h('span', { class: 'number' }, formatNumber(alike))));
   }
 }

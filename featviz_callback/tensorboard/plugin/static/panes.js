@@ -10,9 +10,9 @@ const DENSE = 72;
 const MOST_COLUMNS = 4;
 
 export class Panes {
-  constructor(pictures, root, { open, changed, change, goTo }) {
+  constructor(pictures, root, { open, pin, changed, change, goTo }) {
     this.root = root;
-    this.wall = new Wall(pictures, { open, changed, root });
+    this.wall = new Wall(pictures, { open, pin, changed, root });
     this.matrix = new Matrix(pictures, { open, changed, root });
     this.network = new Network({ change, goTo });
     this.current = this.wall;

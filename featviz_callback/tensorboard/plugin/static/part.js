@@ -2,6 +2,7 @@
 // downloads.
 
 import { fetchAnimation, pictureUrl } from './api.js';
+import { drawChart, MILLIMETRES } from './chart.js';
 import { csvOf, fileName, save } from './download.js';
 import { h, setAttribute, setText } from './dom.js';
 import { FilmStrip } from './filmstrip.js';
@@ -10,6 +11,7 @@ import { Neighbours } from './neighbours.js';
 import { paint } from './pictures.js';
 import { Plot } from './plot.js';
 import { RealImages } from './real.js';
+import { rasterise } from './sheet.js';
 import { channelsIn, isSignal, legendOf } from './signal.js';
 import { formatNumber, formatPercent, reasonOf, shownRatio, STATUS_LABELS, stepLabel, verdictOf } from './words.js';
 
@@ -40,7 +42,9 @@ export class Part {
     this.table = h('details', { class: 'all-numbers', ontoggle: () => this.#fillTable() },
       h('summary', {}, 'All numbers'),
       h('table', {}, h('thead', {}, h('tr', {}, ...COLUMNS.map((text) => h('th', { scope: 'col' }, text)))), this.rows));
-    const downloads = h('p', { class: 'downloads' }, h('span', {}, 'Download'), this.png, this.gif, this.csv);
+    const chart = (text, ending) => h('button', { type: 'button', class: 'download', onclick: () => this.#saveChart(ending) }, text);
+    this.charts = h('span', { class: 'downloads' }, chart('Chart SVG', 'svg'), chart('Chart PNG', 'png'));
+    const downloads = h('p', { class: 'downloads' }, h('span', {}, 'Download'), this.png, this.gif, this.csv, this.charts);
     this.node = h('section', { class: 'part' }, this.title, h('div', { class: 'sheet' },
       h('div', { class: 'large-side' }, h('span', { class: 'picture large' }, this.canvas, this.over, this.badge), this.reason, this.legend),
       h('div', { class: 'facts' }, this.verdict, this.numbers, downloads),
@@ -58,6 +62,7 @@ export class Part {
     this.node.hidden = !target;
     if (!target) return;
     this.plot.draw(run, target, steps);
+    this.charts.hidden = this.plot.node.hidden;
     this.strip.setTarget(run, target);
     this.neighbours.setTarget(run, target);
     this.#fillTable();
@@ -70,6 +75,13 @@ export class Part {
     this.drawn = this.drawnOver = undefined;
     this.canvas.width = this.over.width = 1;
     this.legend.replaceChildren();
+  }
+
+  async #saveChart(ending) {
+    const chart = drawChart(this);
+    const name = `${fileName(this.run.name, this.name)}_chart.${ending}`;
+    if (ending === 'svg') save(name, new XMLSerializer().serializeToString(chart.node), 'image/svg+xml');
+    else save(name, await rasterise(chart, MILLIMETRES));
   }
 
   // The server takes a while to make a long animation, and a plain link would not say so.

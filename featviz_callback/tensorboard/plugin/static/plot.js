@@ -19,7 +19,7 @@ export function seriesOf(target, steps) {
   };
 }
 
-const LABELS = { score: 'score', best: 'best real score', drift: 'drift', floor: 'noise floor', functional: 'functional drift' };
+export const LABELS = { score: 'score', best: 'best real score', drift: 'drift', floor: 'noise floor', functional: 'functional drift' };
 const PANELS = [['score', 'best'], ['drift', 'floor', 'functional']];
 const AXES = ['score (activation)', 'drift (0 the same, 1 unrelated)'];
 

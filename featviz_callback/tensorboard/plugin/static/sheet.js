@@ -1,14 +1,16 @@
 // The sheet: a labelled figure as SVG, of any choice of targets, epochs and runs.
 
 import { h, svg } from './dom.js';
-import { cutMiddle, formatNumber, shortName, stepLabel } from './words.js';
+import { fitMiddle } from './fit.js';
+import { formatNumber, shortName, stepLabel } from './words.js';
 
 const CELL = 96;
 const GAP = 8;
 const LEFT = 150;
 const TOP = 26;
 const LINE = 14;
-const FONT = 'font-family:Helvetica,Arial,sans-serif';
+const FACE = 'Helvetica, Arial, sans-serif';
+const FONT = `font-family:${FACE}`;
 
 // Returns an SVG element: a row for each target and run, a column for each step. `images` are
 // addresses of pictures by key; `millimetres` is the width in print.
@@ -18,12 +20,13 @@ export function drawSheet({ runs, names, steps, images, caption, millimetres, la
   const lines = wrap(caption, Math.floor(width / 5.6));
   const height = TOP + rows.length * (CELL + LINE + GAP) + lines.length * LINE + 12;
   const text = (x, y, content, more = {}) => svg('text', { x, y, fill: '#1c1f26', 'font-size': 10.5, style: FONT, ...more }, content);
+  const fit = (label) => fitMiddle(label, LEFT - 12, `10.5px ${FACE}`);
   const heads = steps.map((step, i) => text(LEFT + i * (CELL + GAP) + CELL / 2, TOP - 10, stepLabel(step), { 'text-anchor': 'middle' }));
   const body = rows.flatMap(({ name, run }, row) => {
     const y = TOP + row * (CELL + LINE + GAP);
-    const label = [text(LEFT - 10, y + CELL / 2, cutMiddle(shortName(name, layerOf(name)), 24), { 'text-anchor': 'end' }),
-      text(LEFT - 10, y + CELL / 2 + LINE, cutMiddle(layerOf(name), 24), { 'text-anchor': 'end', fill: '#5b6270' })];
-    if (runs.length > 1) label.push(text(LEFT - 10, y + CELL / 2 + 2 * LINE, cutMiddle(run.label, 24), { 'text-anchor': 'end', fill: '#5b6270' }));
+    const label = [text(LEFT - 10, y + CELL / 2, fit(shortName(name, layerOf(name))), { 'text-anchor': 'end' }),
+      text(LEFT - 10, y + CELL / 2 + LINE, fit(layerOf(name)), { 'text-anchor': 'end', fill: '#5b6270' })];
+    if (runs.length > 1) label.push(text(LEFT - 10, y + CELL / 2 + 2 * LINE, fit(run.label), { 'text-anchor': 'end', fill: '#5b6270' }));
     return [...label, ...steps.flatMap((step, i) => cell(run.frameAt(name, step), step, LEFT + i * (CELL + GAP), y, images, text))];
   });
   const foot = lines.map((line, i) => text(0, height - 6 - (lines.length - 1 - i) * LINE, line));

@@ -32,8 +32,7 @@ function count(bitmap) {
   let last = 0;
   for (let at = 0; at < data.length; at += 4) {
     const index = COLOURS.findIndex((colour) => is(at, colour, 3));
-    // Black is also the colour of the numbers in the corners.
-    if (index >= last && index < COLOURS.length - 1) last = index + 1;
+    if (index >= last) last = index + 1;
   }
   return last;
 }

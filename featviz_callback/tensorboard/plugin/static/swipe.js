@@ -1,6 +1,7 @@
-// The swipe: two pictures of a target on top of each other, of two epochs or two runs, and a
-// slider that uncovers one.
+// The swipe: two pictures of a target on top of each other, of two epochs or two runs, a slider that
+// uncovers one, and their difference.
 
+import { Difference } from './difference.js';
 import { h, setAttribute, setText } from './dom.js';
 import { paint } from './pictures.js';
 import { stepLabel } from './words.js';
@@ -43,12 +44,13 @@ export class Swipe {
     };
     this.sides = [new Side('left', update), new Side('right', update)];
     this.range = h('input', { type: 'range', min: 0, max: 100, value: 50, 'aria-label': 'Swipe', oninput: () => this.#cut() });
+    this.difference = new Difference();
     this.said = h('span', { class: 'unseen', role: 'status' });
     this.frame = h('span', { class: 'picture swipe-frame' }, ...this.sides.map(({ canvas }) => canvas));
     this.node = h('details', { class: 'swipe', ontoggle: update },
       h('summary', {}, 'Compare two epochs or runs'),
       h('div', { class: 'swipe-choices' }, this.sides[0].node, h('span', {}, 'against'), this.sides[1].node),
-      h('div', { class: 'swipe-body' }, this.frame, this.range), this.said);
+      h('div', { class: 'swipe-body' }, h('div', { class: 'swipe-side' }, this.frame, this.range), this.difference.node), this.said);
     this.#cut();
   }
 
@@ -75,12 +77,14 @@ export class Swipe {
   }
 
   draw() {
-    this.frames().forEach((frame, i) => {
+    const frames = this.frames();
+    frames.forEach((frame, i) => {
       const side = this.sides[i];
       const bitmap = this.pictures.get(frame.key);
       setAttribute(side.canvas, 'aria-label', `${frame.name}, ${frame.run}, ${stepLabel(frame.step)}`);
       if (bitmap) paint(side.canvas, bitmap);
     });
-    setText(this.said, this.frames().map(({ run, step }) => `${run}, ${stepLabel(step)}`).join(' against '));
+    if (frames.length === 2) this.difference.show(frames, this.pictures);
+    setText(this.said, frames.map(({ run, step }) => `${run}, ${stepLabel(step)}`).join(' against '));
   }
 }

@@ -22,6 +22,7 @@ const defaults = {
   limits: {}, // { ratio: [least or null, most or null] }
   measure: 'dead', // the number that colours the network
   importance: false,
+  pinned: [], // targets that stay at the top
 };
 
 const readers = {
@@ -39,6 +40,7 @@ const readers = {
   limits: readLimits,
   measure: (text) => text,
   importance: (text) => text === 'true',
+  pinned: readList,
 };
 
 // Commas separate the entries of a list, so an entry's own commas are escaped.

@@ -11,7 +11,7 @@ const MOST_PARTS = 4;
 export class Viewer {
   #parts = new Map();
 
-  constructor(clock, pictures, { close, go, open, change, want }) {
+  constructor(clock, pictures, { close, go, open, change, want, pin }) {
     Object.assign(this, { clock, pictures, openTarget: open });
     this.name = null;
     this.title = h('h2', { id: 'viewer-title', tabindex: -1, autofocus: true });
@@ -19,15 +19,17 @@ export class Viewer {
     this.run = h('select', { 'aria-label': 'Run', onchange: () => change({ part: this.run.value }) });
     this.importance = h('input', { type: 'checkbox', onchange: () => change({ importance: this.importance.checked }) });
     this.switch = h('label', { class: 'switch', title: 'Dims what the score does not come from' }, this.importance, 'importance');
+    this.pinned = h('input', { type: 'checkbox', onchange: () => pin(this.name) });
+    const pinning = h('label', { class: 'switch', title: 'Keeps it at the top of the page (p)' }, this.pinned, 'pinned');
     this.swipe = new Swipe(pictures, want);
     this.body = h('div', { class: 'parts' });
     this.notice = h('p', { class: 'notice', hidden: true });
     this.timeline = new Timeline(clock);
-    this.timeline.node.append(h('span', { class: 'keys', 'aria-hidden': 'true' }, '← → epoch · space play · j k target'));
+    this.timeline.node.append(h('span', { class: 'keys', 'aria-hidden': 'true' }, '← → epoch · space play · j k target · p pin'));
     const button = (label, text, onclick) => (
       h('button', { type: 'button', 'aria-label': label, title: label, onclick }, text));
     this.node = h('dialog', { class: 'viewer', 'aria-labelledby': 'viewer-title', onclose: close },
-      h('div', { class: 'bar' }, this.title, this.layer, this.run, this.switch,
+      h('div', { class: 'bar' }, this.title, this.layer, this.run, this.switch, pinning,
         button('Previous target (k)', '‹', () => go(-1)), button('Next target (j)', '›', () => go(1)),
         button('Close (escape)', '×', () => this.node.close())),
       this.notice, h('div', { class: 'viewer-body', tabindex: -1 }, this.swipe.node, this.body), this.timeline.node);
@@ -52,7 +54,7 @@ export class Viewer {
     if (this.node.open) this.node.close();
   }
 
-  setRuns(all, colours, steps, { part: chosen, importance }) {
+  setRuns(all, colours, steps, { part: chosen, importance, pinned }) {
     if (!this.name) return;
     const having = all.filter((run) => run.targets.has(this.name));
     const one = having.find(({ name }) => name === chosen) ?? having[0];
@@ -62,6 +64,7 @@ export class Viewer {
       this.run.replaceChildren(...having.map(({ name, label }) => h('option', { value: name, selected: name === one.name }, `${colours.get(name).letter} ${label}`)));
     }
     this.importance.checked = importance;
+    this.pinned.checked = pinned.includes(this.name);
     this.switch.hidden = !having.some((run) => run.targets.get(this.name).importance);
     if (this.title.textContent !== this.name) this.title.replaceChildren(...breakable(this.name));
     const layer = having.map((run) => run.targets.get(this.name).layer).find(Boolean);

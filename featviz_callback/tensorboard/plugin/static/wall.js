@@ -8,7 +8,7 @@ import { sparkKey } from './spark.js';
 // Cards exist, and their pictures are fetched, up to this far outside the screen.
 const MARGIN = 300;
 const GAPS = { usual: [14, 18], dense: [8, 8] };
-// Heights of the parts of a card beside its picture; style.css sets the same.
+// Heights of the parts of a card beside its picture; wall.css sets the same.
 const TEXT = 76;
 const VERDICT_LINE = 15;
 const VERDICT_LETTERS = { share: 33, ratio: 25, floor: 22 };
@@ -20,8 +20,8 @@ export class Wall {
   #groups = [];
   #current = null; // the name of the card that the tab key leads to
 
-  constructor(pictures, { open, changed, root }) {
-    Object.assign(this, { pictures, open, changed, root, step: 0, number: 'score' });
+  constructor(pictures, { open, pin, changed, root }) {
+    Object.assign(this, { pictures, open, pin, changed, root, step: 0, number: 'score' });
     this.key = sparkKey();
     this.sections = h('div', {});
     this.node = h('div', { class: 'wall' }, this.key, this.sections);
@@ -48,16 +48,18 @@ export class Wall {
     this.#layOut();
   }
 
-  #section({ layer, names, total }) {
-    if (!this.#sections.has(layer)) {
+  #section(group) {
+    const { layer, names, total } = group;
+    const key = keyOf(group);
+    if (!this.#sections.has(key)) {
       const id = `layer-${this.#sections.size}`;
       const count = h('span', { class: 'count' });
       const list = h('ul', { class: 'cards', role: 'list' });
       const heading = h('h2', { id }, h('span', { class: 'layer' }, layer), count);
       const node = h('section', { 'aria-labelledby': id }, heading, list);
-      this.#sections.set(layer, { node, list, count });
+      this.#sections.set(key, { node, list, count });
     }
-    const { node, count } = this.#sections.get(layer);
+    const { node, count } = this.#sections.get(key);
     setText(count, names.length === total ? String(total) : `${names.length} of ${total}`);
     return node;
   }
@@ -77,9 +79,9 @@ export class Wall {
     const below = this.isDense ? 2 : TEXT + lines * VERDICT_LINE;
     this.node.style.setProperty('--verdict-lines', String(lines));
     this.geometry = { gap, rowGap, across, cardWidth, rowHeight: picture + below + rowGap };
-    for (const { layer, names } of this.#groups) {
-      const rows = Math.ceil(names.length / across);
-      this.#sections.get(layer).list.style.height = `${rows * this.geometry.rowHeight}px`;
+    for (const group of this.#groups) {
+      const rows = Math.ceil(group.names.length / across);
+      this.#sections.get(keyOf(group)).list.style.height = `${rows * this.geometry.rowHeight}px`;
     }
     this.#render();
   }
@@ -90,16 +92,17 @@ export class Wall {
     const view = this.root.getBoundingClientRect();
     const shown = new Set();
     // All places are read before the first change, since the browser lays out anew between the two.
-    const tops = this.#groups.map(({ layer }) => this.#sections.get(layer).list.getBoundingClientRect().top - view.top);
-    for (const [i, { layer, names }] of this.#groups.entries()) {
-      const { list } = this.#sections.get(layer);
+    const tops = this.#groups.map((group) => this.#sections.get(keyOf(group)).list.getBoundingClientRect().top - view.top);
+    for (const [i, group] of this.#groups.entries()) {
+      const { names } = group;
+      const { list } = this.#sections.get(keyOf(group));
       const top = tops[i];
       const first = Math.max(0, Math.floor((-MARGIN - top) / rowHeight)) * across;
       const last = Math.max(0, Math.ceil((view.height + MARGIN - top) / rowHeight)) * across;
       const near = names.slice(first, last);
       const focused = list.contains(document.activeElement) ? document.activeElement.closest('li')?.card.name : null;
       if (focused && names.includes(focused) && !near.includes(focused)) near.push(focused);
-      const cards = near.map((name) => this.#place(name, layer, names.indexOf(name, focused === name ? 0 : first), names.length));
+      const cards = near.map((name) => this.#place(name, group, names.indexOf(name, focused === name ? 0 : first)));
       for (const { name } of cards) shown.add(name);
       arrange(list, cards.map(({ node }) => node));
     }
@@ -108,18 +111,19 @@ export class Wall {
     this.changed();
   }
 
-  #place(name, layer, index, total) {
+  #place(name, { layer, names, isPinned }, index) {
     const { gap, rowGap, across, cardWidth, rowHeight } = this.geometry;
-    if (!this.#cards.has(name)) this.#cards.set(name, new Card(name, this.open));
+    if (!this.#cards.has(name)) this.#cards.set(name, new Card(name, this.open, this.pin));
     const card = this.#cards.get(name);
     const { style } = card.node;
     style.left = `${(index % across) * (cardWidth + gap)}px`;
     style.top = `${Math.floor(index / across) * rowHeight}px`;
     style.width = `${cardWidth}px`;
     style.height = `${rowHeight - rowGap}px`;
-    setAttribute(card.node, 'aria-setsize', String(total));
+    setAttribute(card.node, 'aria-setsize', String(names.length));
     setAttribute(card.node, 'aria-posinset', String(index + 1));
     card.setLayer(layer, cardWidth);
+    card.setPinned(Boolean(isPinned));
     if (card.stale) {
       card.setRuns(...this.setup, this.isDense);
       card.show(this.step, this.number);
@@ -177,7 +181,7 @@ export class Wall {
     if (!group) return;
     if (!this.#cards.has(name)) {
       const { across, rowHeight } = this.geometry;
-      const list = this.#sections.get(group.layer).list;
+      const list = this.#sections.get(keyOf(group)).list;
       const row = Math.floor(group.names.indexOf(name) / across);
       this.root.scrollTop += list.getBoundingClientRect().top + row * rowHeight - this.root.getBoundingClientRect().top - 100;
       this.#render();
@@ -185,4 +189,9 @@ export class Wall {
     this.#setCurrent(name);
     this.#cards.get(name)?.button.focus();
   }
+}
+
+// A layer may have the name of the group of pinned targets.
+function keyOf({ layer, isPinned }) {
+  return isPinned ? null : layer;
 }
