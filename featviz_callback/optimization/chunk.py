@@ -115,6 +115,12 @@ class Chunk:
         """The parameters of the images so far: a running average, if the step has one."""
         return self.state[-1] if self.compiled.averages else self.params
 
+    def contrasts(self) -> np.ndarray | None:
+        """Return the contrast of each image; `None` if it is fixed."""
+        if self.compiled.contrasts is None:
+            return None
+        return ops.convert_to_numpy(self.state[1]).reshape(-1)
+
     def images(self) -> np.ndarray:
         """Return the images as they are now, at their full contrast."""
         finished = self.compiled.finished(self.average, self.state)
@@ -301,7 +307,7 @@ class Chunk:
 
 
 def _tensors_of(apart, targets):
-    arrays = (apart.weights, apart.tolerance, *apart.described)
+    arrays = (apart.weights, apart.tolerance, apart.ceiling, *apart.described)
     return tuple(ops.convert_to_tensor(rows[targets]) for rows in arrays)
 
 

@@ -15,8 +15,9 @@ from featviz_callback.optimization.facets import (
     MOST_TRIES,
     apart_from,
     join_facets,
+    merit,
     split_facets,
-    with_less_weight,
+    with_other_share,
 )
 from featviz_callback.optimization.fingerprints import models_unchanged
 from featviz_callback.optimization.starts import Starts, find_starts, score_images
@@ -65,19 +66,17 @@ def run(
         count = task.targets.facet_count
         results: list[Result] = []
         finals: list[np.ndarray] = []
+        contrasts = None
         for k, one in enumerate(split_facets(task)):
             own = None if known is None else replace(known, scores=known.scores[k::count])
             own_given = {n: None if v is None else v[k::count] for n, v in given.items()}
             if count > 1:
-                one = apart_from(one, results, own)
+                one = apart_from(one, results, own, contrasts)
             found = _tried(one, own, verbose, with_params, **own_given)
-            for _ in range(MOST_TRIES if results else 0):
-                # Targets whose weights stay get the same images again.
-                lighter = with_less_weight(one, found.scores, results[0])
-                if lighter is None:
-                    break
-                one = lighter
-                found = _tried(one, own, 0, with_params, **own_given)
+            if results:
+                _search(one, own, found, results[0], with_params, own_given)
+            else:
+                contrasts = found.arrays.get("contrasts", [None])[0]
             results.append(_result(one, found))
             if with_params:
                 finals.append(found.arrays["params"][0])
@@ -98,6 +97,23 @@ def _tried(task, known, verbose, with_params, params, starts, status, best_known
         plain = replace(task, plan=replace(task.plan, regularizers=()))
         found.keep_better_of(tries(plain, find_starts([plain])[0], verbose=0))
     return found
+
+
+def _search(task, known, found, first, with_params, given):
+    """Make a facet again that scores more than it has to, or too little; keep the best."""
+    best, scores = merit(task, found.arrays["frames"][-1], found.scores, first), found.scores
+    # What leads somewhere is known by now.
+    again = given | {"starts": found.starts, "status": None}
+    for _ in range(MOST_TRIES):
+        other_task = with_other_share(task, scores, first)
+        if other_task is None:
+            break
+        task = other_task
+        other = _tried(task, known, 0, with_params, **again)
+        scores = other.scores
+        own = merit(task, other.arrays["frames"][-1], scores, first)
+        found.take_over(other, own > best)
+        best = np.maximum(own, best)
 
 
 def _result(task, found):
