@@ -43,7 +43,7 @@ _LONGEST = 0.2
 _CONTRAST = 2.5
 
 # So often is a facet made again at most.
-MOST_TRIES = 3
+MOST_TRIES = 4
 
 
 def split_facets(task: Task) -> list[Task]:

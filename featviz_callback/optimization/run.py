@@ -104,7 +104,10 @@ def _search(task, known, found, first, with_params, given):
     best, scores = merit(task, found.arrays["frames"][-1], found.scores, first), found.scores
     # What leads somewhere is known by now.
     again = given | {"starts": found.starts, "status": None}
-    for _ in range(MOST_TRIES):
+    for number in range(MOST_TRIES):
+        # Once is worth it for the difference, more often for the score alone.
+        if number and (best >= 0).all():
+            break
         other_task = with_other_share(task, scores, first)
         if other_task is None:
             break
