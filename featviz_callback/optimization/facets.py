@@ -93,7 +93,7 @@ def apart_from(
         weights = _SHARE * task.targets.facet_strength * gain
         enough = _enough(found[0].history, _AFFORDED)
         tolerance = np.maximum(_TOLERANCE * gain, _TINY)
-        goal = found[0].scores
+        goal = np.where(weights > 0, found[0].scores, -np.inf)
         ceiling = _ceiling(task.plan, contrasts, count)
     most = task.plan.facets - 1
     stacked = (np.stack(parts, 1) for parts in zip(*others, strict=True))
