@@ -72,6 +72,9 @@ class Chunk:
         self.generators = [np.random.default_rng(task.keys[i]) for i in targets]
         terms = keras.tree.map_structure(lambda rows: rows[targets], task.data)
         drawn = np.stack([plan.parameterization.init(g, plan.image_shape) for g in self.generators])
+        if task.apart is not None:
+            lengths = np.sqrt(np.sum(drawn**2, tuple(range(1, drawn.ndim)), keepdims=True))
+            drawn = drawn - lengths * task.apart.behind[targets]
         if start is not None:
             drawn = np.where(np.isnan(start), drawn, start)
         self.params = ops.convert_to_tensor(drawn)

@@ -65,6 +65,7 @@ def apart_from(
     task: Task,
     found: Sequence[Result],
     known: Starts | None,
+    finals: Sequence[np.ndarray],
     contrasts: np.ndarray | None,
 ) -> Task:
     """Return the task of a facet whose images must differ from those of earlier ones.
@@ -76,6 +77,7 @@ def apart_from(
         task: The task of the facet.
         found: The results of the earlier facets.
         known: The starts of the task, which tell the score of a plain background.
+        finals: The final parameters of the earlier facets.
         contrasts: The contrast of each image of the first facet, `None` if it is fixed.
     """
     count, steps = len(task.targets), task.schedule.steps
@@ -86,6 +88,7 @@ def apart_from(
         others = [tuple(np.zeros_like(one) for one in _described(task, blank))]
         weights, enough, tolerance = np.zeros(count), np.zeros((steps, count)), np.ones(count)
         goal, ceiling = np.full(count, -np.inf), np.full(count, np.inf)
+        behind = np.zeros((count, *_parameters(task.plan)))
     else:
         others = [_described(task, to_images(one.images)) for one in found]
         floor = 0.0 if known is None else known.scores[:, 0]
@@ -95,12 +98,30 @@ def apart_from(
         tolerance = np.maximum(_TOLERANCE * gain, _TINY)
         goal = np.where(weights > 0, found[0].scores, -np.inf)
         ceiling = _ceiling(task.plan, contrasts, count)
+        behind = _behind(finals, weights)
     most = task.plan.facets - 1
     stacked = (np.stack(parts, 1) for parts in zip(*others, strict=True))
     padded = tuple(np.pad(one, [(0, 0), (0, most - one.shape[1]), (0, 0)]) for one in stacked)
     weights, enough, tolerance = map(np.nan_to_num, (weights, enough, tolerance))
-    numbers = (weights, enough, tolerance, goal, ceiling)
+    numbers = (weights, enough, tolerance, goal, ceiling, behind)
     return replace(task, apart=Apart(*(one.astype("float32") for one in numbers), padded))
+
+
+def _behind(finals, weights):
+    """Return the direction of earlier facets, since a start decides where a climb ends."""
+    total = sum(np.nan_to_num(_unit(one)) for one in finals)
+    wanted = (weights > 0).reshape(-1, *(1,) * (total.ndim - 1))
+    return _unit(total) * wanted
+
+
+def _parameters(plan):
+    """Return the shape of the parameters of one image."""
+    return plan.parameterization.init(np.random.default_rng(0), plan.image_shape).shape
+
+
+def _unit(params):
+    lengths = np.sqrt(np.sum(params**2, tuple(range(1, params.ndim)), keepdims=True))
+    return params / np.maximum(lengths, _TINY)
 
 
 def _ceiling(plan, contrasts, count):
@@ -114,28 +135,29 @@ def _enough(scores, share):
     return scores - (1 - share) * np.abs(scores)
 
 
-def with_other_share(task: Task, scores: np.ndarray, first: Result) -> Task | None:
-    """Return the task of a facet that pays more for its difference, or less where it paid too much.
+def with_other_share(
+    task: Task, scores: np.ndarray, first: Result, is_open: np.ndarray
+) -> tuple[Task, np.ndarray]:
+    """Let images of a facet pay more for their difference, or less if they paid too much.
 
     Args:
         task: The task, as `apart_from` returned it.
         scores: The scores of its images.
         first: The result of the first facet, which tells what is too little.
+        is_open: Which targets may change.
 
     Returns:
-        The task; `None` if all images score about what they have to.
+        The task, and which targets have changed: those whose score is far from the goal.
     """
     apart = cast(Apart, task.apart)
     surplus = (scores - _enough(first.scores, _GOAL)) / np.maximum(np.abs(first.scores), _TINY)
     surplus = np.clip(np.nan_to_num(surplus), -_LONGEST, _LONGEST)
     # Without strength there is nothing to pay for.
-    surplus = np.where((np.abs(surplus) > _MARGIN) & (apart.weights > 0), surplus, 0)
-    if not surplus.any():
-        return None
+    surplus = np.where((np.abs(surplus) > _MARGIN) & (apart.weights > 0) & is_open, surplus, 0)
     weights = apart.weights * np.exp2(np.sign(surplus))
     enough = apart.enough - surplus * np.nan_to_num(np.abs(first.history))
     changed = replace(apart, weights=weights.astype("float32"), enough=enough.astype("float32"))
-    return replace(task, apart=changed)
+    return replace(task, apart=changed), surplus != 0
 
 
 def merit(task: Task, images: np.ndarray, scores: np.ndarray, first: Result) -> np.ndarray:

@@ -66,22 +66,27 @@ def run(
         count = task.targets.facet_count
         results: list[Result] = []
         finals: list[np.ndarray] = []
-        contrasts = None
+        contrasts, keeps_params = None, with_params or count > 1
         for k, one in enumerate(split_facets(task)):
             own = None if known is None else replace(known, scores=known.scores[k::count])
             own_given = {n: None if v is None else v[k::count] for n, v in given.items()}
             if count > 1:
-                one = apart_from(one, results, own, contrasts)
-            found = _tried(one, own, verbose, with_params, **own_given)
+                one = apart_from(one, results, own, finals, contrasts)
             if results:
-                _search(one, own, found, results[0], with_params, own_given)
+                # Of several starts, the one that scores the most is seldom another facet.
+                own_given |= {"starts": results[0].starts, "status": None}
+            found = _tried(one, own, verbose, keeps_params, **own_given)
+            if results:
+                _search(one, own, found, results[0], own_given)
             else:
                 contrasts = found.arrays.get("contrasts", [None])[0]
             results.append(_result(one, found))
-            if with_params:
+            if keeps_params:
                 finals.append(found.arrays["params"][0])
     result = join_facets(results, task.targets.names)
-    return result, np.stack(finals, 1).reshape(-1, *finals[0].shape[1:]) if finals else None
+    if not with_params:
+        return result, None
+    return result, np.stack(finals, 1).reshape(-1, *finals[0].shape[1:])
 
 
 def _tried(task, known, verbose, with_params, params, starts, status, best_known):
@@ -99,24 +104,22 @@ def _tried(task, known, verbose, with_params, params, starts, status, best_known
     return found
 
 
-def _search(task, known, found, first, with_params, given):
+def _search(task, known, found, first, given):
     """Make a facet again that scores more than it has to, or too little; keep the best."""
     best, scores = merit(task, found.arrays["frames"][-1], found.scores, first), found.scores
-    # What leads somewhere is known by now.
-    again = given | {"starts": found.starts, "status": None}
     for number in range(MOST_TRIES):
         # Once is worth it for the difference, more often for the score alone.
-        if number and (best >= 0).all():
+        is_open = (best < 0) | (number == 0)
+        changed, is_changed = with_other_share(task, scores, first, is_open)
+        if not is_changed.any():
             break
-        other_task = with_other_share(task, scores, first)
-        if other_task is None:
-            break
-        task = other_task
-        other = _tried(task, known, 0, with_params, **again)
+        task = changed
+        other = _tried(task, known, 0, with_params=True, **given)
         scores = other.scores
         own = merit(task, other.arrays["frames"][-1], scores, first)
-        found.take_over(other, own > best)
-        best = np.maximum(own, best)
+        # What another target needs changes nothing.
+        found.take_over(other, (own > best) & is_changed)
+        best = np.where(is_changed, np.maximum(own, best), best)
 
 
 def _result(task, found):

@@ -29,6 +29,8 @@ class Apart:
         tolerance: Float32 array `(targets,)`: how far around that score.
         goal: Float32 array `(targets,)`: a score below which an image gains contrast.
         ceiling: Float32 array `(targets,)`: the contrast up to which it does.
+        behind: Float32 array `(targets, ...)`: parameters of unit length, that of the others,
+            to whose other side a start is moved; zeros for none.
         described: How the other images are described, arrays with one row a target, see
             `likeness`.
     """
@@ -38,6 +40,7 @@ class Apart:
     tolerance: np.ndarray
     goal: np.ndarray
     ceiling: np.ndarray
+    behind: np.ndarray
     described: tuple[np.ndarray, ...]
 
 
