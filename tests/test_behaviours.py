@@ -1,5 +1,9 @@
 """What users of other libraries rely on, and may expect here: `docs/coming_from/behaviours.md`."""
 
+import re
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
 import pytest
 from keras import layers
@@ -52,3 +56,24 @@ def test_images_are_float32_within_their_range_under_mixed_precision():
     result = optimize(unit, steps=2, values_range=(-127, 127))
     assert result.images.dtype == "float32"
     assert np.abs(result.images).max() <= 127
+
+
+def test_the_table_of_their_tests_is_counted_and_names_tests_that_there_are():
+    tests = Path(__file__).parent
+    text = (tests.parent / "docs" / "coming_from" / "behaviours.md").read_text()
+    rows = re.findall(
+        r"^\| [\w-]+ \| [^|]+ \| (\d+) \| (holds|in part|no) \| ?(.*?) ?\|$", text, re.M
+    )
+    counted = Counter()
+    for number, outcome, named in rows:
+        counted[outcome] += int(number)
+        assert outcome == "no" or named
+        if named:
+            file, name = named.strip("`").split("::")
+            assert f"def {name}(" in (tests / file).read_text(), named
+    said = re.search(
+        r"(\d+) test functions.*?(\d+) hold here, (\d+) hold in part, and (\d+) do", text
+    )
+    assert list(map(int, said.groups())) == [
+        sum(counted.values()), counted["holds"], counted["in part"], counted["no"]
+    ]  # fmt: skip

@@ -47,6 +47,11 @@ class JoinedTargets(Targets):
         """One name a target."""
         return [name for part in self.parts for name in part.names]
 
+    @property
+    def drawn_for(self) -> list[str]:
+        """The name that the random draws of each target follow."""
+        return [name for part in self.parts for name in part.drawn_for]
+
     def __len__(self) -> int:
         return sum(map(len, self.parts))
 

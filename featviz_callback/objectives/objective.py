@@ -449,12 +449,13 @@ class Objective(WeightedSum):
     def facets(self, count: int, strength: float = 1.0) -> Objective:
         """Several images of each target that differ from each other: what else activates it.
 
-        They are made one after the other, and the first is a picture as it is without
-        others. A later one climbs alone while it scores less than 85 % of the first one at
-        the same step. From there on it loses score for what it has in common with earlier
-        ones, times `strength`. A facet that ends below 86 % of the first one's score is made
-        again with half of that, several times if need be. Images are compared by their
-        pixels, and by the Gram matrix of the last features on the way to the target.
+        They are made one after the other, and the first is the picture of the target alone.
+        A later one begins on the other side of earlier ones, and climbs alone while it scores
+        less than 85 % of the first one at the same step. From there on it loses score for
+        what it has in common with earlier ones, times `strength`. It is made again if it ends
+        far from 87 % of the first one's score, several times below 86 %. It may have more
+        contrast than the first. Images are compared by their pixels, and by the Gram matrices
+        of the last features on the way to the target.
 
         Args:
             count: Images of each target, 2 or more.

@@ -75,6 +75,11 @@ class Targets:
         raise NotImplementedError
 
     @property
+    def drawn_for(self) -> list[str]:
+        """The name that the random draws of each target follow."""
+        return self.names
+
+    @property
     def facet_count(self) -> int:
         """How many targets in a row are facets of one unit, 1 without facets."""
         return 1
@@ -150,6 +155,12 @@ class SomeTargets(Targets):
         names = self.whole.names
         return [names[place] for place in self.places]
 
+    @property
+    def drawn_for(self) -> list[str]:
+        """The name that the random draws of each target follow."""
+        names = self.whole.drawn_for
+        return [names[place] for place in self.places]
+
     def __len__(self) -> int:
         return len(self.places)
 
@@ -204,10 +215,22 @@ class WeightedSum(Targets):
     @property
     def names(self) -> list[str]:
         """One name a target; the names of combined alternatives are joined by ` & `."""
-        names = [" & ".join(n) for n in itertools.product(*(t.names for t in self.terms))]
         if (count := self.facet_count) == 1:
-            return names
-        return [f"{name}, facet {k + 1} of {count}" for name in names for k in range(count)]
+            return self._units
+        return [f"{name}, facet {k + 1} of {count}" for name in self._units for k in range(count)]
+
+    @property
+    def drawn_for(self) -> list[str]:
+        """The names, but for first facets, which are the pictures of the units alone."""
+        if (count := self.facet_count) == 1:
+            return self._units
+        names = self.names
+        names[::count] = self._units
+        return names
+
+    @property
+    def _units(self):
+        return [" & ".join(n) for n in itertools.product(*(t.names for t in self.terms))]
 
     def __len__(self) -> int:
         return self.facet_count * math.prod(len(term.names) for term in self.terms)

@@ -72,6 +72,9 @@ class Chunk:
         self.generators = [np.random.default_rng(task.keys[i]) for i in targets]
         terms = keras.tree.map_structure(lambda rows: rows[targets], task.data)
         drawn = np.stack([plan.parameterization.init(g, plan.image_shape) for g in self.generators])
+        if task.apart is not None:
+            lengths = np.sqrt(np.sum(drawn**2, tuple(range(1, drawn.ndim)), keepdims=True))
+            drawn = drawn - lengths * task.apart.behind[targets]
         if start is not None:
             drawn = np.where(np.isnan(start), drawn, start)
         self.params = ops.convert_to_tensor(drawn)
@@ -114,6 +117,12 @@ class Chunk:
     def average(self):
         """The parameters of the images so far: a running average, if the step has one."""
         return self.state[-1] if self.compiled.averages else self.params
+
+    def contrasts(self) -> np.ndarray | None:
+        """Return the contrast of each image; `None` if it is fixed."""
+        if self.compiled.contrasts is None:
+            return None
+        return ops.convert_to_numpy(self.state[1]).reshape(-1)
 
     def images(self) -> np.ndarray:
         """Return the images as they are now, at their full contrast."""
@@ -301,7 +310,7 @@ class Chunk:
 
 
 def _tensors_of(apart, targets):
-    arrays = (apart.weights, apart.tolerance, *apart.described)
+    arrays = (apart.weights, apart.tolerance, apart.ceiling, *apart.described)
     return tuple(ops.convert_to_tensor(rows[targets]) for rows in arrays)
 
 

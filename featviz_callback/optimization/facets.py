@@ -16,13 +16,14 @@ from keras import ops
 
 from featviz_callback import backend
 from featviz_callback.objectives import SomeTargets, inputs, record
-from featviz_callback.optimization.likeness import describe
+from featviz_callback.optimization.likeness import describe, likeness
 from featviz_callback.optimization.starts import Starts
 from featviz_callback.optimization.task import Apart, Task
 from featviz_callback.records import Result
 
-# A facet should score such a share of the first one's score.
-_ENOUGH = 0.86
+# A facet scores at least such a share of the first one's score. It is made again with another
+# share in mind if it ends farther than the margin from the goal.
+_ENOUGH, _GOAL, _MARGIN = 0.86, 0.875, 0.015
 
 # While it is made, it differs as long as it scores such a share of the first one's score at
 # the same step, give or take this much of the first one's gain.
@@ -34,10 +35,15 @@ _TINY = 1e-6
 # it does so only while it can afford to, the share may be large.
 _SHARE = 3.0
 
-# So often is a facet that scores too little made again, with half the weight, and from so much
-# higher a share of the score on.
-MOST_TRIES = 6
-_MORE = 0.03
+# By no more than this does that share change at once.
+_LONGEST = 0.2
+
+# A facet may have so many times the least contrast, or that of the first one if it is higher.
+# At equal contrast, a unit that is nearly linear has but one image of such a score.
+_CONTRAST = 2.5
+
+# So often is a facet made again at most.
+MOST_TRIES = 4
 
 
 def split_facets(task: Task) -> list[Task]:
@@ -55,16 +61,24 @@ def split_facets(task: Task) -> list[Task]:
     ]
 
 
-def apart_from(task: Task, found: Sequence[Result], known: Starts | None) -> Task:
+def apart_from(
+    task: Task,
+    found: Sequence[Result],
+    known: Starts | None,
+    finals: Sequence[np.ndarray],
+    contrasts: np.ndarray | None,
+) -> Task:
     """Return the task of a facet whose images must differ from those of earlier ones.
 
     An image that equals an earlier one loses a share of what the first facet scores above a
-    plain background.
+    plain background. It gets more contrast as long as it scores less than the first facet.
 
     Args:
         task: The task of the facet.
         found: The results of the earlier facets.
         known: The starts of the task, which tell the score of a plain background.
+        finals: The final parameters of the earlier facets.
+        contrasts: The contrast of each image of the first facet, `None` if it is fixed.
     """
     count, steps = len(task.targets), task.schedule.steps
     to_images = task.plan.image_input.to_images
@@ -73,6 +87,8 @@ def apart_from(task: Task, found: Sequence[Result], known: Starts | None) -> Tas
         blank = np.zeros((count, *task.plan.image_shape), "float32")
         others = [tuple(np.zeros_like(one) for one in _described(task, blank))]
         weights, enough, tolerance = np.zeros(count), np.zeros((steps, count)), np.ones(count)
+        goal, ceiling = np.full(count, -np.inf), np.full(count, np.inf)
+        behind = np.zeros((count, *_parameters(task.plan)))
     else:
         others = [_described(task, to_images(one.images)) for one in found]
         floor = 0.0 if known is None else known.scores[:, 0]
@@ -80,13 +96,38 @@ def apart_from(task: Task, found: Sequence[Result], known: Starts | None) -> Tas
         weights = _SHARE * task.targets.facet_strength * gain
         enough = _enough(found[0].history, _AFFORDED)
         tolerance = np.maximum(_TOLERANCE * gain, _TINY)
+        goal = np.where(weights > 0, found[0].scores, -np.inf)
+        ceiling = _ceiling(task.plan, contrasts, count)
+        behind = _behind(finals, weights)
     most = task.plan.facets - 1
     stacked = (np.stack(parts, 1) for parts in zip(*others, strict=True))
     padded = tuple(np.pad(one, [(0, 0), (0, most - one.shape[1]), (0, 0)]) for one in stacked)
-    weights, enough, tolerance = (
-        np.nan_to_num(one).astype("float32") for one in (weights, enough, tolerance)
-    )
-    return replace(task, apart=Apart(weights, enough, tolerance, padded))
+    weights, enough, tolerance = map(np.nan_to_num, (weights, enough, tolerance))
+    numbers = (weights, enough, tolerance, goal, ceiling, behind)
+    return replace(task, apart=Apart(*(one.astype("float32") for one in numbers), padded))
+
+
+def _behind(finals, weights):
+    """Return the direction of earlier facets, since a start decides where a climb ends."""
+    total = sum(np.nan_to_num(_unit(one)) for one in finals)
+    wanted = (weights > 0).reshape(-1, *(1,) * (total.ndim - 1))
+    return _unit(total) * wanted
+
+
+def _parameters(plan):
+    """Return the shape of the parameters of one image."""
+    return plan.parameterization.init(np.random.default_rng(0), plan.image_shape).shape
+
+
+def _unit(params):
+    lengths = np.sqrt(np.sum(params**2, tuple(range(1, params.ndim)), keepdims=True))
+    return params / np.maximum(lengths, _TINY)
+
+
+def _ceiling(plan, contrasts, count):
+    if contrasts is None:
+        return np.full(count, np.inf)
+    return np.fmax(_CONTRAST * plan.parameterization.contrasts(plan.image_shape)[0], contrasts)
 
 
 def _enough(scores, share):
@@ -94,23 +135,48 @@ def _enough(scores, share):
     return scores - (1 - share) * np.abs(scores)
 
 
-def with_less_weight(task: Task, scores: np.ndarray, first: Result) -> Task | None:
-    """Return the task of a facet that differs less where it scores too little.
+def with_other_share(
+    task: Task, scores: np.ndarray, first: Result, is_open: np.ndarray
+) -> tuple[Task, np.ndarray]:
+    """Let images of a facet pay more for their difference, or less if they paid too much.
 
     Args:
         task: The task, as `apart_from` returned it.
         scores: The scores of its images.
         first: The result of the first facet, which tells what is too little.
+        is_open: Which targets may change.
+
+    Returns:
+        The task, and which targets have changed: those whose score is far from the goal.
     """
-    with np.errstate(invalid="ignore"):
-        is_little = scores < _enough(first.scores, _ENOUGH)
-    if not is_little.any():
-        return None
     apart = cast(Apart, task.apart)
-    weights = np.where(is_little, apart.weights / 2, apart.weights)
-    more = _MORE * np.abs(first.history)
-    enough = np.where(is_little, apart.enough + np.nan_to_num(more), apart.enough)
-    return replace(task, apart=replace(apart, weights=weights, enough=enough.astype("float32")))
+    surplus = (scores - _enough(first.scores, _GOAL)) / np.maximum(np.abs(first.scores), _TINY)
+    surplus = np.clip(np.nan_to_num(surplus), -_LONGEST, _LONGEST)
+    # Without strength there is nothing to pay for.
+    surplus = np.where((np.abs(surplus) > _MARGIN) & (apart.weights > 0) & is_open, surplus, 0)
+    weights = apart.weights * np.exp2(np.sign(surplus))
+    enough = apart.enough - surplus * np.nan_to_num(np.abs(first.history))
+    changed = replace(apart, weights=weights.astype("float32"), enough=enough.astype("float32"))
+    return replace(task, apart=changed), surplus != 0
+
+
+def merit(task: Task, images: np.ndarray, scores: np.ndarray, first: Result) -> np.ndarray:
+    """Return how good each image is as a facet: above 0 where it scores enough.
+
+    It is the better, the less alike earlier facets it is, or the less its score lacks.
+
+    Args:
+        task: The task, as `apart_from` returned it.
+        images: The images, one a target.
+        scores: Their scores.
+        first: The result of the first facet.
+    """
+    described = map(ops.convert_to_tensor, _described(task, images))
+    others = tuple(map(ops.convert_to_tensor, cast(Apart, task.apart).described))
+    alike = ops.convert_to_numpy(likeness(tuple(described), others))
+    lacking = (scores - _enough(first.scores, _ENOUGH)) / np.maximum(np.abs(first.scores), _TINY)
+    found = np.where(lacking >= 0, task.plan.facets - alike, lacking)
+    return np.nan_to_num(found, nan=-np.inf)
 
 
 def _described(task, images):

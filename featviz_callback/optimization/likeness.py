@@ -1,7 +1,8 @@
 """Tell how much alike two images are: by their pixels, and by what a layer makes of them.
 
 Pixels tell small images apart, in which everything has its place. The Gram matrix of a
-feature map tells textures apart, wherever they are. Each is a vector of unit length, and the
+feature map tells textures apart, wherever they are; one is of what is above zero in it, and
+one of what is below. Each is a vector of unit length, and the
 likeness is the mean of their two products, from 0 to 1.
 
 References:
@@ -53,6 +54,12 @@ def _centred(images):
 
 
 def _gram(features):
+    # What is above zero and what is below by themselves: a product forgets the signs of both.
+    halves = [_products(ops.relu(signed)) for signed in (features, -features)]
+    return ops.concatenate(halves, axis=1)
+
+
+def _products(features):
     count, channels = features.shape[0], features.shape[-1]
     flat = ops.reshape(features, (count, -1, channels))
     if channels > _MOST_CHANNELS:

@@ -15,8 +15,9 @@ from featviz_callback.optimization.facets import (
     MOST_TRIES,
     apart_from,
     join_facets,
+    merit,
     split_facets,
-    with_less_weight,
+    with_other_share,
 )
 from featviz_callback.optimization.fingerprints import models_unchanged
 from featviz_callback.optimization.starts import Starts, find_starts, score_images
@@ -65,24 +66,27 @@ def run(
         count = task.targets.facet_count
         results: list[Result] = []
         finals: list[np.ndarray] = []
+        contrasts, keeps_params = None, with_params or count > 1
         for k, one in enumerate(split_facets(task)):
             own = None if known is None else replace(known, scores=known.scores[k::count])
             own_given = {n: None if v is None else v[k::count] for n, v in given.items()}
             if count > 1:
-                one = apart_from(one, results, own)
-            found = _tried(one, own, verbose, with_params, **own_given)
-            for _ in range(MOST_TRIES if results else 0):
-                # Targets whose weights stay get the same images again.
-                lighter = with_less_weight(one, found.scores, results[0])
-                if lighter is None:
-                    break
-                one = lighter
-                found = _tried(one, own, 0, with_params, **own_given)
+                one = apart_from(one, results, own, finals, contrasts)
+            if results:
+                # Of several starts, the one that scores the most is seldom another facet.
+                own_given |= {"starts": results[0].starts, "status": None}
+            found = _tried(one, own, verbose, keeps_params, **own_given)
+            if results:
+                _search(one, own, found, results[0], own_given)
+            else:
+                contrasts = found.arrays.get("contrasts", [None])[0]
             results.append(_result(one, found))
-            if with_params:
+            if keeps_params:
                 finals.append(found.arrays["params"][0])
     result = join_facets(results, task.targets.names)
-    return result, np.stack(finals, 1).reshape(-1, *finals[0].shape[1:]) if finals else None
+    if not with_params:
+        return result, None
+    return result, np.stack(finals, 1).reshape(-1, *finals[0].shape[1:])
 
 
 def _tried(task, known, verbose, with_params, params, starts, status, best_known):
@@ -98,6 +102,24 @@ def _tried(task, known, verbose, with_params, params, starts, status, best_known
         plain = replace(task, plan=replace(task.plan, regularizers=()))
         found.keep_better_of(tries(plain, find_starts([plain])[0], verbose=0))
     return found
+
+
+def _search(task, known, found, first, given):
+    """Make a facet again that scores more than it has to, or too little; keep the best."""
+    best, scores = merit(task, found.arrays["frames"][-1], found.scores, first), found.scores
+    for number in range(MOST_TRIES):
+        # Once is worth it for the difference, more often for the score alone.
+        is_open = (best < 0) | (number == 0)
+        changed, is_changed = with_other_share(task, scores, first, is_open)
+        if not is_changed.any():
+            break
+        task = changed
+        other = _tried(task, known, 0, with_params=True, **given)
+        scores = other.scores
+        own = merit(task, other.arrays["frames"][-1], scores, first)
+        # What another target needs changes nothing.
+        found.take_over(other, (own > best) & is_changed)
+        best = np.where(is_changed, np.maximum(own, best), best)
 
 
 def _result(task, found):

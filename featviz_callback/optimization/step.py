@@ -211,7 +211,7 @@ class CompiledStep:
             weights = data["pull"] * data["unit"]
             target = target - weights * _distance((features or [images])[0], given)
         if plan.facets > 1:
-            weights, enough, tolerance, *others = data["apart"]
+            weights, enough, tolerance, _, *others = data["apart"]
             whole = self.images(params, start=data["start"])
             described = describe(whole, features[0] if features else None)
             # An image that scores too little climbs alone, and differs once it can afford to.
@@ -264,7 +264,7 @@ class CompiledStep:
         if self.contrasts is not None:
             # Steps as long as the contrast is high would make pictures hard to compare.
             pace = pace * ops.sqrt(state[1] / self.contrasts[0])
-            contrast = (self._raised(state[1], target * scale, data["aims"], due, growth),)
+            contrast = (self._raised(state[1], target * scale, data, due, growth),)
             state = state[:1]
         direction = apply_preconditioner(gradient, data["preconditioner"])
         sizes = _root_mean_squares(gradient, direction)
@@ -290,15 +290,18 @@ class CompiledStep:
             state.append(average + newest * (params - average))
         return params, state, ops.reshape(sizes, (-1,)), raw
 
-    def _raised(self, contrast, scores, aims, due, growth):
+    def _raised(self, contrast, scores, data, due, growth):
         """Return each image's contrast: higher if its score is behind, lower if it is ahead."""
-        floor, goal, is_faint = ops.unstack(aims, axis=1)
+        floor, goal, is_faint = ops.unstack(data["aims"], axis=1)
         due = 1 - is_faint * (1 - due)
         behind = due - (scores - floor) / (goal - floor)
         change = growth * ops.clip(_EAGERNESS * behind, -1.0, 1.0)
         change = ops.where(ops.isfinite(change), change, 0.0)
         factors = ops.reshape(ops.exp(change), (-1, 1, 1, 1))
-        return ops.clip(contrast * factors, *self.contrasts)
+        raised = ops.clip(contrast * factors, *self.contrasts)
+        if self.plan.facets > 1:
+            raised = ops.minimum(raised, ops.reshape(data["apart"][3], raised.shape))
+        return raised
 
 
 def _distance(features, others):

@@ -27,6 +27,10 @@ class Apart:
         enough: Float32 array `(steps, targets)`: the score at each step from which on an image
             loses it, so that it never differs at the cost of more.
         tolerance: Float32 array `(targets,)`: how far around that score.
+        goal: Float32 array `(targets,)`: a score below which an image gains contrast.
+        ceiling: Float32 array `(targets,)`: the contrast up to which it does.
+        behind: Float32 array `(targets, ...)`: parameters of unit length, that of the others,
+            to whose other side a start is moved; zeros for none.
         described: How the other images are described, arrays with one row a target, see
             `likeness`.
     """
@@ -34,6 +38,9 @@ class Apart:
     weights: np.ndarray
     enough: np.ndarray
     tolerance: np.ndarray
+    goal: np.ndarray
+    ceiling: np.ndarray
+    behind: np.ndarray
     described: tuple[np.ndarray, ...]
 
 
@@ -76,10 +83,10 @@ class Task:
 
     @cached_property
     def keys(self) -> list[tuple[int, int, int]]:
-        """The seed of each target's generator: `seed`, the name, its count among equal names."""
+        """The seed of each target's generator: `seed`, a name, its count among equal names."""
         seen: Counter[str] = Counter()
         keys = []
-        for name in self.targets.names:
+        for name in self.targets.drawn_for:
             keys.append((self.seed, zlib.crc32(name.encode()), seen[name]))
             seen[name] += 1
         return keys

@@ -68,6 +68,8 @@ class Tries:
         self.task, self.known, self.best_known = task, known, best_known
         self.params, self.with_params = params, with_params
         self.aims = np.array([[0.0, 1.0]] * count) if known is None else known.aims(best_known)
+        if task.apart is not None:
+            self.aims[:, 1] = np.fmax(self.aims[:, 1], task.apart.goal)
         only = GIVEN if task.plan.is_change else FAINT
         self.names = [only] if known is None else known.names
         self.chosen, self.manners = np.zeros(count, int), np.full(count, _USUAL, object)
@@ -187,10 +189,14 @@ class Tries:
             | (np.isfinite(other.values) & ~is_lower)
             | (np.isnan(self.values) & np.isfinite(other.values))
         )
+        self.take_over(other, is_better)
+
+    def take_over(self, other: Tries, chosen: np.ndarray) -> None:
+        """Take over what another run has found for these targets."""
         for name, values in other.arrays.items():
-            self.arrays[name][:, is_better] = values[:, is_better]
-        self.chosen[is_better] = other.chosen[is_better]
-        self.manners[is_better] = other.manners[is_better]
+            self.arrays[name][:, chosen] = values[:, chosen]
+        self.chosen[chosen] = other.chosen[chosen]
+        self.manners[chosen] = other.manners[chosen]
 
     def _first_choice(self):
         """Return the index of the best start of each target."""
@@ -294,9 +300,10 @@ def _run_chunk(chunk, progress_bar):
         np.stack(list(map(ops.convert_to_numpy, s))) for s in zip(*recorded, strict=True)
     )
     last, scores, values = chunk.end()
-    importance = chunk.importance()
+    importance, contrasts = chunk.importance(), chunk.contrasts()
     return {
         **({} if importance is None else {"importance": importance[None]}),
+        **({} if contrasts is None else {"contrasts": contrasts[None]}),
         "frames": np.stack([*frames, last]),
         "history": history,
         "gradients": gradients,

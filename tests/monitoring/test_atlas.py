@@ -82,6 +82,23 @@ def test_every_channel_is_that_of_optimize(tmp_path):
         found["conv3"]
 
 
+@pytest.mark.acceptance
+def test_facets_inversions_and_caricatures_are_those_of_optimize(tmp_path, small_chunks):
+    model = make_small_model()
+    chosen = [
+        Objective.neuron(model, "logits", [0, 1]).facets(2),
+        Objective.inversion(model, "conv1", PIXELS[:2]),
+        Objective.caricature(model, "conv2", PIXELS[2:4]),
+    ]
+    found = make(tmp_path, objectives=chosen)
+    assert list(found) == ["logits", "conv1", "conv2"]
+    for one, layer in zip(chosen, found, strict=True):
+        expected = optimize(one, steps=2, values_range=RANGE, batch_size=2)
+        assert_equal(found[layer], expected)
+    opened = atlas(folder=tmp_path)
+    assert_equal(opened["logits"], found["logits"])
+
+
 def test_a_second_call_computes_what_is_missing_and_nothing_else(tmp_path, small_chunks, caplog):
     expected = make(tmp_path / "whole")
     make(tmp_path / "some")

@@ -116,10 +116,51 @@ def test_real_images_are_accentuated_at_each_snapshot(tmp_path):
     model = compiled()
     train(model, followed(tmp_path, model, probe_data=PIXELS, accentuate=3))
     images, _ = read_events(tmp_path / "feature_vis")
-    for name in ("Neuron#logits_0", "Neuron#logits_1"):
+    two = Objective.neuron(model, "logits", [0, 1])
+    given = {"steps": 2, "probe_data": PIXELS}
+    # The first, the middle and the last of the real images.
+    expected = [optimize(two, start=PIXELS[i], **given).images for i in (0, 8, 15)]
+    for k, name in enumerate(two.names):
         shown = images[f"feature_vis_accentuated/{name}"]
         assert [step for step, _ in shown] == [-1, 0, 1]
         assert (shown[0][1] != shown[-1][1]).any()
+        # On the last weights, each is what `optimize` makes of the same image.
+        assert all(is_shown(one[k], shown[-1][1]) for one in expected)
+        assert not is_shown(expected[0][1 - k], shown[-1][1])
+        assert is_shown(PIXELS[8], shown[0][1])
+
+
+def is_shown(image, picture):
+    """Whether a picture has a grey image somewhere, with each pixel ten times as large."""
+    values = np.round(255 * image[..., 0].astype("float64"))
+    channel = picture.reshape(*picture.shape[:2], -1)[..., 0].astype("float64")
+    size = tuple(10 * length for length in values.shape)
+    places = np.lib.stride_tricks.sliding_window_view(channel, size)[..., ::10, ::10]
+    return bool((np.abs(places - values).max((2, 3)) <= 1).any())
+
+
+@pytest.mark.acceptance
+def test_facets_inversions_and_caricatures_are_those_of_optimize(tmp_path):
+    model = compiled()
+    chosen = [
+        Objective.neuron(model, "logits", [0, 1]).facets(2),
+        Objective.inversion(model, "conv1", PIXELS[:2]),
+        Objective.caricature(model, "conv1", PIXELS[2:4]),
+    ]
+    callback = FeatureVisCallback(chosen, tmp_path, steps=2, on_error="raise")
+    train(model, callback)
+    expected = [optimize(one, steps=2) for one in chosen]
+    last = callback.history.last
+    assert last.names == [name for one in expected for name in one.names]
+    # A given image's activations are those of the weights that the snapshot shows.
+    for name in ("images", "scores"):
+        own = np.concatenate([getattr(one, name) for one in expected])
+        np.testing.assert_allclose(getattr(last, name), own, rtol=1e-4, atol=1e-4)
+    images, _ = read_events(tmp_path / "feature_vis")
+    written = images["feature_vis/Neuron#logits_1, facet 2 of 2"]
+    assert [step for step, _ in written] == [-1, 0, 1]
+    drawn = np.round(255 * expected[0].images[3].astype("float64"))
+    np.testing.assert_allclose(written[-1][1].reshape(drawn.shape), drawn, atol=1)
 
 
 @pytest.mark.parametrize(

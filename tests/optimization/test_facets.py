@@ -10,7 +10,6 @@ from keras import layers
 
 from featviz_callback import Objective, optimize
 from featviz_callback.optimization import step
-from tests.conftest import sequential
 
 COUNT = 3
 
@@ -39,13 +38,14 @@ def test_facets_differ_and_the_first_is_any_picture(small_model):
     np.testing.assert_allclose(result.scores, expected, rtol=1e-4, atol=1e-5)
     plain = optimize(two.facets(COUNT, strength=0.0), steps=16)
     sets = [one.images.reshape(2, COUNT, 12, 10, 1) for one in (result, plain)]
-    np.testing.assert_allclose(sets[0][:, 0], sets[1][:, 0], atol=1e-5)
+    alone = optimize(two, steps=16)
+    for one in sets:
+        np.testing.assert_allclose(one[:, 0], alone.images, atol=1e-5)
     apart, together = map(correlations, sets)
     assert (apart < together - 0.05).all()
-    assert apart.mean() < 0.75
-    # A unit that is hardly curved has hardly more than one facet, and keeps its score.
-    ratios = result.scores.reshape(2, COUNT) / result.scores.reshape(2, COUNT)[:, :1]
-    assert (ratios > 0.8).all()
+    assert apart.mean() < 0.6
+    ratios = result.scores.reshape(2, COUNT) / alone.scores[:, None]
+    assert (ratios >= 0.85).all()
 
 
 def two_templates():
@@ -72,7 +72,7 @@ def test_both_facets_of_a_unit_that_has_two_are_found():
     result = optimize(Objective.neuron(model, "unit", 0).facets(2), **still)
     found = np.corrcoef([*result.images.reshape(2, -1), *templates])[:2, 2:]
     assert sorted(found.argmax(1)) == [0, 1]
-    assert (found.max(1) > 0.5).all()
+    assert (found.max(1) > 0.8).all()
     alone = optimize(Objective.neuron(model, "unit", 0), **still)
     assert (result.scores > 0.85 * alone.scores).all()
 
@@ -121,31 +121,18 @@ def test_facets_are_made_last(neurons):
         neurons.facets(2).facets(2)
 
 
-def load_clothes():
-    """Return the clothes that the examples ship."""
-    examples = Path(__file__).parents[2] / "examples"
-    return runpy.run_path(str(examples / "fashion_mnist.py"))["load_data"]()
-
-
 @pytest.mark.acceptance
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="takes minutes there")
 def test_facets_of_clothes_differ_and_score_nearly_as_much():
-    x, y = load_clothes()
-    model = sequential(
-        *(layers.Conv2D(16, 3, activation="relu"), layers.MaxPooling2D()),
-        *(layers.Conv2D(32, 3, activation="relu"), layers.MaxPooling2D()),
-        *(layers.Flatten(), layers.Dense(10, name="logits")),
-        shape=(28, 28, 1),
-    )
+    clothes = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "fashion_mnist.py"))
+    x, y = clothes["load_data"]()
+    model = clothes["build_model"]()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("adam", loss)
-    model.fit(x, y, epochs=4, batch_size=64, verbose=0)
+    model.fit(x, y, epochs=6, batch_size=64, verbose=0)
     logits = Objective.neuron(model, "logits", range(10))
     single = optimize(logits, steps=64)
     result = optimize(logits.facets(4), steps=64)
     images = result.images.reshape(10, 4, 28, 28, 1)
-    # About .6; which network was trained makes a difference.
-    assert correlations(images).mean() < 0.7
-    is_enough = result.scores.reshape(10, 4) >= 0.85 * single.scores[:, None]
-    # Another start alone may cost a picture more than that.
-    assert is_enough.mean() > 0.75
+    assert correlations(images).mean() < 0.6
+    assert (result.scores.reshape(10, 4) >= 0.85 * single.scores[:, None]).all()

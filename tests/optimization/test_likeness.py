@@ -44,6 +44,10 @@ def test_features_are_alike_wherever_they_are():
     np.testing.assert_allclose(compared(IMAGES, FEATURES, IMAGES, moved), 1, rtol=1e-5)
 
 
+def test_opposite_features_are_not_alike():
+    np.testing.assert_allclose(compared(IMAGES, FEATURES, IMAGES, -FEATURES), 0.5, rtol=1e-5)
+
+
 def test_no_image_is_like_one_that_is_not_there():
     own = describe(tensor(IMAGES), tensor(FEATURES))
     nothing = tuple(0 * one[:, None] for one in own)
@@ -55,7 +59,8 @@ def test_many_channels_are_described_by_fewer_mixtures(channels):
     some = np.abs(np.random.default_rng(0).normal(size=(2, 4, 4, channels)))
     some[1, ..., : channels // 2] *= 0.05
     own = describe(tensor(IMAGES), tensor(some))
-    assert own[1].shape == (2, 96 * 96)
+    # Of what is above zero, and of what is below.
+    assert own[1].shape == (2, 2 * 96 * 96)
     found = compared(IMAGES[[0, 0]], some, IMAGES[[0, 0]], some[::-1])
     expected = (1 + products(grams(some), grams(some[::-1]))) / 2
     np.testing.assert_allclose(found, expected, atol=0.15)
