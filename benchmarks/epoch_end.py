@@ -5,7 +5,7 @@ first snapshot compiles and is not measured. Then the weights move by 1 % before
 epoch end, as in training. The seconds of a part leave out those of the parts inside it.
 
     python benchmarks/epoch_end.py [--model A.keras] [--backends tensorflow jax torch]
-        [--rounds 3] [--check]
+        [--only clothes MobileNetV2] [--rounds 3] [--check]
 
 `A.keras` is an ImageNet classifier of images in [-1, 1]; it is left out on JAX, whose
 compiler for CPUs takes minutes for depthwise convolutions. `--check` tests the clock.
@@ -93,7 +93,14 @@ def _as_method(function):
     return lambda self, *args, **kwargs: function(self, *args, **kwargs)
 
 
-def models(path):
+def models(path, only):
+    """Yield `(name, model, real images, settings)` for each model whose name has such a part."""
+    for one in all_models(path):
+        if any(part in one[0] for part in only):
+            yield one
+
+
+def all_models(path):
     """Yield `(name, model, real images, settings)` for each model."""
     import keras
     import numpy as np
@@ -155,10 +162,10 @@ def measure(name, model, images, settings, rounds):
     return [name, targets, steps, len(images)], np.median(found[1:], axis=0).tolist()
 
 
-def in_this_process(path, rounds):
+def in_this_process(path, only, rounds):
     """Print the rows of this backend as JSON, each as soon as it is measured."""
     logging.getLogger("featviz_callback").setLevel(logging.ERROR)
-    for one in models(path):
+    for one in models(path, only):
         print("row " + json.dumps(measure(*one, rounds)), flush=True)
 
 
@@ -179,6 +186,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model")
     parser.add_argument("--backends", nargs="+", default=["tensorflow", "jax", "torch"])
+    parser.add_argument("--only", nargs="+", default=[""], help="parts of models' names")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--here", action="store_true", help="this backend, in this process")
     parser.add_argument("--check", action="store_true")
@@ -187,7 +195,7 @@ def main():
         check()
         return
     if given.here:
-        in_this_process(given.model, given.rounds)
+        in_this_process(given.model, given.only, given.rounds)
         return
     from common import RESULTS, write_table
 
@@ -195,13 +203,16 @@ def main():
     found = json.loads(kept.read_text()) if kept.exists() else {}
     for backend in given.backends:
         command = [sys.executable, __file__, "--here", "--rounds", str(given.rounds)]
+        command += ["--only", *given.only]
         command += ["--model", given.model] if given.model else []
         settings, began = os.environ | {"KERAS_BACKEND": backend}, time.perf_counter()
-        found[backend] = []
         with subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, text=True) as run:
             for line in run.stdout:
                 if line.startswith("row "):
-                    found[backend].append(json.loads(line[4:]))
+                    row = json.loads(line[4:])
+                    # The rows of earlier runs stay, but for that of the same model.
+                    kept_rows = [one for one in found.get(backend, []) if one[0][0] != row[0][0]]
+                    found[backend] = [*kept_rows, row]
                     kept.write_text(json.dumps(found))
                     print(backend, line.strip(), flush=True)
         print(f"{backend}: ended with {run.returncode} after {time.perf_counter() - began:.0f} s")
@@ -212,7 +223,7 @@ def main():
             cells = [f"{1000 * one:.0f} ({one / total:.0%})" for one in seconds]
             rows.append((backend, *about, f"{1000 * total:.0f}", *cells))
     columns = ("backend", "model", "targets", "steps", "real images", "epoch end, ms", *PARTS)
-    title = f"An epoch end and its parts in ms (share), median of {given.rounds}"
+    title = "An epoch end and its parts in ms (share), medians of one to three"
     write_table("epoch_end", title, columns, rows)
 
 

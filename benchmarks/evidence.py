@@ -162,6 +162,9 @@ def answers(queries, positive, negative):
 
 def trials(scores, rng, count=TRIALS):
     """Return pairs `(count, 2)` of images: one of the highest, and one of the lowest."""
+    if len(scores) < 2 * count:
+        # Both would come from the same images, and no answer would be better than chance.
+        raise ValueError(f"Expected {2 * count} images or more to ask about. Got {len(scores)}.")
     order = ordered(scores, rng)
     return np.column_stack([rng.permutation(order[-count:]), rng.permutation(order[:count])])
 

@@ -14,7 +14,9 @@ does on real images, and measures how well path similarity tells them from hones
 * Silent units: a channel also responds to a pattern that no real image has, so strongly
   that the pattern is all that its picture shows.
 
-The networks are of clothes, and no setting was tuned on them. With a model from a file,
+The networks are of clothes, and no setting was tuned on them. A second table has each network
+alone: how many honest pictures a mark would call manipulated that is set below a number, which
+was chosen on `TUNED_ON`. With a model from a file,
 measures the pictures that `two_alternatives.py --pictures FOLDER` saved.
 
 Reference:
@@ -64,7 +66,15 @@ NETWORKS = {
         ("early", "middle", "last", "logits"),
         "middle",
     ),
+    "batch_norm": (
+        lambda seed: hidden_units.build("batch_norm", (28, 28, 1), 10, seed),
+        ("early", "middle", "last", "logits"),
+        "middle",
+    ),
 }
+# Below this path similarity over all layers, nine of ten pictures of the circuit were in each of
+# these networks.
+TUNED_ON, BOUND = ("three_convolutions", "pool"), 0.25
 LAYER_NAMES = {name for _, names, _ in NETWORKS.values() for name in names}
 
 
@@ -324,6 +334,7 @@ def write_clothes(measured):
         ("pictures", "units", *places),
         rows,
     )
+    write_networks(measured)
     columns = (
         "network",
         "seed",
@@ -334,6 +345,47 @@ def write_clothes(measured):
     )
     checked = [one["row"] for one in measured.values()]
     write_table("path_similarity_manipulations", "What the manipulations do", columns, checked)
+
+
+def over_layers(numbers):
+    """Return the path similarity of each unit over all layers, from its rows of all of them."""
+    picture, same, other = np.sum(numbers, axis=0).T
+    return (picture - other) / (same - other)
+
+
+def write_networks(measured):
+    """Write what a mark of pictures below a bound would do, network by network."""
+    rows = []
+    for name, one in measured.items():
+        found = {kind: over_layers(np.array(rows)) for kind, rows in one["found"].items()}
+        honest, fooled = found["logits, ours with `probe_data`"], found["fooling circuit"]
+        shares = [
+            f"{np.sum(found[kind] < BOUND)} of {len(found[kind])}"
+            for kind in (
+                "fooling circuit",
+                "logits, ours",
+                "logits, ours with `probe_data`",
+                "channels, ours",
+                "silent units",
+            )
+        ]
+        use = "chose the bound" if name.partition(",")[0] in TUNED_ON else "held out"
+        rows.append(
+            (name, use, f"{evidence.area(honest, fooled):.2f}", f"{honest.min():.2f}", *shares)
+        )
+    columns = (
+        "network, seed",
+        "what for",
+        "ROC area, circuit from logits with `probe_data`",
+        "lowest honest logit",
+        "circuit marked",
+        "honest logits marked",
+        "with `probe_data`",
+        "honest channels marked",
+        "silent units marked",
+    )
+    title = f"Pictures with a path similarity below {BOUND} over four layers"
+    write_table("path_similarity_networks", title, columns, rows)
 
 
 def measure_photographs(given):

@@ -102,7 +102,7 @@ def draw(maker, given, environments, folder):
         if done.returncode:
             return None, (done.stderr.strip().splitlines() or ["it failed"])[-1]
     found = np.load(output)
-    return found["images"].astype("float32"), float(found["seconds"])
+    return found["images"].astype("float32"), found["seconds"]
 
 
 def two_alternatives(images, queries, asked, encoder):
@@ -136,7 +136,7 @@ def main():
                 print(f"{maker}: {seconds}", flush=True)
             else:
                 drawn[maker] = images, seconds
-                print(f"{maker}: {seconds:.0f} s", flush=True)
+                print(f"{maker}: {seconds[0]:.0f} s, {seconds[1]:.0f} s of CPU", flush=True)
     measure(given, drawn, failed)
 
 
@@ -178,7 +178,7 @@ def measure(given, drawn, failed):
         rows.append(
             (
                 maker,
-                f"{seconds:.0f}",
+                f"{seconds[1]:.0f}",
                 f"{right.sum()} of {len(classes)}",
                 f"{probabilities.mean():.2f}",
                 f"{own.mean():.1f}",
@@ -211,7 +211,7 @@ def measure(given, drawn, failed):
     rows += [(maker, why, *("",) * (4 + len(LAYERS))) for maker, why in failed]
     columns = (
         "pictures",
-        "seconds, first call",
+        "seconds of CPU, first call",
         "named by the classifier",
         "its probability",
         "own logit",

@@ -48,8 +48,10 @@ def optimization_step(model, layer, ids, steps, kind=Objective.neuron, **setting
     settings = Settings(steps=steps, values_range=(-1.0, 1.0), **settings)
     task = prepare(kind(model, layer, ids), settings)
     (known,) = find_starts([task])
-    # From faint noise, towards the score of the best start.
-    aims = np.column_stack([known.aims(None), np.ones(len(ids))]).astype("float32")
+    aims = None
+    if known is not None:
+        # From faint noise, towards the score of the best start.
+        aims = np.column_stack([known.aims(None), np.ones(len(ids))]).astype("float32")
     chunk = Chunk(task, np.arange(len(ids)), aims=aims)
     return lambda: ops.convert_to_numpy(chunk.step()[0])
 
@@ -79,7 +81,10 @@ def main():
             ratio = np.median(times / seconds["the bare model"])
             rows.append((name, batch, label, f"{np.median(times) * 1e3:.1f}", f"{ratio:.2f}"))
     columns = ("model", "batch", "step", "median ms", "ratio to the bare model")
-    write_table("step_cost", "Cost of a step", columns, rows)
+    name = keras.backend.backend()
+    # A table of each backend, since one process has one.
+    table = "step_cost" if name == "tensorflow" else f"step_cost_{name}"
+    write_table(table, "Cost of a step", columns, rows)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ change the images, only the stored parameters.
 import itertools
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -174,12 +175,19 @@ class Coefficients:
         return limit_contrast(self._mean_square(params, shape), contrast)
 
     def _mean_square(self, params, shape):
-        weights = (self._units(shape) ** -2.0 / shape[2]).astype("float32").reshape(-1, 1)
+        weights = _square_weights(self, shape)
         # Faster than a weighted sum, which would write the products as one more large array.
-        squares = ops.reshape(ops.square(params), (-1, weights.size))
-        sums = ops.matmul(squares, ops.convert_to_tensor(weights))
-        mean_square = ops.sum(ops.reshape(sums, (-1, shape[2])), axis=1)
-        return ops.reshape(mean_square, (-1, 1, 1, 1))
+        squares = ops.reshape(ops.square(params), (-1, len(weights)))
+        return ops.expand_dims(ops.matmul(squares, ops.convert_to_tensor(weights)), (2, 3))
+
+
+@lru_cache(maxsize=8)
+def _square_weights(coefficients, shape):
+    """Return what the square of each coefficient adds to the mean square, `(all, 1)`."""
+    weights = (coefficients._units(shape) ** -2.0 / shape[2]).astype("float32")
+    weights = np.tile(weights.reshape(-1), shape[2])[:, None]
+    weights.flags.writeable = False
+    return weights
 
 
 def _corners(channels):

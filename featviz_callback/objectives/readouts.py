@@ -73,6 +73,8 @@ class NeuronReadout(Readout):
 
     def units(self, output):
         """Return all units, `(images, units)`."""
+        if len(output.shape) == 2:
+            return output
         return ops.reshape(output, (-1, math.prod(output.shape[1:])))
 
     def fits(self, shape: tuple, row: np.ndarray) -> bool:
