@@ -44,6 +44,8 @@ _ROWS_OF_CORRELATION = 2**11
 _FEWEST_ROWS = 32
 # So many rows have all but a little of the singular values.
 _ROWS_OF_RANK = 1024
+# NumPy sums so many values at a time, which are a megabyte.
+_VALUES_AT_ONCE = 2**18
 # So many correlations at a time, of some units with all before them.
 _CORRELATIONS_AT_ONCE = 2**20
 _VALUES_OF_HISTOGRAM, _BUCKETS = 2**16, 30
@@ -133,33 +135,47 @@ class _Layer:
         units = output.shape[-1]
         # Sums over the first axis are the quickest ones.
         values = ops.reshape(ops.cast(output, "float32"), (output.shape[0], -1))
-        total = _reduced(ops.sum(values, axis=0), units)
+        array = backend.load().shared(values)
+        if array is None:
+            # What is in a device's memory stays there.
+            self._measure(ops, values, units)
+        else:
+            # NumPy takes a third of the time of TensorFlow's operations, even less where some
+            # rows stay in the processor's cache from one sum to the next.
+            values, at_once = array, max(1, _VALUES_AT_ONCE // array.shape[1])
+            for first in range(0, len(array), at_once):
+                self._measure(np, array[first : first + at_once], units)
+        count = math.prod(values.shape) // units
+        self._keep_rows(values, count, units, images)
+        self._count += count
+        self._missing -= images
+
+    def _measure(self, library, values, units):
+        """Add up values `(images, positions and units)` with the functions of a library."""
+        total = _reduced(library.sum(values, axis=0), units)
         if not np.isfinite(total).all():
-            values = self._without_broken(values, units)
-            total = _reduced(ops.sum(values, axis=0), units)
-        low = _reduced(ops.min(values, axis=0), units).min(0)
-        high = _reduced(ops.max(values, axis=0), units).max(0)
-        size = total if low.min() >= 0 else _reduced(ops.sum(ops.abs(values), axis=0), units)
-        squares = _reduced(ops.sum(ops.square(values), axis=0), units)
+            values = self._without_broken(library, values, units)
+            total = _reduced(library.sum(values, axis=0), units)
+        low = _reduced(library.min(values, axis=0), units).min(0)
+        high = _reduced(library.max(values, axis=0), units).max(0)
+        is_positive = low.min() >= 0
+        size = total if is_positive else _reduced(library.sum(library.abs(values), axis=0), units)
+        squares = _reduced(library.sum(library.square(values), axis=0), units)
         self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
         self._total = self._total + total.sum(0)
         self._size = self._size + size.sum(0)
         self._squares += float(squares.sum())
-        self._saturated += self._count_saturated(values)
-        count = math.prod(values.shape) // units
-        self._keep_rows(ops.reshape(values, (count, units)), images)
-        self._count += count
-        self._missing -= images
+        self._saturated += self._count_saturated(library, values)
 
-    def _without_broken(self, values, units):
+    def _without_broken(self, library, values, units):
         """Put zeros in place of what is no finite number, and note the units that have such."""
-        is_broken = ops.logical_not(ops.isfinite(values))
-        broken = _reduced(ops.sum(ops.cast(is_broken, "float32"), axis=0), units).sum(0)
+        is_broken = library.logical_not(library.isfinite(values))
+        broken = _reduced(library.sum(is_broken, axis=0), units).sum(0)
         self._broken += int(broken.sum())
         self._is_known = self._is_known & (broken == 0)
-        return ops.where(is_broken, 0.0, values)
+        return library.where(is_broken, np.float32(0), values)
 
-    def _count_saturated(self, values):
+    def _count_saturated(self, library, values):
         low, high = self._end.lowest, self._end.highest
         margin = _AT_THE_END * ((high or 0.0) - (low or 0.0))
         count = 0
@@ -167,19 +183,22 @@ class _Layer:
             *([] if low is None else [values <= low + margin]),
             *([] if high is None else [values >= high - margin]),
         ):
-            count += int(backend.load().to_numpy(ops.sum(ops.cast(at_end, "int32"))))
+            count += int(_reduced(library.sum(at_end), 1)[0, 0])
         return count
 
-    def _keep_rows(self, values, images):
+    def _keep_rows(self, values, count, units, images):
         """Keep rows that are spread evenly over images and positions."""
-        count, units = values.shape
         most = max(1, min(_MOST_ROWS, _MOST_VALUES // units))
         if images < self._images:
             # Other layers' rows wait for the rest of the images, too.
             most = math.ceil(min(most, self._most_rows) * images / self._images)
-        if count > most:
-            values = ops.take(values, ops.convert_to_tensor(places_within(count, most)), axis=0)
-        self._rows.append(backend.load().to_numpy(values))
+        some = places_within(count, most) if count > most else np.arange(count, dtype="int32")
+        if isinstance(values, np.ndarray):
+            rows = values.reshape(count, units)[some]
+        else:
+            rows = ops.take(ops.reshape(values, (count, units)), ops.convert_to_tensor(some), axis=0)
+            rows = backend.load().to_numpy(rows)
+        self._rows.append(rows if np.all(self._is_known) else np.where(np.isfinite(rows), rows, 0))
 
     def rows(self):
         if len(self._rows) > 1:
@@ -211,9 +230,11 @@ class _Layer:
         }
 
 
-def _reduced(tensor, units):
-    """Return an array `(positions, units)`, in float64."""
-    return backend.load().to_numpy(tensor).reshape(-1, units).astype("float64")
+def _reduced(sums, units):
+    """Return an array or tensor as an array `(positions, units)`, in float64."""
+    if not isinstance(sums, (np.ndarray, np.generic)):
+        sums = backend.load().to_numpy(sums)
+    return sums.reshape(-1, units).astype("float64")
 
 
 def duplicates(rows: np.ndarray, is_compared: np.ndarray) -> np.ndarray:

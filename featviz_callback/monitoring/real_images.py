@@ -90,6 +90,6 @@ def draw_beside(result: Result, target: int, shown: Sequence[ShownImage]) -> np.
         rows,
         column_labels=["optimised"],
         captions=[[f"{score:.3g}" for score in scores], *[()] * (len(rows) - 1)],
-        smallest=80,
+        smallest=56,
         most_pixels=200_000,
     )

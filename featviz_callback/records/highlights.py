@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from PIL import Image
 
 from featviz_callback.records import pictures
 
@@ -51,9 +50,9 @@ def of_image(
     shorter = min(picture.shape[:2])
     factor = -(-_SMALLEST // shorter) if shorter < _LARGEST else _LARGEST / shorter
     size = tuple(round(factor * side) for side in picture.shape[:2])
-    whole = _resized(_faded(picture, shares), size)
+    whole = pictures.resized(_faded(picture, shares), size)
     rows, columns = _as_wide_as(box, picture.shape[:2])
-    part = _resized(picture[slice(*rows), slice(*columns)], size)
+    part = pictures.resized(picture[slice(*rows), slice(*columns)], size)
     return _outlined(whole, tuple((round(factor * a), round(factor * b)) for a, b in box)), part
 
 
@@ -91,10 +90,3 @@ def _as_wide_as(box, size):
         first = min(max(0, (start + end - length) // 2), whole - length)
         edges.append((first, first + length))
     return edges
-
-
-def _resized(picture, size):
-    is_enlarged = size[0] >= picture.shape[0]
-    how = Image.Resampling.NEAREST if is_enlarged else Image.Resampling.BOX
-    image = pictures.to_pillow(picture).resize(size[::-1], how)
-    return np.asarray(image).reshape(*size, picture.shape[2])
