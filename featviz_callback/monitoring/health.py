@@ -138,39 +138,45 @@ class _Layer:
         array = backend.load().shared(values)
         if array is None:
             # What is in a device's memory stays there.
-            self._measure(ops, values, units)
+            parts = [self._sums(ops, values, units)]
         else:
             # NumPy takes a third of the time of TensorFlow's operations, even less where some
             # rows stay in the processor's cache from one sum to the next.
             values, at_once = array, max(1, _VALUES_AT_ONCE // array.shape[1])
-            for first in range(0, len(array), at_once):
-                self._measure(np, array[first : first + at_once], units)
+            blocks = (array[first : first + at_once] for first in range(0, len(array), at_once))
+            parts = [self._sums(np, block, units) for block in blocks]
+        lows, highs, *sums = zip(*parts, strict=True)
+        total, size, squares = (np.sum(one, axis=0, dtype="float64") for one in sums)
+        self._low = np.minimum(self._low, _by_unit(np.min(lows, axis=0), units).min(0))
+        self._high = np.maximum(self._high, _by_unit(np.max(highs, axis=0), units).max(0))
+        self._total = self._total + _by_unit(total, units).sum(0)
+        self._size = self._size + _by_unit(size, units).sum(0)
+        self._squares += float(squares.sum())
         count = math.prod(values.shape) // units
         self._keep_rows(values, count, units, images)
         self._count += count
         self._missing -= images
 
-    def _measure(self, library, values, units):
-        """Add up values `(images, positions and units)` with the functions of a library."""
-        total = _reduced(library.sum(values, axis=0), units)
+    def _sums(self, library, values, units):
+        """Return what is summed over the first axis of values, by the functions of a library.
+
+        Returns:
+            Arrays of the smallest and the largest value, and of the sums of values, of absolute
+            values and of squares.
+        """
+        total = _array(library.sum(values, axis=0))
         if not np.isfinite(total).all():
             values = self._without_broken(library, values, units)
-            total = _reduced(library.sum(values, axis=0), units)
-        low = _reduced(library.min(values, axis=0), units).min(0)
-        high = _reduced(library.max(values, axis=0), units).max(0)
-        is_positive = low.min() >= 0
-        size = total if is_positive else _reduced(library.sum(library.abs(values), axis=0), units)
-        squares = _reduced(library.sum(library.square(values), axis=0), units)
-        self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
-        self._total = self._total + total.sum(0)
-        self._size = self._size + size.sum(0)
-        self._squares += float(squares.sum())
+            total = _array(library.sum(values, axis=0))
+        low, high = _array(library.min(values, axis=0)), _array(library.max(values, axis=0))
+        size = total if low.min() >= 0 else _array(library.sum(library.abs(values), axis=0))
         self._saturated += self._count_saturated(library, values)
+        return low, high, total, size, _array(library.sum(library.square(values), axis=0))
 
     def _without_broken(self, library, values, units):
         """Put zeros in place of what is no finite number, and note the units that have such."""
         is_broken = library.logical_not(library.isfinite(values))
-        broken = _reduced(library.sum(is_broken, axis=0), units).sum(0)
+        broken = _by_unit(_array(library.sum(is_broken, axis=0)), units).sum(0)
         self._broken += int(broken.sum())
         self._is_known = self._is_known & (broken == 0)
         return library.where(is_broken, np.float32(0), values)
@@ -183,7 +189,7 @@ class _Layer:
             *([] if low is None else [values <= low + margin]),
             *([] if high is None else [values >= high - margin]),
         ):
-            count += int(_reduced(library.sum(at_end), 1)[0, 0])
+            count += int(_array(library.sum(at_end)))
         return count
 
     def _keep_rows(self, values, count, units, images):
@@ -196,7 +202,9 @@ class _Layer:
         if isinstance(values, np.ndarray):
             rows = values.reshape(count, units)[some]
         else:
-            rows = ops.take(ops.reshape(values, (count, units)), ops.convert_to_tensor(some), axis=0)
+            rows = ops.take(
+                ops.reshape(values, (count, units)), ops.convert_to_tensor(some), axis=0
+            )
             rows = backend.load().to_numpy(rows)
         self._rows.append(rows if np.all(self._is_known) else np.where(np.isfinite(rows), rows, 0))
 
@@ -230,11 +238,15 @@ class _Layer:
         }
 
 
-def _reduced(sums, units):
-    """Return an array or tensor as an array `(positions, units)`, in float64."""
-    if not isinstance(sums, (np.ndarray, np.generic)):
-        sums = backend.load().to_numpy(sums)
-    return sums.reshape(-1, units).astype("float64")
+def _array(values):
+    """Return an array, from a tensor or an array."""
+    is_array = isinstance(values, (np.ndarray, np.generic))
+    return values if is_array else backend.load().to_numpy(values)
+
+
+def _by_unit(values, units):
+    """Return values `(positions and units,)` as `(positions, units)`, in float64."""
+    return values.reshape(-1, units).astype("float64")
 
 
 def duplicates(rows: np.ndarray, is_compared: np.ndarray) -> np.ndarray:

@@ -45,7 +45,8 @@ class ShownImage:
         if self.place is None:
             return None, None
         shares = self.place.over_image(*(1, *self.image.shape)[-3:-1])
-        return highlights.of_image(self.image, self.values_range, shares, self.place.box)
+        given = self.image, self.values_range, shares, self.place.box
+        return highlights.of_image(*given, self.picture)
 
     @property
     def to_log(self) -> tuple[Picture, Picture | None]:

@@ -421,6 +421,7 @@ def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return changed.reshape(*size, picture.shape[-1])
 
 
+@functools.lru_cache(maxsize=512)
 def _text_width(text, font):
     return int(font.getlength(text)) + 1
 

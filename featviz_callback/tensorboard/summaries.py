@@ -105,10 +105,10 @@ _NUMBERS = {
     "scores": SCORE_TAG,
     "drift": DRIFT_TAG,
     "noise_floor": NOISE_FLOOR_TAG,
-    "score_ratio": SCORE_RATIO_TAG,
 }
 # Those that are written in one record for all targets.
 _NUMBERS_AT_ONCE = {
+    "score_ratio": SCORE_RATIO_TAG,
     "functional_drift": FUNCTIONAL_DRIFT_TAG,
     "top_overlap": TOP_OVERLAP_TAG,
     "selectivity": SELECTIVITY_TAG,
