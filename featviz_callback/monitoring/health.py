@@ -46,6 +46,8 @@ _FEWEST_ROWS = 32
 _ROWS_OF_RANK = 1024
 # NumPy sums so many values at a time, which are a megabyte.
 _VALUES_AT_ONCE = 2**18
+# For so few units, BLAS is quickest with so many products at a time.
+_FEW_UNITS, _PRODUCTS_OF_ONE_THREAD = 128, 2**18
 # So many correlations at a time, of some units with all before them.
 _CORRELATIONS_AT_ONCE = 2**20
 _VALUES_OF_HISTOGRAM, _BUCKETS = 2**16, 30
@@ -278,12 +280,26 @@ def duplicates(rows: np.ndarray, is_compared: np.ndarray) -> np.ndarray:
     places = np.flatnonzero(is_compared & (lengths > _EQUAL * math.sqrt(len(rows)) * largest))
     units = units[places]
     units /= lengths[places, None]
+    if len(places) <= _FEW_UNITS:
+        found[places] = np.tril(_products(units) > DUPLICATE, -1).any(1)
+        return found
     at_once = max(1, _CORRELATIONS_AT_ONCE // max(1, len(places)))
     for first in range(0, len(places), at_once):
         some = units[first : first + at_once]
         before = some @ units[: first + len(some)].T > DUPLICATE
         found[places[first : first + at_once]] = np.tril(before, first - 1).any(1)
     return found
+
+
+def _products(units):
+    """Return the product of each of a few rows with each other one.
+
+    BLAS wakes its threads for more than so many products at once. They take longer to wake and
+    to wait than these few take.
+    """
+    at_once = max(1, _PRODUCTS_OF_ONE_THREAD // max(1, len(units)) ** 2)
+    parts = (units[:, i : i + at_once] for i in range(0, units.shape[1], at_once))
+    return sum((part @ part.T for part in parts), np.zeros((len(units),) * 2, units.dtype))
 
 
 def effective_rank(rows: np.ndarray) -> float:
@@ -310,7 +326,7 @@ def effective_rank(rows: np.ndarray) -> float:
     some = rows[spread(len(rows), _ROWS_OF_RANK)].astype("float64")
     if some.shape[1] < some.shape[0]:
         some = np.ascontiguousarray(some.T)
-    gram = some @ some.T
+    gram = _products(some) if len(some) <= _FEW_UNITS else some @ some.T
     values = np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0))
     if not values.any():
         return 0.0
