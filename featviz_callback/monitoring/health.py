@@ -3,11 +3,12 @@
 A `LayerMeter` sees the outputs of all layers on the way of the one pass that scores the real
 images. It never calls the model, and keeps no layer's output.
 
-Memory. While a layer is seen, there is one copy of its output for one batch beside it. All else
-are some numbers a unit, and rows of activations by which units are compared. If all images pass
-in one batch, these are rows of one layer at a time, at most 4 MiB. If not, rows of all layers
-wait for the last batch, at most 32 MiB together. Comparing the units of a layer takes 16 MiB
-more at most, and a layer never has more. Nothing is kept from one snapshot to the next.
+Memory. While a layer is seen, there are some megabytes beside its output, or on an accelerator
+and in half precision a copy of it for one batch. All else are some numbers a unit, and rows of
+activations by which units are compared. If all images pass in one batch, these are rows of one
+layer at a time, at most 4 MiB. If not, rows of all layers wait for the last batch, at most
+32 MiB together. Comparing the units of a layer takes 16 MiB more at most, and a layer never has
+more. Nothing is kept from one snapshot to the next.
 """
 
 from __future__ import annotations
