@@ -27,6 +27,9 @@ the framework has;
 
 `to_numpy(tensor)` returns an array of a whole tensor, which may be spread over processes;
 
+`shared(tensor)` returns an array that shares the memory of a tensor and is never written to,
+or `None` if that is not the host's memory;
+
 `copied(variables)` returns the values of variables as arrays that training does not change,
 with one copy of each;
 

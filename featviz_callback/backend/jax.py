@@ -66,6 +66,13 @@ def to_numpy(tensor):
     return keras.ops.convert_to_numpy(tensor)
 
 
+def shared(tensor):
+    """See `featviz_callback.backend`."""
+    devices = tensor.devices()
+    is_on_host = len(devices) == 1 and {one.platform for one in devices} == {"cpu"}
+    return np.asarray(tensor) if is_on_host and tensor.is_fully_addressable else None
+
+
 def copied(variables):
     """See `featviz_callback.backend`."""
     # Training gives its arrays away, and may overwrite them.

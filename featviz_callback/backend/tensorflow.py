@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow.python import pywrap_tfe
 
@@ -133,6 +134,13 @@ def to_tensors(array):
     """See `featviz_callback.backend`."""
     # This is one transfer and one operation.
     return tf.unstack(tf.convert_to_tensor(array))
+
+
+def shared(tensor):
+    """See `featviz_callback.backend`."""
+    # `Tensor.numpy` copies, and this does not.
+    is_on_host = isinstance(tensor, tf.Tensor) and "CPU" in tensor.device
+    return np.asarray(tensor) if is_on_host else None
 
 
 def copied(variables):

@@ -45,6 +45,11 @@ def to_tensors(array):
     return keras.ops.convert_to_tensor(array).unbind()
 
 
+def shared(tensor):
+    """See `featviz_callback.backend`."""
+    return tensor.detach().numpy() if tensor.device.type == "cpu" else None
+
+
 def copied(variables):
     """See `featviz_callback.backend`."""
     return [to_numpy(variable.value.detach().to("cpu", copy=True)) for variable in variables]

@@ -110,7 +110,7 @@ class UnitMeter:
             names: One name a unit.
             scores: Float array `(units, images)`: the score of each real image.
         """
-        ranks = np.stack([_ranks(one) for one in scores])
+        ranks = _ranks(scores)
         known, before = self._kept
         if known != list(names) or before.shape != ranks.shape:
             before = np.full_like(ranks, np.nan)
@@ -119,7 +119,7 @@ class UnitMeter:
         pairs = list(zip(before, ranks, strict=True))
         return Behaviour(
             functional_drift=np.array([functional_drift(*pair) for pair in pairs], "float32"),
-            top_overlap=np.array([_overlap(*pair) for pair in pairs], "float32"),
+            top_overlap=_overlaps(before, ranks),
             selectivity=np.array([area for area, _ in best], "float32"),
             best_class=[name for _, name in best],
             active_share=np.array([_active_share(one) for one in scores], "float32"),
@@ -165,27 +165,46 @@ def functional_drift(before: np.ndarray, now: np.ndarray) -> float:
 
 
 def _ranks(scores):
-    """Return ranks from 1, float32; equal scores have the mean of theirs, and NaN has none."""
-    ranks = np.full(len(scores), np.nan, "float32")
-    is_known = np.isfinite(scores)
-    _, places, counts = np.unique(scores[is_known], return_inverse=True, return_counts=True)
-    ranks[is_known] = (np.cumsum(counts) - (counts - 1) / 2)[places.reshape(-1)]
-    return ranks
+    """Return ranks from 1 along the last axis, float32.
+
+    Equal scores have the mean of theirs. What is no finite number has none, NaN.
+    """
+    known = np.where(np.isfinite(scores), scores, np.nan)
+    order = np.argsort(known, axis=-1, kind="stable")
+    ordered = np.take_along_axis(known, order, axis=-1)
+    places = np.broadcast_to(np.arange(known.shape[-1]), known.shape)
+    is_first = np.ones(known.shape, bool)
+    is_first[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    is_last = np.roll(is_first, -1, axis=-1)
+    # The places of the first and the last one of those that are equal.
+    first = np.maximum.accumulate(np.where(is_first, places, 0), axis=-1)
+    last = np.where(is_last, places, known.shape[-1])[..., ::-1]
+    last = np.minimum.accumulate(last, axis=-1)[..., ::-1]
+    ranks = np.empty(known.shape, "float32")
+    np.put_along_axis(ranks, order, ((first + last) / 2 + 1).astype("float32"), axis=-1)
+    return np.where(np.isnan(known), np.float32(np.nan), ranks)
 
 
 def _is_constant(ranks):
     return ranks.min() == ranks.max()
 
 
-def _overlap(before, now):
-    """Return the Jaccard index of the top images; NaN if a unit has none."""
-    tops = []
-    for ranks in (before, now):
-        known = ranks[np.isfinite(ranks)]
-        if len(known) < 2 or _is_constant(known):
-            return np.nan
-        tops.append(set(np.argsort(-np.nan_to_num(ranks), kind="stable")[:TOP].tolist()))
-    return len(tops[0] & tops[1]) / len(tops[0] | tops[1])
+def _overlaps(before, now):
+    """Return the Jaccard index of the top images of each unit; NaN if a unit has none."""
+    (one, has_one), (other, has_other) = _tops(before), _tops(now)
+    shares = (one & other).sum(1) / (one | other).sum(1)
+    return np.where(has_one & has_other, shares, np.nan).astype("float32")
+
+
+def _tops(ranks):
+    """Return which images are the top ones of each unit, and which units have such."""
+    is_known = np.isfinite(ranks)
+    order = np.argsort(-np.where(is_known, ranks, 0), axis=1, kind="stable")[:, :TOP]
+    is_top = np.zeros(ranks.shape, bool)
+    np.put_along_axis(is_top, order, True, axis=1)
+    lowest = np.where(is_known, ranks, np.inf).min(1)
+    highest = np.where(is_known, ranks, -np.inf).max(1)
+    return is_top, lowest < highest
 
 
 def _active_share(scores):

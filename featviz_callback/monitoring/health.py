@@ -3,11 +3,12 @@
 A `LayerMeter` sees the outputs of all layers on the way of the one pass that scores the real
 images. It never calls the model, and keeps no layer's output.
 
-Memory. While a layer is seen, there is one copy of its output for one batch beside it. All else
-are some numbers a unit, and rows of activations by which units are compared. If all images pass
-in one batch, these are rows of one layer at a time, at most 4 MiB. If not, rows of all layers
-wait for the last batch, at most 32 MiB together. Comparing the units of a layer takes 16 MiB
-more at most, and a layer never has more. Nothing is kept from one snapshot to the next.
+Memory. While a layer is seen, there are some megabytes beside its output, or on an accelerator
+and in half precision a copy of it for one batch. All else are some numbers a unit, and rows of
+activations by which units are compared. If all images pass in one batch, these are rows of one
+layer at a time, at most 4 MiB. If not, rows of all layers wait for the last batch, at most
+32 MiB together. Comparing the units of a layer takes 16 MiB more at most, and a layer never has
+more. Nothing is kept from one snapshot to the next.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ _ROWS_OF_CORRELATION = 2**11
 _FEWEST_ROWS = 32
 # So many rows have all but a little of the singular values.
 _ROWS_OF_RANK = 1024
+# NumPy sums so many values at a time, which are a megabyte.
+_VALUES_AT_ONCE = 2**18
+# For so few units, BLAS is quickest with so many products at a time.
+_FEW_UNITS, _PRODUCTS_OF_ONE_THREAD = 128, 2**18
 # So many correlations at a time, of some units with all before them.
 _CORRELATIONS_AT_ONCE = 2**20
 _VALUES_OF_HISTOGRAM, _BUCKETS = 2**16, 30
@@ -133,33 +138,53 @@ class _Layer:
         units = output.shape[-1]
         # Sums over the first axis are the quickest ones.
         values = ops.reshape(ops.cast(output, "float32"), (output.shape[0], -1))
-        total = _reduced(ops.sum(values, axis=0), units)
-        if not np.isfinite(total).all():
-            values = self._without_broken(values, units)
-            total = _reduced(ops.sum(values, axis=0), units)
-        low = _reduced(ops.min(values, axis=0), units).min(0)
-        high = _reduced(ops.max(values, axis=0), units).max(0)
-        size = total if low.min() >= 0 else _reduced(ops.sum(ops.abs(values), axis=0), units)
-        squares = _reduced(ops.sum(ops.square(values), axis=0), units)
-        self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
-        self._total = self._total + total.sum(0)
-        self._size = self._size + size.sum(0)
+        array = backend.load().shared(values)
+        if array is None:
+            # What is in a device's memory stays there.
+            parts = [self._sums(ops, values, units)]
+        else:
+            # NumPy takes a third of the time of TensorFlow's operations, even less where some
+            # rows stay in the processor's cache from one sum to the next.
+            values, at_once = array, max(1, _VALUES_AT_ONCE // array.shape[1])
+            blocks = (array[first : first + at_once] for first in range(0, len(array), at_once))
+            parts = [self._sums(np, block, units) for block in blocks]
+        lows, highs, *sums = zip(*parts, strict=True)
+        total, size, squares = (np.sum(one, axis=0, dtype="float64") for one in sums)
+        self._low = np.minimum(self._low, _by_unit(np.min(lows, axis=0), units).min(0))
+        self._high = np.maximum(self._high, _by_unit(np.max(highs, axis=0), units).max(0))
+        self._total = self._total + _by_unit(total, units).sum(0)
+        self._size = self._size + _by_unit(size, units).sum(0)
         self._squares += float(squares.sum())
-        self._saturated += self._count_saturated(values)
         count = math.prod(values.shape) // units
-        self._keep_rows(ops.reshape(values, (count, units)), images)
+        self._keep_rows(values, count, units, images)
         self._count += count
         self._missing -= images
 
-    def _without_broken(self, values, units):
+    def _sums(self, library, values, units):
+        """Return what is summed over the first axis of values, by the functions of a library.
+
+        Returns:
+            Arrays of the smallest and the largest value, and of the sums of values, of absolute
+            values and of squares.
+        """
+        total = _array(library.sum(values, axis=0))
+        if not np.isfinite(total).all():
+            values = self._without_broken(library, values, units)
+            total = _array(library.sum(values, axis=0))
+        low, high = _array(library.min(values, axis=0)), _array(library.max(values, axis=0))
+        size = total if low.min() >= 0 else _array(library.sum(library.abs(values), axis=0))
+        self._saturated += self._count_saturated(library, values)
+        return low, high, total, size, _array(library.sum(library.square(values), axis=0))
+
+    def _without_broken(self, library, values, units):
         """Put zeros in place of what is no finite number, and note the units that have such."""
-        is_broken = ops.logical_not(ops.isfinite(values))
-        broken = _reduced(ops.sum(ops.cast(is_broken, "float32"), axis=0), units).sum(0)
+        is_broken = library.logical_not(library.isfinite(values))
+        broken = _by_unit(_array(library.sum(is_broken, axis=0)), units).sum(0)
         self._broken += int(broken.sum())
         self._is_known = self._is_known & (broken == 0)
-        return ops.where(is_broken, 0.0, values)
+        return library.where(is_broken, np.float32(0), values)
 
-    def _count_saturated(self, values):
+    def _count_saturated(self, library, values):
         low, high = self._end.lowest, self._end.highest
         margin = _AT_THE_END * ((high or 0.0) - (low or 0.0))
         count = 0
@@ -167,19 +192,24 @@ class _Layer:
             *([] if low is None else [values <= low + margin]),
             *([] if high is None else [values >= high - margin]),
         ):
-            count += int(backend.load().to_numpy(ops.sum(ops.cast(at_end, "int32"))))
+            count += int(_array(library.sum(at_end)))
         return count
 
-    def _keep_rows(self, values, images):
+    def _keep_rows(self, values, count, units, images):
         """Keep rows that are spread evenly over images and positions."""
-        count, units = values.shape
         most = max(1, min(_MOST_ROWS, _MOST_VALUES // units))
         if images < self._images:
             # Other layers' rows wait for the rest of the images, too.
             most = math.ceil(min(most, self._most_rows) * images / self._images)
-        if count > most:
-            values = ops.take(values, ops.convert_to_tensor(places_within(count, most)), axis=0)
-        self._rows.append(backend.load().to_numpy(values))
+        some = places_within(count, most) if count > most else np.arange(count, dtype="int32")
+        if isinstance(values, np.ndarray):
+            rows = values.reshape(count, units)[some]
+        else:
+            rows = ops.take(
+                ops.reshape(values, (count, units)), ops.convert_to_tensor(some), axis=0
+            )
+            rows = backend.load().to_numpy(rows)
+        self._rows.append(rows if np.all(self._is_known) else np.where(np.isfinite(rows), rows, 0))
 
     def rows(self):
         if len(self._rows) > 1:
@@ -211,9 +241,15 @@ class _Layer:
         }
 
 
-def _reduced(tensor, units):
-    """Return an array `(positions, units)`, in float64."""
-    return backend.load().to_numpy(tensor).reshape(-1, units).astype("float64")
+def _array(values):
+    """Return an array, from a tensor or an array."""
+    is_array = isinstance(values, (np.ndarray, np.generic))
+    return values if is_array else backend.load().to_numpy(values)
+
+
+def _by_unit(values, units):
+    """Return values `(positions and units,)` as `(positions, units)`, in float64."""
+    return values.reshape(-1, units).astype("float64")
 
 
 def duplicates(rows: np.ndarray, is_compared: np.ndarray) -> np.ndarray:
@@ -245,12 +281,26 @@ def duplicates(rows: np.ndarray, is_compared: np.ndarray) -> np.ndarray:
     places = np.flatnonzero(is_compared & (lengths > _EQUAL * math.sqrt(len(rows)) * largest))
     units = units[places]
     units /= lengths[places, None]
+    if len(places) <= _FEW_UNITS:
+        found[places] = np.tril(_products(units) > DUPLICATE, -1).any(1)
+        return found
     at_once = max(1, _CORRELATIONS_AT_ONCE // max(1, len(places)))
     for first in range(0, len(places), at_once):
         some = units[first : first + at_once]
         before = some @ units[: first + len(some)].T > DUPLICATE
         found[places[first : first + at_once]] = np.tril(before, first - 1).any(1)
     return found
+
+
+def _products(units):
+    """Return the product of each of a few rows with each other one.
+
+    BLAS wakes its threads for more than so many products at once. They take longer to wake and
+    to wait than these few take.
+    """
+    at_once = max(1, _PRODUCTS_OF_ONE_THREAD // max(1, len(units)) ** 2)
+    parts = (units[:, i : i + at_once] for i in range(0, units.shape[1], at_once))
+    return sum((part @ part.T for part in parts), np.zeros((len(units),) * 2, units.dtype))
 
 
 def effective_rank(rows: np.ndarray) -> float:
@@ -277,7 +327,7 @@ def effective_rank(rows: np.ndarray) -> float:
     some = rows[spread(len(rows), _ROWS_OF_RANK)].astype("float64")
     if some.shape[1] < some.shape[0]:
         some = np.ascontiguousarray(some.T)
-    gram = some @ some.T
+    gram = _products(some) if len(some) <= _FEW_UNITS else some @ some.T
     values = np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0))
     if not values.any():
         return 0.0

@@ -45,7 +45,8 @@ class ShownImage:
         if self.place is None:
             return None, None
         shares = self.place.over_image(*(1, *self.image.shape)[-3:-1])
-        return highlights.of_image(self.image, self.values_range, shares, self.place.box)
+        given = self.image, self.values_range, shares, self.place.box
+        return highlights.of_image(*given, self.picture)
 
     @property
     def to_log(self) -> tuple[Picture, Picture | None]:
@@ -90,6 +91,6 @@ def draw_beside(result: Result, target: int, shown: Sequence[ShownImage]) -> np.
         rows,
         column_labels=["optimised"],
         captions=[[f"{score:.3g}" for score in scores], *[()] * (len(rows) - 1)],
-        smallest=80,
+        smallest=56,
         most_pixels=200_000,
     )

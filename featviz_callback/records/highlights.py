@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from PIL import Image
 
 from featviz_callback.records import pictures
 
@@ -22,7 +21,11 @@ Box = tuple[tuple[int, int], tuple[int, int]]
 
 
 def of_image(
-    image: np.ndarray, values_range: tuple[float, float], shares: np.ndarray, box: Box
+    image: np.ndarray,
+    values_range: tuple[float, float],
+    shares: np.ndarray,
+    box: Box,
+    picture: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw an image or a signal under its activation, and what is in a box.
 
@@ -32,14 +35,17 @@ def of_image(
         shares: The activation at each pixel, `(height, width)` in `[0, 1]`; of a signal,
             `(1, time)`. Pixels fade to grey as it falls.
         box: Rows and columns, ends excluded. It is outlined.
+        picture: The image as `pictures.of_targets` draws it, where that is done already.
 
     Returns:
         Two uint8 pictures `(height, width, 1 or 3)` of one size: the whole, and the part in
         the box, widened to the proportions of the image. Images whose shorter side is below
         56 or above 128 pixels are enlarged or reduced to about that.
     """
+    if picture is None:
+        [picture] = pictures.of_targets([image], values_range)
     if image.ndim == 2:
-        [whole] = pictures.of_targets([image], values_range)
+        whole = picture
         [part] = pictures.of_targets([image[slice(*box[1])]], values_range)
         size = whole.shape[:2]
         scale = (whole.shape[1] - 1) / max(1, len(image) - 1)
@@ -47,13 +53,12 @@ def of_image(
         shares = np.broadcast_to(np.interp(columns, np.arange(len(image)), shares[0]), size)
         left, right = (round((edge - 0.5) * scale) for edge in box[1])
         return _outlined(_faded(whole, shares), ((0, size[0]), (left, right))), part
-    [picture] = pictures.of_targets([image], values_range)
     shorter = min(picture.shape[:2])
     factor = -(-_SMALLEST // shorter) if shorter < _LARGEST else _LARGEST / shorter
     size = tuple(round(factor * side) for side in picture.shape[:2])
-    whole = _resized(_faded(picture, shares), size)
+    whole = pictures.resized(_faded(picture, shares), size)
     rows, columns = _as_wide_as(box, picture.shape[:2])
-    part = _resized(picture[slice(*rows), slice(*columns)], size)
+    part = pictures.resized(picture[slice(*rows), slice(*columns)], size)
     return _outlined(whole, tuple((round(factor * a), round(factor * b)) for a, b in box)), part
 
 
@@ -91,10 +96,3 @@ def _as_wide_as(box, size):
         first = min(max(0, (start + end - length) // 2), whole - length)
         edges.append((first, first + length))
     return edges
-
-
-def _resized(picture, size):
-    is_enlarged = size[0] >= picture.shape[0]
-    how = Image.Resampling.NEAREST if is_enlarged else Image.Resampling.BOX
-    image = pictures.to_pillow(picture).resize(size[::-1], how)
-    return np.asarray(image).reshape(*size, picture.shape[2])

@@ -70,6 +70,9 @@ def as_array(picture: Picture) -> np.ndarray:
 
 def with_few_channels(picture: np.ndarray) -> np.ndarray:
     """Return a grey picture in one channel, which takes half as many bytes as three."""
+    if picture.strides[-1] == 0:
+        # One channel, which is shown as three.
+        return picture[..., :1]
     first, *others = np.moveaxis(picture[..., :3], -1, 0)
     # One by one, since NumPy is slow along a last axis of three.
     return picture[..., : 1 if all((first == other).all() for other in others) else 3]
@@ -88,14 +91,16 @@ def to_uint8(images: np.ndarray, values_range: tuple) -> np.ndarray:
         Two channels, or more than four, show the means of their first, second and last
         third as red, green and blue.
     """
-    shares = np.nan_to_num(_shares(images, values_range))
+    shares = _shares(images, values_range)
     channels = shares.shape[-1]
     if channels == 4:
         shares = shares[..., :3]
     elif channels not in (1, 3):
+        shares = np.nan_to_num(shares)
         bounds = np.linspace(0, channels, 4).round().astype(int)
         bands = [shares[..., a : max(b, a + 1)] for a, b in zip(bounds, bounds[1:], strict=False)]
         shares = np.stack([band.mean(-1) for band in bands], -1)
+    shares = np.where(np.isnan(shares), 0, shares)
     return np.round(np.clip(shares, 0, 1) * 255).astype("uint8")
 
 
@@ -325,30 +330,35 @@ def grid(
     top = large_size + 9 if column_labels else _MARGIN
     captions = captions or [()] * len(pictures)
     heights = [height + _MARGIN + (small_size + 3 if any(row) else 0) for row in captions]
-    whole = (left + columns * (width + _MARGIN), top + sum(heights))
-    canvas = Image.new("RGB", whole, _BACKGROUND)
-    draw = ImageDraw.Draw(canvas)
-    for j, label in enumerate(column_labels):
-        middle = left + j * (width + _MARGIN) + width // 2
-        draw.text((middle, 4), _fit(label, width, font), _INK, font, anchor="ma")
-    for i, row in enumerate(pictures):
-        y = top + sum(heights[:i])
-        if i < len(row_labels):
-            right = left - 2 * _MARGIN
-            draw.text((right, y + height // 2), row_labels[i], _INK, font, anchor="rm")
-        _draw_row(canvas, row, captions[i], (left, y), (width, height), small)
-    return np.asarray(canvas)
+    edges = [top + sum(heights[:i]) for i in range(len(pictures) + 1)]
+    lefts = [left + j * (width + _MARGIN) for j in range(columns)]
+    shape = (edges[-1], left + columns * (width + _MARGIN))
+    canvas = to_pillow(_tiled(pictures, shape, edges, lefts, (height, width)))
+    draw, ink = ImageDraw.Draw(canvas), _INK if canvas.mode == "RGB" else _INK[0]
+    for x, label in zip(lefts, column_labels, strict=False):
+        # Smaller letters rather than fewer.
+        chosen = font if _fit(label, width, font) == _printable(label) else small
+        draw.text((x + width // 2, 4), _fit(label, width, chosen), ink, chosen, anchor="ma")
+    for y, label in zip(edges, row_labels, strict=False):
+        draw.text((left - 2 * _MARGIN, y + height // 2), label, ink, font, anchor="rm")
+    for y, row in zip(edges, captions, strict=False):
+        for x, caption in zip(lefts, row if any(row) else (), strict=False):
+            text = _fit(caption, width, small)
+            draw.text((x + width // 2, y + height + 1), text, ink, small, anchor="ma")
+    drawn = np.asarray(canvas)
+    return drawn if drawn.ndim == 3 else np.broadcast_to(drawn[..., None], (*shape, 3))
 
 
-def _draw_row(canvas, row, captions, corner, size, font):
-    draw = ImageDraw.Draw(canvas)
-    for j, picture in enumerate(row):
-        x, y = corner[0] + j * (size[0] + _MARGIN), corner[1]
-        if picture is not None:
-            canvas.paste(_resized(picture, size), (x, y))
-        if any(captions):
-            text = _fit(captions[j], size[0], font)
-            draw.text((x + size[0] // 2, y + size[1] + 1), text, _INK, font, anchor="ma")
+def _tiled(pictures, shape, edges, lefts, size):
+    """Return a white canvas with pictures on it, in one channel if all of them are grey."""
+    some = [one for row in pictures for one in row if one is not None]
+    channels = max(1 if one.shape[-1] == 1 else 3 for one in some)
+    canvas = np.full((*shape, channels), _BACKGROUND[0], "uint8")
+    for y, row in zip(edges, pictures, strict=False):
+        for x, picture in zip(lefts, row, strict=False):
+            if picture is not None:
+                canvas[y : y + size[0], x : x + size[1]] = resized(picture, size)
+    return canvas
 
 
 def sheet(
@@ -394,24 +404,42 @@ def _shown_size(shape, smallest, most_pixels, count):
     return round(height * factor), round(width * factor)
 
 
-def _resized(picture, size):
-    image = to_pillow(picture).convert("RGB")
-    how = Image.Resampling.NEAREST if size[1] >= image.height else Image.Resampling.BOX
-    return image if image.size == size else image.resize(size, how)
+def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Enlarge a picture to pixels that are seen, or reduce it to their means.
+
+    Args:
+        picture: Uint8 array `(height, width, 1 or 3 or 4)`, whose fourth channel is dropped.
+        size: The new height and width.
+    """
+    picture = picture[..., :3]
+    height, width = picture.shape[:2]
+    if size == (height, width):
+        return picture
+    if size[0] % height == 0 and size[1] % width == 0:
+        # Small pictures by the hundred, for which Pillow needs ten times as long.
+        return picture.repeat(size[0] // height, axis=0).repeat(size[1] // width, axis=1)
+    how = Image.Resampling.NEAREST if size[0] >= height else Image.Resampling.BOX
+    changed = np.asarray(to_pillow(picture).resize(size[::-1], how))
+    return changed.reshape(*size, picture.shape[-1])
 
 
+@functools.lru_cache(maxsize=512)
 def _text_width(text, font):
     return int(font.getlength(text)) + 1
 
 
 def _fit(text, width, font):
-    text = "".join(letter if letter.isprintable() else " " for letter in text)
+    text = _printable(text)
     if _text_width(text, font) <= width:
         return text
     kept = len(text) - 1
     while kept and _text_width(_cut(text, kept), font) > width:
         kept -= 1
     return _cut(text, kept)
+
+
+def _printable(text):
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _cut(text, kept):

@@ -144,6 +144,14 @@ def test_a_product_with_zero_is_zero_whatever_is_multiplied(value):
     np.testing.assert_array_equal(product, [[0.0, 0.0], [0.5 * value, 1.5]])
 
 
+def test_the_hosts_memory_is_read_without_a_copy():
+    values = np.arange(12, dtype="float32").reshape(3, 4)
+    held = ops.multiply(tensor(values), 2.0)
+    first, second = backend.load().shared(held), backend.load().shared(held)
+    np.testing.assert_array_equal(first, 2 * values)
+    assert np.shares_memory(first, second)
+
+
 def line(images):
     """Six convolutions, each of what the one before it made, and of a shortcut."""
     for _ in range(6):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from featviz_callback import Objective
+from featviz_callback import Objective, backend
 from featviz_callback.monitoring.health import LayerMeter, duplicates, effective_rank
 from featviz_callback.objectives import (
     Watch,
@@ -224,6 +224,32 @@ def test_several_batches_give_what_one_gives(monkeypatch, at_once):
         )
         for kind, one in whole.units[path].items():
             np.testing.assert_array_equal(parts.units[path][kind], one)
+
+
+@pytest.mark.parametrize("way", ["on a device", "few values at once"])
+def test_all_ways_to_add_up_tell_the_same(monkeypatch, way):
+    """What an accelerator holds is summed there, and the host's memory is read as it is."""
+    model = sequential(
+        layers.Conv2D(12, 3, activation="relu6", name="first"),
+        layers.Conv2D(16, 3, activation="tanh", name="second"),
+    )
+    lively(model)
+    plant(model.get_layer("first"), **FAULTS)
+    kernel, bias = model.get_layer("second").get_weights()
+    model.get_layer("second").set_weights([20 * kernel, np.append(bias[:-1], np.nan)])
+    usual = measured(model)
+    assert usual.numbers["first"]["dead"] == pytest.approx(2 / 12)
+    assert usual.numbers["second"]["nan"] == pytest.approx(1 / 16)
+    if way == "on a device":
+        monkeypatch.setattr(backend.load(), "shared", lambda tensor: None)
+    else:
+        monkeypatch.setattr("featviz_callback.monitoring.health._VALUES_AT_ONCE", 2000)
+    found = measured(model)
+    for path, numbers in usual.numbers.items():
+        assert found.numbers[path] == pytest.approx(numbers, rel=1e-5, nan_ok=True)
+        for kind, one in usual.units[path].items():
+            np.testing.assert_array_equal(found.units[path][kind], one)
+        np.testing.assert_array_equal(found.histograms[path], usual.histograms[path])
 
 
 def test_a_unit_with_a_nan_is_none_of_it_and_others_are_measured():

@@ -151,6 +151,23 @@ def test_grey_pictures_stay_grey():
     assert (sheet == 90).all(-1).sum() == 70 * 70
 
 
+def test_a_sheet_of_grey_pictures_is_that_of_three_equal_channels():
+    grey = np.random.default_rng(0).integers(0, 256, (20, 30, 1), "uint8")
+    texts = {"row_labels": ["row"], "column_labels": ["column"], "captions": [["0.5", ""]]}
+    sheets = [grid([[one, None]], **texts) for one in (grey, np.repeat(grey, 3, axis=-1))]
+    np.testing.assert_array_equal(*sheets)
+
+
+def test_a_label_has_smaller_letters_before_it_is_cut():
+    """Letters in the middle, which a cut would take, are seen."""
+    narrow = solid((9, 9, 9), 56, 56)
+    one, other = (
+        grid([[narrow]], column_labels=[label], smallest=56) for label in ("optimised", "optiimsed")
+    )
+    assert one.shape == other.shape
+    assert (one != other).any()
+
+
 @pytest.mark.parametrize(
     "labels",
     [{"row_labels": ["<conv> & é"]}, {"column_labels": ["epoch 3"]}, {"captions": [["dead"]]}],
