@@ -1,4 +1,4 @@
-"""Measure the most memory that training on images of 512 pixels needs, with the callback and without.
+"""Measure the most memory that training on images of 512 pixels needs, with and without.
 
 Each training is a process of its own, one batch of one image after the other. On a CPU its
 memory is the most that Linux says of the process; on a GPU the most of the device that the

@@ -102,9 +102,16 @@ def apart_from(
     most = task.plan.facets - 1
     stacked = (np.stack(parts, 1) for parts in zip(*others, strict=True))
     padded = tuple(np.pad(one, [(0, 0), (0, most - one.shape[1]), (0, 0)]) for one in stacked)
-    weights, enough, tolerance = map(np.nan_to_num, (weights, enough, tolerance))
-    numbers = (weights, enough, tolerance, goal, ceiling, behind)
-    return replace(task, apart=Apart(*(one.astype("float32") for one in numbers), padded))
+    apart = Apart(
+        weights=np.nan_to_num(weights).astype("float32"),
+        enough=np.nan_to_num(enough).astype("float32"),
+        tolerance=np.nan_to_num(tolerance).astype("float32"),
+        goal=goal.astype("float32"),
+        ceiling=ceiling.astype("float32"),
+        behind=behind.astype("float32"),
+        described=padded,
+    )
+    return replace(task, apart=apart)
 
 
 def _behind(finals, weights):
