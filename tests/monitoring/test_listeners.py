@@ -10,6 +10,7 @@ import pytest
 from tensorboard.util.tensor_util import make_ndarray
 
 from featviz_callback import FeatureVisCallback, Objective, optimize
+from featviz_callback.images.parameterizations import Fourier
 from featviz_callback.optimization.chunk import Chunk
 from tests.conftest import (
     PIXELS,
@@ -117,9 +118,8 @@ def test_real_images_are_accentuated_at_each_snapshot(tmp_path):
     train(model, followed(tmp_path, model, probe_data=PIXELS, accentuate=3))
     images, _ = read_events(tmp_path / "feature_vis")
     two = Objective.neuron(model, "logits", [0, 1])
-    given = {"steps": 2, "probe_data": PIXELS}
     # The first, the middle and the last of the real images.
-    expected = [optimize(two, start=PIXELS[i], **given).images for i in (0, 8, 15)]
+    expected = [optimize(two, start=PIXELS[i], steps=2).images for i in (0, 8, 15)]
     for k, name in enumerate(two.names):
         shown = images[f"feature_vis_accentuated/{name}"]
         assert [step for step, _ in shown] == [-1, 0, 1]
@@ -147,9 +147,11 @@ def test_facets_inversions_and_caricatures_are_those_of_optimize(tmp_path):
         Objective.inversion(model, "conv1", PIXELS[:2]),
         Objective.caricature(model, "conv1", PIXELS[2:4]),
     ]
-    callback = FeatureVisCallback(chosen, tmp_path, steps=2, on_error="raise")
+    # Of one start, since the callback keeps those that the untrained network has chosen.
+    given = {"steps": 2, "parameterization": Fourier()}
+    callback = FeatureVisCallback(chosen, tmp_path, on_error="raise", **given)
     train(model, callback)
-    expected = [optimize(one, steps=2) for one in chosen]
+    expected = [optimize(one, **given) for one in chosen]
     last = callback.history.last
     assert last.names == [name for one in expected for name in one.names]
     # A given image's activations are those of the weights that the snapshot shows.
