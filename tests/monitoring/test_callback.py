@@ -338,10 +338,11 @@ def starts_written_in(folder):
     for path in sorted((folder / "feature_vis").iterdir()):
         for event in EventFileLoader(str(path)).Load():
             for value in event.summary.value:
-                text = value.metadata.summary_description
-                if value.tag.partition("/")[2] in NAMES:
+                kind, _, name = value.tag.partition("/")
+                if kind == "feature_vis" and name in NAMES:
+                    text = value.metadata.summary_description
                     [start] = re.findall(r"Begun from (.+?)\. Its", text) or [""]
-                    found.setdefault((event.step, value.tag.partition("/")[2]), start)
+                    found[event.step, name] = start
     return found
 
 
