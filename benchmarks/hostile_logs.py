@@ -200,9 +200,8 @@ def ask_films(server):
         keys = [*names.values()]
         meanwhile = timed(partial(status_of, server, "pictures", {"keys": keys}))
         all_of_them = [one.result() for one in waiting]
-    seconds = [one[0] for one in all_of_them]
-    yield "20 animations at once: the first to be ready", min(seconds), all_of_them[0][1]
-    yield "20 animations at once: the last to be ready", max(seconds), all_of_them[-1][1]
+    yield "20 animations at once: the first to be ready", *min(all_of_them)
+    yield "20 animations at once: the last to be ready", *max(all_of_them)
     yield "20 pictures of the screen meanwhile", *meanwhile
     yield "one of the 20 animations again", *animate(next(iter(names)))
 
@@ -234,7 +233,7 @@ def write_damaged(events):
     rotten[0][2] ^= 1
     rotten[1][30] ^= 1
     rows = b"".join(one * 9 + bytes(rotten[i]) for i in (0, 1))
-    path.write_bytes(first + rows * (MEGABYTES * 1_000_000 // len(rows) // 10))
+    path.write_bytes(first + rows * (MEGABYTES * 1_000_000 // len(rows)))
     events.image(summaries.IMAGE_TAG.format("x"), 1, picture(0, 32))
 
 

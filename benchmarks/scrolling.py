@@ -105,6 +105,7 @@ def main():
             60,
         ),
     )
+    process = None
     try:
         write_units(folder / "atlas")
         write_network(folder / "deep")
@@ -131,8 +132,9 @@ def main():
                     )
                 )
             browser.close()
-        process.kill()
     finally:
+        if process is not None:
+            process.kill()
         shutil.rmtree(folder)
     title = f"Scrolling in the tab Features, 1440 x 900 pixels; load {os.getloadavg()[0]:.1f}"
     columns = (

@@ -451,7 +451,7 @@ def test_of_a_dead_unit_it_is_said_since_when_and_that_no_image_activates_it(ope
     alive = history.status[:, history.names.index("Channel#conv_1")] != "dead"
     assert not alive.any()
     assert facts[facts.index("Status") + 1] == "dead since untrained"
-    caption = viewer.locator("figcaption")
+    caption = viewer.locator("figcaption:not(.said)")
     playwright.expect(caption).to_contain_text("none activates this unit, epoch 3")
     assert viewer.locator(".still[data-status=dead]").count() == EPOCHS + 1
     tab.page.keyboard.press("j")
@@ -549,7 +549,9 @@ def test_beside_a_large_picture_is_said_what_real_images_tell(word, said, open_t
     name = next(name for name in status if status[name] == word)
     tab = open_tab("&p.feature_vis.open=" + quote(name), address=serve(folder))
     viewer = tab.find(".viewer")
-    playwright.expect(viewer.locator("figcaption")).to_have_text(re.compile(re.escape(said) + "$"))
+    playwright.expect(viewer.locator("figcaption:not(.said)")).to_have_text(
+        re.compile(re.escape(said) + "$")
+    )
     facts = viewer.locator("dl").inner_text().split("\n")
     assert facts[facts.index("Status") + 1] == f"{word} since untrained"
     assert viewer.locator(f".still[data-status={word}]").count() == 2

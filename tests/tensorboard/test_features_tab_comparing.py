@@ -107,6 +107,11 @@ def test_pinned_targets_stay_at_the_top_and_in_the_address(open_page, serve):
     tab.page.keyboard.press("p")
     assert tab.names()[:2] == [names[3], names[5]]
     playwright.expect(tab.card(names[5])).to_be_focused()
+    # Nor is the focus lost where a card leaves the pinned ones, with their list or without.
+    for _ in range(2):
+        tab.page.keyboard.press("p")
+    playwright.expect(tab.card(names[5])).to_be_focused()
+    assert tab.names()[:2] == [names[3], names[5]]
     # Neither filters nor the order move them.
     tab.find(".toolbar > input[type=search]").fill("conv1")
     playwright.expect(tab.find(".card")).to_have_count(4)
@@ -115,6 +120,12 @@ def test_pinned_targets_stay_at_the_top_and_in_the_address(open_page, serve):
         "%25", "%"
     )
     tab.keep("pinned")
+    # A pin is no match.
+    tab.find(".toolbar > input[type=search]").fill("nothing at all")
+    playwright.expect(tab.find(".message")).to_contain_text("No target matches.")
+    assert tab.names() == [names[3], names[5]]
+    tab.find(".toolbar > input[type=search]").fill("conv1")
+    playwright.expect(tab.find(".card")).to_have_count(4)
     shared = open_page(server, tab.page.url.partition("#")[2], dark=True, size=(1280, 1500))
     assert shared.names() == tab.names()
     pressed = shared.find(".pin[aria-pressed=true]")

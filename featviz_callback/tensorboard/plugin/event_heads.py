@@ -11,11 +11,16 @@ import struct
 
 # The first fields of an event with a summary, in the order that every writer uses: wall
 # time, step, summary, first value of the summary, tag of that value.
-_VARINT = rb"([\x80-\xff]*[\x00-\x7f])"
+# A varint has ten bytes at most.
+_VARINT = rb"([\x80-\xff]{0,9}[\x00-\x7f])"
 _BEGINNING = re.compile(rb"\x09.{8}(?:\x10%s)?\x2a%s\x0a%s\x0a%s" % (4 * (_VARINT,)), re.DOTALL)
-# Behind that, the tensor of one float32, and the metadata.
-_ONE_FLOAT = re.compile(rb"\x42.\x08\x01(?:\x12\x00)?\x2a\x04(.{4})\x4a", re.DOTALL)
+# Behind that, the length of the tensor of one float32, the tensor, and the length of the
+# metadata, which are the last.
+_ONE_FLOAT = re.compile(
+    rb"\x42([\x00-\x7f])(\x08\x01(?:\x12\x00)?\x2a\x04(.{4}))\x4a([\x00-\x7f])", re.DOTALL
+)
 _FLOAT = struct.Struct("<f")
+_ALL_BITS = (1 << 64) - 1
 
 
 def step_and_tag(head: bytes) -> tuple[int, str] | None:
@@ -44,14 +49,16 @@ def one_number(data: bytes) -> tuple[int, str, float] | None:
     if not of_event == of_value == len(data):
         return None
     end = match.end() + _varint(match[4])
-    number = _ONE_FLOAT.match(data, end)
-    if number is None:
+    number = _ONE_FLOAT.match(data, end) if end < len(data) else None
+    if number is None or number[1][0] != len(number[2]):
         return None
-    return _step(match[1]), _tag(data[match.end() : end]), _FLOAT.unpack(number[1])[0]
+    if number.end() + number[4][0] != len(data):
+        return None
+    return _step(match[1]), _tag(data[match.end() : end]), _FLOAT.unpack(number[3])[0]
 
 
 def _step(digits):
-    step = _varint(digits) if digits else 0
+    step = _varint(digits) & _ALL_BITS if digits else 0
     return step - (1 << 64) if step >> 63 else step
 
 

@@ -77,10 +77,14 @@ class Runs:
         An open page says itself which runs it needs, and two readers would be slower than one.
         """
         deadline = time.monotonic() + seconds
-        for run in sorted(self.found().values(), key=lambda run: -run.began):
-            run.read_all()
-            if self.is_watched or time.monotonic() > deadline:
-                break
+        newest, *others = sorted(self.found().values(), key=lambda run: -run.began) or [None]
+        if newest is not None:
+            newest.read_all()
+        for run in others:
+            while not (self.is_watched or time.monotonic() > deadline):
+                run.update(patience=0.2)
+                if run.is_read:
+                    break
 
     def paths_by_key(self) -> dict[str, str]:
         """Return every event file, by the part of a picture's key that tells it."""

@@ -59,3 +59,38 @@ def test_an_event_that_is_not_one_number_is_left_to_the_message():
         *(_event(one)[:end] for end in range(len(_event(one)))),
     ):
         assert event_heads.one_number(other) is None
+
+
+def _crafted(tag_length=b"\x03", step=b"\x03", tag=b"a/b", behind=b"", tensor_length=b"\x08"):
+    """Return an event whose outer lengths are right, whatever is inside."""
+    tensor = b"\x42" + tensor_length + b"\x08\x01\x2a\x04" + struct.pack("<f", 1.5)
+    value = b"\x0a" + tag_length + tag + tensor + b"\x4a\x00" + behind
+    summary = b"\x0a" + bytes([len(value)]) + value
+    return b"\x09" + bytes(8) + b"\x10" + step + b"\x2a" + bytes([len(summary)]) + summary
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {},
+        {"tag_length": b"\xff" * 9 + b"\x7f"},
+        {"tag_length": b"\xff" * 8 + b"\x7f"},
+        {"step": b"\xff" * 9 + b"\x01"},
+        {"step": b"\xff" * 9 + b"\x7f"},
+        {"step": b"\x83" + b"\x80" * 40 + b"\x00"},
+        {"behind": b"\x0a\x03a/c"},
+        {"behind": b"\x42\x08\x08\x01\x2a\x04" + struct.pack("<f", 2.5)},
+        {"behind": b"\xff\xff"},
+        {"tensor_length": b"\x7f"},
+        {"tensor_length": b"\x02"},
+    ],
+    ids=str,
+)
+def test_hostile_events_are_what_the_message_says_or_left_to_it(other):
+    data = _crafted(**other)
+    found = event_heads.one_number(data)
+    assert (found is not None) == (not other or set(other) == {"step"} and len(other["step"]) < 11)
+    if found is not None:
+        event = Event.FromString(data)
+        [value] = event.summary.value
+        assert found == (event.step, value.tag, value.tensor.float_val[0])

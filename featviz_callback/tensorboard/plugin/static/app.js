@@ -77,11 +77,11 @@ export class App {
     onReload(() => this.refresh());
     onAddressChange(() => {
       // Closing the page of a unit goes back by itself, and keeps what was chosen there.
-      if (performance.now() < this.closing) {
-        this.saveView();
-        return;
-      }
+      if (performance.now() < this.closing) return this.saveView();
+      const { open, pinned } = this.view;
       this.view = readView();
+      // The entry before the page of a unit does not know what was pinned there.
+      if (open !== null && this.view.open === null) this.view.pinned = pinned;
       this.clock.setSteps(this.runs.steps, this.view.epoch);
       this.update();
       this.refresh();
@@ -166,7 +166,7 @@ export class App {
     filter.update(view.query, targetNames(runs.shown));
     const groups = arrangeWall(runs.shown, view, clock.step, filter.matches);
     const layers = groupByLayer(runs.shown);
-    const [shown, total] = [groups, layers].map((all) => all.reduce((sum, { names }) => sum + names.length, 0));
+    const [shown, found, total] = [groups, groups.filter(({ isPinned }) => !isPinned), layers].map((all) => all.reduce((sum, { names }) => sum + names.length, 0));
     const counted = view.statuses.length ? arrangeWall(runs.shown, { ...view, statuses: [] }, clock.step, filter.matches) : groups;
     const isNetwork = view.page === 'network';
     this.root.style.setProperty('--size', `${view.size}px`);
@@ -177,7 +177,7 @@ export class App {
       complaint: filter.complaint, counts: countStatuses(runs.shown, counted.flatMap(({ names }) => names), clock.step),
     });
     // What stands above the pictures moves them, so it comes first.
-    if (this.loaded) this.#say(this.failed ? NO_ANSWER : emptiness(runs, view, isNetwork ? total : shown, total), shown > 0 || isNetwork);
+    if (this.loaded) this.#say(this.failed ? NO_ANSWER : emptiness(runs, view, isNetwork ? total : isFiltered(view) ? found : shown, total), shown > 0 || isNetwork);
     const damage = damageIn(runs.shown);
     this.damage.hidden = !damage;
     setText(this.damage, damage);

@@ -36,3 +36,8 @@ function quote(value) {
   if (typeof value === 'string' && /^[=+\-@\t\r]/.test(text)) text = `'${text}`;
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
+
+// Returns a figure as XML, which has no place for control characters; the names of targets may have.
+export function asXml(node) {
+  return new XMLSerializer().serializeToString(node).replace(/[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]/g, '\ufffd');
+}

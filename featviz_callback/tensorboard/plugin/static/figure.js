@@ -2,7 +2,7 @@
 
 import { fetchPictures } from './api.js';
 import { debounce, h, setText } from './dom.js';
-import { csvOf, save } from './download.js';
+import { asXml, csvOf, save } from './download.js';
 import { pickTicks } from './plot.js';
 import { dataUrl, drawSheet, rasterise } from './sheet.js';
 import { cutMiddle, stepLabel } from './words.js';
@@ -93,7 +93,7 @@ export class Figure {
   }
 
   #saveSvg() {
-    if (this.sheet) save('features.svg', new XMLSerializer().serializeToString(this.sheet.node), 'image/svg+xml');
+    if (this.sheet) save('features.svg', asXml(this.sheet.node), 'image/svg+xml');
   }
 
   async #savePng() {

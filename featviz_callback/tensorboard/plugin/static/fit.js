@@ -15,7 +15,8 @@ export function fitMiddle(text, pixels, font) {
   pen.font = font;
   const fits = (count) => pen.measureText(cutMiddle(text, count)).width <= pixels;
   let [low, high] = [LEAST, [...text].length];
-  if (high <= LEAST || fits(high)) return text;
+  if (high > pixels) high = Math.max(LEAST, Math.ceil(pixels)); // no letter is narrower than a pixel
+  else if (high <= LEAST || fits(high)) return text;
   while (low < high) {
     const middle = (low + high + 1) >> 1;
     if (fits(middle)) low = middle;

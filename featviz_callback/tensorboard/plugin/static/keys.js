@@ -15,7 +15,7 @@ export function followKeys(clock, { isOpen, openNeighbour, moveFocus, pin }) {
     else if (key === ' ' && !isPressed(target)) clock.toggle();
     else if (key in NEIGHBOURS && isOpen()) openNeighbour(NEIGHBOURS[key]);
     else if (key in NEIGHBOURS) moveFocus(NEIGHBOURS[key], 0);
-    else if (key === 'p' && (isOpen() || target.dataset.name)) pin(target.dataset.name);
+    else if (key === 'p' && !event.repeat && (isOpen() || target.dataset.name)) pin(target.dataset.name);
     else if (key in ROWS && !isOpen() && target.closest('main')) moveFocus(0, ROWS[key]);
     else return;
     event.preventDefault();

@@ -101,6 +101,9 @@ export class Matrix {
     const node = this.#heads.get(name);
     node.style.left = `${left}px`;
     const isFirst = column === 0 || this.layers.get(this.names[column - 1]) !== layer;
+    const fitted = `${this.size} ${isFirst} ${layer}`;
+    if (node.fitted === fitted) return node;
+    node.fitted = fitted;
     setText(node.firstChild, isFirst ? fitMiddle(layer, Math.max(84, this.size), FONTS.bold) : '');
     setText(node.lastChild, fitMiddle(shortName(name, layer), this.size, FONTS.small));
     return node;

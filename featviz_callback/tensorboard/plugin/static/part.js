@@ -3,7 +3,7 @@
 
 import { fetchAnimation, pictureUrl } from './api.js';
 import { drawChart, MILLIMETRES } from './chart.js';
-import { csvOf, fileName, save } from './download.js';
+import { asXml, csvOf, fileName, save } from './download.js';
 import { h, setAttribute, setText } from './dom.js';
 import { FilmStrip } from './filmstrip.js';
 import { isMask } from './importance.js';
@@ -80,7 +80,7 @@ export class Part {
   async #saveChart(ending) {
     const chart = drawChart(this);
     const name = `${fileName(this.run.name, this.name)}_chart.${ending}`;
-    if (ending === 'svg') save(name, new XMLSerializer().serializeToString(chart.node), 'image/svg+xml');
+    if (ending === 'svg') save(name, asXml(chart.node), 'image/svg+xml');
     else save(name, await rasterise(chart, MILLIMETRES));
   }
 

@@ -1,6 +1,7 @@
 // The sheet: a labelled figure as SVG, of any choice of targets, epochs and runs.
 
 import { h, svg } from './dom.js';
+import { asXml } from './download.js';
 import { fitMiddle } from './fit.js';
 import { formatNumber, shortName, stepLabel } from './words.js';
 
@@ -58,7 +59,7 @@ function wrap(text, letters) {
 
 // Draws the sheet as a PNG at print size.
 export async function rasterise({ node, width, height }, millimetres, dotsPerInch = 300) {
-  const source = new Blob([new XMLSerializer().serializeToString(node)], { type: 'image/svg+xml' });
+  const source = new Blob([asXml(node)], { type: 'image/svg+xml' });
   const image = new Image();
   const scale = Math.min((millimetres / 25.4) * dotsPerInch / width, Math.sqrt(6e7 / (width * height)));
   image.src = await dataUrl(source);

@@ -39,6 +39,8 @@ export class Wall {
     Object.assign(this, { size, isDense, count: Math.max(1, runs.length) });
     this.verdictLetters = Object.entries(VERDICT_LETTERS).filter(([kind]) => runs.some((run) => [...run.targets.values()].some((target) => target[kind])))
       .reduce((sum, [, letters]) => sum + letters, 0);
+    const held = this.node.contains(document.activeElement) ? document.activeElement.closest('li')?.card.name : null;
+    const later = held ? this.order.slice(this.order.indexOf(held) + 1) : [];
     this.#groups = groups;
     for (const card of this.#cards.values()) card.stale = true;
     this.key.hidden = !groups.length || steps.length < 2;
@@ -46,6 +48,8 @@ export class Wall {
     arrange(this.sections, groups.map((group) => this.#section(group)));
     if (!this.order.includes(this.#current)) this.#current = this.order[0] ?? null;
     this.#layOut();
+    // A card that moves to another list, as pinned ones do, loses the focus.
+    if (held && !this.node.contains(document.activeElement)) this.focus([held, ...later].find((name) => this.#cards.has(name)) ?? this.#current);
   }
 
   #section(group) {
