@@ -86,11 +86,13 @@ class LayerMeter:
             return
         try:
             layer = self._layers[tap]
-            layer.add(output, images)
-            if layer.is_complete:
-                # Its rows are released here.
-                del self._layers[tap]
-                self._finish(tap.name, layer)
+            # A network that diverges has what is too large to be squared.
+            with np.errstate(over="ignore", invalid="ignore"):
+                layer.add(output, images)
+                if layer.is_complete:
+                    # Its rows are released here.
+                    del self._layers[tap]
+                    self._finish(tap.name, layer)
         except Exception as error:
             # The scores of the images are wanted whatever becomes of this.
             self.error = error
@@ -222,7 +224,7 @@ class _Layer:
         has_ends = self._end.lowest is not None or self._end.highest is not None
         return {
             "mean": mean,
-            "deviation": math.sqrt(max(0.0, self._squares / finite - mean**2)),
+            "deviation": math.sqrt(np.maximum(self._squares / finite - mean**2, 0)),
             "nan": self.share_broken,
             "saturated": self._saturated / finite if has_ends else math.nan,
         }
@@ -274,7 +276,7 @@ def duplicates(rows: np.ndarray, is_compared: np.ndarray) -> np.ndarray:
     if len(rows) > _ROWS_OF_CORRELATION:
         rows = rows[places_within(len(rows), _ROWS_OF_CORRELATION)]
     # One unit a row: BLAS takes a hundred times as long for `rows.T @ rows` of a few units.
-    units = np.ascontiguousarray(rows.T)
+    units = np.array(rows.T, order="C")  # a copy, of one unit too, since it is changed
     largest = np.abs(units).max(1)
     units -= units.mean(1, keepdims=True)
     lengths = np.sqrt(np.einsum("ij,ij->i", units, units))

@@ -510,7 +510,8 @@ class Objective(WeightedSum):
                 "Objectives with facets cannot be added. Expected the facets of a sum: "
                 "`(a + b).facets(4)`."
             )
-        return replace(self, terms=self.terms + other.terms)
+        outer = other.outer if self.outer is None else self.outer
+        return replace(self, terms=self.terms + other.terms, outer=outer)
 
     __radd__ = __add__
 
@@ -539,6 +540,9 @@ class Objective(WeightedSum):
         if divisor == 0:
             raise ZeroDivisionError("An objective cannot be divided by zero.")
         return self * (1.0 / float(divisor))
+
+    def __copy__(self) -> Objective:
+        return self
 
     def __deepcopy__(self, memo: dict) -> Objective:
         # An objective is immutable, and a copy of a callback must watch the network that is

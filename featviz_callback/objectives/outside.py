@@ -31,6 +31,8 @@ _SCALING = (keras.layers.Normalization, keras.layers.Rescaling)
 
 # So many examples are in one call of a model.
 _AT_ONCE = 32
+# An attribute of a node of a graph: the model of `model_around`.
+_AROUND = "_featviz_around"
 
 # Images of these values show how a model scales them: none of them is too much for a byte.
 _VALUES = (0, 1, 128, 255)
@@ -164,13 +166,14 @@ def model_around(part: keras.Model) -> keras.Model | None:
     """Return a model that changes images and then calls a part, if graphs tell of one.
 
     A functional or sequential model that calls another one leaves a trace at that. The model
-    that is returned has the same layers, up to the part. Where several do, it is the latest.
+    that is returned has the same layers, up to the part. Where several do, the latest counts.
 
     Args:
         part: Any model.
 
     Returns:
-        A functional model, or `None` if none is known, or the part gets images unchanged.
+        A functional model, the same one at each call, or `None` if none is known, if the part
+        gets its inputs unchanged, or if they are made of what is no image, as in a GAN.
 
     Example:
     >>> from keras import Input, Sequential
@@ -183,8 +186,16 @@ def model_around(part: keras.Model) -> keras.Model | None:
     for node in reversed(part._inbound_nodes):
         tensors = [tensor for tensor in node.input_tensors if hasattr(tensor, "_keras_history")]
         sources = _sources(tensors)
-        if sources and not all(any(one is source for source in sources) for one in tensors):
-            return keras.Model(sources, node.outputs, name=f"around {part.name}")
+        if not sources:
+            continue
+        if all(any(one is source for source in sources) for one in tensors):
+            return None
+        if not hasattr(node, _AROUND):
+            # With the node it is forgotten.
+            setattr(node, _AROUND, keras.Model(sources, node.outputs, name=f"around {part.name}"))
+        around = getattr(node, _AROUND)
+        rank = len(inputs.shapes(around)[image_place(around)])
+        return around if rank == max(len(one.shape) - 1 for one in tensors) else None
     return None
 
 

@@ -92,12 +92,14 @@ def apart_from(
     else:
         others = [_described(task, to_images(one.images)) for one in found]
         floor = 0.0 if known is None else known.scores[:, 0]
-        gain = np.nan_to_num(np.abs(found[0].scores - floor))
+        with np.errstate(invalid="ignore"):
+            gain = np.nan_to_num(np.abs(found[0].scores - floor))
         weights = _SHARE * task.targets.facet_strength * gain
         enough = _enough(found[0].history, _AFFORDED)
         tolerance = np.maximum(_TOLERANCE * gain, _TINY)
         goal = np.where(weights > 0, found[0].scores, -np.inf)
-        ceiling = _ceiling(task.plan, contrasts, count)
+        # Without strength a facet is a picture like any other.
+        ceiling = np.where(weights > 0, _ceiling(task.plan, contrasts, count), np.inf)
         behind = _behind(finals, weights)
     most = task.plan.facets - 1
     stacked = (np.stack(parts, 1) for parts in zip(*others, strict=True))
@@ -112,6 +114,13 @@ def apart_from(
         described=padded,
     )
     return replace(task, apart=apart)
+
+
+def _surplus(scores, first, share):
+    """Return what scores have above such a share of the first facet's, as a share of it."""
+    with np.errstate(invalid="ignore"):
+        above = scores - _enough(first.scores, share)
+        return above / np.maximum(np.abs(first.scores), _TINY)
 
 
 def _behind(finals, weights):
@@ -139,7 +148,8 @@ def _ceiling(plan, contrasts, count):
 
 def _enough(scores, share):
     """Return scores that are such a share of others, which may be negative."""
-    return scores - (1 - share) * np.abs(scores)
+    with np.errstate(invalid="ignore"):
+        return scores - (1 - share) * np.abs(scores)
 
 
 def with_other_share(
@@ -157,7 +167,7 @@ def with_other_share(
         The task, and which targets have changed: those whose score is far from the goal.
     """
     apart = cast(Apart, task.apart)
-    surplus = (scores - _enough(first.scores, _GOAL)) / np.maximum(np.abs(first.scores), _TINY)
+    surplus = _surplus(scores, first, _GOAL)
     surplus = np.clip(np.nan_to_num(surplus), -_LONGEST, _LONGEST)
     # Without strength there is nothing to pay for.
     surplus = np.where((np.abs(surplus) > _MARGIN) & (apart.weights > 0) & is_open, surplus, 0)
@@ -181,7 +191,7 @@ def merit(task: Task, images: np.ndarray, scores: np.ndarray, first: Result) -> 
     described = map(ops.convert_to_tensor, _described(task, images))
     others = tuple(map(ops.convert_to_tensor, cast(Apart, task.apart).described))
     alike = ops.convert_to_numpy(likeness(tuple(described), others))
-    lacking = (scores - _enough(first.scores, _ENOUGH)) / np.maximum(np.abs(first.scores), _TINY)
+    lacking = _surplus(scores, first, _ENOUGH)
     found = np.where(lacking >= 0, task.plan.facets - alike, lacking)
     return np.nan_to_num(found, nan=-np.inf)
 

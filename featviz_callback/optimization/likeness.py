@@ -54,6 +54,8 @@ def _centred(images):
 
 
 def _gram(features):
+    # What is no finite number in one channel says nothing of the others.
+    features = ops.where(ops.isfinite(features), features, 0.0)
     # What is above zero and what is below by themselves: a product forgets the signs of both.
     halves = [_products(ops.relu(signed)) for signed in (features, -features)]
     return ops.concatenate(halves, axis=1)

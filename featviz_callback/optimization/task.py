@@ -30,7 +30,7 @@ class Apart:
         goal: Float32 array `(targets,)`: a score below which an image gains contrast.
         ceiling: Float32 array `(targets,)`: the contrast up to which it does.
         behind: Float32 array `(targets, ...)`: parameters of unit length, that of the others,
-            to whose other side a start is moved; zeros for none.
+            to whose other side a start of faint noise is moved; zeros for none.
         described: How the other images are described, arrays with one row a target, see
             `likeness`.
     """

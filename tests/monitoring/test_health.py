@@ -279,6 +279,28 @@ def test_the_histogram_counts_every_activation_of_a_small_layer():
     assert np.abs(counts - expected).sum() <= 4  # a value at an edge may be on either side
 
 
+def test_the_histogram_of_a_single_unit_is_that_of_its_activations():
+    model = sequential(layers.Flatten(), layers.Dense(1, name="logit"), shape=(12, 10, 1))
+    bias = model.layers[-1].bias
+    bias.assign(bias + 5.0)
+    [histogram] = [measured(model).histograms["logit"]]
+    values = model.predict(IMAGES, verbose=0).ravel()
+    np.testing.assert_allclose(histogram[0, 0], values.min(), rtol=1e-5)
+    np.testing.assert_allclose(histogram[-1, 1], values.max(), rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [1e25, 3e38, np.inf])
+def test_a_network_that_diverges_is_measured_without_a_warning(size):
+    model = plain()[0]
+    first, last = model.layers[0], model.layers[-1]
+    first.bias.assign(np.where(np.arange(first.bias.shape[0]) % 2, size, -size).astype("float32"))
+    meter = measured(model)
+    assert set(meter.numbers) >= {first.name, last.name}
+    values = layer_output(model, first.name, IMAGES)
+    assert meter.numbers[first.name]["nan"] == pytest.approx(1 - np.isfinite(values).mean())
+
+
 def test_few_rows_tell_nothing_of_correlation():
     meter = measured(plain()[0], IMAGES[:8])
     assert np.isnan(meter.numbers["third"]["duplicate"])

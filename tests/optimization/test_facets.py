@@ -10,6 +10,7 @@ from keras import layers
 
 from featviz_callback import Objective, optimize
 from featviz_callback.optimization import step
+from tests.conftest import sequential
 
 COUNT = 3
 
@@ -112,6 +113,16 @@ def test_a_count_that_is_none_is_refused(settings, neurons):
 def test_a_strength_that_is_none_is_refused(strength, neurons):
     with pytest.raises(ValueError, match="`strength`"):
         neurons.facets(2, strength)
+
+
+def test_a_channel_that_is_no_number_spoils_no_facet_of_another():
+    model = sequential(layers.Conv2D(4, 3, name="conv"), shape=(12, 10, 1))
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([kernel, np.where(np.arange(4) == 1, np.nan, bias)])
+    unit = Objective.channel(model, "conv", 0)
+    plain, facets = optimize(unit, steps=3), optimize(unit.facets(2), steps=3)
+    assert facets.status == ["ok", "ok"]
+    np.testing.assert_allclose(facets.images[0], plain.images[0], atol=1e-5)
 
 
 def test_facets_are_made_last(neurons):

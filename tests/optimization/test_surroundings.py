@@ -1,6 +1,8 @@
 """`optimize` on a part of a model: what the model around it does to images is found out."""
 
+import copy
 import logging
+import pickle
 
 import keras
 import numpy as np
@@ -104,6 +106,33 @@ def test_a_part_that_nothing_scales_tells_no_model_around_it():
     # A tensor of no model.
     part(keras.KerasTensor((None, *SHAPE)))
     assert model_around(part) is None
+
+
+def test_the_latest_model_around_counts_and_stays_the_same_one():
+    part = make_part()
+    whole = around_sequential(part)
+    assert model_around(part) is model_around(part) is not None
+    del whole
+    images = keras.Input(SHAPE)
+    keras.Model(images, part(images))
+    assert model_around(part) is None
+
+
+def test_what_a_generator_makes_tells_nothing_of_images():
+    part = make_part()
+    noise = keras.Input((4,))
+    made = layers.Reshape(SHAPE)(layers.Dense(90)(noise))
+    keras.Model(noise, part(made))
+    assert model_around(part) is None
+
+
+def test_the_order_of_terms_does_not_decide_which_model_is_around():
+    whole = CASES["wrapper"][0](make_part())
+    named = Objective.channel(whole, "part/conv", 0)
+    other = Objective.channel(whole.part, "conv", 1)
+    assert named.outer is (named + other).outer is (other + named).outer is whole
+    assert copy.copy(named).outer is whole
+    assert pickle.loads(pickle.dumps(other)).outer is None
 
 
 def test_a_layer_of_the_whole_model_is_read_in_the_whole():

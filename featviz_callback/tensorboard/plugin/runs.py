@@ -77,10 +77,10 @@ class Runs:
         An open page says itself which runs it needs, and two readers would be slower than one.
         """
         deadline = time.monotonic() + seconds
-        newest, *others = sorted(self.found().values(), key=lambda run: -run.began) or [None]
-        if newest is not None:
-            newest.read_all()
-        for run in others:
+        runs = sorted(self.found().values(), key=lambda run: -run.began)
+        for run in runs[:1]:
+            run.read_all()
+        for run in runs[1:]:
             while not (self.is_watched or time.monotonic() > deadline):
                 run.update(patience=0.2)
                 if run.is_read:
