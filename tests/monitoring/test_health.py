@@ -289,7 +289,7 @@ def test_the_histogram_of_a_single_unit_is_that_of_its_activations():
     np.testing.assert_allclose(histogram[-1, 1], values.max(), rtol=1e-5)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("size", [1e25, 3e38, np.inf])
 def test_a_network_that_diverges_is_measured_without_a_warning(size):
     model = plain()[0]
