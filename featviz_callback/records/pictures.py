@@ -283,7 +283,7 @@ def encode_gif(pictures: Sequence[np.ndarray], seconds: float = 0.25) -> bytes:
         pictures: Arrays `(height, width, 1 or 3 or 4)`.
         seconds: Time a frame is shown; the last one is shown four times as long.
     """
-    frames = [to_pillow(picture).convert("RGB") for picture in pictures]
+    frames = [_of_few_colours(picture) for picture in pictures]
     milliseconds = round(seconds * 1000)
     durations = [milliseconds] * (len(frames) - 1) + [4 * milliseconds]
     buffer = io.BytesIO()
@@ -291,6 +291,16 @@ def encode_gif(pictures: Sequence[np.ndarray], seconds: float = 0.25) -> bytes:
         buffer, "gif", save_all=True, append_images=frames[1:], duration=durations, loop=0
     )
     return buffer.getvalue()
+
+
+def _of_few_colours(picture):
+    """Return a picture of at most 256 colours: greys as they are, others by an octree."""
+    few = with_few_channels(picture)
+    if few.shape[-1] == 1:
+        return to_pillow(few)
+    # Pillow's usual way takes 80 times as long, for errors that are a tenth smaller.
+    how = {"method": Image.Quantize.FASTOCTREE, "dither": Image.Dither.NONE}
+    return to_pillow(few).quantize(256, **how)
 
 
 def grid(

@@ -317,3 +317,19 @@ def test_importance_is_a_small_picture_of_the_means_of_blocks():
     small = of_importance(np.eye(5)[None])
     np.testing.assert_array_equal(small[0], 255 * np.eye(5))
     assert not of_importance(np.zeros((1, 3, 4))).any()
+
+
+def test_a_gif_of_grey_frames_is_exact_and_one_of_colours_nearly_so():
+    ramp = np.tile(np.arange(64, dtype="uint8") * 4, (64, 1))
+    grey, colours = ramp[..., None], np.stack([ramp, ramp.T, 255 - ramp], axis=-1)
+    encoded = encode_gif([np.repeat(grey, 3, axis=-1), colours, grey[::-1, ::-1]])
+    frames = []
+    with Image.open(io.BytesIO(encoded)) as film:
+        for i in range(film.n_frames):
+            film.seek(i)
+            frames.append(np.asarray(film.convert("RGB")).astype(int))
+    np.testing.assert_array_equal(frames[0], np.repeat(grey, 3, axis=-1))
+    np.testing.assert_array_equal(frames[2], np.repeat(grey[::-1, ::-1], 3, axis=-1))
+    # 256 colours of a cube are 40 apart at most.
+    assert np.abs(frames[1] - colours).max() <= 40
+    assert np.abs(frames[1] - colours).mean() < 12

@@ -6,6 +6,7 @@ import io
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
@@ -25,7 +26,8 @@ class Animations:
     """Makes GIFs, and keeps them while there is room."""
 
     def __init__(self):
-        self._turns = threading.Semaphore(_AT_ONCE)
+        # Of many threads that take turns, each would keep the memory that its turn took.
+        self._workers = ThreadPoolExecutor(_AT_ONCE)
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
 
@@ -42,16 +44,18 @@ class Animations:
         keys = tuple(place.key for _, place in film)
         if (kept := self._find(keys)) is not None:
             return kept
-        with self._turns:
-            # Who waited may find what another one made meanwhile.
-            if (kept := self._find(keys)) is not None:
-                return kept
-            gif = encode_film(film)
-            with self._lock:
-                self._kept[keys] = gif
-                while len(self._kept) > 1 and sum(map(len, self._kept.values())) > _KEPT_BYTES:
-                    self._kept.popitem(last=False)
-            return gif
+        return self._workers.submit(self._made, keys, film).result()
+
+    def _made(self, keys, film):
+        # Who waited may find what another one made meanwhile.
+        if (kept := self._find(keys)) is not None:
+            return kept
+        gif = encode_film(film)
+        with self._lock:
+            self._kept[keys] = gif
+            while len(self._kept) > 1 and sum(map(len, self._kept.values())) > _KEPT_BYTES:
+                self._kept.popitem(last=False)
+        return gif
 
     def _find(self, keys):
         with self._lock:

@@ -68,11 +68,15 @@ def test_an_animation_that_is_kept_waits_for_no_other(tmp_path):
     film = sorted(run.look(lambda found: found.film(PICTURES, NAMES[0])).items())
     kept, found = animations.Animations(), []
     gif = kept.get(film)
-    others = [kept._turns.acquire(blocking=False) for _ in range(3)]
-    assert others == [True, True, False]
+    is_over, begun = threading.Event(), threading.Barrier(3)
+    for _ in range(2):
+        kept._workers.submit(lambda: (begun.wait(10), is_over.wait(30)))
+    # Both that make others are at it.
+    begun.wait(10)
     thread = threading.Thread(target=lambda: found.append(kept.get(film)), daemon=True)
     thread.start()
     thread.join(10)
+    is_over.set()
     assert found == [gif]
 
 
