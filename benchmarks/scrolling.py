@@ -87,7 +87,7 @@ def main():
     parser.add_argument("--frames", type=int, default=200)
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
-    units = f"document.querySelector('.shown').textContent === '{LAYERS * UNITS} targets'"
+    units = f"document.querySelector('.shown')?.textContent === '{LAYERS * UNITS} targets'"
     table = "document.querySelectorAll('.cell-heat').length > 1000"
     views = (
         ("ten thousand units, pictures of 144 pixels", "runs=atlas", units, 60),
