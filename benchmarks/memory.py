@@ -8,14 +8,14 @@ backend says of its tensors.
 """
 
 import argparse
-import re
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 import keras
 import numpy as np
+from accelerator import peak_mebibytes
+from batches import large_model, megabytes
 from common import write_table
 from keras import layers
 
@@ -37,36 +37,13 @@ def plain():
     )
 
 
-def full_resolution():
-    """Build two convolutions that keep all pixels."""
-    return keras.Sequential(
-        [
-            keras.Input((SIZE, SIZE, 3)),
-            *(layers.Conv2D(16, 3, padding="same", activation="relu") for _ in range(2)),
-            layers.GlobalAveragePooling2D(),
-            layers.Dense(16),
-        ]
-    )
-
-
-NETS = {"three strided convolutions": plain, "two convolutions of all pixels": full_resolution}
+NETS = {"three strided convolutions": plain, "two convolutions of all pixels": large_model}
 
 
 def most_memory():
     """Return the most MiB of the device, or of this process where there is no device."""
-    if keras.backend.backend() == "torch":
-        import torch
-
-        if torch.cuda.is_available():
-            return torch.cuda.max_memory_allocated() / 2**20
-    if keras.backend.backend() == "jax":
-        import jax
-
-        told = jax.devices()[0].memory_stats() or {}
-        if told:
-            return told["peak_bytes_in_use"] / 2**20
-    # A child's `ru_maxrss` is at least that of its parent.
-    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+    has_device = keras.backend.backend() in ("jax", "torch")
+    return (peak_mebibytes() if has_device else 0) or megabytes("VmHWM")
 
 
 def train(net, way):

@@ -97,7 +97,7 @@ class Chunk:
             self.pull = ops.convert_to_tensor(np.float32(pull))
         self.fading = ()
         if isinstance(plan.parameterization, Coefficients):
-            fading = np.zeros_like(drawn) if fading is None else _of_unit_length(fading)
+            fading = np.zeros_like(drawn) if fading is None else of_unit_length(fading)
             self.fading = ops.convert_to_tensor(fading)
         self.steps = self._prepare_steps()
 
@@ -309,9 +309,10 @@ class Chunk:
         }
 
 
-def _of_unit_length(directions):
+def of_unit_length(directions: np.ndarray) -> np.ndarray:
     """Return directions, one an image, of length one; those without a length stay zero."""
-    squares = np.sum(directions**2, axis=(1, 2, 3), keepdims=True, dtype="float64")
+    axes = tuple(range(1, directions.ndim))
+    squares = np.sum(directions**2, axis=axes, keepdims=True, dtype="float64")
     lengths = np.where(squares > 0, np.sqrt(squares), 1.0)
     return (directions / lengths).astype(directions.dtype)
 

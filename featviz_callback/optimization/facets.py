@@ -16,6 +16,7 @@ from keras import ops
 
 from featviz_callback import backend
 from featviz_callback.objectives import SomeTargets, inputs, record
+from featviz_callback.optimization.chunk import of_unit_length
 from featviz_callback.optimization.likeness import describe, likeness
 from featviz_callback.optimization.starts import Starts
 from featviz_callback.optimization.task import Apart, Task
@@ -125,19 +126,14 @@ def _surplus(scores, first, share):
 
 def _behind(finals, weights):
     """Return the direction of earlier facets, since a start decides where a climb ends."""
-    total = sum(np.nan_to_num(_unit(one)) for one in finals)
+    total = sum(np.nan_to_num(of_unit_length(one)) for one in finals)
     wanted = (weights > 0).reshape(-1, *(1,) * (total.ndim - 1))
-    return _unit(total) * wanted
+    return of_unit_length(total) * wanted
 
 
 def _parameters(plan):
     """Return the shape of the parameters of one image."""
     return plan.parameterization.init(np.random.default_rng(0), plan.image_shape).shape
-
-
-def _unit(params):
-    lengths = np.sqrt(np.sum(params**2, tuple(range(1, params.ndim)), keepdims=True))
-    return params / np.maximum(lengths, _TINY)
 
 
 def _ceiling(plan, contrasts, count):

@@ -21,8 +21,8 @@ _USUAL_RANGES = (0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)
 # Images that span no more than this share of a usual range have a range of their own.
 _HALF = 0.5
 
-# Images of one value above this are bytes.
-_DARK_BYTES = 127
+# Bytes that are darker than this may be a mask, or a label for each pixel.
+DARK_BYTES = 127
 
 
 class ProbeImages:
@@ -211,7 +211,7 @@ def find_values_range(images: np.ndarray) -> tuple[float, float]:
     usual = next((one for one in _USUAL_RANGES if one[0] <= low and high <= one[1]), None)
     if usual is not None:
         is_wide = high - low > _HALF * (usual[1] - usual[0])
-        if is_wide or (low == high and (usual[1] <= 1 or low > _DARK_BYTES)):
+        if is_wide or (low == high and (usual[1] <= 1 or low > DARK_BYTES)):
             return usual
     if low == high:
         raise ValueError(

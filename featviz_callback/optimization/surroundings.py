@@ -32,14 +32,12 @@ from featviz_callback.optimization.completion import (
     resolve_input,
     scaled_as_before,
 )
-from featviz_callback.optimization.probe_data import ProbeImages, images_of
+from featviz_callback.optimization.probe_data import DARK_BYTES, ProbeImages, images_of
 from featviz_callback.optimization.settings import Settings
 from featviz_callback.optimization.values_range import fills, range_before, scaled_range
 
 # The brightest value of an input of whole numbers is that of a byte, but for these.
 _BRIGHTEST = {"uint16": 65535.0}
-# Bytes that are darker than this may be a mask, or a label for each pixel.
-_DARK = 127
 
 
 def complete_inside(
@@ -234,7 +232,7 @@ def _measured_before(outer, models, settings, real_images, are_received):
         )
     if whole is None or scaling is None:
         return settings, scaling
-    if are_received and _of_inputs(real_images, outer)[image_place(outer)].max() <= _DARK:
+    if are_received and _of_inputs(real_images, outer)[image_place(outer)].max() <= DARK_BYTES:
         return settings, None
     usual = 0.0, _BRIGHTEST.get(whole, 255.0)
     values_range = scaled_range(usual, scaling)

@@ -3,13 +3,11 @@
 import { svg } from './dom.js';
 import { fitMiddle } from './fit.js';
 import { drawPlot, LABELS } from './plot.js';
+import { FACE, FONT, INK, QUIET } from './sheet.js';
 
 export const MILLIMETRES = 180;
 const WIDTH = 640;
 const [LEFT, TITLE, KEY, HEAD] = [8, 16, 36, 44];
-const FACE = 'Helvetica, Arial, sans-serif';
-const FONT = `font-family:${FACE}`;
-const [INK, QUIET] = ['#1c1f26', '#5b6270'];
 const line = (stroke, dashes) => ({ fill: 'none', stroke, 'stroke-width': 2, 'stroke-linejoin': 'round', 'stroke-linecap': 'round', 'stroke-dasharray': dashes });
 
 // A program that sets pages has no style sheet of ours.

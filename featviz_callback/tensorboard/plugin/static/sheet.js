@@ -10,8 +10,10 @@ const GAP = 8;
 const LEFT = 150;
 const TOP = 26;
 const LINE = 14;
-const FACE = 'Helvetica, Arial, sans-serif';
-const FONT = `font-family:${FACE}`;
+// On white paper, in every program.
+export const FACE = 'Helvetica, Arial, sans-serif';
+export const FONT = `font-family:${FACE}`;
+export const [INK, QUIET] = ['#1c1f26', '#5b6270'];
 
 // Returns an SVG element: a row for each target and run, a column for each step. `images` are
 // addresses of pictures by key; `millimetres` is the width in print.
@@ -20,14 +22,14 @@ export function drawSheet({ runs, names, steps, images, caption, millimetres, la
   const width = LEFT + steps.length * (CELL + GAP);
   const lines = wrap(caption, Math.floor(width / 5.6));
   const height = TOP + rows.length * (CELL + LINE + GAP) + lines.length * LINE + 12;
-  const text = (x, y, content, more = {}) => svg('text', { x, y, fill: '#1c1f26', 'font-size': 10.5, style: FONT, ...more }, content);
+  const text = (x, y, content, more = {}) => svg('text', { x, y, fill: INK, 'font-size': 10.5, style: FONT, ...more }, content);
   const fit = (label) => fitMiddle(label, LEFT - 12, `10.5px ${FACE}`);
   const heads = steps.map((step, i) => text(LEFT + i * (CELL + GAP) + CELL / 2, TOP - 10, stepLabel(step), { 'text-anchor': 'middle' }));
   const body = rows.flatMap(({ name, run }, row) => {
     const y = TOP + row * (CELL + LINE + GAP);
     const label = [text(LEFT - 10, y + CELL / 2, fit(shortName(name, layerOf(name))), { 'text-anchor': 'end' }),
-      text(LEFT - 10, y + CELL / 2 + LINE, fit(layerOf(name)), { 'text-anchor': 'end', fill: '#5b6270' })];
-    if (runs.length > 1) label.push(text(LEFT - 10, y + CELL / 2 + 2 * LINE, fit(run.label), { 'text-anchor': 'end', fill: '#5b6270' }));
+      text(LEFT - 10, y + CELL / 2 + LINE, fit(layerOf(name)), { 'text-anchor': 'end', fill: QUIET })];
+    if (runs.length > 1) label.push(text(LEFT - 10, y + CELL / 2 + 2 * LINE, fit(run.label), { 'text-anchor': 'end', fill: QUIET }));
     return [...label, ...steps.flatMap((step, i) => cell(run.frameAt(name, step), step, LEFT + i * (CELL + GAP), y, images, text))];
   });
   const foot = lines.map((line, i) => text(0, height - 6 - (lines.length - 1 - i) * LINE, line));
