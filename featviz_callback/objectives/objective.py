@@ -450,7 +450,8 @@ class Objective(WeightedSum):
         """Several images of each target that differ from each other: what else activates it.
 
         They are made one after the other, and the first is the picture of the target alone.
-        A later one begins on the other side of earlier ones, and climbs alone while it scores
+        A later one begins on the other side of earlier ones, unless the first one began at a
+        plain colour or at other noise than the usual faint one, and climbs alone while it scores
         less than 85 % of the first one at the same step. From there on it loses score for
         what it has in common with earlier ones, times `strength`. It is made again if it ends
         far from 87 % of the first one's score, several times below 86 %. It may have more
