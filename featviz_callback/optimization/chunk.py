@@ -141,9 +141,11 @@ class Chunk:
         if type(self.task.plan.parameterization) in _LINEAR:
             # Without random transformation, full contrast seldom scores below the last step.
             is_behind = found[1] < ops.convert_to_numpy(self._last_scores)
-            is_fainter = self._is_fainter_than(params)
-            if (is_behind & ops.convert_to_numpy(is_fainter).reshape(-1)).any():
-                found = self._compared(found, ops.where(is_fainter, self.average, params))
+            if is_behind.any():
+                # What other images of the chunk need changes nothing.
+                is_behind &= ops.convert_to_numpy(self._is_fainter_than(params)).reshape(-1)
+            if is_behind.any():
+                found = self._compared(found, _choose(is_behind, self.average, params))
             if self.task.plan.regularizers:
                 # Steps of a fixed length end beside a maximum, and a weaker image may be nearer.
                 for share in _SHARES:
@@ -184,13 +186,11 @@ class Chunk:
         if found is None:
             return params, scores, values, gradient
         is_better = values > found[2]
-        chosen = np.reshape(is_better, (-1, *(1,) * (len(params.shape) - 1)))
-        chosen = ops.convert_to_tensor(chosen)
         return (
-            ops.where(chosen, params, found[0]),
+            _choose(is_better, params, found[0]),
             np.where(is_better, scores, found[1]),
             np.where(is_better, values, found[2]),
-            ops.where(chosen, gradient, found[3]),
+            _choose(is_better, gradient, found[3]),
         )
 
     def _clean_scores(self, params):
@@ -307,6 +307,12 @@ class Chunk:
             "numbers": numbers,
             "preconditioner": preconditioner,
         }
+
+
+def _choose(is_first, first, second):
+    """Return the parameters of the first for some images, and of the second for others."""
+    is_first = np.reshape(is_first, (-1, *(1,) * (len(first.shape) - 1)))
+    return ops.where(ops.convert_to_tensor(is_first), first, second)
 
 
 def of_unit_length(directions: np.ndarray) -> np.ndarray:

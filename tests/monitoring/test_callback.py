@@ -167,11 +167,11 @@ def test_hundreds_of_separate_objectives_are_as_few(model, watch, traces):
     assert len(traces()) == len(kinds)
     if keras.backend.backend() != "torch":  # where every step counts as one
         assert max(traces()) == 1
-    for kind in kinds:
-        history = callback.history
-        places = [names.index(name) for name in kind[-1].names]
+    history = callback.history
+    for one in (one for kind in kinds for one in kind[::15]):
+        places = [names.index(name) for name in one.names]
         starts = history.starts[-1, places].tolist()
-        alone, _ = run(prepare(kind[-1], steps=1), starts=starts)
+        alone, _ = run(prepare(one, steps=1), starts=starts)
         np.testing.assert_allclose(history.images[-1, places], alone.images, atol=1e-4)
         np.testing.assert_allclose(history.scores[-1, places], alone.scores, rtol=1e-3, atol=1e-4)
 
