@@ -3,6 +3,9 @@
 A `LayerMeter` sees the outputs of all layers on the way of the one pass that scores the real
 images. It never calls the model, and keeps no layer's output.
 
+Of a layer of more than 16 million values, sums are over four million, spread evenly. Whether a
+unit is dead is found in all of them.
+
 Memory. While a layer is seen, there are some megabytes beside its output, or on an accelerator
 and in half precision a copy of it for one batch. All else are some numbers a unit, and rows of
 activations by which units are compared. If all images pass in one batch, these are rows of one
@@ -45,8 +48,12 @@ _ROWS_OF_CORRELATION = 2**11
 _FEWEST_ROWS = 32
 # So many rows have all but a little of the singular values.
 _ROWS_OF_RANK = 1024
-# NumPy sums so many values at a time, which are a megabyte.
+# NumPy sums so many values at a time, which are a megabyte, in rows of about so many.
 _VALUES_AT_ONCE = 2**18
+_WIDTH = 2**13
+# Of a layer of more values, so many are summed, since passes over all take longer than the
+# network does. Whether a unit is dead is found in all of them.
+_MOST_SUMMED, _FEWEST_SUMMED = 2**24, 2**22
 # For so few units, BLAS is quickest with so many products at a time.
 _FEW_UNITS, _PRODUCTS_OF_ONE_THREAD = 128, 2**18
 # So many correlations at a time, of some units with all before them.
@@ -115,13 +122,16 @@ class _Layer:
     def __init__(self, end: Ending, images: int, most_rows: int):
         self._end, self._images, self._most_rows = end, images, most_rows
         self._missing = images
-        self._count = self._broken = self._saturated = 0
+        # How many values there are, how many are no finite number, and how many are summed.
+        self._count = self._broken = self._summed = self._saturated = 0
         self._rows: list[np.ndarray] = []
-        # Smallest and largest value, sums of values, of absolute values and of squares.
+        # Smallest and largest value, sums of values, of absolute values, and of the squares of
+        # what is beside the centre.
         self._low, self._high = math.inf, -math.inf
         self._total: Any = 0.0
         self._size: Any = 0.0
-        self._squares: Any = 0.0
+        self._squares = 0.0
+        self._centre: float | None = None
         self._is_known: np.ndarray | bool = True
 
     @property
@@ -134,57 +144,79 @@ class _Layer:
 
     @property
     def share_broken(self) -> float:
-        return self._broken / (self._count * len(self._total))
+        return self._broken / self._count
 
     def add(self, output, images):
         units = output.shape[-1]
-        # Sums over the first axis are the quickest ones.
-        values = ops.reshape(ops.cast(output, "float32"), (output.shape[0], -1))
+        values = ops.cast(output, "float32")
         array = backend.load().shared(values)
         if array is None:
-            # What is in a device's memory stays there.
-            parts = [self._sums(ops, values, units)]
+            # What is in a device's memory stays there. Sums over the first axis are the quickest.
+            values = ops.reshape(values, (values.shape[0], -1))
+            self._add_block(ops, values, None, units)
         else:
             # NumPy takes a third of the time of TensorFlow's operations, even less where some
             # rows stay in the processor's cache from one sum to the next.
-            values, at_once = array, max(1, _VALUES_AT_ONCE // array.shape[1])
-            blocks = (array[first : first + at_once] for first in range(0, len(array), at_once))
-            parts = [self._sums(np, block, units) for block in blocks]
-        lows, highs, *sums = zip(*parts, strict=True)
-        total, size, squares = (np.sum(one, axis=0, dtype="float64") for one in sums)
-        self._low = np.minimum(self._low, _by_unit(np.min(lows, axis=0), units).min(0))
-        self._high = np.maximum(self._high, _by_unit(np.max(highs, axis=0), units).max(0))
-        self._total = self._total + _by_unit(total, units).sum(0)
-        self._size = self._size + _by_unit(size, units).sum(0)
-        self._squares += float(squares.sum())
-        count = math.prod(values.shape) // units
-        self._keep_rows(values, count, units, images)
+            values = array
+            self._add_blocks(array, units, images)
+        count = math.prod(values.shape)
         self._count += count
+        self._keep_rows(values, count // units, units, images)
         self._missing -= images
 
-    def _sums(self, library, values, units):
-        """Return what is summed over the first axis of values, by the functions of a library.
+    def _add_blocks(self, array, units, images):
+        wide = array.reshape(-1, _width(math.prod(array.shape) // units, units))
+        all_values = wide.size * self._images / images
+        some = None
+        if all_values > _MOST_SUMMED:
+            some = places_within(len(wide), math.ceil(len(wide) * _FEWEST_SUMMED / all_values))
+        at_once = max(1, _VALUES_AT_ONCE // wide.shape[1])
+        for first in range(0, len(wide), at_once):
+            within = None
+            if some is not None:
+                begin, end = np.searchsorted(some, (first, first + at_once))
+                within = some[begin:end] - first
+            self._add_block(np, wide[first : first + at_once], within, units)
 
-        Returns:
-            Arrays of the smallest and the largest value, and of the sums of values, of absolute
-            values and of squares.
+    def _add_block(self, library, block, some, units):
+        """Take in values `(rows, positions and units)`, by the functions of a library.
+
+        Of what is summed, only some rows are taken, unless they are `None`.
         """
-        total = _array(library.sum(values, axis=0))
-        if not np.isfinite(total).all():
-            values = self._without_broken(library, values, units)
-            total = _array(library.sum(values, axis=0))
-        low, high = _array(library.min(values, axis=0)), _array(library.max(values, axis=0))
-        size = total if low.min() >= 0 else _array(library.sum(library.abs(values), axis=0))
-        self._saturated += self._count_saturated(library, values)
-        return low, high, total, size, _array(library.sum(library.square(values), axis=0))
-
-    def _without_broken(self, library, values, units):
-        """Put zeros in place of what is no finite number, and note the units that have such."""
-        is_broken = library.logical_not(library.isfinite(values))
-        broken = _by_unit(_array(library.sum(is_broken, axis=0)), units).sum(0)
-        self._broken += int(broken.sum())
-        self._is_known = self._is_known & (broken == 0)
-        return library.where(is_broken, np.float32(0), values)
+        low, high = _array(library.min(block, axis=0)), _array(library.max(block, axis=0))
+        is_broken = None
+        summed = block if some is None else block[some]
+        self._saturated += self._count_saturated(library, summed)
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            is_broken = library.logical_not(library.isfinite(block))
+            broken = _by_unit(_array(library.sum(is_broken, axis=0)), units).sum(0)
+            self._broken += int(broken.sum())
+            self._is_known = self._is_known & (broken == 0)
+            block = library.where(is_broken, np.float32(0), block)
+            low, high = _array(library.min(block, axis=0)), _array(library.max(block, axis=0))
+            summed, is_broken = (one if some is None else one[some] for one in (block, is_broken))
+        self._low = np.minimum(self._low, _by_unit(low, units).min(0))
+        self._high = np.maximum(self._high, _by_unit(high, units).max(0))
+        if not math.prod(summed.shape):
+            return
+        total = _array(library.sum(summed, axis=0))
+        size = total if low.min() >= 0 else _array(library.sum(library.abs(summed), axis=0))
+        self._total = self._total + _by_unit(total, units).sum(0)
+        self._size = self._size + _by_unit(size, units).sum(0)
+        left_out = 0 if is_broken is None else int(_array(library.sum(is_broken)))
+        count = math.prod(summed.shape)
+        self._summed += count - left_out
+        if self._centre is None:
+            # Squares of values far from zero would leave nothing of their deviation.
+            centre = float(_by_unit(total, units).sum()) / max(1, count - left_out)
+            self._centre = centre if math.isfinite(centre) else 0.0
+        beside = summed - np.float32(self._centre)
+        if library is np:
+            self._squares += float(np.vdot(beside, beside))
+        else:
+            # A product in float32 would add one square after the other.
+            self._squares += float(_array(library.sum(library.square(beside))))
+        self._squares -= left_out * float(np.float32(self._centre)) ** 2
 
     def _count_saturated(self, library, values):
         low, high = self._end.lowest, self._end.highest
@@ -219,14 +251,14 @@ class _Layer:
         return self._rows[0]
 
     def numbers(self):
-        finite = self._count * len(self._total) - self._broken
-        mean = self._total.sum() / finite
+        mean = self._total.sum() / self._summed
+        variance = self._squares / self._summed - (mean - np.float32(self._centre)) ** 2
         has_ends = self._end.lowest is not None or self._end.highest is not None
         return {
             "mean": mean,
-            "deviation": math.sqrt(np.maximum(self._squares / finite - mean**2, 0)),
+            "deviation": math.sqrt(np.maximum(variance, 0)),
             "nan": self.share_broken,
-            "saturated": self._saturated / finite if has_ends else math.nan,
+            "saturated": self._saturated / self._summed if has_ends else math.nan,
         }
 
     def units(self):
@@ -247,6 +279,12 @@ def _array(values):
     """Return an array, from a tensor or an array."""
     is_array = isinstance(values, (np.ndarray, np.generic))
     return values if is_array else backend.load().to_numpy(values)
+
+
+def _width(positions, units):
+    """Return the size of a row of whole positions that divides all."""
+    together = math.gcd(positions, 2 ** max(0, (_WIDTH // units).bit_length() - 1))
+    return together * units
 
 
 def _by_unit(values, units):
@@ -339,7 +377,8 @@ def effective_rank(rows: np.ndarray) -> float:
 
 def _histogram(rows):
     values = rows.reshape(-1)
-    values = values[:: math.ceil(values.size / _VALUES_OF_HISTOGRAM)]
+    # In float32, buckets of values that are all but equal would have one edge.
+    values = values[:: math.ceil(values.size / _VALUES_OF_HISTOGRAM)].astype("float64")
     counts, edges = np.histogram(values, _BUCKETS)
     return np.stack([edges[:-1], edges[1:], counts], axis=1).astype("float64")
 

@@ -10,6 +10,8 @@ from keras import layers, ops
 from featviz_callback import Objective, backend
 from featviz_callback.monitoring.health import LayerMeter, duplicates, effective_rank
 from featviz_callback.objectives import (
+    Ending,
+    Tap,
     Watch,
     ending,
     feature_taps,
@@ -266,6 +268,55 @@ def test_a_unit_with_a_nan_is_none_of_it_and_others_are_measured():
     assert meter.numbers["first"]["mean"] == pytest.approx(others.mean(), rel=1e-4)
     assert meter.numbers["logits"] == {"nan": 1}
     assert "logits" not in meter.histograms
+
+
+def meter_of(values, end=None):
+    """Return a meter that has seen these activations of one layer."""
+    tap = Tap("layer")
+    meter = LayerMeter({tap: end or Ending()}, {tap: values.shape[-1]}, len(values))
+    meter.see(tap, ops.convert_to_tensor(values), len(values))
+    assert meter.error is None
+    return meter
+
+
+def test_values_far_from_zero_keep_their_deviation():
+    values = np.random.default_rng(0).normal(1000, 0.05, (50, 4, 4, 3)).astype("float32")
+    expected = values.astype("float64").std()
+    assert meter_of(values).numbers["layer"]["deviation"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_values_that_are_all_but_equal_have_a_histogram():
+    values = np.where(np.arange(400).reshape(100, 4) % 3, 1, np.float32(0.99999994))
+    meter = meter_of(values.astype("float32"))
+    assert meter.histograms["layer"][:, 2].sum() == 400
+
+
+def test_a_nan_is_not_saturated():
+    values = np.random.default_rng(0).uniform(0.3, 0.7, (50, 4)).astype("float32")
+    values[:5, 0] = 1.0
+    values[:, 1:3] = np.nan
+    found = meter_of(values, Ending(lowest=0.0, highest=1.0)).numbers["layer"]
+    assert found["saturated"] == pytest.approx(5 / 100)
+    assert found["nan"] == pytest.approx(1 / 2)
+
+
+def test_of_a_very_large_layer_the_extremes_are_exact_and_sums_are_those_of_many_values():
+    rng = np.random.default_rng(0)
+    values = np.maximum(rng.normal(rng.normal(size=24), 1, (40, 150, 150, 24)), 0)
+    values = values.astype("float32")
+    values[..., [3, 4, 5]] = 0
+    # A single value of a unit that is silent everywhere else.
+    values[17, 101, 33, 4] = 2.0
+    values[..., 5] = 0.01
+    meter = meter_of(values, Ending(is_rectifier=True, lowest=0.0))
+    assert np.flatnonzero(meter.units["layer"]["dead"]).tolist() == [3]
+    sizes = values.mean((0, 1, 2), dtype="float64")
+    expected = sizes <= 0.025 * sizes.mean()
+    np.testing.assert_array_equal(meter.units["layer"]["dormant"], expected)
+    expected = [values.mean(dtype="float64"), values.std(dtype="float64"), (values <= 0).mean()]
+    found = [meter.numbers["layer"][name] for name in ("mean", "deviation", "saturated")]
+    np.testing.assert_allclose(found, expected, rtol=5e-3)
+    assert found[0] != pytest.approx(expected[0], rel=1e-7)
 
 
 def test_the_histogram_counts_every_activation_of_a_small_layer():
