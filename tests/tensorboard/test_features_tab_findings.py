@@ -689,3 +689,46 @@ def test_small_pictures_that_stay_on_the_screen_are_not_made_again(open_page, se
     )
     # Two or three rows of more than twenty.
     assert 20 < added < cards / 3
+
+
+def test_small_pictures_are_those_of_their_cards(served, open_page, tmp_path):
+    """They are drawn together on one canvas: each has its own colour here, in two runs."""
+    rng = np.random.default_rng(0)
+    names = [f"Channel#conv{i // 150}_{i % 150}" for i in range(300)]
+    colours = rng.integers(0, 256, (2, len(names), 3))
+    for run, own in zip("ab", colours, strict=True):
+        events = EventFile(tmp_path / run)
+        summaries.write_objectives(events, 0, [(n, n[8:13], int(n[12])) for n in names])
+        for name, colour in zip(names, own, strict=True):
+            look = np.broadcast_to(colour, (20, 20, 3)).astype("uint8")
+            events.image(summaries.IMAGE_TAG.format(name), 0, look)
+        # In the second run one is dead, and is all but hidden.
+        status = {n: float(run == "b" and n == "Channel#conv1_140") for n in names}
+        scores = {summaries.SCORE_TAG.format(n): 1.0 for n in names}
+        events.many(0, scores | {summaries.STATUS_TAG.format(n): s for n, s in status.items()})
+    tab = open_page(served(tmp_path), "&p.feature_vis.size=48")
+    playwright.expect(tab.find(".shown")).to_have_text("300 targets")
+    area = tab.find("main").bounding_box()
+    for top in (0, 333, 10_000):
+        tab.find("main").evaluate("(main, top) => { main.scrollTop = top; }", top)
+        tab.settle()
+        seen = 0
+        with Image.open(io.BytesIO(tab.page.screenshot())) as page:
+            for name in tab.names():
+                columns = tab.card(name).locator(".picture")
+                places = columns.evaluate_all(
+                    """all => all.map((one) => one.getBoundingClientRect())
+                        .map(({ x, y, width, height }) => [x, y, width, height])"""
+                )
+                for run, (x, y, width, height) in enumerate(places):
+                    # The heading of a layer stays above its cards.
+                    if y < area["y"] + 45 or y + height > area["y"] + area["height"]:
+                        continue
+                    box = (int(x) + 3, int(y) + 12, int(x + width) - 3, int(y + height) - 3)
+                    found = np.asarray(page.convert("RGB").crop(box)).astype(int)
+                    expected = colours[run, names.index(name)]
+                    is_own = np.abs(found - expected).max() <= 2
+                    assert is_own != (run == 1 and name == "Channel#conv1_140"), (name, run)
+                    seen += 1
+        assert seen > 150
+        tab.keep(f"small_pictures_{top}")

@@ -14,7 +14,7 @@ class Column {
   constructor(run, letter, isDense) {
     this.run = run;
     this.isDense = isDense;
-    this.thumb = new Thumb();
+    this.thumb = new Thumb(isDense);
     this.node = h('span', { class: 'column' }, this.thumb.node);
     if (isDense) return;
     this.number = h('span', { class: 'number' });
@@ -58,7 +58,6 @@ export class Card {
       svg('svg', { viewBox: '0 0 24 24', 'aria-hidden': 'true' }, svg('path', { d: PIN })));
     this.node = h('li', {}, this.button, this.pin);
     this.node.card = this;
-    this.visible = true;
     this.stale = true;
   }
 

@@ -4,6 +4,7 @@
 // All of them, since a browser would find those that others import one level after the other.
 import './activations.js';
 import './api.js';
+import './backdrop.js';
 import './card.js';
 import './chart.js';
 import './columns.js';

@@ -1,6 +1,7 @@
 // The wall: a card for each target, grouped by layer. Only the cards near the screen exist, so
 // that ten thousand targets scroll as ten do.
 
+import { Backdrop } from './backdrop.js';
 import { Card } from './card.js';
 import { arrange, h, setAttribute, setText } from './dom.js';
 import { sparkKey } from './spark.js';
@@ -18,6 +19,7 @@ export class Wall {
   #cards = new Map();
   #sections = new Map();
   #groups = [];
+  #near = []; // of each group the first card that exists, and the one after the last
   #current = null; // the name of the card that the tab key leads to
 
   constructor(pictures, { open, pin, changed, root }) {
@@ -25,7 +27,7 @@ export class Wall {
     this.key = sparkKey();
     this.sections = h('div', {});
     this.node = h('div', { class: 'wall' }, this.key, this.sections);
-    root.addEventListener('scroll', () => this.#render(), { passive: true });
+    root.addEventListener('scroll', () => this.#render(false), { passive: true });
     new ResizeObserver(() => this.#layOut()).observe(root);
     this.node.addEventListener('focusin', ({ target }) => this.#setCurrent(target.closest('li')?.card.name ?? this.#current));
     pictures.addEventListener('arrival', () => this.draw());
@@ -60,8 +62,9 @@ export class Wall {
       const count = h('span', { class: 'count' });
       const list = h('ul', { class: 'cards', role: 'list' });
       const heading = h('h2', { id }, h('span', { class: 'layer' }, layer), count);
-      const node = h('section', { 'aria-labelledby': id }, heading, list);
-      this.#sections.set(key, { node, list, count });
+      const backdrop = new Backdrop();
+      const node = h('section', { 'aria-labelledby': id }, heading, h('div', { class: 'stage' }, backdrop.node, list));
+      this.#sections.set(key, { node, list, count, backdrop });
     }
     const { node, count } = this.#sections.get(key);
     setText(count, names.length === total ? String(total) : `${names.length} of ${total}`);
@@ -82,7 +85,7 @@ export class Wall {
     const lines = Math.min(6, Math.ceil((this.verdictLetters * 6.4) / picture));
     const below = this.isDense ? 2 : TEXT + lines * VERDICT_LINE;
     this.node.style.setProperty('--verdict-lines', String(lines));
-    this.geometry = { gap, rowGap, across, cardWidth, rowHeight: picture + below + rowGap };
+    this.geometry = { width, between, picture, gap, rowGap, across, cardWidth, rowHeight: picture + below + rowGap };
     for (const group of this.#groups) {
       const rows = Math.ceil(group.names.length / across);
       this.#sections.get(keyOf(group)).list.style.height = `${rows * this.geometry.rowHeight}px`;
@@ -90,19 +93,24 @@ export class Wall {
     this.#render();
   }
 
-  #render() {
+  // Where cards are the same, scrolling changes nothing.
+  #render(isNew = true) {
     if (!this.geometry) return;
     const { across, rowHeight } = this.geometry;
     const view = this.root.getBoundingClientRect();
     const shown = new Set();
     // All places are read before the first change, since the browser lays out anew between the two.
     const tops = this.#groups.map((group) => this.#sections.get(keyOf(group)).list.getBoundingClientRect().top - view.top);
+    const found = tops.map((top, i) => {
+      const [first, last] = [Math.floor((-MARGIN - top) / rowHeight), Math.ceil((view.height + MARGIN - top) / rowHeight)];
+      return [first, last].map((row) => Math.min(this.#groups[i].names.length, Math.max(0, row) * across));
+    });
+    if (!isNew && String(found) === String(this.#near)) return;
+    this.#near = found;
     for (const [i, group] of this.#groups.entries()) {
       const { names } = group;
       const { list } = this.#sections.get(keyOf(group));
-      const top = tops[i];
-      const first = Math.max(0, Math.floor((-MARGIN - top) / rowHeight)) * across;
-      const last = Math.max(0, Math.ceil((view.height + MARGIN - top) / rowHeight)) * across;
+      const [first, last] = found[i];
       const near = names.slice(first, last);
       const focused = list.contains(document.activeElement) ? document.activeElement.closest('li')?.card.name : null;
       if (focused && names.includes(focused) && !near.includes(focused)) near.push(focused);
@@ -112,7 +120,29 @@ export class Wall {
     }
     for (const name of this.#cards.keys()) if (!shown.has(name)) this.#cards.delete(name);
     this.#setCurrent(this.#current);
+    this.#paint();
     this.changed();
+  }
+
+  // Small pictures are drawn together.
+  #paint() {
+    if (!this.geometry) return;
+    const { width, between, picture, gap, across, cardWidth, rowHeight } = this.geometry;
+    for (const [i, group] of this.#groups.entries()) {
+      const { backdrop } = this.#sections.get(keyOf(group));
+      const [first, last] = this.#near[i] ?? [0, 0];
+      if (!this.isDense || first === last) {
+        backdrop.hide();
+        continue;
+      }
+      const pieces = group.names.slice(first, last).flatMap((name, j) => this.#cards.get(name).columns.map(({ thumb }, k) => ({
+        thumb,
+        left: ((first + j) % across) * (cardWidth + gap) + k * (picture + between),
+        above: Math.floor((first + j) / across) * rowHeight,
+      })));
+      const top = Math.floor(first / across) * rowHeight;
+      backdrop.draw(pieces, picture, { top, width, height: Math.ceil(last / across) * rowHeight - top });
+    }
   }
 
   #place(name, { layer, names, isPinned }, index) {
@@ -151,10 +181,12 @@ export class Wall {
       card.show(step, this.number);
       this.#draw(card);
     }
+    this.#paint();
   }
 
   draw() {
     for (const card of this.#cards.values()) this.#draw(card);
+    this.#paint();
   }
 
   // For screens of fine pixels, a canvas has twice the width of a card. Hundreds of larger ones
