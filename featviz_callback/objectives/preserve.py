@@ -16,7 +16,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from types import FunctionType
+from functools import lru_cache
+from operator import is_
 
 import keras
 import numpy as np
@@ -73,7 +74,7 @@ def attributes_preserved(objects: Iterable[object], is_deep: bool = True) -> Ite
         for container, content in kept.values():
             if type(container) in _STATES:
                 _STATES[type(container)][1](container, content)
-            elif _identities(container) != _identities(content):
+            elif not _is_as_kept(container, content):
                 _refill(container, content)
 
 
@@ -84,8 +85,7 @@ def _with_trackers(layers):
         yield getattr(layer, "_tracker", None)
 
 
-# Most of what layers keep: each snapshot looks at all of it several times.
-_PLAIN = frozenset((str, bool, int, float, bytes, type(None), FunctionType))
+_CONTAINERS = (list, dict, set, tuple, deque)
 
 # How the state of a random generator is read, and how it is set.
 _STATES: dict[type, tuple[Callable, Callable]] = {
@@ -98,21 +98,26 @@ _STATES: dict[type, tuple[Callable, Callable]] = {
 }
 
 
+@lru_cache(maxsize=1000)
+def _has_state(kind):
+    """Return whether values of a class are containers or random generators."""
+    # By its class, since a proxy claims to be an instance of what it stands for.
+    return issubclass(kind, _CONTAINERS) or kind in _STATES
+
+
 def _keep(container, kept):
     """Note the content of a container, and of the containers and random generators in it."""
-    # By its type, since a proxy claims to be an instance of what it stands for.
-    kind = type(container)
-    if kind in _PLAIN:
-        return
-    is_container = issubclass(kind, (list, dict, set, tuple, deque))
-    if not is_container:
-        _keep_state(container, kept)
-    if not is_container or id(container) in kept:
-        return
     content = dict(container) if isinstance(container, dict) else list(container)
     kept[id(container)] = container, content
+    # Each snapshot looks at thousands of values, of which hardly any has a state.
     for one in content.values() if isinstance(content, dict) else content:
-        _keep(one, kept)
+        kind = type(one)
+        if not _has_state(kind) or id(one) in kept:
+            continue
+        if kind in _STATES:
+            _keep_state(one, kept)
+        else:
+            _keep(one, kept)
 
 
 def _keep_state(value, kept):
@@ -120,11 +125,12 @@ def _keep_state(value, kept):
         kept[id(value)] = value, _STATES[type(value)][0](value)
 
 
-def _identities(container):
-    """The identities of what a container holds, in order."""
-    if isinstance(container, dict):
-        return [*map(id, container), *map(id, container.values())]
-    return [*map(id, container)]
+def _is_as_kept(container, content):
+    """Return whether a container holds the same objects in the same order."""
+    if len(container) != len(content) or not all(map(is_, container, content)):
+        return False
+    is_dict = isinstance(container, dict)
+    return not is_dict or all(map(is_, container.values(), content.values()))
 
 
 def _refill(container, content):

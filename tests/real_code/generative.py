@@ -406,7 +406,9 @@ FAMILIES = [
         ),
         heads=(),
         parts=("residual_unet", "ema_network"),
-        note="The networks take normalized images with noise, of mean 0 and deviation 1, and the "
-        "variance of the noise beside them. `x` holds images before that, in (0, 1).",
+        statuses=("no_gradient",),
+        note="The last kernel is zero before training. The networks take normalized images with "
+        "noise, of mean 0 and deviation 1, and the variance of the noise beside them. `x` holds "
+        "images before that, in (0, 1).",
     ),
 ]
