@@ -26,6 +26,8 @@ logger = logging.getLogger("featviz_callback")
 _ENDINGS = (".weights.h5", ".keras", ".h5")
 _LISTED = 3
 _UNTRAINED = -1
+# A training that saves every hundredth epoch has 99 in a row without a checkpoint.
+_MOST_MISSING = 100
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,14 @@ class Checkpoints:
     known: Sequence[Checkpoint] | Callable
 
     def __iter__(self) -> Iterator[Checkpoint]:
-        return _called(self.known) if callable(self.known) else iter(self.known)
+        return _called(self.known, _UNTRAINED) if callable(self.known) else iter(self.known)
+
+    def after(self, epoch: int) -> Iterator[Checkpoint]:
+        """Yield the checkpoints of later epochs, the last one first unless a function has them."""
+        if callable(self.known):
+            yield from _called(self.known, epoch + 1)
+        else:
+            yield from (one for one in reversed(self.known) if one.epoch > epoch)
 
     @property
     def count(self) -> int | None:
@@ -112,13 +121,15 @@ def load(checkpoint: Checkpoint, model: keras.Model) -> None:
         model.built = was_built
 
 
-def _called(function):
-    """Yield the checkpoints that a function returns."""
-    epoch = _UNTRAINED
-    while (found := function(epoch)) is not None or epoch < 0:
+def _called(function, epoch):
+    """Yield the checkpoints that a function returns, from an epoch on."""
+    missing = 0
+    while missing < _MOST_MISSING:
+        found = function(epoch)
         if found is not None:
             is_path = isinstance(found, (str, os.PathLike))
             yield Checkpoint(epoch, os.fspath(found) if is_path else found)
+        missing = missing + (epoch > _UNTRAINED) if found is None else 0
         epoch += 1
 
 

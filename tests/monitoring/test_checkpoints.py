@@ -60,14 +60,26 @@ def test_gaps_are_said(make, caplog):
     assert "10.keras' is epoch 9 of the callback, and 8 epochs have no checkpoint" in caplog.text
 
 
-def test_a_function_is_called_until_it_returns_none():
+def test_none_of_a_function_is_a_gap_and_a_hundred_of_them_the_end():
     called = []
 
     def path_of(epoch):
         called.append(epoch)
-        return None if epoch in (-1, 2) else f"{epoch}.keras"
+        return f"{epoch}.keras" if epoch in (99, 199, 200) else None
 
     found = find(path_of)
-    assert [(one.epoch, one.weights) for one in found] == [(0, "0.keras"), (1, "1.keras")]
-    assert called == [-1, 0, 1, 2]
+    assert [(one.epoch, one.weights) for one in found] == [
+        (99, "99.keras"),
+        (199, "199.keras"),
+        (200, "200.keras"),
+    ]
+    assert called == list(range(-1, 301))
     assert found.count is None
+    assert [one.epoch for one in found.after(99)] == [199, 200]
+
+
+def test_later_checkpoints_come_from_the_last_one_back(tmp_path):
+    paths = {epoch: tmp_path / f"{epoch}.keras" for epoch in (-1, 0, 4)}
+    for path in paths.values():
+        path.touch()
+    assert [one.epoch for one in find(paths).after(-1)] == [4, 0]

@@ -1,5 +1,7 @@
 """A replay of checkpoints is equal to the callback in the training that made them."""
 
+import resource
+
 import keras
 import numpy as np
 import pytest
@@ -230,6 +232,78 @@ def test_a_damaged_checkpoint_is_named_skipped_and_noted(live, tmp_path, caplog)
     assert callback.history.skipped.tolist() == [1]
     np.testing.assert_array_equal(callback.history.images, live[1].history.images[[0, 1, 3]])
     assert f"Epoch 1 is skipped. The checkpoint {str(damaged)!r} cannot" in caplog.text
+
+
+def test_of_damaged_last_checkpoints_the_one_before_them_is_the_last(live, tmp_path):
+    """With `freq=5` epoch 2 has a snapshot only as the last one, and so has its noise floor."""
+    damaged = tmp_path / "damaged.weights.h5"
+    damaged.write_bytes(b"")
+    paths = {epoch: live[0] / f"{epoch + 1:02d}.weights.h5" for epoch in (-1, 0, 1, 2)}
+    for checkpoints in (paths | {3: damaged, 4: damaged}, (paths | {3: damaged}).get):
+        callback = watch(tmp_path / f"logs {callable(checkpoints)}", freq=5)
+        replay(callback, compiled(), checkpoints, verbose=0)
+        history, rows = callback.history, [0, 1, 3]
+        assert history.epochs.tolist() == [-1, 0, 2]
+        assert 3 in history.skipped
+        np.testing.assert_array_equal(history.images, live[1].history.images[rows])
+        np.testing.assert_array_equal(history.noise_floor, live[1].history.noise_floor[rows])
+
+
+class FullDisk:
+    """Let no file grow beyond some bytes, by the operating system, as on a full disk."""
+
+    def __enter__(self):
+        self._before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        return self
+
+    def allow(self, size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, self._before[1]))
+
+    def __exit__(self, *_):
+        resource.setrlimit(resource.RLIMIT_FSIZE, self._before)
+
+
+def full_at(disk, epoch, pattern, folder):
+    """Return a function of checkpoints, at one of which the disk is full for a while."""
+
+    def path_of(number):
+        # A replay asks for the next checkpoint before it takes the snapshot of one.
+        if number == epoch + 1:
+            [events] = (folder / "feature_vis").glob("*tfevents*")
+            disk.allow(events.stat().st_size + 100)
+        if number > epoch + 1:
+            disk.allow(resource.RLIM_INFINITY)
+        return pattern.format(epoch=number + 1) if number < 3 else None
+
+    return path_of
+
+
+@pytest.mark.filterwarnings("ignore:FeatureVisCallback could not take or write")
+def test_what_found_no_room_on_the_disk_is_taken_by_the_next_replay(live, tmp_path, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    callback = watch(tmp_path, on_error="warn")
+    with FullDisk() as disk:
+        replay(callback, compiled(), full_at(disk, 0, pattern(live), tmp_path), verbose=0)
+    assert callback.history.epochs.tolist() == [-1, 0, 1, 2]
+    assert "The snapshot after epoch 0 is not written. The same replay" in caplog.text
+    tag = "feature_vis_score/Neuron#logits_3"
+    assert [step for step, _ in events(tmp_path)[1].get(tag, [])] == [-1, 1, 2]
+    replay(callback, compiled(), pattern(live), verbose=0)
+    assert "goes on after epoch -1" in caplog.text
+    assert find_runs(tmp_path) == [str(tmp_path)]
+    np.testing.assert_array_equal(callback.history.images, live[1].history.images)
+    assert events(tmp_path)[1][tag] == events(live[0] / "logs")[1][tag]
+
+
+@pytest.mark.filterwarnings("ignore:FeatureVisCallback could not take or write")
+def test_a_record_that_cannot_be_written_ends_no_replay(live, tmp_path):
+    """A folder is where the note belongs."""
+    (tmp_path / "feature_vis" / "replay.json").mkdir(parents=True)
+    callback = watch(tmp_path, on_error="warn")
+    with pytest.warns(UserWarning, match=r"directory: .*replay\.json"):
+        replay(callback, compiled(), pattern(live), verbose=0)
+    assert_equal(callback.history, live[1].history)
+    assert not list((tmp_path / "feature_vis").glob("*.part"))
 
 
 def other_architecture(folder):
