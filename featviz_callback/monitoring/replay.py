@@ -57,7 +57,8 @@ def replay(
             * a pattern such as `"checkpoints/{epoch:02d}.weights.h5"`, or with other fields
               such as `{val_loss:.2f}`. As Keras' `ModelCheckpoint` counts from 1, number 1
               is epoch 0 of the callback, and number 0 the untrained network;
-            * a folder of such files, with one number in each name that counts in this way;
+            * a folder of such files, with one number in each name that counts in this way. It
+              may have a loss beside it, which has a decimal point;
             * a list of paths, of the epochs 0, 1, 2 and so on;
             * a mapping from epochs to paths. Epochs count from 0, and -1 is the untrained
               network;
