@@ -15,7 +15,11 @@ from tests.monitoring.conftest import neurons
 
 # Times of a live training and of a replay differ.
 TIMES = ("feature_vis/seconds", "feature_vis/share", "feature_vis/compile_seconds")
-COLUMNS = ("epochs", "images", "scores", "status", "drift", "noise_floor", "score_ratio", "starts")
+COLUMNS = (
+    *("epochs", "names", "images", "scores", "status", "drift", "noise_floor", "score_ratio"),
+    *("starts", "functional_drift", "top_overlap", "selectivity", "best_class", "active_share"),
+    *("importance", "settled", "skipped"),
+)
 
 
 def objectives(model):
@@ -46,9 +50,13 @@ def pattern(live):
     return str(live[0] / "{epoch:02d}.weights.h5")
 
 
-def assert_equal(history, expected, rows=slice(None)):
+def assert_equal(history, expected):
     for name in COLUMNS:
-        np.testing.assert_array_equal(getattr(history, name), getattr(expected, name)[rows], name)
+        np.testing.assert_array_equal(getattr(history, name), getattr(expected, name), name)
+    health, live_health = history.health.arrays(), expected.health.arrays()
+    assert health.keys() == live_health.keys()
+    for name, values in health.items():
+        np.testing.assert_array_equal(values, live_health[name], name)
 
 
 def events(folder):
@@ -423,6 +431,91 @@ def test_a_wrapper_with_a_train_step_of_its_own(tmp_path):
     callback = watch(tmp_path / "replayed", None)
     replay(callback, other, pattern, verbose=0)
     assert callback.history.epochs.tolist() == [-1, 0, 1]
+    assert_equal(callback.history, live_one.history)
+    assert_equal_events(tmp_path / "replayed", tmp_path / "live")
+
+
+@keras.saving.register_keras_serializable()
+class Subclassed(keras.Model):
+    """A model with a `call` of its own."""
+
+    def __init__(self):
+        super().__init__(name="subclassed")
+        self.conv = layers.Conv2D(4, 3, activation="tanh", name="conv")
+        self.flatten = layers.Flatten()
+        self.logits = layers.Dense(2, name="logits")
+
+    def call(self, images):
+        return self.logits(self.flatten(self.conv(images)))
+
+
+def subclassed():
+    model = Subclassed()
+    model(PIXELS)
+    return model
+
+
+def with_two_inputs():
+    image, age = keras.Input((12, 10, 1), name="image"), keras.Input((2,), name="age")
+    maps = layers.Conv2D(4, 3, activation="tanh", name="conv")(image)
+    joined = layers.Concatenate()([layers.Flatten()(maps), age])
+    return keras.Model([image, age], layers.Dense(2, name="logits")(joined), name="two")
+
+
+def of_policy(policy):
+    inner = [
+        layers.Conv2D(4, 3, activation="tanh", name="conv", dtype=policy),
+        layers.Flatten(),
+        layers.Dense(2, name="logits", dtype=policy),
+    ]
+    return keras.Sequential([keras.Input((12, 10, 1)), *inner], name="of_policy")
+
+
+def of_int8():
+    """Only what is beside quantised kernels is trained: biases, and the convolution."""
+    inner = [
+        layers.Conv2D(4, 3, activation="tanh", name="conv"),
+        layers.Flatten(),
+        layers.Dense(2, name="logits"),
+    ]
+    model = keras.Sequential([keras.Input((12, 10, 1)), *inner], name="of_int8")
+    model.quantize("int8")
+    return model
+
+
+AGES = np.linspace(0, 1, 32, dtype="float32").reshape(16, 2)
+KINDS = {
+    "subclassed": (subclassed, {}),
+    "two inputs": (with_two_inputs, {"fixed_inputs": {"age": AGES[3]}, "probe_data": None}),
+    "mixed_float16": (lambda: of_policy("mixed_float16"), {}),
+    "float16": (lambda: of_policy("float16"), {}),
+    "int8": (of_int8, {}),
+}
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("kind", KINDS)
+def test_models_of_other_kinds_are_equal_too(kind, tmp_path):
+    """With labels, so that selectivity is compared."""
+    make, settings = KINDS[kind]
+    labels = np.arange(16) % 2
+    settings = {"probe_data": (PIXELS, labels), "log_importance": True} | settings
+    keras.utils.set_random_seed(3)
+    model = compiled(make(), rate=0.05)
+    model.save_weights(tmp_path / "0.weights.h5")
+    pattern = str(tmp_path / "{epoch}.weights.h5")
+    saving = keras.callbacks.ModelCheckpoint(pattern, save_weights_only=True)
+    live_one = watch(tmp_path / "live", None, **settings)
+    given = {"image": PIXELS, "age": AGES} if kind == "two inputs" else PIXELS
+    model.fit(given, labels, batch_size=8, epochs=2, verbose=0, callbacks=[live_one, saving])
+    keras.utils.set_random_seed(4)
+    callback, other = watch(tmp_path / "replayed", None, **settings), compiled(make())
+    replay(callback, other, pattern, verbose=0)
+    assert callback.history.epochs.tolist() == [-1, 0, 1]
+    assert np.ptp(callback.history.images, axis=0).max() > 0
+    assert callback.history.importance is not None
+    if kind != "two inputs":
+        assert np.isfinite(callback.history.selectivity).all()
     assert_equal(callback.history, live_one.history)
     assert_equal_events(tmp_path / "replayed", tmp_path / "live")
 
