@@ -319,7 +319,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._introduced = self._has_given_up = self._writes = False
         # The real images that were written last, for each target.
         self._real_written: dict[str, list] = {}
-        self._last_epoch = self._last_snapshot = None
+        self._last_epoch = self._last_snapshot = self._last_written = None
         self._epoch_began = time.perf_counter()
 
     @property
@@ -628,6 +628,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
             )
             self._reporter.checked(epoch, found.checkup, pending.is_first)
         summaries.write_costs(self._events, epoch, snapshot.seconds, share, found.compile_seconds)
+        self._last_written = epoch
 
     def _found(self, pending):
         """Return what a snapshot has found, and the seconds that a worker took for it."""

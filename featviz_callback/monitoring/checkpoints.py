@@ -25,7 +25,10 @@ logger = logging.getLogger("featviz_callback")
 
 _ENDINGS = (".weights.h5", ".keras", ".h5")
 _LISTED = 3
+_ADVICE = "A pattern tells which number is the epoch"
 _UNTRAINED = -1
+# A training that saves every hundredth epoch has 99 in a row without a checkpoint.
+_MOST_MISSING = 100
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,14 @@ class Checkpoints:
     known: Sequence[Checkpoint] | Callable
 
     def __iter__(self) -> Iterator[Checkpoint]:
-        return _called(self.known) if callable(self.known) else iter(self.known)
+        return _called(self.known, _UNTRAINED) if callable(self.known) else iter(self.known)
+
+    def after(self, epoch: int) -> Iterator[Checkpoint]:
+        """Yield the checkpoints of later epochs, the last one first unless a function has them."""
+        if callable(self.known):
+            yield from _called(self.known, epoch + 1)
+        else:
+            yield from (one for one in reversed(self.known) if one.epoch > epoch)
 
     @property
     def count(self) -> int | None:
@@ -112,13 +122,15 @@ def load(checkpoint: Checkpoint, model: keras.Model) -> None:
         model.built = was_built
 
 
-def _called(function):
-    """Yield the checkpoints that a function returns."""
-    epoch = _UNTRAINED
-    while (found := function(epoch)) is not None or epoch < 0:
+def _called(function, epoch):
+    """Yield the checkpoints that a function returns, from an epoch on."""
+    missing = 0
+    while missing < _MOST_MISSING:
+        found = function(epoch)
         if found is not None:
             is_path = isinstance(found, (str, os.PathLike))
             yield Checkpoint(epoch, os.fspath(found) if is_path else found)
+        missing = missing + (epoch > _UNTRAINED) if found is None else 0
         epoch += 1
 
 
@@ -132,8 +144,7 @@ def _existing(paths):
     # An address such as "gs://bucket/1.keras" is Keras' own to read.
     missing = [path for path in found.values() if "://" not in path and not os.path.exists(path)]
     if missing:
-        more = f" and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
-        raise refusal(f"no file at {', '.join(map(repr, missing[:_LISTED]))}{more}")
+        raise refusal(f"no file at {_some(missing)}")
     if not found:
         raise refusal("none")
     return [Checkpoint(epoch, path) for epoch, path in found.items()]
@@ -145,8 +156,17 @@ def _of_pattern(pattern):
     epochs: dict[int, str] = {}
     for number, path in sorted(numbered):
         if number - 1 in epochs:
-            raise refusal(f"two files of number {number}, {epochs[number - 1]!r} and {path!r}")
+            raise refusal(
+                f"two files of number {number}, {epochs[number - 1]!r} and {path!r}. A list of "
+                "paths takes both"
+            )
         epochs[number - 1] = path
+    if not epochs and os.path.isdir(pattern):
+        found = _some(sorted(os.listdir(pattern))) or "nothing"
+        raise refusal(
+            f"no file of {pattern!r} with a number and one of the endings {', '.join(_ENDINGS)}. "
+            f"It has {found}"
+        )
     if not epochs:
         raise refusal(f"no file of {pattern!r}")
     last = max(epochs)
@@ -156,7 +176,7 @@ def _of_pattern(pattern):
         "the callback%s.",
         epochs[last],
         last,
-        f", and {len(gaps)} epochs have no checkpoint" if gaps else "",
+        f". Epochs without a checkpoint: {len(gaps)}" if gaps else "",
     )
     return _existing(epochs)
 
@@ -168,7 +188,7 @@ def _matching(pattern):
     except ValueError as error:
         raise refusal(f"{pattern!r} ({error})") from error
     if "epoch" not in [name for _, name, _, _ in fields]:
-        raise refusal(f"{pattern!r}, in which there is no {{epoch}}")
+        raise refusal(f"{pattern!r}, which is no folder, and in which there is no {{epoch}}")
     shell, regular, seen = "", "", False
     for text, name, _, _ in fields:
         shell, regular = shell + glob.escape(text), regular + re.escape(text)
@@ -191,18 +211,24 @@ def _numbered_in(folder):
     # A model beside its checkpoints has no number.
     split = {name: parts for name, parts in split.items() if len(parts) > 1}
     if len({(ending[name], *parts[::2]) for name, parts in split.items()}) > 1:
-        raise refusal(f"names of several kinds in {folder!r}: {_some(split)}")
+        raise refusal(f"names of several kinds in {folder!r}: {_some(split)}. {_ADVICE}")
     columns = list(zip(*(parts[1::2] for parts in split.values()), strict=True))
-    varying = [i for i, column in enumerate(columns) if len(set(column)) > 1 or len(columns) == 1]
+    varying = [i for i, column in enumerate(columns) if len(set(column)) > 1]
+    varying = varying or list(range(len(columns)))
+    if len(varying) > 1:
+        # A number with a point, such as a loss, counts no epochs.
+        [texts, *_] = (parts[::2] for parts in split.values())
+        varying = [i for i in varying if "." not in (texts[i], texts[i + 1])]
     if split and len(varying) != 1:
-        raise refusal(f"names with several numbers in {folder!r}: {_some(split)}")
+        raise refusal(f"names with several numbers in {folder!r}: {_some(split)}. {_ADVICE}")
     return [
         (int(parts[1::2][varying[0]]), os.path.join(folder, name)) for name, parts in split.items()
     ]
 
 
 def _some(names):
-    return ", ".join(map(repr, list(names)[:_LISTED]))
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(map(repr, list(names)[:_LISTED])) + more
 
 
 def refusal(received: str) -> ValueError:

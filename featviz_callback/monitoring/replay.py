@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 
@@ -20,7 +20,7 @@ from featviz_callback import backend
 from featviz_callback.monitoring import checkpoints as files
 from featviz_callback.monitoring import checks, plan, wire
 from featviz_callback.monitoring.callback import FeatureVisCallback
-from featviz_callback.monitoring.checkpoints import Checkpoint, Checkpoints
+from featviz_callback.monitoring.checkpoints import Checkpoints
 from featviz_callback.monitoring.replay_record import Record
 from featviz_callback.optimization import digest, digest_weights
 from featviz_callback.records import History
@@ -39,16 +39,17 @@ def replay(
 
     History and event files are those of a training that the callback had watched. Times
     differ. If there is no checkpoint of the untrained network, its snapshot is missing, and
-    the first checkpoint's has no drift but the noise floor.
+    the first checkpoint's has no drift but the noise floor. On torch the last bits of its
+    pictures may differ, since several starts are tried beside each other there.
 
     A replay that was interrupted goes on in the same run of `log_dir`, if the weights and
-    the settings are the same. Else it is a run of its own. `max_overhead` is ignored, since
-    no training waits. A checkpoint that cannot be loaded is logged, skipped and noted in
-    `history.skipped`.
+    the settings are the same. Else it is a run of its own. If snapshots failed or found no room
+    on the disk, it goes on at the first of these. `max_overhead` is ignored, since no training
+    waits. A checkpoint that cannot be loaded is logged, skipped and noted in `history.skipped`.
 
     Args:
         callback: The callback, as `fit` takes it. Its `freq` counts epochs, and the first
-            and the last checkpoint always have a snapshot.
+            and the last checkpoint that can be loaded always have a snapshot.
         model: A built model of the architecture that was trained. At the end, also after an
             error, its weights, optimizer and random states are what they were.
         checkpoints: Where the weights of each epoch are, files ending in `.weights.h5` or
@@ -57,14 +58,15 @@ def replay(
             * a pattern such as `"checkpoints/{epoch:02d}.weights.h5"`, or with other fields
               such as `{val_loss:.2f}`. As Keras' `ModelCheckpoint` counts from 1, number 1
               is epoch 0 of the callback, and number 0 the untrained network;
-            * a folder of such files, with one number in each name that counts in this way;
+            * a folder of such files, with one number in each name that counts in this way. It
+              may have a loss beside it, which has a decimal point;
             * a list of paths, of the epochs 0, 1, 2 and so on;
             * a mapping from epochs to paths. Epochs count from 0, and -1 is the untrained
               network;
             * a function from such an epoch to a path, a list of arrays as `get_weights`
-              returns it, or `None` if there is no checkpoint. It is called with -1, 0, 1 and
-              so on, more than once for an epoch if need be. The first `None` at an epoch
-              from 0 on ends the replay.
+              returns it, or `None` if that epoch has no checkpoint. It is called with -1, 0, 1
+              and so on, more than once for an epoch. A hundred `None` in a row, at epochs
+              from 0 on, end the replay.
         verbose: 1 shows a progress bar.
 
     Returns:
@@ -110,7 +112,9 @@ class _Replay:
         self._verbose = verbose
         self._record = Record("")
         self._damaged: list[int] = []
-        self._is_complete = True
+        # Whether each checkpoint that was tried can be loaded, and what was not written.
+        self._loadable: dict[int, bool] = {}
+        self._missing: list[int] = []
 
     def run(self) -> None:
         """Call the callback for every checkpoint, as `fit` would for every epoch."""
@@ -125,12 +129,22 @@ class _Replay:
             self._checkpoints.count, verbose=self._verbose, unit_name="checkpoint"
         )
         due = []
-        for number, (checkpoint, is_last) in enumerate(_with_last(self._checkpoints), 1):
+        for number, checkpoint in enumerate(self._checkpoints, 1):
             due.append(self._is_due(checkpoint.epoch))
-            if checkpoint.epoch > done and (is_last or due[-1]):
-                self._take(checkpoint, is_last)
-            bar.update(number, finalize=is_last)
+            if checkpoint.epoch > done:
+                is_last = self._is_last(checkpoint)
+                if is_last or due[-1]:
+                    self._take(checkpoint, is_last)
+            bar.update(number)
+        if self._checkpoints.count is None:
+            bar.update(len(due), finalize=True)
         callback.on_train_end()
+        if self._missing and not callback._has_given_up:
+            logger.warning(
+                "The snapshot after epoch %d is not written%s. The same replay goes on there.",
+                self._missing[0],
+                f", nor {len(self._missing) - 1} later ones" if len(self._missing) > 1 else "",
+            )
         freq = callback._freq
         if isinstance(freq, int) and len(due) > 2 and not any(due[1:-1]):
             logger.warning(
@@ -184,6 +198,20 @@ class _Replay:
             callback.history.skip(epoch)
         return done
 
+    def _is_last(self, checkpoint):
+        """Whether no later checkpoint can be loaded."""
+        return not any(map(self._can_load, self._checkpoints.after(checkpoint.epoch)))
+
+    def _can_load(self, checkpoint):
+        if checkpoint.epoch not in self._loadable:
+            try:
+                files.load(checkpoint, self._model)
+            except ValueError:
+                self._loadable[checkpoint.epoch] = False
+            else:
+                self._loadable[checkpoint.epoch] = True
+        return self._loadable[checkpoint.epoch]
+
     def _take(self, checkpoint, is_last):
         """Load a checkpoint and let the callback take its snapshot, or skip it."""
         epoch, callback = checkpoint.epoch, self._callback
@@ -202,12 +230,13 @@ class _Replay:
 
     def _note(self, epoch):
         """Note in the run's folder that the snapshot of an epoch is written."""
-        history, run = self._callback.history, self._callback._events.run
-        # What has failed is tried again by the next replay.
-        self._is_complete &= len(history) > 0 and history.last.epoch == epoch
-        if self._is_complete and run is not None:
+        callback, run = self._callback, self._callback._events.run
+        if callback._last_written != epoch and epoch not in self._record.weights:
+            self._missing.append(epoch)
+        # The next replay goes on at what is missing, whatever was written after it.
+        if not self._missing and run is not None:
             self._record.weights[epoch] = digest_weights(self._model)
-            self._record.write(run)
+            callback._guarded(self._record.write, run)
 
     def _is_of(self, record):
         """Whether a record is of the first of these checkpoints."""
@@ -254,16 +283,6 @@ def _keep_history(callback, history, done):
     if len(history) and history.last.epoch == done:
         callback.history = history
         callback._observer.go_on_from(history.last)
-
-
-def _with_last(checkpoints) -> Iterator[tuple[Checkpoint, bool]]:
-    """Yield each checkpoint, and whether it is the last one."""
-    waiting = iter(checkpoints)
-    current = next(waiting)
-    for following in waiting:
-        yield current, False
-        current = following
-    yield current, True
 
 
 @contextmanager

@@ -100,10 +100,16 @@ def write_note(run: str | os.PathLike, name: str, text: str) -> None:
     path = os.path.join(folder_of(run), name)
     # A remote file appears whole when it is closed.
     written = path if _is_remote(path) else f"{path}.{unique()}.part"
-    with gfile.GFile(written, "w") as file:
-        file.write(text)
-    if written != path:
-        os.replace(written, path)
+    try:
+        with gfile.GFile(written, "w") as file:
+            file.write(text)
+        if written != path:
+            os.replace(written, path)
+    except BaseException:
+        if written != path:
+            with contextlib.suppress(OSError):
+                os.remove(written)
+        raise
 
 
 def unique() -> str:

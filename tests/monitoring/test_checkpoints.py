@@ -39,13 +39,24 @@ def test_numbers_in_a_folder_are_those_that_vary(make):
     assert make([*names.values(), "final.keras", "log7.txt"], "") == names
 
 
+@pytest.mark.parametrize("names", [["01-2.30", "10-1.25", "11-1.25"], ["02-2.30"]])
+def test_a_loss_in_a_name_counts_no_epochs(make, names):
+    files = {int(name[:2]) - 1: f"{name}.weights.h5" for name in names}
+    assert make(files.values(), "") == files
+
+
+def test_a_version_before_a_point_is_told_from_a_loss(make):
+    assert make(["v2.01.keras", "v2.02.keras"], "") == {0: "v2.01.keras", 1: "v2.02.keras"}
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [
+        (["latest.weights.h5", "meta.json"], "It has 'latest.weights.h5', 'meta.json'$"),
         (["1-5.keras", "2-6.keras"], "names with several numbers"),
         (["a1.keras", "b2.keras"], "names of several kinds"),
         (["a1.keras", "a2.weights.h5"], "names of several kinds"),
-        (["a1.keras", "a01.keras"], "two files of number 1"),
+        (["a1.keras", "a01.keras"], "two files of number 1.* A list of paths takes both"),
         (["final.keras"], "no file of"),
     ],
 )
@@ -57,17 +68,29 @@ def test_a_folder_that_cannot_be_read_is_refused(make, names, said):
 def test_gaps_are_said(make, caplog):
     caplog.set_level("WARNING", logger="featviz_callback")
     make(["05.keras", "10.keras"], "{epoch:02d}.keras")
-    assert "10.keras' is epoch 9 of the callback, and 8 epochs have no checkpoint" in caplog.text
+    assert "10.keras' is epoch 9 of the callback. Epochs without a checkpoint: 8." in caplog.text
 
 
-def test_a_function_is_called_until_it_returns_none():
+def test_none_of_a_function_is_a_gap_and_a_hundred_of_them_the_end():
     called = []
 
     def path_of(epoch):
         called.append(epoch)
-        return None if epoch in (-1, 2) else f"{epoch}.keras"
+        return f"{epoch}.keras" if epoch in (99, 199, 200) else None
 
     found = find(path_of)
-    assert [(one.epoch, one.weights) for one in found] == [(0, "0.keras"), (1, "1.keras")]
-    assert called == [-1, 0, 1, 2]
+    assert [(one.epoch, one.weights) for one in found] == [
+        (99, "99.keras"),
+        (199, "199.keras"),
+        (200, "200.keras"),
+    ]
+    assert called == list(range(-1, 301))
     assert found.count is None
+    assert [one.epoch for one in found.after(99)] == [199, 200]
+
+
+def test_later_checkpoints_come_from_the_last_one_back(tmp_path):
+    paths = {epoch: tmp_path / f"{epoch}.keras" for epoch in (-1, 0, 4)}
+    for path in paths.values():
+        path.touch()
+    assert [one.epoch for one in find(paths).after(-1)] == [4, 0]

@@ -1,5 +1,7 @@
 """A replay of checkpoints is equal to the callback in the training that made them."""
 
+import resource
+
 import keras
 import numpy as np
 import pytest
@@ -13,7 +15,11 @@ from tests.monitoring.conftest import neurons
 
 # Times of a live training and of a replay differ.
 TIMES = ("feature_vis/seconds", "feature_vis/share", "feature_vis/compile_seconds")
-COLUMNS = ("epochs", "images", "scores", "status", "drift", "noise_floor", "score_ratio", "starts")
+COLUMNS = (
+    *("epochs", "names", "images", "scores", "status", "drift", "noise_floor", "score_ratio"),
+    *("starts", "functional_drift", "top_overlap", "selectivity", "best_class", "active_share"),
+    *("importance", "settled", "skipped"),
+)
 
 
 def objectives(model):
@@ -44,9 +50,24 @@ def pattern(live):
     return str(live[0] / "{epoch:02d}.weights.h5")
 
 
-def assert_equal(history, expected, rows=slice(None)):
+def assert_equal(history, expected):
     for name in COLUMNS:
-        np.testing.assert_array_equal(getattr(history, name), getattr(expected, name)[rows], name)
+        np.testing.assert_array_equal(getattr(history, name), getattr(expected, name), name)
+    health, live_health = history.health.arrays(), expected.health.arrays()
+    assert health.keys() == live_health.keys()
+    for name, values in health.items():
+        np.testing.assert_array_equal(values, live_health[name], name)
+
+
+def assert_equal_but_for_tries(rows, expected):
+    """Assert that all is equal, on torch but for the last bits of the first row.
+
+    The first snapshot tries several starts, and there a batch of others rounds otherwise.
+    """
+    if keras.backend.backend() == "torch":
+        np.testing.assert_allclose(rows[0], expected[0], rtol=1e-5, atol=1e-6)
+        rows, expected = rows[1:], expected[1:]
+    np.testing.assert_array_equal(rows, expected)
 
 
 def events(folder):
@@ -97,9 +118,11 @@ def test_without_the_untrained_network_only_its_row_is_missing(live, tmp_path):
     replay(callback, compiled(), str(live[0] / "{epoch:d}-{loss:.2f}.keras"), verbose=0)
     history, expected = callback.history, live[1].history
     assert history.epochs.tolist() == [0, 1, 2]
-    for name in ("images", "scores", "status", "score_ratio", "starts"):
+    for name in ("status", "starts"):
         np.testing.assert_array_equal(getattr(history, name), getattr(expected, name)[1:])
-    np.testing.assert_array_equal(history.drift[1:], expected.drift[2:])
+    for name in ("images", "scores", "score_ratio"):
+        assert_equal_but_for_tries(getattr(history, name), getattr(expected, name)[1:])
+    assert_equal_but_for_tries(history.drift[1:], expected.drift[2:])
     assert np.isnan(history.drift[0]).all()
     assert np.isfinite(history.noise_floor[[0, 2]]).all()
 
@@ -128,7 +151,7 @@ def test_checkpoints_can_be_given_in_other_ways(live, tmp_path, caplog):
         replay(callback, model, checkpoints, verbose=0)
         if name == "list":
             assert callback.history.epochs.tolist() == [0, 1, 2]
-            np.testing.assert_array_equal(callback.history.images, live[1].history.images[1:])
+            assert_equal_but_for_tries(callback.history.images, live[1].history.images[1:])
         else:
             assert_equal(callback.history, live[1].history)
     assert caplog.text.count("taken as epochs 0, 1") == 1
@@ -230,6 +253,78 @@ def test_a_damaged_checkpoint_is_named_skipped_and_noted(live, tmp_path, caplog)
     assert callback.history.skipped.tolist() == [1]
     np.testing.assert_array_equal(callback.history.images, live[1].history.images[[0, 1, 3]])
     assert f"Epoch 1 is skipped. The checkpoint {str(damaged)!r} cannot" in caplog.text
+
+
+def test_of_damaged_last_checkpoints_the_one_before_them_is_the_last(live, tmp_path):
+    """With `freq=5` epoch 2 has a snapshot only as the last one, and so has its noise floor."""
+    damaged = tmp_path / "damaged.weights.h5"
+    damaged.write_bytes(b"")
+    paths = {epoch: live[0] / f"{epoch + 1:02d}.weights.h5" for epoch in (-1, 0, 1, 2)}
+    for checkpoints in (paths | {3: damaged, 4: damaged}, (paths | {3: damaged}).get):
+        callback = watch(tmp_path / f"logs {callable(checkpoints)}", freq=5)
+        replay(callback, compiled(), checkpoints, verbose=0)
+        history, rows = callback.history, [0, 1, 3]
+        assert history.epochs.tolist() == [-1, 0, 2]
+        assert 3 in history.skipped
+        np.testing.assert_array_equal(history.images, live[1].history.images[rows])
+        np.testing.assert_array_equal(history.noise_floor, live[1].history.noise_floor[rows])
+
+
+class FullDisk:
+    """Let no file grow beyond some bytes, by the operating system, as on a full disk."""
+
+    def __enter__(self):
+        self._before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        return self
+
+    def allow(self, size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, self._before[1]))
+
+    def __exit__(self, *_):
+        resource.setrlimit(resource.RLIMIT_FSIZE, self._before)
+
+
+def full_at(disk, epoch, pattern, folder):
+    """Return a function of checkpoints, at one of which the disk is full for a while."""
+
+    def path_of(number):
+        # A replay asks for the next checkpoint before it takes the snapshot of one.
+        if number == epoch + 1:
+            [events] = (folder / "feature_vis").glob("*tfevents*")
+            disk.allow(events.stat().st_size + 100)
+        if number > epoch + 1:
+            disk.allow(resource.RLIM_INFINITY)
+        return pattern.format(epoch=number + 1) if number < 3 else None
+
+    return path_of
+
+
+@pytest.mark.filterwarnings("ignore:FeatureVisCallback could not take or write")
+def test_what_found_no_room_on_the_disk_is_taken_by_the_next_replay(live, tmp_path, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    callback = watch(tmp_path, on_error="warn")
+    with FullDisk() as disk:
+        replay(callback, compiled(), full_at(disk, 0, pattern(live), tmp_path), verbose=0)
+    assert callback.history.epochs.tolist() == [-1, 0, 1, 2]
+    assert "The snapshot after epoch 0 is not written. The same replay" in caplog.text
+    tag = "feature_vis_score/Neuron#logits_3"
+    assert [step for step, _ in events(tmp_path)[1].get(tag, [])] == [-1, 1, 2]
+    replay(callback, compiled(), pattern(live), verbose=0)
+    assert "goes on after epoch -1" in caplog.text
+    assert find_runs(tmp_path) == [str(tmp_path)]
+    np.testing.assert_array_equal(callback.history.images, live[1].history.images)
+    assert events(tmp_path)[1][tag] == events(live[0] / "logs")[1][tag]
+
+
+@pytest.mark.filterwarnings("ignore:FeatureVisCallback could not take or write")
+def test_a_record_that_cannot_be_written_ends_no_replay(live, tmp_path):
+    """A folder is where the note belongs."""
+    (tmp_path / "feature_vis" / "replay.json").mkdir(parents=True)
+    callback = watch(tmp_path, on_error="warn")
+    with pytest.warns(UserWarning, match=r"directory: .*replay\.json"):
+        replay(callback, compiled(), pattern(live), verbose=0)
+    assert_equal(callback.history, live[1].history)
+    assert not list((tmp_path / "feature_vis").glob("*.part"))
 
 
 def other_architecture(folder):
@@ -349,6 +444,91 @@ def test_a_wrapper_with_a_train_step_of_its_own(tmp_path):
     callback = watch(tmp_path / "replayed", None)
     replay(callback, other, pattern, verbose=0)
     assert callback.history.epochs.tolist() == [-1, 0, 1]
+    assert_equal(callback.history, live_one.history)
+    assert_equal_events(tmp_path / "replayed", tmp_path / "live")
+
+
+@keras.saving.register_keras_serializable()
+class Subclassed(keras.Model):
+    """A model with a `call` of its own."""
+
+    def __init__(self):
+        super().__init__(name="subclassed")
+        self.conv = layers.Conv2D(4, 3, activation="tanh", name="conv")
+        self.flatten = layers.Flatten()
+        self.logits = layers.Dense(2, name="logits")
+
+    def call(self, images):
+        return self.logits(self.flatten(self.conv(images)))
+
+
+def subclassed():
+    model = Subclassed()
+    model(PIXELS)
+    return model
+
+
+def with_two_inputs():
+    image, age = keras.Input((12, 10, 1), name="image"), keras.Input((2,), name="age")
+    maps = layers.Conv2D(4, 3, activation="tanh", name="conv")(image)
+    joined = layers.Concatenate()([layers.Flatten()(maps), age])
+    return keras.Model([image, age], layers.Dense(2, name="logits")(joined), name="two")
+
+
+def of_policy(policy):
+    inner = [
+        layers.Conv2D(4, 3, activation="tanh", name="conv", dtype=policy),
+        layers.Flatten(),
+        layers.Dense(2, name="logits", dtype=policy),
+    ]
+    return keras.Sequential([keras.Input((12, 10, 1)), *inner], name="of_policy")
+
+
+def of_int8():
+    """Only what is beside quantised kernels is trained: biases, and the convolution."""
+    inner = [
+        layers.Conv2D(4, 3, activation="tanh", name="conv"),
+        layers.Flatten(),
+        layers.Dense(2, name="logits"),
+    ]
+    model = keras.Sequential([keras.Input((12, 10, 1)), *inner], name="of_int8")
+    model.quantize("int8")
+    return model
+
+
+AGES = np.linspace(0, 1, 32, dtype="float32").reshape(16, 2)
+KINDS = {
+    "subclassed": (subclassed, {}),
+    "two inputs": (with_two_inputs, {"fixed_inputs": {"age": AGES[3]}, "probe_data": None}),
+    "mixed_float16": (lambda: of_policy("mixed_float16"), {}),
+    "float16": (lambda: of_policy("float16"), {}),
+    "int8": (of_int8, {}),
+}
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("kind", KINDS)
+def test_models_of_other_kinds_are_equal_too(kind, tmp_path):
+    """With labels, so that selectivity is compared."""
+    make, settings = KINDS[kind]
+    labels = np.arange(16) % 2
+    settings = {"probe_data": (PIXELS, labels), "log_importance": True} | settings
+    keras.utils.set_random_seed(3)
+    model = compiled(make(), rate=0.05)
+    model.save_weights(tmp_path / "0.weights.h5")
+    pattern = str(tmp_path / "{epoch}.weights.h5")
+    saving = keras.callbacks.ModelCheckpoint(pattern, save_weights_only=True)
+    live_one = watch(tmp_path / "live", None, **settings)
+    given = {"image": PIXELS, "age": AGES} if kind == "two inputs" else PIXELS
+    model.fit(given, labels, batch_size=8, epochs=2, verbose=0, callbacks=[live_one, saving])
+    keras.utils.set_random_seed(4)
+    callback, other = watch(tmp_path / "replayed", None, **settings), compiled(make())
+    replay(callback, other, pattern, verbose=0)
+    assert callback.history.epochs.tolist() == [-1, 0, 1]
+    assert np.ptp(callback.history.images, axis=0).max() > 0
+    assert callback.history.importance is not None
+    if kind != "two inputs":
+        assert np.isfinite(callback.history.selectivity).all()
     assert_equal(callback.history, live_one.history)
     assert_equal_events(tmp_path / "replayed", tmp_path / "live")
 
