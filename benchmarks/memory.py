@@ -22,7 +22,7 @@ from keras import layers
 from featviz_callback import FeatureVisCallback
 
 SIZE = 512
-WAYS = ("alone", "callback", "callback, 64 real images")
+WAYS = ("alone", "callback", "callback, 16 real images")
 
 
 def plain():
@@ -47,20 +47,20 @@ def most_memory():
 
 
 def train(net, way):
-    """Train one epoch of eight images, and print the most memory."""
+    """Train one epoch of two images, and print the most memory."""
     keras.utils.set_random_seed(0)
     model = NETS[net]()
     model.compile("adam", "mse")
-    images = np.random.default_rng(0).random((64, SIZE, SIZE, 3), "float32")
-    labels = np.zeros((8, model.output_shape[-1]), "float32")
+    images = np.random.default_rng(0).random((16, SIZE, SIZE, 3), "float32")
+    labels = np.zeros((2, model.output_shape[-1]), "float32")
     callbacks = []
     if way != "alone":
         data = images if "real" in way else None
         # Memory does not depend on the number of steps.
         callbacks = [
-            FeatureVisCallback(log_dir=tempfile.mkdtemp(), probe_data=data, steps=4, verbose=0)
+            FeatureVisCallback(log_dir=tempfile.mkdtemp(), probe_data=data, steps=1, verbose=0)
         ]
-    model.fit(images[:8], labels, batch_size=1, callbacks=callbacks, verbose=0)
+    model.fit(images[:2], labels, batch_size=1, callbacks=callbacks, verbose=0)
     print(f"{most_memory():.0f}")
 
 
