@@ -26,9 +26,12 @@ from featviz_callback import backend
 from featviz_callback.monitoring import wire
 from featviz_callback.monitoring.observer import Observation, Observer, refused_tasks
 from featviz_callback.monitoring.workers import (
+    UnfitWorker,
     end_with_parent,
+    ends_within,
     error_of,
     greet,
+    introduce,
     one_at_a_time,
     require_alike,
     require_processes,
@@ -72,6 +75,7 @@ class Order:
     """One snapshot to take.
 
     Attributes:
+        sender: What `introduce` tells where it is from.
         names: The SHA-256 of the architecture, and of both parts of the setup.
         settings: See `wire.settings`.
         setup: The setup; `None` if the worker may have it.
@@ -81,6 +85,7 @@ class Order:
         with_real_images: Whether pictures of real images will be written.
     """
 
+    sender: dict[str, object]
     names: tuple[str, str]
     settings: dict[str, Any]
     setup: Setup | None
@@ -224,7 +229,7 @@ class _Line:
         self, executor: Executor, setup: Setup, state: dict[str, Any], with_real_images: bool
     ):
         self._executor, self._with_real_images = executor, with_real_images
-        self._setup, self._settings = setup, wire.settings()
+        self._setup, self._settings, self._sender = setup, wire.settings(), introduce()
         names = [hashlib.sha256(one).hexdigest() for one in (setup.architecture, setup.observer)]
         self._names = names[0], "-".join(names)
         self._state = state
@@ -249,6 +254,7 @@ class _Line:
         """Return what a worker is sent for a snapshot."""
         assert submitted.weights is not None
         return Order(
+            self._sender,
             self._names,
             self._settings,
             setup,
@@ -288,12 +294,12 @@ class _Line:
         """Wait for a worker, and return why it is of no use, or `None`."""
         try:
             future = self._executor.submit(greet)
-            while not wait([future], _BLINK).done:
+            while not ends_within(future, _BLINK):
                 if self._is_given_up or self._is_closed:
                     return TimeoutError(f"none has begun within {TOLD_AFTER + PATIENCE:g} seconds")
             failure = error_of(future)
             if failure is None:
-                require_alike(future.result())
+                require_alike(future.result(), self._sender)
         except Exception as error:
             return error
         return failure
@@ -308,7 +314,7 @@ class _Line:
                 raise NotBegun from error
             # It may be a `KeyboardInterrupt`, which comes back as one.
             failure = error_of(future)
-            if isinstance(failure, CancelledError):
+            if isinstance(failure, (CancelledError, UnfitWorker)):
                 raise NotBegun from failure
             if failure is not None:
                 raise SnapshotLost from failure
@@ -410,22 +416,13 @@ def _require_equal(tasks, again):
 def work(order: Order) -> Taken | None:
     """Take a snapshot in a worker; return `None` if it lacks the setup."""
     end_with_parent()
-    with one_at_a_time:
-        architecture, name = order.names
+    require_alike(introduce(), order.sender)
+    with one_at_a_time, wire.using(order.settings):
+        name = order.names[1]
         try:
-            if name not in _observers:
-                if order.setup is None:
-                    return None
-                if architecture not in _models:
-                    classes: dict = {}
-                    models = wire.build(order.setup.architecture, classes)
-                    _keep(_models, architecture, (models, classes))
-                roots, classes = _models[architecture]
-                # Those of the observer alone are its own.
-                observer = wire.load_beside(order.setup.observer, roots, dict(classes))
-                _keep(_observers, name, (roots, observer))
-            roots, observer = _observers[name]
-            wire.use_settings(order.settings)
+            if name not in _observers and order.setup is None:
+                return None
+            roots, observer = _kept(_observers, name, lambda: _unpacked(order))
             # The process that trains knows what it has logged itself.
             forget_warnings([layer for root in roots for layer in root._flatten_layers()])
             return _take(roots, observer, order)
@@ -435,10 +432,25 @@ def work(order: Order) -> Taken | None:
         raise RuntimeError(said)
 
 
-def _keep(kept, name, value):
-    kept[name] = value
+def _unpacked(order):
+    """Return the models and the observer of an order that has a setup."""
+
+    def build():
+        classes: dict = {}
+        return wire.build(order.setup.architecture, classes), classes
+
+    roots, classes = _kept(_models, order.names[0], build)
+    # Those of the observer alone are its own.
+    return roots, wire.load_beside(order.setup.observer, roots, dict(classes))
+
+
+def _kept(kept, name, make):
+    """Return what is kept under a name, or make it; forget what was used longest ago."""
+    # What was used last is at the end.
+    kept[name] = kept.pop(name) if name in kept else make()
     while len(kept) > _MOST_KEPT:
         del kept[next(iter(kept))]
+    return kept[name]
 
 
 def _take(roots, observer, order):

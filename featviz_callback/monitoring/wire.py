@@ -7,6 +7,7 @@ Keras' own configuration. Its weights are arrays in a fixed order.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import io
 import pickle
@@ -243,6 +244,17 @@ def use_settings(found: dict[str, Any]) -> None:
     keras.config.set_epsilon(found["epsilon"])
     keras.config.set_image_data_format(found["image_data_format"])
     keras.config.set_dtype_policy(found["policy"])
+
+
+@contextlib.contextmanager
+def using(found: dict[str, Any]) -> Iterator[None]:
+    """Use what `settings` returned in another process, and then those of this one again."""
+    before = settings()
+    try:
+        use_settings(found)
+        yield
+    finally:
+        use_settings(before)
 
 
 _HOLDER = "featviz_callback>Holder"

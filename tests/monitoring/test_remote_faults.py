@@ -19,7 +19,7 @@ import pytest
 from keras import layers, ops
 
 from featviz_callback import FeatureVisCallback
-from featviz_callback.monitoring import remote
+from featviz_callback.monitoring import remote, workers
 from tests.conftest import PIXELS, compiled, read_events, train
 from tests.monitoring.test_remote import SPAWN, Forgetful, assert_same, logged, neurons, run
 
@@ -97,6 +97,25 @@ def test_a_pool_is_shut_down_by_its_owner(watch_apart):
     assert_disturbed(callback, weights, messages, lost=[])
 
 
+def test_a_busy_pool_is_shut_down_by_its_owner(watch_apart):
+    own = ProcessPoolExecutor(1, mp_context=SPAWN)
+    callback = watch_apart(executor=own)
+
+    def occupy():
+        until(lambda: all(one.is_done for one in callback._pending))
+        # A pool takes two more than its worker runs, which nobody can cancel.
+        for _ in range(4):
+            own.submit(time.sleep, 1)
+
+    def shut():
+        until(lambda: len(own._pending_work_items) >= 4)
+        own.shutdown(wait=False, cancel_futures=True)
+
+    with logged() as messages:
+        weights = run(callback, Once(0, occupy), Once(1, shut), epochs=5)
+    assert_disturbed(callback, weights, messages, lost=[])
+
+
 def pretend(version):
     """Make a worker one of another version."""
     import featviz_callback
@@ -111,6 +130,26 @@ def test_a_worker_of_another_version(watch_apart):
             weights = run(callback, epochs=5)
     assert_disturbed(callback, weights, messages, lost=[])
     assert any("0.0.1" in one for one in messages)
+
+
+class Mixed:
+    """An executor of two workers, the second of which gets all snapshots."""
+
+    def __init__(self, greeting, taking):
+        self._greeting, self._taking = greeting, taking
+
+    def submit(self, function, *arguments):
+        pool = self._greeting if function is workers.greet else self._taking
+        return pool.submit(function, *arguments)
+
+
+def test_one_of_several_workers_is_of_another_version(watch_apart, pool):
+    with ProcessPoolExecutor(1, SPAWN, pretend, ("0.0.1",)) as old:
+        callback = watch_apart(executor=Mixed(pool, old))
+        with logged() as messages:
+            weights = run(callback, epochs=2)
+    assert_disturbed(callback, weights, messages, lost=[], epochs=2)
+    assert any("{'featviz_callback': '0.0.1'}" in one for one in messages)
 
 
 class Inline:
