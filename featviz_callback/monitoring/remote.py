@@ -36,7 +36,7 @@ from featviz_callback.monitoring.workers import (
     require_alike,
     require_processes,
 )
-from featviz_callback.objectives import forget_warnings, score_all
+from featviz_callback.objectives import Watch, forget_warnings, score_all
 from featviz_callback.records import pictures
 
 logger = logging.getLogger("featviz_callback")
@@ -49,6 +49,9 @@ _SMALL = 2**20
 # for a worker of which there is no sign. One that is started now imports a framework first.
 TOLD_AFTER, PATIENCE = 30.0, 90.0
 _BLINK = 0.5
+# Sums in another order differ by about 1e-6 of the largest value in single precision, and by
+# 1e-3 in half. What forgets an argument mostly computes something else altogether.
+_ROUNDING = 1e-3
 # So many architectures, and observers, are kept by a worker.
 _MOST_KEPT = 2
 
@@ -163,7 +166,7 @@ class Remote:
         setup = _pack(observer, self._roots)
         self._line = _Line(executor, setup, observer.state, with_real_images)
         self._here: tuple[list[keras.Model], Observer] | None = None
-        self.size = 0
+        self.size, self._began = 0, time.monotonic()
         # Of a daemon, since a process may end while a worker hangs.
         threading.Thread(target=self._line.serve, name="featviz_callback", daemon=True).start()
         # A training that ends by an error calls nothing here, and the thread must not keep the
@@ -174,6 +177,12 @@ class Remote:
     def failed(self) -> BaseException | None:
         """Why no worker takes snapshots from now on, or `None`."""
         return self._line.failed
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the first snapshot has waited two minutes without a sign of any worker."""
+        is_long = time.monotonic() - self._began > TOLD_AFTER + PATIENCE
+        return is_long and not self._line.is_greeted
 
     def submit(self, with_floor: bool) -> Submitted:
         """Copy the weights of the moment, and hand a snapshot over."""
@@ -359,8 +368,15 @@ def rehearse(observer: Observer, trained: keras.Model) -> None:
             again = wire.build_apart(roots)
             wire.require_same(roots, again)
             wire.assign(again, wire.weights_of(roots))
-            _require_equal(observer.tasks, wire.copy_beside(observer, roots, again).tasks)
+            _require_equal(observer, wire.copy_beside(observer, roots, again).tasks)
     except Exception as error:
+        if backend.is_out_of_memory(error):
+            raise ValueError(
+                f"The model '{trained.name}' cannot be tried before the first batch, as `executor` "
+                "needs. Expected memory for a copy of the model beside it; leave out `executor`, "
+                "or save checkpoints and `replay` them in a process of its own. Received: out of "
+                f"memory, {type(error).__name__}"
+            ) from error
         raise _refusal(trained, error) from error
 
 
@@ -389,25 +405,56 @@ def _refusal(model, error):
     )
 
 
-def _require_equal(tasks, again):
+def _require_equal(observer, again):
     """Require that models score an image as those that they were made from."""
+    tasks = observer.tasks
     # Those are left out later, with a warning.
     refused = refused_tasks(tasks)
     pairs = [pair for pair in zip(tasks, again, strict=True) if id(pair[0]) not in refused]
     for model in {id(one.targets.model): None for one, _ in pairs}:
         of_model = [pair for pair in pairs if id(pair[0].targets.model) == model]
         own, others = zip(*of_model, strict=True)
-        plan = own[0].plan
+        plan, taps = own[0].plan, observer.measured(own[0])
         # An argument that is in no configuration shows in what the network computes.
         shares = np.random.default_rng(0).random((plan.batch, *plan.input_shape), "float32")
         low, high = np.asarray(plan.values_range, "float32")
         given = low + (high - low) * shares, plan.image_input, own[0].fixed_inputs
-        scores = [
-            np.concatenate(score_all([one.targets for one in some], *given))
-            for some in (own, others)
-        ]
-        if not np.array_equal(*scores, equal_nan=True):
-            raise ValueError("it computes something else then")
+        try:
+            expected = _outputs(own, given, taps)
+        except Exception as error:
+            # Then snapshots do without their numbers too.
+            if not taps or backend.is_out_of_memory(error):
+                raise
+            taps = {}
+            expected = _outputs(own, given, taps)
+        found = _outputs(others, given, taps)
+        other = [name for name in expected if not _is_equal(expected[name], found[name])]
+        if other:
+            raise ValueError(f"it computes something else then, in {', '.join(other[:9])}")
+
+
+def _outputs(tasks, given, taps):
+    """Return the scores of all targets, and one number of each layer and image, by name."""
+    found: dict[str, np.ndarray] = {}
+
+    def see(tap, output, images):
+        values = backend.load().to_numpy(output).astype("float32").reshape(len(output), -1)
+        # A network has too many values for all to be kept until the other one has them.
+        weights = np.random.default_rng(0).uniform(-1, 1, values.shape[1]).astype("float32")
+        found.setdefault(f"'{tap.name}'", values[:images] @ weights)
+
+    targets = [one.targets for one in tasks]
+    scores = score_all(targets, *given, Watch(taps, see) if taps else None)
+    return {", ".join(one.names): rows for one, rows in zip(targets, scores, strict=True)} | found
+
+
+def _is_equal(expected, found):
+    """Whether each row of values is equal, but for the order of sums, which a GPU does not fix."""
+    is_known = np.isfinite(expected)
+    if not np.array_equal(is_known, np.isfinite(found)):
+        return False
+    known, other = (np.where(is_known, one, 0) for one in (expected, found))
+    return bool((np.abs(known - other) <= _ROUNDING * np.abs(known).max(-1, keepdims=True)).all())
 
 
 # --- in the worker ---------------------------------------------------------------------------

@@ -294,7 +294,10 @@ def normalised():
     )
 
 
-@pytest.mark.parametrize("make", [own_code, subclassed, half, nested, quantised, normalised])
+@pytest.mark.parametrize(
+    "make",
+    [own_code, subclassed, half, nested, quantised, normalised, lambda: lambdas_of_equal_names()],
+)
 def test_a_model_is_made_again_from_its_description(make):
     model = make()
     names = [keras.layers.Dense(1).name, keras.layers.Dense(1).name]
@@ -371,12 +374,103 @@ def test_a_layer_behind_the_first_target_counts_too(watch_apart):
         train(model, watch_apart(targets, executor=unused))
 
 
+def forgetful_behind_all_targets():
+    forgetful = [layers.Flatten(), Forgetful(3.0), layers.Dense(10, name="logits")]
+    return compiled(sequential(layers.Conv2D(2, 3, name="conv1"), *forgetful))
+
+
+def test_so_does_a_layer_that_is_only_measured(watch_apart):
+    def target(model):
+        return Objective.channel(model, "conv1", 0)
+
+    with ProcessPoolExecutor(1, mp_context=SPAWN) as unused:
+        with pytest.raises(ValueError, match="(?s)`replay`.*something else then, in 'logits'"):
+            train(
+                forgetful_behind_all_targets(),
+                watch_apart(target, executor=unused, probe_data=PIXELS),
+            )
+        # Nothing depends on it then.
+        callback = watch_apart(target, executor=unused, values_range=(0, 1))
+        callback.set_model(forgetful_behind_all_targets())
+        callback.on_train_begin()
+
+
+def test_values_may_differ_by_the_order_of_sums_and_by_nothing_else():
+    values = np.array([[1.0, -2.0, np.nan], [1e-3, 1e-3, np.inf]], "float32")
+    rounded = values * np.float32(1 + 1e-6)
+    assert remote._is_equal(values, rounded)
+    # A row may be small beside the others.
+    for i in range(2):
+        other = rounded.copy()
+        other[i, 0] *= 1.01
+        assert not remote._is_equal(values, other)
+    assert not remote._is_equal(values, np.nan_to_num(values))
+
+
+def test_a_lack_of_memory_is_called_so(watch_apart, monkeypatch):
+    def fail(*_):
+        raise MemoryError("no memory")
+
+    monkeypatch.setattr(wire, "build_apart", fail)
+    with (
+        ProcessPoolExecutor(1, mp_context=SPAWN) as unused,
+        pytest.raises(ValueError, match="(?s)Expected memory for a copy.*out of memory"),
+    ):
+        train(compiled(), watch_apart(executor=unused))
+
+
+def lambdas_of_equal_names():
+    """A model of two models, each of which has a lambda in a layer of the same name."""
+
+    def part(name, function):
+        inner = keras.Sequential([layers.Lambda(function, name="change")], name=name)
+        inner.build((None, 12, 10, 1))
+        return inner
+
+    return compiled(
+        sequential(
+            part("one", lambda x: 2 * x),
+            part("other", lambda x: ops.tanh(x - 1)),
+            layers.Flatten(),
+            layers.Dense(10, activation=lambda x: 3 * x, name="logits"),
+        )
+    )
+
+
+def named_alike(factor):
+    """A class of a name that others have too."""
+
+    class Alike(layers.Layer):
+        def call(self, inputs):
+            return factor * inputs
+
+    return Alike()
+
+
+def test_two_classes_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="two classes or functions of the name 'Alike'"):
+        wire.build_apart([sequential(named_alike(2.0), named_alike(3.0), layers.Flatten())])
+    twice = named_alike(2.0)
+    [again] = wire.build_apart([sequential(twice, type(twice)(name="second"), layers.Flatten())])
+    np.testing.assert_allclose(to_numpy(again(PIXELS)).ravel(), 4 * PIXELS.ravel(), rtol=1e-6)
+
+
 def test_copies_share_the_executor_and_pickles_have_none():
     with ProcessPoolExecutor(1, mp_context=SPAWN) as unused:
         callback = FeatureVisCallback(executor=unused)
         assert copy.copy(callback)._executor is unused
         assert copy.deepcopy(callback)._executor is unused
         assert pickle.loads(pickle.dumps(callback))._executor is None
+
+
+def test_a_worker_forgets_what_was_used_longest_ago():
+    made, kept = [], {}
+
+    def use(name):
+        return remote._kept(kept, name, lambda: made.append(name) or name)
+
+    assert [use(name) for name in "abacab"] == list("abacab")
+    assert made == ["a", "b", "c", "b"]
 
 
 def test_copied_weights_do_not_change():

@@ -215,12 +215,73 @@ def test_a_worker_that_never_comes_is_waited_for_in_vain_once(watch_apart, monke
     assert any("none has begun within 1.2 seconds" in one for one in messages)
 
 
+def test_a_worker_that_never_comes_is_told_while_training_goes_on(watch_apart, monkeypatch):
+    monkeypatch.setattr(remote, "TOLD_AFTER", 0.2)
+    monkeypatch.setattr(remote, "PATIENCE", 0.2)
+    callback, said = watch_apart(executor=Never()), []
+    with logged() as messages:
+        slow = [Once(epoch, lambda: time.sleep(0.5)) for epoch in range(3)]
+        run(callback, *slow, Once(3, lambda: said.extend(messages)), epochs=4)
+    assert sum("No worker of `executor`, a Never, has begun" in one for one in said) == 1
+
+
 class Pruned(Exception):
     pass
 
 
 def prune():
     raise Pruned
+
+
+def interrupt_soon():
+    """Press Ctrl-C while training waits."""
+    threading.Timer(1.0, os.kill, [os.getpid(), signal.SIGINT]).start()
+
+
+@pytest.mark.parametrize(
+    ("end", "error", "epochs"), [(prune, Pruned, 4), (interrupt_soon, KeyboardInterrupt, 2)]
+)
+def test_training_ends_before_results_are_in(watch_apart, end, error, epochs):
+    # A process in the background begins without it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def train_twice(callback, end, occupy=lambda: None):
+        keras.utils.set_random_seed(1)
+        model = compiled()
+
+        def fit():
+            train(model, callback, Once(0, occupy), Once(1, end), epochs=epochs)
+            # Where nothing waits, Ctrl-C comes after the end.
+            time.sleep(3)
+
+        with pytest.raises(error):
+            fit()
+        yield model
+        train(model, callback, initial_epoch=2, epochs=3)
+        yield model
+
+    try:
+        undisturbed, local = keras.callbacks.Callback(), watch_apart()
+        [expected, _], [_, _] = (list(train_twice(one, end)) for one in (undisturbed, local))
+        with ProcessPoolExecutor(1, mp_context=SPAWN) as own:
+            callback = watch_apart(executor=own)
+
+            def occupy():
+                until(lambda: all(one.is_done for one in callback._pending))
+                own.submit(time.sleep, 4)
+
+            fits = train_twice(callback, end, occupy)
+            next(fits)
+            assert callback.history.epochs.tolist() == [-1, 0]
+            model = next(fits)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert callback.history.epochs.tolist() == [-1, 0, 1, 2]
+    assert callback.history.skipped.tolist() == []
+    np.testing.assert_array_equal(callback.history.images, local.history.images)
+    np.testing.assert_array_equal(callback.history.drift, local.history.drift)
+    for one, other in zip(model.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("executor", [Refusing, Never])
@@ -263,6 +324,15 @@ def test_ctrl_c_in_a_worker_does_not_end_training(watch_apart, pool):
     with logged() as messages:
         weights = run(callback, epochs=5)
     assert_disturbed(callback, weights, messages, lost=[1])
+
+
+def test_the_noise_floor_is_measured_again_if_the_first_snapshot_is_lost(watch_apart, pool):
+    callback = watch_apart(executor=Interrupting(pool, at=0))
+    with logged() as messages:
+        weights = run(callback, epochs=3)
+    assert_disturbed(callback, weights, messages, lost=[-1], epochs=3)
+    known = np.isfinite(callback.history.noise_floor).all(axis=1)
+    assert known.tolist() == [True, False, True]
 
 
 def at_once(orders):
