@@ -20,7 +20,17 @@ from keras import layers, ops
 from featviz_callback import FeatureVisCallback, Objective, replay
 from featviz_callback.monitoring import accentuation, remote, wire
 from featviz_callback.objectives import forget_warnings, walk
-from tests.conftest import LABELS, PIXELS, compiled, mixed, read_events, sequential, to_numpy, train
+from tests.conftest import (
+    LABELS,
+    PIXELS,
+    compiled,
+    mixed,
+    python,
+    read_events,
+    sequential,
+    to_numpy,
+    train,
+)
 from tests.monitoring.conftest import neurons
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -496,10 +506,31 @@ def test_results_are_those_of_local_snapshots(watch_apart, pool):
     assert (callback.history.seconds > 0).all()
 
 
+class Noting:
+    """An executor that keeps what its workers return for snapshots."""
+
+    def __init__(self, pool):
+        self._pool, self.futures = pool, []
+
+    def submit(self, function, *arguments):
+        future = self._pool.submit(function, *arguments)
+        if function is remote.work:
+            self.futures.append(future)
+        return future
+
+
 @pytest.mark.acceptance
 def test_so_are_real_images_places_health_and_floors(watch_apart, pool):
     settings = {"probe_data": (PIXELS, LABELS), "accentuate": 1, "log_importance": True}
-    callback = assert_same_training(watch_apart, pool, objectives=mixed, **settings)
+    noting = Noting(pool)
+    callback = assert_same_training(watch_apart, noting, objectives=mixed, **settings)
+    assert len(noting.futures) == 4
+    for future in noting.futures:
+        found = future.result().observation
+        for pictures in (found.pictures, found.examples, found.accentuated):
+            # Training has none of them to encode.
+            assert len(pictures) == 6
+            assert all(one.content.startswith(b"\x89PNG") for one in pictures)
     images, _ = read_events(callback.log_dir / "feature_vis")
     assert any(tag.startswith("feature_vis_place/") for tag in images)
 
@@ -571,16 +602,54 @@ def test_so_are_those_of_a_quantised_network(watch_apart, pool):
     assert_same(*found)
 
 
-@pytest.mark.acceptance
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a strategy of TensorFlow's")
-def test_so_are_those_of_a_mirrored_training(watch_apart, pool):
+MIRRORED = """
+    import itertools
+    import multiprocessing
+    import sys
+    from concurrent.futures import ProcessPoolExecutor
+    from pathlib import Path
+
+    import keras
     import tensorflow as tf
+    from keras import layers
+
+    from featviz_callback import FeatureVisCallback
+    from tests.conftest import PIXELS, compiled, sequential
+    from tests.monitoring.test_remote import assert_same_training
 
     def make():
-        with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
-            return compiled()
+        with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+            return compiled(
+                sequential(
+                    layers.Conv2D(4, 3, name="conv1"),
+                    layers.BatchNormalization(name="norm"),
+                    layers.ReLU(name="relu"),
+                    layers.Flatten(),
+                    layers.Dense(10, name="logits"),
+                )
+            )
 
-    assert_same_training(watch_apart, pool, make=make)
+    if __name__ == "__main__":
+        [cpu] = tf.config.list_physical_devices("CPU")
+        two = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(cpu, two)
+        count = itertools.count()
+
+        def watch(objectives, **settings):
+            folder = f"{sys.argv[1]}/{next(count)}"
+            return FeatureVisCallback(objectives, log_dir=Path(folder), steps=2, **settings)
+
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            found = assert_same_training(watch, pool, make=make, probe_data=PIXELS)
+        print(make().distribute_strategy.num_replicas_in_sync, found.history.epochs.tolist())
+"""
+
+
+@pytest.mark.acceptance
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a strategy of TensorFlow's")
+def test_so_are_those_of_a_mirrored_training(tmp_path):
+    # How many devices there are is told before the first use.
+    assert python(textwrap.dedent(MIRRORED), "tensorflow", tmp_path) == ["2 [-1, 0, 1, 2]"]
 
 
 def break_accentuations(is_broken=True):

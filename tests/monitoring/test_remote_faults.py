@@ -233,15 +233,21 @@ def prune():
     raise Pruned
 
 
+def hold(path):
+    """Keep a worker busy until a file is there."""
+    until(lambda: os.path.exists(path))
+
+
 def interrupt_soon():
     """Press Ctrl-C while training waits."""
     threading.Timer(1.0, os.kill, [os.getpid(), signal.SIGINT]).start()
 
 
 @pytest.mark.parametrize(
-    ("end", "error", "epochs"), [(prune, Pruned, 4), (interrupt_soon, KeyboardInterrupt, 2)]
+    ("end", "error", "epochs"), [(prune, Pruned, 4), (interrupt_soon, KeyboardInterrupt, 3)]
 )
-def test_training_ends_before_results_are_in(watch_apart, end, error, epochs):
+def test_training_ends_before_results_are_in(watch_apart, tmp_path, end, error, epochs):
+    release = tmp_path / "release"
     # A process in the background begins without it.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -250,14 +256,15 @@ def test_training_ends_before_results_are_in(watch_apart, end, error, epochs):
         model = compiled()
 
         def fit():
-            train(model, callback, Once(0, occupy), Once(1, end), epochs=epochs)
+            train(model, callback, Once(0, occupy), Once(2, end), epochs=epochs)
             # Where nothing waits, Ctrl-C comes after the end.
-            time.sleep(3)
+            time.sleep(60)
 
         with pytest.raises(error):
             fit()
         yield model
-        train(model, callback, initial_epoch=2, epochs=3)
+        # It would take the last one again, if that was lost.
+        train(model, callback, initial_epoch=3, epochs=4)
         yield model
 
     try:
@@ -268,15 +275,16 @@ def test_training_ends_before_results_are_in(watch_apart, end, error, epochs):
 
             def occupy():
                 until(lambda: all(one.is_done for one in callback._pending))
-                own.submit(time.sleep, 4)
+                own.submit(hold, release)
 
             fits = train_twice(callback, end, occupy)
             next(fits)
             assert callback.history.epochs.tolist() == [-1, 0]
+            release.touch()
             model = next(fits)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert callback.history.epochs.tolist() == [-1, 0, 1, 2]
+    assert callback.history.epochs.tolist() == [-1, 0, 1, 2, 3]
     assert callback.history.skipped.tolist() == []
     np.testing.assert_array_equal(callback.history.images, local.history.images)
     np.testing.assert_array_equal(callback.history.drift, local.history.drift)
