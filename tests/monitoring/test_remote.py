@@ -553,7 +553,7 @@ def test_so_are_those_of_functions_of_a_test(watch_apart, pool):
     weights = np.linspace(0, 1, 10, dtype="float32")
 
     def objectives(model):
-        score = lambda outputs: ops.mean(outputs * weights, axis=-1)  # noqa: E731
+        score = lambda outputs: ops.mean(outputs * ops.convert_to_tensor(weights), axis=-1)  # noqa: E731
         return [Objective.custom(model, "logits", score), Objective.channel(model, "conv1", 2)]
 
     assert_same_training(
