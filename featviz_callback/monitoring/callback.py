@@ -313,7 +313,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
             self._remote.close()
         self._observer = self._events = self._first_epoch = self._remote = None
         self._pending: deque[_Pending] = deque()
-        self._count, self._is_here = 0, True
+        self._count, self._is_here, self._needs_floor = 0, True, True
         self._reporter = Reporter(self._verbose)
         self._costs = Costs(self._max_overhead)
         self._introduced = self._has_given_up = self._writes = False
@@ -460,6 +460,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
             # The last snapshot does not wait for the end of training, when other callbacks may
             # have restored the weights of an earlier epoch.
             self._record_pending(wait=False)
+            if self._remote is not None and self._remote.is_late:
+                self._reporter.no_worker(len(self._pending), self._executor)
             is_due = plan.is_due(self._freq, epoch)
             if self._is_last(epoch) or is_due and self._plans_snapshot(epoch):
                 self._take(epoch)
@@ -496,7 +498,11 @@ class FeatureVisCallback(keras.callbacks.Callback):
             return True
         is_known = self._epochs is not None and self._epochs > epoch
         last = int(self._epochs) - 1 if is_known else None
-        planned = self._costs.plans_snapshot(epoch, last, self._freq, self._last_snapshot)
+        is_elsewhere = self._remote is not None and self._remote.failed is None
+        planned = self._costs.plans_snapshot(
+            *(epoch, last, self._freq, self._last_snapshot),
+            backlog=self._waiting() if is_elsewhere else None,
+        )
         return backend.load().agreed(planned)
 
     def _join_run(self):
@@ -549,16 +555,17 @@ class FeatureVisCallback(keras.callbacks.Callback):
         # Reading `self.model` brings the weights back to it on JAX.
         _ = self.model
         is_first = not self._count
-        with_floor = is_first or self._is_last(epoch)
+        with_floor = self._needs_floor or self._is_last(epoch)
         if self._is_taken_elsewhere():
             found = self._remote.submit(with_floor)
         else:
             found = self._observer.take_snapshot(with_floor)
         self._count += 1
+        self._needs_floor = False
         waited = time.perf_counter() - began
         self._pending.append(_Pending(epoch, is_first, epoch_seconds, found, waited))
         if isinstance(found, Observation):
-            self._record(self._pending.popleft())
+            self._record_next()
 
     def _is_taken_elsewhere(self):
         if self._remote is None and not self._is_here:
@@ -576,31 +583,37 @@ class FeatureVisCallback(keras.callbacks.Callback):
         if self._remote is not None:
             if self._remote.failed is not None:
                 self._record_pending()
-            while self._pending and self._remote.size * self._waiting() > remote.MOST_WAITING:
-                self._guarded(self._record, self._pending.popleft())
+            while self._pending and self._remote.size * (self._waiting() + 1) > remote.MOST_WAITING:
+                self._guarded(self._record_next)
         self._guarded(self._take_snapshot, epoch)
 
     def _waiting(self):
-        """Return how many snapshots wait for workers, with one more."""
-        return 1 + sum(not one.is_done for one in self._pending)
+        """Return how many snapshots wait for workers."""
+        return sum(not one.is_done for one in self._pending)
 
     def _record_pending(self, wait=True):
         """Record snapshots in their order: all of them, or those that are done."""
         while self._pending and (wait or self._pending[0].is_done):
-            self._guarded(self._record, self._pending.popleft())
+            self._guarded(self._record_next)
 
-    def _record(self, pending):
-        """Put a snapshot into the history and the event file, once it is there."""
-        began, epoch = time.perf_counter(), pending.epoch
+    def _record_next(self):
+        """Put the oldest snapshot into the history and the event file, once it is there."""
+        began, pending = time.perf_counter(), self._pending[0]
+        epoch = pending.epoch
         try:
             found, seconds = self._found(pending)
-        except SnapshotLost as error:
-            self.history.skip(epoch)
+        except Exception as error:
+            # Ctrl-C leaves it to the next `fit`.
+            self._pending.popleft()
             self._costs.add(pending.waited + time.perf_counter() - began, 0.0, 0.0)
-            if self._on_error == "raise":
-                raise
-            self._reporter.lost_elsewhere(epoch, error)
-            return
+            self._needs_floor |= pending.found.with_floor
+            if isinstance(error, SnapshotLost):
+                self.history.skip(epoch)
+                if self._on_error != "raise":
+                    self._reporter.lost_elsewhere(epoch, error)
+                    return
+            raise
+        self._pending.popleft()
         self.history.add(
             *(epoch, found.result, 0.0, found.noise_floor, found.score_ratio, found.behaviour)
         )
@@ -614,17 +627,18 @@ class FeatureVisCallback(keras.callbacks.Callback):
             waited = pending.waited + time.perf_counter() - began
             if seconds is None:
                 self._costs.add(waited, found.floor_seconds, found.compile_seconds)
-                seconds = waited - found.compile_seconds
+                seconds = waited = waited - found.compile_seconds
             else:
-                # No training waits for what a worker does.
+                # No training waits for what a worker does, unless too much of it is left.
                 self._costs.add(waited, 0.0, 0.0)
+                self._costs.add_elsewhere(seconds, found.floor_seconds)
             self.history.set_seconds(seconds)
             self.history.compile_seconds += found.compile_seconds
             snapshot, share = self.history.last, self._costs.share()
             if self._film is not None:
                 self._film.restore(snapshot)
             self._reporter.snapshot_taken(
-                snapshot, share, found.compile_seconds, pending.epoch_seconds
+                snapshot, share, found.compile_seconds, waited, pending.epoch_seconds
             )
             self._reporter.checked(epoch, found.checkup, pending.is_first)
         summaries.write_costs(self._events, epoch, snapshot.seconds, share, found.compile_seconds)
@@ -642,6 +656,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
         except NotBegun:
             # Training may have gone on, and the weights of that moment are still there.
             self._reporter.taken_here(self._remote.failed)
+            pending.found.with_floor |= self._needs_floor
+            self._needs_floor = False
             taken = self._remote.take_here(pending.found, self._observer.state)
         self._observer.state = taken.state
         for message in taken.logged:

@@ -83,16 +83,26 @@ class HealthMeter:
             images: All images that will pass.
             image_input: The model's input that takes them.
         """
-        model = self._models[prefix]
-        if prefix not in self._taps:
-            self._taps[prefix] = self._find_taps(prefix, model, image_input, images.shape[1:])
-        units = self._taps[prefix]
+        units = self.taps(prefix, images.shape[1:], image_input)
         if not units:
             return None
-        layers = dict(walk(model))
+        layers = dict(walk(self._models[prefix]))
         endings = {tap: ending(layers[tap.path]) for tap in units}
         self._meters[prefix] = LayerMeter(endings, units, len(images))
         return Watch(units, self._meters[prefix].see)
+
+    def taps(self, prefix: str, shape: tuple[int, ...], image_input: ImageInput) -> dict[Tap, int]:
+        """Return the outputs of a model's layers that are measured, and how many units each has.
+
+        Args:
+            prefix: The prefix of the model's layers.
+            shape: The shape of one image.
+            image_input: The model's input that takes it.
+        """
+        if prefix not in self._taps:
+            found = self._find_taps(prefix, self._models[prefix], image_input, shape)
+            self._taps[prefix] = found
+        return self._taps[prefix]
 
     def _find_taps(self, prefix, model, image_input, shape):
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from dataclasses import replace
 from statistics import median
 
 from featviz_callback.monitoring import plan
@@ -44,6 +45,9 @@ class Costs:
         self._snapshots: list[float] = []
         self._epochs: list[float] = []
         self._floor = self._trained = 0.0
+        # Of workers, and of noise floors there.
+        self._elsewhere: list[float] = []
+        self._floor_elsewhere = 0.0
 
     def add(self, seconds: float, floor: float, compiling: float) -> None:
         """Count one snapshot.
@@ -59,6 +63,16 @@ class Costs:
         self._snapshots.append(seconds - compiling - floor)
         self._floor = max(self._floor, floor)
 
+    def add_elsewhere(self, seconds: float, floor: float) -> None:
+        """Count what a worker took for a snapshot that `add` counts too.
+
+        Args:
+            seconds: Seconds that it took there, with all of its parts.
+            floor: Seconds spent there on the noise floor of drift.
+        """
+        self._elsewhere.append(seconds - floor)
+        self._floor_elsewhere = max(self._floor_elsewhere, floor)
+
     def epoch_ended(self) -> None:
         """Count one epoch, before the snapshot at its end."""
         trained = self._elapsed() - self.spent
@@ -70,7 +84,12 @@ class Costs:
         return min(1.0, self.spent / max(self._elapsed(), 1e-9))
 
     def plans_snapshot(
-        self, epoch: int, last: int | None, freq: int | Collection[int], taken: int
+        self,
+        epoch: int,
+        last: int | None,
+        freq: int | Collection[int],
+        taken: int,
+        backlog: int | None = None,
     ) -> bool:
         """Return whether a snapshot is taken at the end of an epoch.
 
@@ -80,11 +99,19 @@ class Costs:
                 as the time so far pays for them, and for the last one.
             freq: The argument of the callback.
             taken: The epoch of the snapshot before.
+            backlog: How many snapshots wait for workers, where these take them. What is left
+                of them when training ends is waited for then.
         """
-        if self.most is None or not self._snapshots or plan.is_on_credit(freq, epoch):
+        if self.most is None or plan.is_on_credit(freq, epoch):
             return True
+        if not self._snapshots:
+            # Nobody knows yet how long those that wait will take.
+            return not backlog
         left = 0 if last is None else last - epoch
-        count = plan.affordable(self.most, self._measured(), left)
+        measured = self._measured()
+        if backlog is not None and self._elsewhere:
+            measured = self._with_waiting(measured, backlog, left)
+        count = plan.affordable(self.most, measured, left)
         if last is None:
             return count > 0
         return count > 0 and epoch >= plan.next_planned(freq, last, taken, count)
@@ -99,6 +126,18 @@ class Costs:
             snapshot=max(_medians(usual)),
             # It cannot be skipped, and may be as slow as the slowest so far.
             last_snapshot=max(usual) + self._floor,
+        )
+
+    def _with_waiting(self, measured, backlog, left):
+        """Add what is left of the work of workers when training ends."""
+        usual = self._elsewhere[1:] or self._elsewhere
+        # One more than wait now, since it is to be decided whether that one is taken.
+        work = (backlog + 1) * max(_medians(usual)) - left * measured.epoch
+        last = max(usual) + self._floor_elsewhere
+        return replace(
+            measured,
+            spent=measured.spent + max(0.0, work),
+            last_snapshot=measured.last_snapshot + last,
         )
 
     def _elapsed(self):

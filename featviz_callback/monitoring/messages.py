@@ -131,6 +131,16 @@ class Reporter:
                 *(count, type(executor).__name__),
             )
 
+    def no_worker(self, count: int, executor: object) -> None:
+        """Log once that training goes on, and no worker has come."""
+        if self._is_new("no worker"):
+            logger.warning(
+                "No worker of `executor`, a %s, has begun a snapshot so far. Training goes on, and "
+                "%d snapshots wait. Two minutes after its end they are taken here. Look whether "
+                "any worker has started.",
+                *(type(executor).__name__, count),
+            )
+
     def lost_elsewhere(self, epoch: int, error: BaseException) -> None:
         """Log once that a worker has not finished a snapshot."""
         if self._is_new("lost"):
@@ -174,7 +184,12 @@ class Reporter:
         )
 
     def snapshot_taken(
-        self, snapshot: Snapshot, share: float, compiling: float, epoch_seconds: float
+        self,
+        snapshot: Snapshot,
+        share: float,
+        compiling: float,
+        waited: float,
+        epoch_seconds: float,
     ) -> None:
         """Log targets with a status other than "ok", once each, and print a line.
 
@@ -182,15 +197,16 @@ class Reporter:
             snapshot: The snapshot, with the seconds that it took.
             share: Share of the time since training began that snapshots took, in `[0, 1]`.
             compiling: Seconds that compiling took, in addition.
+            waited: Seconds that training waited for the snapshot.
             epoch_seconds: Seconds that the epoch before the snapshot took.
         """
         self._name_troubles(snapshot)
-        if snapshot.seconds > epoch_seconds + PATIENCE and self._is_new("outlived"):
+        if waited > epoch_seconds + PATIENCE and self._is_new("outlived"):
             logger.warning(
-                "A snapshot took %.0f s, and the epoch before it %.0f s. Take fewer snapshots "
-                "(`freq`), keep them below a share of the time (`max_overhead`), or use fewer "
-                "objectives or `steps`.",
-                snapshot.seconds,
+                "Training waited %.0f s for a snapshot, and the epoch before it took %.0f s. Take "
+                "fewer snapshots (`freq`), keep them below a share of the time (`max_overhead`), "
+                "or use fewer objectives or `steps`.",
+                waited,
                 epoch_seconds,
             )
         if self._verbose:

@@ -27,6 +27,7 @@ from featviz_callback.monitoring.real_images import ShownImage, draw_beside
 from featviz_callback.objectives import (
     JoinedTargets,
     Objective,
+    Tap,
     require_units,
     score_all,
     walk,
@@ -521,6 +522,14 @@ class Observer:
     def checkup(self) -> tuple[Checkup, dict[str, np.ndarray]]:
         """Return the numbers of every layer and histograms, see `HealthMeter.checkup`."""
         return self._health.checkup()
+
+    def measured(self, task: Task) -> dict[Tap, int]:
+        """Return the outputs of layers that snapshots measure in the model of a task."""
+        model, real = task.targets.model, self._real_images
+        if real is None or self._is_unwatchable:
+            return {}
+        [prefix] = [found for one, found in self._prefixes if one is model]
+        return self._health.taps(prefix, real.shape[1:], task.plan.image_input)
 
     def _rank_of_model(self, objectives, task, with_health):
         model, image_input = objectives[0].model, task.plan.image_input

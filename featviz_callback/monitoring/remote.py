@@ -26,14 +26,17 @@ from featviz_callback import backend
 from featviz_callback.monitoring import wire
 from featviz_callback.monitoring.observer import Observation, Observer, refused_tasks
 from featviz_callback.monitoring.workers import (
+    UnfitWorker,
     end_with_parent,
+    ends_within,
     error_of,
     greet,
+    introduce,
     one_at_a_time,
     require_alike,
     require_processes,
 )
-from featviz_callback.objectives import forget_warnings, score_all
+from featviz_callback.objectives import Watch, forget_warnings, score_all
 from featviz_callback.records import pictures
 
 logger = logging.getLogger("featviz_callback")
@@ -46,6 +49,9 @@ _SMALL = 2**20
 # for a worker of which there is no sign. One that is started now imports a framework first.
 TOLD_AFTER, PATIENCE = 30.0, 90.0
 _BLINK = 0.5
+# Sums in another order differ by about 1e-6 of the largest value in single precision, and by
+# 1e-3 in half. What forgets an argument mostly computes something else altogether.
+_ROUNDING = 1e-3
 # So many architectures, and observers, are kept by a worker.
 _MOST_KEPT = 2
 
@@ -72,6 +78,7 @@ class Order:
     """One snapshot to take.
 
     Attributes:
+        sender: What `introduce` tells where it is from.
         names: The SHA-256 of the architecture, and of both parts of the setup.
         settings: See `wire.settings`.
         setup: The setup; `None` if the worker may have it.
@@ -81,6 +88,7 @@ class Order:
         with_real_images: Whether pictures of real images will be written.
     """
 
+    sender: dict[str, object]
     names: tuple[str, str]
     settings: dict[str, Any]
     setup: Setup | None
@@ -158,7 +166,7 @@ class Remote:
         setup = _pack(observer, self._roots)
         self._line = _Line(executor, setup, observer.state, with_real_images)
         self._here: tuple[list[keras.Model], Observer] | None = None
-        self.size = 0
+        self.size, self._began = 0, time.monotonic()
         # Of a daemon, since a process may end while a worker hangs.
         threading.Thread(target=self._line.serve, name="featviz_callback", daemon=True).start()
         # A training that ends by an error calls nothing here, and the thread must not keep the
@@ -169,6 +177,12 @@ class Remote:
     def failed(self) -> BaseException | None:
         """Why no worker takes snapshots from now on, or `None`."""
         return self._line.failed
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the first snapshot has waited two minutes without a sign of any worker."""
+        is_long = time.monotonic() - self._began > TOLD_AFTER + PATIENCE
+        return is_long and not self._line.is_greeted
 
     def submit(self, with_floor: bool) -> Submitted:
         """Copy the weights of the moment, and hand a snapshot over."""
@@ -224,7 +238,7 @@ class _Line:
         self, executor: Executor, setup: Setup, state: dict[str, Any], with_real_images: bool
     ):
         self._executor, self._with_real_images = executor, with_real_images
-        self._setup, self._settings = setup, wire.settings()
+        self._setup, self._settings, self._sender = setup, wire.settings(), introduce()
         names = [hashlib.sha256(one).hexdigest() for one in (setup.architecture, setup.observer)]
         self._names = names[0], "-".join(names)
         self._state = state
@@ -249,6 +263,7 @@ class _Line:
         """Return what a worker is sent for a snapshot."""
         assert submitted.weights is not None
         return Order(
+            self._sender,
             self._names,
             self._settings,
             setup,
@@ -288,12 +303,12 @@ class _Line:
         """Wait for a worker, and return why it is of no use, or `None`."""
         try:
             future = self._executor.submit(greet)
-            while not wait([future], _BLINK).done:
+            while not ends_within(future, _BLINK):
                 if self._is_given_up or self._is_closed:
                     return TimeoutError(f"none has begun within {TOLD_AFTER + PATIENCE:g} seconds")
             failure = error_of(future)
             if failure is None:
-                require_alike(future.result())
+                require_alike(future.result(), self._sender)
         except Exception as error:
             return error
         return failure
@@ -308,7 +323,7 @@ class _Line:
                 raise NotBegun from error
             # It may be a `KeyboardInterrupt`, which comes back as one.
             failure = error_of(future)
-            if isinstance(failure, CancelledError):
+            if isinstance(failure, (CancelledError, UnfitWorker)):
                 raise NotBegun from failure
             if failure is not None:
                 raise SnapshotLost from failure
@@ -353,8 +368,15 @@ def rehearse(observer: Observer, trained: keras.Model) -> None:
             again = wire.build_apart(roots)
             wire.require_same(roots, again)
             wire.assign(again, wire.weights_of(roots))
-            _require_equal(observer.tasks, wire.copy_beside(observer, roots, again).tasks)
+            _require_equal(observer, wire.copy_beside(observer, roots, again).tasks)
     except Exception as error:
+        if backend.is_out_of_memory(error):
+            raise ValueError(
+                f"The model '{trained.name}' cannot be tried before the first batch, as `executor` "
+                "needs. Expected memory for a copy of the model beside it; leave out `executor`, "
+                "or save checkpoints and `replay` them in a process of its own. Received: out of "
+                f"memory, {type(error).__name__}"
+            ) from error
         raise _refusal(trained, error) from error
 
 
@@ -383,25 +405,56 @@ def _refusal(model, error):
     )
 
 
-def _require_equal(tasks, again):
+def _require_equal(observer, again):
     """Require that models score an image as those that they were made from."""
+    tasks = observer.tasks
     # Those are left out later, with a warning.
     refused = refused_tasks(tasks)
     pairs = [pair for pair in zip(tasks, again, strict=True) if id(pair[0]) not in refused]
     for model in {id(one.targets.model): None for one, _ in pairs}:
         of_model = [pair for pair in pairs if id(pair[0].targets.model) == model]
         own, others = zip(*of_model, strict=True)
-        plan = own[0].plan
+        plan, taps = own[0].plan, observer.measured(own[0])
         # An argument that is in no configuration shows in what the network computes.
         shares = np.random.default_rng(0).random((plan.batch, *plan.input_shape), "float32")
         low, high = np.asarray(plan.values_range, "float32")
         given = low + (high - low) * shares, plan.image_input, own[0].fixed_inputs
-        scores = [
-            np.concatenate(score_all([one.targets for one in some], *given))
-            for some in (own, others)
-        ]
-        if not np.array_equal(*scores, equal_nan=True):
-            raise ValueError("it computes something else then")
+        try:
+            expected = _outputs(own, given, taps)
+        except Exception as error:
+            # Then snapshots do without their numbers too.
+            if not taps or backend.is_out_of_memory(error):
+                raise
+            taps = {}
+            expected = _outputs(own, given, taps)
+        found = _outputs(others, given, taps)
+        other = [name for name in expected if not _is_equal(expected[name], found[name])]
+        if other:
+            raise ValueError(f"it computes something else then, in {', '.join(other[:9])}")
+
+
+def _outputs(tasks, given, taps):
+    """Return the scores of all targets, and one number of each layer and image, by name."""
+    found: dict[str, np.ndarray] = {}
+
+    def see(tap, output, images):
+        values = backend.load().to_numpy(output).astype("float32").reshape(len(output), -1)
+        # A network has too many values for all to be kept until the other one has them.
+        weights = np.random.default_rng(0).uniform(-1, 1, values.shape[1]).astype("float32")
+        found.setdefault(f"'{tap.name}'", values[:images] @ weights)
+
+    targets = [one.targets for one in tasks]
+    scores = score_all(targets, *given, Watch(taps, see) if taps else None)
+    return {", ".join(one.names): rows for one, rows in zip(targets, scores, strict=True)} | found
+
+
+def _is_equal(expected, found):
+    """Whether each row of values is equal, but for the order of sums, which a GPU does not fix."""
+    is_known = np.isfinite(expected)
+    if not np.array_equal(is_known, np.isfinite(found)):
+        return False
+    known, other = (np.where(is_known, one, 0) for one in (expected, found))
+    return bool((np.abs(known - other) <= _ROUNDING * np.abs(known).max(-1, keepdims=True)).all())
 
 
 # --- in the worker ---------------------------------------------------------------------------
@@ -410,22 +463,13 @@ def _require_equal(tasks, again):
 def work(order: Order) -> Taken | None:
     """Take a snapshot in a worker; return `None` if it lacks the setup."""
     end_with_parent()
-    with one_at_a_time:
-        architecture, name = order.names
+    require_alike(introduce(), order.sender)
+    with one_at_a_time, wire.using(order.settings):
+        name = order.names[1]
         try:
-            if name not in _observers:
-                if order.setup is None:
-                    return None
-                if architecture not in _models:
-                    classes: dict = {}
-                    models = wire.build(order.setup.architecture, classes)
-                    _keep(_models, architecture, (models, classes))
-                roots, classes = _models[architecture]
-                # Those of the observer alone are its own.
-                observer = wire.load_beside(order.setup.observer, roots, dict(classes))
-                _keep(_observers, name, (roots, observer))
-            roots, observer = _observers[name]
-            wire.use_settings(order.settings)
+            if name not in _observers and order.setup is None:
+                return None
+            roots, observer = _kept(_observers, name, lambda: _unpacked(order))
             # The process that trains knows what it has logged itself.
             forget_warnings([layer for root in roots for layer in root._flatten_layers()])
             return _take(roots, observer, order)
@@ -435,10 +479,25 @@ def work(order: Order) -> Taken | None:
         raise RuntimeError(said)
 
 
-def _keep(kept, name, value):
-    kept[name] = value
+def _unpacked(order):
+    """Return the models and the observer of an order that has a setup."""
+
+    def build():
+        classes: dict = {}
+        return wire.build(order.setup.architecture, classes), classes
+
+    roots, classes = _kept(_models, order.names[0], build)
+    # Those of the observer alone are its own.
+    return roots, wire.load_beside(order.setup.observer, roots, dict(classes))
+
+
+def _kept(kept, name, make):
+    """Return what is kept under a name, or make it; forget what was used longest ago."""
+    # What was used last is at the end.
+    kept[name] = kept.pop(name) if name in kept else make()
     while len(kept) > _MOST_KEPT:
         del kept[next(iter(kept))]
+    return kept[name]
 
 
 def _take(roots, observer, order):

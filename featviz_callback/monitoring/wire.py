@@ -7,6 +7,7 @@ Keras' own configuration. Its weights are arrays in a fixed order.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import io
 import pickle
@@ -197,22 +198,29 @@ def _described(models):
         configs = [_configured(model) for model in models]
     named: set[str] = set()
     lambdas = {
-        f"featviz_callback>{layer.name}.{name}": value
-        for layer in layers
+        _lambda_name((*path, name)): value
+        for model in models
+        for path, layer in _with_paths(model)
         for name, value in vars(layer).items()
         if isinstance(value, FunctionType) and value.__name__ == "<lambda>"
     }
-    custom = {
-        keras.saving.get_registered_name(one): one
+    own = [
+        (keras.saving.get_registered_name(one), one)
         for layer in layers
         for one in (type(layer), *_own_code(vars(layer).values()))
         if not one.__module__.startswith(("keras.", "builtins"))
-    }
-    custom |= {**lambdas, _HOLDER: Holder}
+    ]
+    custom = {**dict(own), **lambdas, _HOLDER: Holder}
     classes = {name: one for name, one in custom.items() if isinstance(one, type)}
     configs = [_adapted(config, lambdas, classes, named) for config in configs]
     # Keras wraps methods of every layer in functions, which no configuration names.
     custom = {name: one for name, one in custom.items() if name in named}
+    for name, one in own:
+        if custom.get(name, one) is not one:
+            raise ValueError(
+                f"it has two classes or functions of the name {name!r}, and needs another name "
+                "for one: keras.saving.register_keras_serializable(package=...)"
+            )
     layers_of = [
         [(type(layer).__name__, layer.name) for layer in model._flatten_layers()]
         for model in models
@@ -225,6 +233,18 @@ def _described(models):
         for variable in layer.variables
     ]
     return found
+
+
+def _with_paths(layer, above=()):
+    """Yield each layer with the names of all layers around it, and its own."""
+    path = (*above, layer.name)
+    yield path, layer
+    for inner in layer._flatten_layers(include_self=False, recursive=False):
+        yield from _with_paths(inner, path)
+
+
+def _lambda_name(path):
+    return f"featviz_callback>{'/'.join(path)}"
 
 
 def settings() -> dict[str, Any]:
@@ -243,6 +263,17 @@ def use_settings(found: dict[str, Any]) -> None:
     keras.config.set_epsilon(found["epsilon"])
     keras.config.set_image_data_format(found["image_data_format"])
     keras.config.set_dtype_policy(found["policy"])
+
+
+@contextlib.contextmanager
+def using(found: dict[str, Any]) -> Iterator[None]:
+    """Use what `settings` returned in another process, and then those of this one again."""
+    before = settings()
+    try:
+        use_settings(found)
+        yield
+    finally:
+        use_settings(before)
 
 
 _HOLDER = "featviz_callback>Holder"
@@ -296,10 +327,18 @@ def _own_code(values, depth=2):
             yield type(value)
 
 
-def _adapted(config, lambdas, classes, named):
-    """Return a configuration that is not compiled and has lambdas by name; collect all names."""
+def _adapted(config, lambdas, classes, named, above=()):
+    """Return a configuration that is not compiled and has lambdas by name; collect all names.
+
+    Args:
+        config: The configuration, or a part of it.
+        lambdas: All lambdas, by `_lambda_name`.
+        classes: The classes of layers, by their names.
+        named: Where names are collected.
+        above: The names of the layers around it.
+    """
     if isinstance(config, (list, tuple)):
-        return type(config)(_adapted(one, lambdas, classes, named) for one in config)
+        return type(config)(_adapted(one, lambdas, classes, named, above) for one in config)
     if not isinstance(config, dict):
         return config
     inner = config.get("config")
@@ -313,10 +352,13 @@ def _adapted(config, lambdas, classes, named):
         inner = _accepted(inner, classes[config["registered_name"]])
         config = {**config, "config": inner}
     if isinstance(inner, dict) and "name" in inner:
-        replaced = dict(inner)
+        replaced, above = dict(inner), (*above, inner["name"])
         for key, value in inner.items():
-            name = f"featviz_callback>{inner['name']}.{key}"
-            is_lambda = isinstance(value, dict) and value.get("class_name") == "__lambda__"
+            name = _lambda_name((*above, key))
+            # Of an activation, Keras keeps the code alone.
+            is_lambda = isinstance(value, dict) and (
+                value.get("class_name") == "__lambda__" or list(value) == ["value"]
+            )
             # Keras would make it again without the globals that it reads.
             if is_lambda and name in lambdas:
                 replaced[key] = {
@@ -326,7 +368,7 @@ def _adapted(config, lambdas, classes, named):
                     "registered_name": name,
                 }
         config = {**config, "config": replaced}
-    return {key: _adapted(value, lambdas, classes, named) for key, value in config.items()}
+    return {key: _adapted(value, lambdas, classes, named, above) for key, value in config.items()}
 
 
 def _accepted(arguments, kind):

@@ -8,6 +8,7 @@ does not finish is computed here.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -70,6 +71,8 @@ class Packed:
 
     Attributes:
         task: The optimisation of a layer without its model, pickled.
+        sender: What `introduce` tells where it is from.
+        settings: See `wire.settings`.
         call: Tells this call of `atlas` from all others.
         model: The path of the model's file.
         weights: The hash of that model's weights.
@@ -78,6 +81,8 @@ class Packed:
     """
 
     task: bytes
+    sender: dict[str, object]
+    settings: dict[str, Any]
     call: str
     model: str
     weights: str
@@ -108,6 +113,7 @@ class Workers:
     def __init__(self, executor: Executor, tasks: Sequence[Task], folder: str):
         require_processes(executor)
         self._executor, self._call = executor, unique()
+        self._told = introduce(), wire.settings()
         self._models: dict[int, tuple[str, str]] = {}
         for task in tasks:
             if id(task.targets.model) not in self._models:
@@ -119,17 +125,19 @@ class Workers:
         """Start a worker, and require that it is another process of the same versions."""
         try:
             future = self._executor.submit(greet)
-            if not wait([future], _PATIENCE).done:
+            if not ends_within(future, _PATIENCE):
                 logger.warning(
                     "No worker of the executor, a %s, has answered within %g seconds. The atlas "
                     "waits for one, and computes nothing until then.",
                     *(type(self._executor).__name__, _PATIENCE),
                 )
-            told = future.result()
+            failure = error_of(future)
         except Exception as error:
-            self._lament(error)
+            failure = error
+        if failure is not None:
+            self._lament(failure)
             return False
-        require_alike(told)
+        require_alike(future.result(), introduce())
         return True
 
     def compute(self, chunks: Sequence[tuple[Chunk, Ranked | None]]) -> Iterator[Chunk]:
@@ -146,12 +154,12 @@ class Workers:
                         waiting[future] = queue.pop()
                 if self._is_broken and not waiting:
                     break
-                ended = wait(waiting, _BLINK, FIRST_COMPLETED).done
+                wait(waiting, _BLINK, FIRST_COMPLETED)
                 for future, group in list(waiting.items()):
                     # A worker computes them in this order.
                     while group and group[0][0].is_done:
                         yield group.pop(0)[0]
-                    if future not in ended:
+                    if not future.done():
                         continue
                     del waiting[future]
                     error = error_of(future)
@@ -179,6 +187,7 @@ class Workers:
         task = group[0][0].task
         packed = Packed(
             self._tasks[id(task)],
+            *self._told,
             self._call,
             *self._models[id(task.targets.model)],
             tuple((one.rows, os.path.abspath(one.path), ranked) for one, ranked in group),
@@ -228,7 +237,8 @@ def grouped(
 def work(packed: Packed) -> None:
     """Compute chunks in a worker, and write the file of each."""
     end_with_parent()
-    with one_at_a_time:
+    require_alike(introduce(), packed.sender)
+    with one_at_a_time, wire.using(packed.settings):
         # Another call may give a task other code under equal names.
         of_model = f"{packed.call}:{packed.model}"
         model = _cached(of_model, "", lambda: _load(packed.model, packed.weights))
@@ -263,30 +273,31 @@ def end_with_parent() -> None:
         threading.Thread(target=follow, daemon=True).start()
 
 
-def require_alike(told: dict[str, object]) -> None:
-    """Refuse a worker by what `introduce` told there.
+class UnfitWorker(ValueError):
+    """An executor or one of its workers is of no use."""
+
+
+def require_alike(worker: dict[str, object], sender: dict[str, object]) -> None:
+    """Refuse a worker by what `introduce` tells there, and where its work is from.
 
     Raises:
-        ValueError: If it is a thread of this process, or has other versions.
+        UnfitWorker: If it is a thread of the same process, or has other versions.
     """
-    own = introduce()
     # A fork has the unique part of its parent.
-    if all(told.get(key) == own[key] for key in _WHERE):
+    if all(worker.get(key) == sender[key] for key in _WHERE):
         raise _refusal("threads of this process, which would disturb its random states")
-    other = {k: v for k, v in told.items() if k not in _WHERE and v != own.get(k)}
-    if other:
-        raise _refusal(f"a worker of other versions, {other}, where here are {own}")
+    keys = [key for key in {**sender, **worker} if key not in _WHERE]
+    other, own = (
+        {key: one[key] for key in keys if key in one and worker.get(key) != sender.get(key)}
+        for one in (worker, sender)
+    )
+    if other or own:
+        raise _refusal(f"a worker of other versions, {other}, where the sender has {own}")
 
 
 def introduce() -> dict[str, object]:
     """Return where a process runs, and its versions."""
     name = keras.backend.backend()
-    framework = None
-    for one in (name, f"{name}-cpu"):
-        try:
-            framework = framework or importlib.metadata.version(one)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "host": socket.gethostname(),
         "process": os.getpid(),
@@ -294,9 +305,17 @@ def introduce() -> dict[str, object]:
         "python": ".".join(map(str, sys.version_info[:2])),
         "keras": keras.__version__,
         "backend": name,
-        name: framework,
+        name: _version_of(name),
         "featviz_callback": package_version(),
     }
+
+
+@functools.cache
+def _version_of(framework):
+    for one in (framework, f"{framework}-cpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(one)
+    return None
 
 
 def package_version() -> str:
@@ -315,16 +334,27 @@ def _cached(of_model, key, make):
 
 
 def error_of(future: Future) -> BaseException | None:
-    """Return the error with which a future is done, and never raise it."""
-    # A worker's KeyboardInterrupt comes back as one, and must not end this process.
-    return CancelledError("cancelled") if future.cancelled() else future.exception()
+    """Wait for a future, and return the error with which it is done instead of raising it."""
+    # A worker's KeyboardInterrupt comes back as one, and must not end this process. `wait` does
+    # not see what the owner of a pool cancels.
+    try:
+        return future.exception()
+    except CancelledError as error:
+        return error
+
+
+def ends_within(future: Future, seconds: float) -> bool:
+    """Wait for a future, and return whether it is done or cancelled by then."""
+    with contextlib.suppress(CancelledError, TimeoutError):
+        future.exception(seconds)
+    return future.done()
 
 
 def require_processes(executor: object) -> None:
     """Refuse what is no executor, threads, and pools that fork.
 
     Raises:
-        ValueError: If it is one of these.
+        UnfitWorker: If it is one of these.
     """
     if not callable(getattr(executor, "submit", None)):
         raise _refusal(f"executor={executor!r}")
@@ -337,7 +367,7 @@ def require_processes(executor: object) -> None:
 
 
 def _refusal(received):
-    return ValueError(
+    return UnfitWorker(
         "Invalid value for argument `executor`. Expected an executor of processes with the same "
         "versions, such as "
         "ProcessPoolExecutor(2, mp_context=multiprocessing.get_context('spawn')). "

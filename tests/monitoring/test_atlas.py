@@ -662,6 +662,97 @@ def test_what_a_worker_does_not_finish_is_computed_here(tmp_path, pool, caplog):
     assert_equal_atlases(found, make(tmp_path / "here"))
 
 
+@pytest.mark.acceptance
+def test_a_worker_that_is_interrupted_while_it_starts_does_not_end_an_atlas(tmp_path, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+
+    class Interrupted:
+        def submit(self, function, *arguments):
+            future = Future()
+            future.set_exception(KeyboardInterrupt())
+            return future
+
+    found = make(tmp_path / "there", executor=Interrupted())
+    assert caplog.text.count("is computed here. KeyboardInterrupt") == 1
+    assert_equal_atlases(found, make(tmp_path / "here"))
+
+
+class Elsewhere:
+    """An executor that greets with one pool, and has another one compute."""
+
+    def __init__(self, greeting, computing):
+        self.greeting, self.computing = greeting, computing
+
+    def submit(self, function, *arguments):
+        pool = self.greeting if function is workers.greet else self.computing
+        return pool.submit(function, *arguments)
+
+
+def pretend(version):
+    """Make a worker one of another version."""
+    import featviz_callback
+
+    featviz_callback.__version__ = version
+
+
+@pytest.mark.acceptance
+@pytest.mark.slow
+def test_a_worker_of_another_version_than_the_first_computes_nothing(tmp_path, pool, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    with ProcessPoolExecutor(1, get_context("spawn"), pretend, ("0.0.1",)) as old:
+        make(tmp_path / "there", executor=Elsewhere(pool, old))
+    assert caplog.text.count("is computed here. UnfitWorker") == 1
+    assert "{'featviz_callback': '0.0.1'}" in caplog.text
+
+
+@pytest.mark.acceptance
+def test_an_owner_who_shuts_a_busy_pool_down_does_not_stop_an_atlas(tmp_path, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+
+    class Closing:
+        def submit(self, function, *arguments):
+            if function is workers.greet:
+                return pool.submit(function, *arguments)
+            # A pool takes two more than its worker runs, which nobody can cancel.
+            for _ in range(4):
+                pool.submit(time.sleep, 1)
+            future = pool.submit(function, *arguments)
+            pool.shutdown(wait=False, cancel_futures=True)
+            return future
+
+    found = make(tmp_path, executor=Closing())
+    assert np.isfinite(found["conv1"].scores).all()
+    assert caplog.text.count("is computed here") == 1
+
+
+def set_settings(floatx, epsilon):
+    """Give a process other settings of Keras."""
+    keras.config.set_floatx(floatx)
+    keras.config.set_epsilon(epsilon)
+
+
+class Normalise:
+    """A penalty that depends on Keras' settings."""
+
+    def __call__(self, images):
+        size = keras.ops.sqrt(keras.ops.mean(images**2, axis=(1, 2, 3)))
+        return 0.1 * size / (size + 1e6 * keras.config.epsilon())
+
+
+@pytest.mark.acceptance
+@pytest.mark.slow
+def test_workers_use_the_settings_of_keras_and_then_their_own(tmp_path):
+    settings = {"regularizers": [Normalise()]}
+    here = make(tmp_path / "here", **settings)
+    given = "float32", 1e-3
+    with ProcessPoolExecutor(1, get_context("spawn"), set_settings, given) as pool:
+        there = make(tmp_path / "there", executor=pool, **settings)
+        found = pool.submit(keras.config.epsilon).result()
+    assert_equal_atlases(there, here)
+    assert found == 1e-3
+
+
 class LostOnce:
     """A penalty that fails the first time that it is called, and notes who called it."""
 

@@ -162,3 +162,41 @@ def test_the_bound_holds_on_an_unsteady_machine(clock):
         shares.append(costs.share())
     assert np.mean(np.array(shares) <= 0.15) >= 0.9
     assert max(shares) < 0.16
+
+
+@pytest.mark.parametrize("bound", [0.1, 0.3])
+@pytest.mark.parametrize("first", [5.0, 40.0])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_the_bound_holds_with_a_slow_worker_whose_work_is_waited_for(clock, bound, first, is_known):
+    """Epochs take 1 s, and snapshots 5 s of a worker, whose first one also starts it."""
+    costs, ends, taken = Costs(bound), [], []
+
+    def take_snapshot(epoch):
+        clock.now += 0.01
+        begins = max(clock.now, ends[-1] if ends else 0.0)
+        ends.append(begins + (5.0 if ends else first))
+        taken.append(epoch)
+
+    def record(count):
+        for _ in range(count):
+            waited = max(0.0, ends[record.done] - clock.now)
+            clock.now += waited
+            costs.add(0.01 + waited, 0.0, 0.0)
+            costs.add_elsewhere(5.0 if record.done else first, 0.0)
+            record.done += 1
+
+    record.done = 0
+    take_snapshot(-1)
+    for epoch in range(200):
+        clock.now += 1.0
+        costs.epoch_ended()
+        record(sum(end <= clock.now for end in ends) - record.done)
+        backlog, last = len(ends) - record.done, 199 if is_known else None
+        if epoch == 199 or costs.plans_snapshot(epoch, last, 1, taken[-1], backlog):
+            take_snapshot(epoch)
+    record(len(ends) - record.done)
+    assert costs.share() <= bound
+    assert taken[:3] == [-1, 0, 1]
+    # Of the most time that is allowed, the worker needs all for 57.
+    assert 10 <= len(taken) <= 57
+    assert max(np.diff(taken)) < 45 or not is_known

@@ -32,7 +32,7 @@ def logged(caplog):
 
 def report(reporter, *snapshots, epoch_seconds=10.0):
     for one in snapshots:
-        reporter.snapshot_taken(one, share=0.1, compiling=0.0, epoch_seconds=epoch_seconds)
+        reporter.snapshot_taken(one, 0.1, 0.0, waited=one.seconds, epoch_seconds=epoch_seconds)
 
 
 SAID = {
@@ -150,9 +150,18 @@ def test_only_the_first_failure_gives_a_warning():
     assert "FloatingPointError: first" in str(warning.message)
 
 
+def test_how_long_a_worker_took_is_no_trouble_as_long_as_training_did_not_wait(logged):
+    reporter = Reporter(0)
+    reporter.snapshot_taken(snapshot(seconds=900.0), 0.1, 0.0, waited=0.1, epoch_seconds=1.0)
+    assert logged() == []
+    reporter.snapshot_taken(snapshot(seconds=900.0), 0.1, 0.0, waited=70.0, epoch_seconds=1.0)
+    [said] = logged()
+    assert "Training waited 70 s" in said
+
+
 def test_one_line_a_snapshot_is_printed_on_request(capsys):
     reporter = Reporter(1)
-    reporter.snapshot_taken(snapshot(), share=0.034, compiling=2.0, epoch_seconds=1.0)
+    reporter.snapshot_taken(snapshot(), share=0.034, compiling=2.0, waited=0.5, epoch_seconds=1.0)
     report(reporter, snapshot(epoch=4))
     report(Reporter(0), snapshot())
     first, second = capsys.readouterr().out.splitlines()

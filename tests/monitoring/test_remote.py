@@ -20,7 +20,17 @@ from keras import layers, ops
 from featviz_callback import FeatureVisCallback, Objective, replay
 from featviz_callback.monitoring import accentuation, remote, wire
 from featviz_callback.objectives import forget_warnings, walk
-from tests.conftest import LABELS, PIXELS, compiled, mixed, read_events, sequential, to_numpy, train
+from tests.conftest import (
+    LABELS,
+    PIXELS,
+    compiled,
+    mixed,
+    python,
+    read_events,
+    sequential,
+    to_numpy,
+    train,
+)
 from tests.monitoring.conftest import neurons
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -294,7 +304,10 @@ def normalised():
     )
 
 
-@pytest.mark.parametrize("make", [own_code, subclassed, half, nested, quantised, normalised])
+@pytest.mark.parametrize(
+    "make",
+    [own_code, subclassed, half, nested, quantised, normalised, lambda: lambdas_of_equal_names()],
+)
 def test_a_model_is_made_again_from_its_description(make):
     model = make()
     names = [keras.layers.Dense(1).name, keras.layers.Dense(1).name]
@@ -371,12 +384,103 @@ def test_a_layer_behind_the_first_target_counts_too(watch_apart):
         train(model, watch_apart(targets, executor=unused))
 
 
+def forgetful_behind_all_targets():
+    forgetful = [layers.Flatten(), Forgetful(3.0), layers.Dense(10, name="logits")]
+    return compiled(sequential(layers.Conv2D(2, 3, name="conv1"), *forgetful))
+
+
+def test_so_does_a_layer_that_is_only_measured(watch_apart):
+    def target(model):
+        return Objective.channel(model, "conv1", 0)
+
+    with ProcessPoolExecutor(1, mp_context=SPAWN) as unused:
+        with pytest.raises(ValueError, match="(?s)`replay`.*something else then, in 'logits'"):
+            train(
+                forgetful_behind_all_targets(),
+                watch_apart(target, executor=unused, probe_data=PIXELS),
+            )
+        # Nothing depends on it then.
+        callback = watch_apart(target, executor=unused, values_range=(0, 1))
+        callback.set_model(forgetful_behind_all_targets())
+        callback.on_train_begin()
+
+
+def test_values_may_differ_by_the_order_of_sums_and_by_nothing_else():
+    values = np.array([[1.0, -2.0, np.nan], [1e-3, 1e-3, np.inf]], "float32")
+    rounded = values * np.float32(1 + 1e-6)
+    assert remote._is_equal(values, rounded)
+    # A row may be small beside the others.
+    for i in range(2):
+        other = rounded.copy()
+        other[i, 0] *= 1.01
+        assert not remote._is_equal(values, other)
+    assert not remote._is_equal(values, np.nan_to_num(values))
+
+
+def test_a_lack_of_memory_is_called_so(watch_apart, monkeypatch):
+    def fail(*_):
+        raise MemoryError("no memory")
+
+    monkeypatch.setattr(wire, "build_apart", fail)
+    with (
+        ProcessPoolExecutor(1, mp_context=SPAWN) as unused,
+        pytest.raises(ValueError, match="(?s)Expected memory for a copy.*out of memory"),
+    ):
+        train(compiled(), watch_apart(executor=unused))
+
+
+def lambdas_of_equal_names():
+    """A model of two models, each of which has a lambda in a layer of the same name."""
+
+    def part(name, function):
+        inner = keras.Sequential([layers.Lambda(function, name="change")], name=name)
+        inner.build((None, 12, 10, 1))
+        return inner
+
+    return compiled(
+        sequential(
+            part("one", lambda x: 2 * x),
+            part("other", lambda x: ops.tanh(x - 1)),
+            layers.Flatten(),
+            layers.Dense(10, activation=lambda x: 3 * x, name="logits"),
+        )
+    )
+
+
+def named_alike(factor):
+    """A class of a name that others have too."""
+
+    class Alike(layers.Layer):
+        def call(self, inputs):
+            return factor * inputs
+
+    return Alike()
+
+
+def test_two_classes_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="two classes or functions of the name 'Alike'"):
+        wire.build_apart([sequential(named_alike(2.0), named_alike(3.0), layers.Flatten())])
+    twice = named_alike(2.0)
+    [again] = wire.build_apart([sequential(twice, type(twice)(name="second"), layers.Flatten())])
+    np.testing.assert_allclose(to_numpy(again(PIXELS)).ravel(), 4 * PIXELS.ravel(), rtol=1e-6)
+
+
 def test_copies_share_the_executor_and_pickles_have_none():
     with ProcessPoolExecutor(1, mp_context=SPAWN) as unused:
         callback = FeatureVisCallback(executor=unused)
         assert copy.copy(callback)._executor is unused
         assert copy.deepcopy(callback)._executor is unused
         assert pickle.loads(pickle.dumps(callback))._executor is None
+
+
+def test_a_worker_forgets_what_was_used_longest_ago():
+    made, kept = [], {}
+
+    def use(name):
+        return remote._kept(kept, name, lambda: made.append(name) or name)
+
+    assert [use(name) for name in "abacab"] == list("abacab")
+    assert made == ["a", "b", "c", "b"]
 
 
 def test_copied_weights_do_not_change():
@@ -402,10 +506,31 @@ def test_results_are_those_of_local_snapshots(watch_apart, pool):
     assert (callback.history.seconds > 0).all()
 
 
+class Noting:
+    """An executor that keeps what its workers return for snapshots."""
+
+    def __init__(self, pool):
+        self._pool, self.futures = pool, []
+
+    def submit(self, function, *arguments):
+        future = self._pool.submit(function, *arguments)
+        if function is remote.work:
+            self.futures.append(future)
+        return future
+
+
 @pytest.mark.acceptance
 def test_so_are_real_images_places_health_and_floors(watch_apart, pool):
     settings = {"probe_data": (PIXELS, LABELS), "accentuate": 1, "log_importance": True}
-    callback = assert_same_training(watch_apart, pool, objectives=mixed, **settings)
+    noting = Noting(pool)
+    callback = assert_same_training(watch_apart, noting, objectives=mixed, **settings)
+    assert len(noting.futures) == 4
+    for future in noting.futures:
+        found = future.result().observation
+        for pictures in (found.pictures, found.examples, found.accentuated):
+            # Training has none of them to encode.
+            assert len(pictures) == 6
+            assert all(one.content.startswith(b"\x89PNG") for one in pictures)
     images, _ = read_events(callback.log_dir / "feature_vis")
     assert any(tag.startswith("feature_vis_place/") for tag in images)
 
@@ -428,7 +553,7 @@ def test_so_are_those_of_functions_of_a_test(watch_apart, pool):
     weights = np.linspace(0, 1, 10, dtype="float32")
 
     def objectives(model):
-        score = lambda outputs: ops.mean(outputs * weights, axis=-1)  # noqa: E731
+        score = lambda outputs: ops.mean(outputs * ops.convert_to_tensor(weights), axis=-1)  # noqa: E731
         return [Objective.custom(model, "logits", score), Objective.channel(model, "conv1", 2)]
 
     assert_same_training(
@@ -477,16 +602,54 @@ def test_so_are_those_of_a_quantised_network(watch_apart, pool):
     assert_same(*found)
 
 
-@pytest.mark.acceptance
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a strategy of TensorFlow's")
-def test_so_are_those_of_a_mirrored_training(watch_apart, pool):
+MIRRORED = """
+    import itertools
+    import multiprocessing
+    import sys
+    from concurrent.futures import ProcessPoolExecutor
+    from pathlib import Path
+
+    import keras
     import tensorflow as tf
+    from keras import layers
+
+    from featviz_callback import FeatureVisCallback
+    from tests.conftest import PIXELS, compiled, sequential
+    from tests.monitoring.test_remote import assert_same_training
 
     def make():
-        with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
-            return compiled()
+        with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+            return compiled(
+                sequential(
+                    layers.Conv2D(4, 3, name="conv1"),
+                    layers.BatchNormalization(name="norm"),
+                    layers.ReLU(name="relu"),
+                    layers.Flatten(),
+                    layers.Dense(10, name="logits"),
+                )
+            )
 
-    assert_same_training(watch_apart, pool, make=make)
+    if __name__ == "__main__":
+        [cpu] = tf.config.list_physical_devices("CPU")
+        two = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(cpu, two)
+        count = itertools.count()
+
+        def watch(objectives, **settings):
+            folder = f"{sys.argv[1]}/{next(count)}"
+            return FeatureVisCallback(objectives, log_dir=Path(folder), steps=2, **settings)
+
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            found = assert_same_training(watch, pool, make=make, probe_data=PIXELS)
+        print(make().distribute_strategy.num_replicas_in_sync, found.history.epochs.tolist())
+"""
+
+
+@pytest.mark.acceptance
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a strategy of TensorFlow's")
+def test_so_are_those_of_a_mirrored_training(tmp_path):
+    # How many devices there are is told before the first use.
+    assert python(textwrap.dedent(MIRRORED), "tensorflow", tmp_path) == ["2 [-1, 0, 1, 2]"]
 
 
 def break_accentuations(is_broken=True):
@@ -681,6 +844,9 @@ SCRIPT = """
         FACTOR = 1.0
         norm = layers.Normalization(axis=-1)
         model = make(norm)
+        # Of scores below zero there is no ratio, whatever weights a backend draws.
+        logits = model.layers[-1]
+        logits.set_weights([-np.abs(one) for one in logits.get_weights()])
         for factor in (1.0, 3.0, 1.0):
             # A class attribute, and a constant that Keras makes of variables.
             Scale.factor = factor

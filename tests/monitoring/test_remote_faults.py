@@ -19,7 +19,7 @@ import pytest
 from keras import layers, ops
 
 from featviz_callback import FeatureVisCallback
-from featviz_callback.monitoring import remote
+from featviz_callback.monitoring import remote, workers
 from tests.conftest import PIXELS, compiled, read_events, train
 from tests.monitoring.test_remote import SPAWN, Forgetful, assert_same, logged, neurons, run
 
@@ -97,6 +97,25 @@ def test_a_pool_is_shut_down_by_its_owner(watch_apart):
     assert_disturbed(callback, weights, messages, lost=[])
 
 
+def test_a_busy_pool_is_shut_down_by_its_owner(watch_apart):
+    own = ProcessPoolExecutor(1, mp_context=SPAWN)
+    callback = watch_apart(executor=own)
+
+    def occupy():
+        until(lambda: all(one.is_done for one in callback._pending))
+        # A pool takes two more than its worker runs, which nobody can cancel.
+        for _ in range(4):
+            own.submit(time.sleep, 1)
+
+    def shut():
+        until(lambda: len(own._pending_work_items) >= 4)
+        own.shutdown(wait=False, cancel_futures=True)
+
+    with logged() as messages:
+        weights = run(callback, Once(0, occupy), Once(1, shut), epochs=5)
+    assert_disturbed(callback, weights, messages, lost=[])
+
+
 def pretend(version):
     """Make a worker one of another version."""
     import featviz_callback
@@ -111,6 +130,26 @@ def test_a_worker_of_another_version(watch_apart):
             weights = run(callback, epochs=5)
     assert_disturbed(callback, weights, messages, lost=[])
     assert any("0.0.1" in one for one in messages)
+
+
+class Mixed:
+    """An executor of two workers, the second of which gets all snapshots."""
+
+    def __init__(self, greeting, taking):
+        self._greeting, self._taking = greeting, taking
+
+    def submit(self, function, *arguments):
+        pool = self._greeting if function is workers.greet else self._taking
+        return pool.submit(function, *arguments)
+
+
+def test_one_of_several_workers_is_of_another_version(watch_apart, pool):
+    with ProcessPoolExecutor(1, SPAWN, pretend, ("0.0.1",)) as old:
+        callback = watch_apart(executor=Mixed(pool, old))
+        with logged() as messages:
+            weights = run(callback, epochs=2)
+    assert_disturbed(callback, weights, messages, lost=[], epochs=2)
+    assert any("{'featviz_callback': '0.0.1'}" in one for one in messages)
 
 
 class Inline:
@@ -176,12 +215,81 @@ def test_a_worker_that_never_comes_is_waited_for_in_vain_once(watch_apart, monke
     assert any("none has begun within 1.2 seconds" in one for one in messages)
 
 
+def test_a_worker_that_never_comes_is_told_while_training_goes_on(watch_apart, monkeypatch):
+    monkeypatch.setattr(remote, "TOLD_AFTER", 0.2)
+    monkeypatch.setattr(remote, "PATIENCE", 0.2)
+    callback, said = watch_apart(executor=Never()), []
+    with logged() as messages:
+        slow = [Once(epoch, lambda: time.sleep(0.5)) for epoch in range(3)]
+        run(callback, *slow, Once(3, lambda: said.extend(messages)), epochs=4)
+    assert sum("No worker of `executor`, a Never, has begun" in one for one in said) == 1
+
+
 class Pruned(Exception):
     pass
 
 
 def prune():
     raise Pruned
+
+
+def hold(path):
+    """Keep a worker busy until a file is there."""
+    until(lambda: os.path.exists(path))
+
+
+def interrupt_soon():
+    """Press Ctrl-C while training waits."""
+    threading.Timer(1.0, os.kill, [os.getpid(), signal.SIGINT]).start()
+
+
+@pytest.mark.parametrize(
+    ("end", "error", "epochs"), [(prune, Pruned, 4), (interrupt_soon, KeyboardInterrupt, 3)]
+)
+def test_training_ends_before_results_are_in(watch_apart, tmp_path, end, error, epochs):
+    release = tmp_path / "release"
+    # A process in the background begins without it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def train_twice(callback, end, occupy=lambda: None):
+        keras.utils.set_random_seed(1)
+        model = compiled()
+
+        def fit():
+            train(model, callback, Once(0, occupy), Once(2, end), epochs=epochs)
+            # Where nothing waits, Ctrl-C comes after the end.
+            time.sleep(60)
+
+        with pytest.raises(error):
+            fit()
+        yield model
+        # It would take the last one again, if that was lost.
+        train(model, callback, initial_epoch=3, epochs=4)
+        yield model
+
+    try:
+        undisturbed, local = keras.callbacks.Callback(), watch_apart()
+        [expected, _], [_, _] = (list(train_twice(one, end)) for one in (undisturbed, local))
+        with ProcessPoolExecutor(1, mp_context=SPAWN) as own:
+            callback = watch_apart(executor=own)
+
+            def occupy():
+                until(lambda: all(one.is_done for one in callback._pending))
+                own.submit(hold, release)
+
+            fits = train_twice(callback, end, occupy)
+            next(fits)
+            assert callback.history.epochs.tolist() == [-1, 0]
+            release.touch()
+            model = next(fits)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert callback.history.epochs.tolist() == [-1, 0, 1, 2, 3]
+    assert callback.history.skipped.tolist() == []
+    np.testing.assert_array_equal(callback.history.images, local.history.images)
+    np.testing.assert_array_equal(callback.history.drift, local.history.drift)
+    for one, other in zip(model.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("executor", [Refusing, Never])
@@ -224,6 +332,15 @@ def test_ctrl_c_in_a_worker_does_not_end_training(watch_apart, pool):
     with logged() as messages:
         weights = run(callback, epochs=5)
     assert_disturbed(callback, weights, messages, lost=[1])
+
+
+def test_the_noise_floor_is_measured_again_if_the_first_snapshot_is_lost(watch_apart, pool):
+    callback = watch_apart(executor=Interrupting(pool, at=0))
+    with logged() as messages:
+        weights = run(callback, epochs=3)
+    assert_disturbed(callback, weights, messages, lost=[-1], epochs=3)
+    known = np.isfinite(callback.history.noise_floor).all(axis=1)
+    assert known.tolist() == [True, False, True]
 
 
 def at_once(orders):

@@ -119,10 +119,10 @@ def test_a_lambda_layer_crosses(tmp_path):
 def test_a_process_of_the_same_number_in_another_container_is_no_thread_of_this_one():
     told = workers.introduce()
     with pytest.raises(ValueError, match="threads of this process"):
-        workers.require_alike(told)
-    workers.require_alike({**told, "unique": "of another process"})
+        workers.require_alike(told, told)
+    workers.require_alike({**told, "unique": "of another process"}, told)
     # A fork has all that its parent drew.
-    workers.require_alike({**told, "process": told["process"] + 1})
+    workers.require_alike({**told, "process": told["process"] + 1}, told)
 
 
 @pytest.mark.parametrize(
