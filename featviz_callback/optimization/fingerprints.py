@@ -40,7 +40,7 @@ _UNKNOWN = "unknown"
 
 # Attributes in which Keras keeps how a model is trained, beside those of an empty model.
 _OF_TRAINING = {
-    *("stop_training", "optimizer", "history"),
+    *("stop_training", "stop_evaluating", "stop_predicting", "optimizer", "history"),
     *("_compile_config", "_compiled_trainable_state", "_eval_epoch_iterator"),
 }
 _OF_COMPUTING = {"autocast", "activity_regularizer"}
@@ -107,7 +107,7 @@ def _fingerprint(model):
 
 def _settings(layer):
     """Return a layer's own values and functions, which a compiled step fixes."""
-    of_keras, bases = _names_of_keras(), _classes_of_users(type(layer))
+    of_keras, bases = names_of_keras(), classes_of_users(type(layer))
     # What Keras' own layers compute with is public.
     hidden = "_self_" if bases else "_"
     found = [
@@ -117,14 +117,14 @@ def _settings(layer):
     ]
     for base in bases:
         found += [
-            (base.__qualname__, name, _known(_function_of(value)))
+            (base.__qualname__, name, _known(function_of(value)))
             for name, value in vars(base).items()
             if not name.startswith("__") or name == "__call__"
         ]
     return frozenset(found)
 
 
-def _function_of(value):
+def function_of(value: object) -> object:
     """Return the function of a property, or of a method of a class."""
     if isinstance(value, property):
         return value.fget
@@ -133,13 +133,14 @@ def _function_of(value):
     return getattr(value, "__func__", value)
 
 
-def _classes_of_users(kind):
+def classes_of_users(kind: type) -> list[type]:
     """Return those of a layer's classes that are neither Keras' nor TensorFlow's."""
     return [one for one in kind.__mro__ if one.__module__.partition(".")[0] not in _FRAMEWORKS]
 
 
 @functools.cache
-def _names_of_keras():
+def names_of_keras() -> set[str]:
+    """Return the attributes in which Keras keeps what is no setting of a user."""
     # With a name, since Keras counts the names that it makes.
     return {*vars(keras.Model(name="empty")), *_OF_TRAINING} - _OF_COMPUTING
 
