@@ -37,6 +37,7 @@ from featviz_callback.optimization import (
     Task,
     compile_seconds,
     digest,
+    digest_architecture,
     digest_task,
     find_starts,
     models_unchanged,
@@ -135,7 +136,11 @@ class Observer:
         self._starts: list[str] = []
         self._status: list[str] = []
         self._places = None if real_images is None else Places(real_images)
-        self._checked = self._is_unwatchable = False
+        self._checked = False
+        # The prefixes of the models whose layers cannot be measured.
+        self._unwatchable: frozenset[str] = frozenset()
+        # What to go on from, once it is known which targets are left.
+        self._earlier: tuple[Snapshot, list] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -181,7 +186,9 @@ class Observer:
     @property
     def digest(self) -> str:
         """A hash of all that pictures depend on, except the weights."""
-        return digest(list(map(digest_task, self._tasks)), self._real_images, self._warm_start)
+        networks = list(map(digest_architecture, self.models))
+        tasks = list(map(digest_task, self._tasks))
+        return digest(tasks, networks, self._real_images, self._warm_start)
 
     @models_unchanged()
     def take_snapshot(self, with_floor: bool) -> Observation:
@@ -273,6 +280,9 @@ class Observer:
         if refused:
             self._params = [None] * len(self._tasks)
         self._checked = True
+        if self._earlier is not None:
+            earlier, self._earlier = self._earlier, None
+            self.go_on_from(*earlier)
 
     def _by_model(self):
         models = {id(one.model): one.model for one in self._objectives}.values()
@@ -281,7 +291,7 @@ class Observer:
     @property
     def params(self) -> list[np.ndarray | None]:
         """The parameters at which a warm start goes on, one array a task."""
-        return list(self._params)
+        return list(self._params if self._earlier is None else self._earlier[1])
 
     @property
     def kept(self) -> tuple:
@@ -300,7 +310,7 @@ class Observer:
             "places": None if places is None else places.kept,
             "accentuated": None if drawn is None else drawn.before,
             "batches": [task.plan.batch for task in self._tasks],
-            "is_unwatchable": self._is_unwatchable,
+            "unwatchable": self._unwatchable,
         }
 
     @state.setter
@@ -317,7 +327,7 @@ class Observer:
         for i, (task, batch) in enumerate(zip(self._tasks, state["batches"], strict=True)):
             if batch != task.plan.batch:
                 self._tasks[i] = replace(task, plan=replace(task.plan, batch=batch))
-        self._is_unwatchable = state["is_unwatchable"]
+        self._unwatchable = state["unwatchable"]
 
     def go_on_from(
         self, snapshot: Snapshot, params: Sequence = (), kept: tuple | None = None
@@ -333,7 +343,10 @@ class Observer:
         if kept is not None:
             self._units.go_on_from(kept[0])
             self._health.go_on_from(kept[1])
-        if snapshot.names == self.names and all(snapshot.starts):
+        if not self._checked:
+            # An observer of the same targets has left out those that cannot be read.
+            self._earlier = snapshot, list(params)
+        elif snapshot.names == self.names and all(snapshot.starts):
             self._starts, self._status = snapshot.starts, snapshot.status
             if self._warm_start and len(params) == len(self._tasks):
                 self._params = list(params)
@@ -535,14 +548,14 @@ class Observer:
         model, image_input = objectives[0].model, task.plan.image_input
         real = cast(np.ndarray, self._real_images)
         given = objectives, real, _REAL_IMAGES_SHOWN, image_input, task.fixed_inputs
-        if with_health and not self._is_unwatchable:
+        [prefix] = [found for one, found in self._prefixes if one is model]
+        if with_health and prefix not in self._unwatchable:
             try:
-                [prefix] = [found for one, found in self._prefixes if one is model]
                 watch = self._health.watch(prefix, real, image_input)
                 return ranking.rank(*given, watch)
             except Exception as error:
                 # The whole model is called for health, and part of it for scores.
-                self._is_unwatchable = True
+                self._unwatchable |= {prefix}
                 warn_once(
                     model,
                     "The layers of the model '%s' are not measured. %s: %s",
