@@ -273,7 +273,7 @@ def _observe(objectives, model, settings, probe_data):
     chosen = choose_objectives(objectives, model, settings.fixed_inputs)
     # A model around the watched one tells what that one gets.
     around = model if calls_part(model, chosen[0].model) else None
-    observer = prepare_observer(chosen, settings, real, False, around)
+    observer = prepare_observer(chosen, settings, real, False, around, is_strict=True)
     observer.check()
     return observer
 
@@ -385,14 +385,15 @@ def _computed(missing, executor, observer, folder, log):
     return compute_here(jobs) if workers is None else workers.compute(jobs)
 
 
-def _real_images(observer, folder):
-    """Return the real images, which workers read from the folder of the atlas."""
-    if observer.real_images is None or folder is None:
-        return None if observer.real_images is None else RealImages(observer.real_images)
-    name = f"{digest(observer.real_images)[:16]}.npy"
-    images = RealImages(observer.real_images, os.path.join(folder, _REAL_IMAGES, name))
-    images.save()
-    return images
+def _real_images(observer, folder) -> dict[int, RealImages]:
+    """Return the real images of each model, which workers read from the folder of the atlas."""
+    found = {}
+    for model, images in zip(observer.models, observer.real_images, strict=False):
+        name = f"{digest(images)[:16]}.npy"
+        path = None if folder is None else os.path.join(folder, _REAL_IMAGES, name)
+        found[id(model)] = RealImages(images, path)
+        found[id(model)].save()
+    return found
 
 
 def _rows(ranked, rows):
@@ -401,14 +402,15 @@ def _rows(ranked, rows):
 
 def _rank(observer, tasks, images) -> dict[int, Ranked]:
     """Return what real images tell of the targets of each task, by the task's identity."""
-    if images is None:
+    if not images:
         return {}
     found, rankings = {}, observer.rank()
     for task in tasks:
         told = [_told(observer, part, rankings[id(part)]) for part in task.targets.parts]
         joined = {name: np.concatenate([one[name] for one in told]) for name in told[0]}
         best = observer.best_of(task, rankings)
-        found[id(task)] = Ranked(images=images, best_known=best, **joined)
+        own = images[id(task.targets.model)]
+        found[id(task)] = Ranked(images=own, best_known=best, **joined)
     return found
 
 
@@ -489,7 +491,8 @@ class _Log:
         for i, name in enumerate(result.names if units is not None else []):
             shown = 0 if result.status[i] in ("dead", "constant") else len(units.top_images[i])
             indices, scores = units.top_images[i][:shown], units.top_scores[i][:shown]
-            real = self._observer.show(result, indices, scores, units.places[i])
+            model = chunk.task.targets.model
+            real = self._observer.show(result, model, indices, scores, units.places[i])
             # One picture of all, since single ones are a dozen a unit.
             summaries.write_examples(self._events, _STEP, name, draw_beside(result, i, real))
             summaries.write_real_scores(self._events, _STEP, name, indices.tolist(), scores)

@@ -323,6 +323,11 @@ def test_settings_that_mean_the_same_are_equal(tmp_path, settings):
     assert files(tmp_path) == before
 
 
+def test_real_images_beyond_the_range_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="`probe_data`.*values_range=.*, and images from .* to 2"):
+        make(tmp_path, probe_data=random_images(4, 12, 10, 1) * 250)
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     file, training, damaged = (tmp_path / name for name in ("file", "training", "damaged"))
     file.write_text("")
