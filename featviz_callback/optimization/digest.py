@@ -82,6 +82,22 @@ def digest_task(task: Task) -> str:
     return digest(parts, targets.names, task.data, targets.facet_count, targets.facet_strength)
 
 
+def digest_targets(task: Task) -> list[str]:
+    """Return a hash of all that the picture of each target depends on, except the weights.
+
+    Which others are optimised beside a target changes no picture, and so does how many.
+    """
+    parts = {one.name: getattr(task, one.name) for one in dataclasses.fields(task)}
+    del parts["targets"], parts["start"]
+    parts["plan"] = dataclasses.replace(task.plan, batch=1)
+    targets = task.targets
+    shared = digest(parts, targets.facet_count, targets.facet_strength)
+    return [
+        digest(shared, name, [[column[i] for column in term] for term in (*task.data, task.start)])
+        for i, name in enumerate(targets.names)
+    ]
+
+
 def digest_weights(model: keras.Model) -> str:
     """Return a hash of a model's weights, without random states and metrics."""
     return digest([keras.ops.convert_to_numpy(one.value) for one in model.weights])

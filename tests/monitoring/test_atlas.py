@@ -82,6 +82,34 @@ def test_every_channel_is_that_of_optimize(tmp_path):
         found["conv3"]
 
 
+def test_units_of_an_earlier_call_are_not_computed_again(tmp_path):
+    model = make_small_model()
+    logits = {
+        count: Objective.neuron(model, "logits", ids)
+        for count, ids in ((2, [1, 2]), (4, range(4)), (1, 2))
+    }
+    earlier = make(tmp_path, objectives=logits[2], probe_data=PIXELS)
+    before = files(tmp_path)
+    found = make(tmp_path, objectives=logits[4], probe_data=PIXELS)
+    after = files(tmp_path)
+    assert before.items() < after.items()
+    assert len(after) == 2
+    expected = make(tmp_path / "new", objectives=logits[4], probe_data=PIXELS)
+    assert_equal(found["logits"], expected["logits"])
+    np.testing.assert_array_equal(
+        found.units("logits").top_images, expected.units("logits").top_images
+    )
+    # What was computed is all found again, and one unit of a file too.
+    assert_equal(make(tmp_path, objectives=logits[4], probe_data=PIXELS)["logits"], found["logits"])
+    assert make(tmp_path, objectives=logits[1], probe_data=PIXELS)["logits"].names == [
+        "Neuron#logits_2"
+    ]
+    assert files(tmp_path) == after
+    opened = atlas(folder=tmp_path)["logits"]
+    assert sorted(opened.names) == sorted(found["logits"].names)
+    assert earlier["logits"].names == ["Neuron#logits_1", "Neuron#logits_2"]
+
+
 @pytest.mark.acceptance
 def test_facets_inversions_and_caricatures_are_those_of_optimize(tmp_path, small_chunks):
     model = make_small_model()
