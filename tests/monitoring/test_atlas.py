@@ -95,7 +95,9 @@ def test_units_of_an_earlier_call_are_not_computed_again(tmp_path):
     assert before.items() < after.items()
     assert len(after) == 2
     expected = make(tmp_path / "new", objectives=logits[4], probe_data=PIXELS)
-    assert_equal(found["logits"], expected["logits"])
+    assert found["logits"].names == expected["logits"].names
+    # In company of others, a picture is the same but for rounding.
+    np.testing.assert_allclose(found["logits"].images, expected["logits"].images, atol=1e-5)
     np.testing.assert_array_equal(
         found.units("logits").top_images, expected.units("logits").top_images
     )

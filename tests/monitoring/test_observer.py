@@ -357,15 +357,16 @@ def test_what_is_left_out_loses_nothing_that_others_go_on_from():
     expected, found, anew = (
         one.take_snapshot(with_floor=False).result for one in (first, second, fresh)
     )
-    np.testing.assert_array_equal(found.images, expected.images)
-    assert not np.array_equal(anew.images, expected.images)
+    np.testing.assert_allclose(found.images, expected.images, atol=1e-5)
+    assert not np.allclose(anew.images, expected.images, atol=1e-3)
 
 
 class OfFewImages(layers.Layer):
-    """A layer that has no memory for more than four images."""
+    """A layer that has no memory for sixteen images."""
 
     def call(self, features):
-        if (features.shape[0] or 1) > 4:
+        # JAX has dimensions that are no numbers.
+        if isinstance(features.shape[0], int) and features.shape[0] == 16:
             raise MemoryError("too many images")
         return features
 

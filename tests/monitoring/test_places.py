@@ -326,6 +326,7 @@ def test_images_of_another_size_have_a_step_of_their_own():
         found = Places(planted(size=size))
         found.of_task(task, [[0, 1]])
         seconds.append(found.compile_seconds)
-    assert seconds[0] > 0
-    assert seconds[1] > 0
+    # Torch compiles nothing.
+    if keras.backend.backend() != "torch":
+        assert min(seconds[:2]) > 0
     assert seconds[2] == 0
