@@ -567,11 +567,12 @@ class Observer:
 
     def measured(self, task: Task) -> dict[Tap, int]:
         """Return the outputs of layers that snapshots measure in the model of a task."""
-        model, real = task.targets.model, self._real_images
-        if real is None or self._is_unwatchable:
-            return {}
+        model = task.targets.model
         [prefix] = [found for one, found in self._prefixes if one is model]
-        return self._health.taps(prefix, real.shape[1:], task.plan.image_input)
+        if self._real_images is None or prefix in self._unwatchable:
+            return {}
+        shape = self.real_images_of(model).shape[1:]
+        return self._health.taps(prefix, shape, task.plan.image_input)
 
     def _rank_of_model(self, objectives, task, with_health):
         model, image_input = objectives[0].model, task.plan.image_input
