@@ -141,5 +141,5 @@ def _require_finite(weight):
 def _mean_difference(later, earlier):
     # An axis of one pixel has no neighbours, and the mean of an empty array is NaN.
     if 0 in later.shape[1:]:
-        return ops.zeros(later.shape[:1])
+        return ops.zeros(later.shape[:1], dtype=later.dtype)
     return ops.mean(ops.abs(later - earlier), axis=_AXES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -15,23 +16,23 @@ class Accentuations:
     """Optimisations that begin at some real images, the same ones at each snapshot.
 
     Args:
-        images: Float32 array `(images, height, width, channels)`: the real images, signals
-            without the axis of rows.
+        images: For each optimisation, float32 array `(images, height, width, channels)`: the
+            real images as its model takes them, signals without the axis of rows.
         tasks: For each optimisation, one task an image, which begins there.
 
     Attributes:
         before: Starts and status of each run at the snapshot before.
     """
 
-    def __init__(self, images: np.ndarray, tasks: Sequence[Sequence[Task]]):
-        self._images = images
+    def __init__(self, images: Sequence[np.ndarray], tasks: Sequence[Sequence[Task]]):
+        self._images = list(images)
         self._tasks = list(tasks)
         self.before: list[list[dict[str, Any]]] = _nothing_of(self._tasks)
 
     def keep(self, is_kept: Sequence[bool]) -> None:
         """Leave out the optimisations that are not to be kept."""
-        pairs = zip(self._tasks, is_kept, strict=True)
-        self._tasks = [tasks for tasks, kept in pairs if kept]
+        self._tasks = list(compress(self._tasks, is_kept))
+        self._images = list(compress(self._images, is_kept))
         self.before = _nothing_of(self._tasks)
 
     def forget(self) -> None:
@@ -58,13 +59,13 @@ class Accentuations:
         self.before = [
             [{"starts": one.starts, "status": one.status} for one in results] for results in found
         ]
-        rows = [
-            [(one.images[i], one.scores[i]) for one in results]
-            for results in found
+        values_range = self._tasks[0][0].plan.values_range
+        drawn = [
+            _drawn(given, [(one.images[i], one.scores[i]) for one in results], values_range)
+            for given, results in zip(self._images, found, strict=True)
             for i in range(len(results[0]))
         ]
-        values_range = self._tasks[0][0].plan.values_range
-        return [_drawn(self._images, rows[i], values_range) for i in order]
+        return [drawn[i] for i in order]
 
 
 def _nothing_of(tasks):

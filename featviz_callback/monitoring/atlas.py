@@ -15,7 +15,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from itertools import groupby
 
 import keras
 import numpy as np
@@ -33,7 +34,7 @@ from featviz_callback.optimization import (
     Task,
     digest,
     digest_architecture,
-    digest_task,
+    digest_targets,
     digest_weights,
 )
 from featviz_callback.optimization.probe_data import ProbeImages
@@ -51,7 +52,7 @@ from featviz_callback.tensorboard import (
 logger = logging.getLogger("featviz_callback")
 
 _MANIFEST = "atlas.json"
-# Layer, file and number of units of each chunk, in order.
+# Layer, file and number of units of each chunk, in order, and what tells each unit from others.
 _PLAN = "plan.json"
 _CHUNKS = "chunks"
 _REAL_IMAGES = "real_images"
@@ -167,9 +168,10 @@ def atlas(
         observer = _observe(objectives, model, settings, probe_data)
     path = _local(folder)
     tasks = observer.tasks
-    planned = [chunk for task in tasks for chunk in _chunks_of(task, path)]
     try:
         _require_manifest(path, _manifest(settings, tasks, observer))
+        known = _known_units(path)
+        planned = [chunk for task in tasks for chunk in _chunks_of(task, path, known)]
         _write_plan(path, planned)
     except OSError as error:
         raise ValueError(
@@ -183,7 +185,7 @@ def atlas(
     for chunk in _computed(missing, executor, observer, path, log):
         log.write([chunk])
         bar.add(len(chunk))
-    return Atlas([(chunk.layer, chunk.path) for chunk in planned])
+    return Atlas(_parts_of(planned, known))
 
 
 def _open(folder):
@@ -195,40 +197,79 @@ def _open(folder):
             f"or the `folder` of an atlas. Received: model=None, objectives=None, "
             f"folder={folder!r}"
         )
-    planned = [(row[0], os.path.join(folder, _CHUNKS, row[1]), row[2]) for row in _read_json(path)]
-    done = [row for row in planned if chunks.is_done(row[1])]
-    found, total = (sum(row[2] for row in rows) for rows in (done, planned))
+    planned = _planned(folder)
+    done = [one for one in planned if chunks.is_done(one.path)]
+    found, total = (len({key for one in some for key in one.keys}) for some in (done, planned))
     if found < total:
         logger.warning(
             "The atlas in %r has %d of %d units so far: a call with the model goes on with it.",
             *(folder, found, total),
         )
-    return Atlas([row[:2] for row in done])
+    # Calls at the same time, on several machines, may have computed a unit twice.
+    first = _first_places(done)
+    return Atlas(
+        [
+            (one.layer, one.path, [i for i, key in enumerate(one.keys) if first[key] == (one, i)])
+            for one in done
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A chunk that the plan of a folder has: its layer, its file, and the keys of its units."""
+
+    layer: str
+    path: str
+    keys: tuple[str, ...]
+
+
+def _planned(folder):
+    return [
+        _Planned(layer, os.path.join(folder, _CHUNKS, name), tuple(keys))
+        for layer, name, _, keys in _read_json(os.path.join(folder, _PLAN))
+    ]
+
+
+def _first_places(planned):
+    """Return the first chunk that has a unit, and its place there, by the key of the unit."""
+    found: dict[str, tuple[_Planned, int]] = {}
+    for one in planned:
+        for i, key in enumerate(one.keys):
+            found.setdefault(key, (one, i))
+    return found
+
+
+def _known_units(folder):
+    """Return the finished chunk that has a unit, and its place there, by the key of the unit."""
+    planned = _planned(folder) if os.path.exists(os.path.join(folder, _PLAN)) else []
+    return _first_places([one for one in planned if chunks.is_done(one.path)])
 
 
 class Atlas(Mapping):
     """The images of an atlas, by the layer that they are of. Read when asked for.
 
     Args:
-        parts: The layer and the file of each part.
+        parts: The layer and the file of each part, and which images of the file.
 
     Example:
     `atlas(model=model)["block3/conv"].save("sheet.png")`
     """
 
-    def __init__(self, parts: Sequence[tuple[str, str]]):
-        self._paths: dict[str, list[str]] = {}
-        for layer, path in parts:
-            self._paths.setdefault(layer, []).append(path)
+    def __init__(self, parts: Sequence[tuple[str, str, Sequence[int]]]):
+        self._parts: dict[str, list[chunks.Part]] = {}
+        for layer, path, rows in parts:
+            if len(rows):
+                self._parts.setdefault(layer, []).append((path, rows))
 
     def __getitem__(self, layer: str) -> Result:
         return chunks.read(self._of(layer))
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._paths)
+        return iter(self._parts)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._parts)
 
     def __repr__(self) -> str:
         return f"<Atlas of {len(self)} layers>"
@@ -246,9 +287,9 @@ class Atlas(Mapping):
         return chunks.read_units(self._of(layer))
 
     def _of(self, layer):
-        if layer not in self._paths:
-            raise KeyError(f"{layer!r}. The atlas has {', '.join(self._paths)}")
-        return self._paths[layer]
+        if layer not in self._parts:
+            raise KeyError(f"{layer!r}. The atlas has {', '.join(self._parts)}")
+        return self._parts[layer]
 
 
 def _observe(objectives, model, settings, probe_data):
@@ -273,7 +314,7 @@ def _observe(objectives, model, settings, probe_data):
     chosen = choose_objectives(objectives, model, settings.fixed_inputs)
     # A model around the watched one tells what that one gets.
     around = model if calls_part(model, chosen[0].model) else None
-    observer = prepare_observer(chosen, settings, real, False, around)
+    observer = prepare_observer(chosen, settings, real, False, around, is_strict=True)
     observer.check()
     return observer
 
@@ -329,7 +370,10 @@ def _write_plan(folder, planned):
     """Note which chunks the folder has, behind those of earlier calls for other objectives."""
     path = os.path.join(folder, _PLAN)
     before = _read_json(path) if os.path.exists(path) else []
-    rows = [[chunk.layer, os.path.basename(chunk.path), len(chunk)] for chunk in planned]
+    rows = [
+        [chunk.layer, os.path.basename(chunk.path), len(chunk), list(chunk.keys)]
+        for chunk in planned
+    ]
     known = {row[1] for row in before}
     if new := [row for row in rows if row[1] not in known]:
         # Those under which nothing was computed are no part of it.
@@ -356,20 +400,63 @@ def _write_json(path, content):
     os.replace(part, path)
 
 
-def _chunks_of(task: Task, folder: str) -> list[Chunk]:
+def _chunks_of(task: Task, folder: str, known: Mapping) -> list[Chunk]:
+    """Return the chunks that have the targets of a task, but for what other chunks have.
+
+    The split is that of the whole task, so that machines that share a folder agree on it. A
+    unit that a chunk of another call has is taken from there.
+    """
     tap = task.targets.terms[0].taps[0]
-    layer, settings = tap.prefix + tap.path, digest_task(task)
+    layer, keys = tap.prefix + tap.path, digest_targets(task)
     # A file system may count the bytes of a name, not its letters.
     name = re.sub(r"[^\w.-]", "_", layer, flags=re.ASCII)[:80]
-    return [
-        Chunk(
-            task,
-            rows,
-            os.path.join(folder, _CHUNKS, f"{name}-{digest(settings, rows)[:16]}.npz"),
-            layer,
+
+    def chunk(rows):
+        own = tuple(keys[i] for i in rows)
+        path = os.path.join(folder, _CHUNKS, f"{name}-{digest(own)[:16]}.npz")
+        return Chunk(task, tuple(rows), path, layer, own)
+
+    found = []
+    for rows in chunks.split(task):
+        whole = chunk(rows)
+        # The facets of a unit are made together.
+        facets = task.targets.facet_count
+        units = [rows[i : i + facets] for i in range(0, len(rows), facets)]
+        missing = [unit for unit in units if not all(keys[i] in known for i in unit)]
+        if whole.is_done or len(missing) == len(units):
+            found.append(whole)
+            continue
+        elsewhere: dict[str, list[int]] = {}
+        for unit in units:
+            for i in unit if unit not in missing else ():
+                elsewhere.setdefault(known[keys[i]][0].path, []).append(i)
+        found += [
+            Chunk(task, tuple(own), path, layer, tuple(keys[i] for i in own))
+            for path, own in elsewhere.items()
+        ]
+        if missing:
+            found.append(chunk([i for unit in missing for i in unit]))
+    return found
+
+
+def _parts_of(planned, known):
+    """Return the layer, the file, and the places in the file, of all targets in their order."""
+    parts = []
+    for _, own in groupby(planned, lambda chunk: id(chunk.task)):
+        places = sorted(
+            (row, chunk.layer, chunk.path, _place_in(chunk, i, known))
+            for chunk in own
+            for i, row in enumerate(chunk.rows)
         )
-        for rows in chunks.split(task)
-    ]
+        for (layer, path), some in groupby(places, lambda one: one[1:3]):
+            parts.append((layer, path, [one[3] for one in some]))
+    return parts
+
+
+def _place_in(chunk, i, known):
+    """Return the place of a chunk's target in its file."""
+    planned, place = known.get(chunk.keys[i], (None, i))
+    return place if planned is not None and planned.path == chunk.path else i
 
 
 def _computed(missing, executor, observer, folder, log):
@@ -385,14 +472,15 @@ def _computed(missing, executor, observer, folder, log):
     return compute_here(jobs) if workers is None else workers.compute(jobs)
 
 
-def _real_images(observer, folder):
-    """Return the real images, which workers read from the folder of the atlas."""
-    if observer.real_images is None or folder is None:
-        return None if observer.real_images is None else RealImages(observer.real_images)
-    name = f"{digest(observer.real_images)[:16]}.npy"
-    images = RealImages(observer.real_images, os.path.join(folder, _REAL_IMAGES, name))
-    images.save()
-    return images
+def _real_images(observer, folder) -> dict[int, RealImages]:
+    """Return the real images of each model, which workers read from the folder of the atlas."""
+    found = {}
+    for model, images in zip(observer.models, observer.real_images, strict=False):
+        name = f"{digest(images)[:16]}.npy"
+        path = None if folder is None else os.path.join(folder, _REAL_IMAGES, name)
+        found[id(model)] = RealImages(images, path)
+        found[id(model)].save()
+    return found
 
 
 def _rows(ranked, rows):
@@ -401,14 +489,15 @@ def _rows(ranked, rows):
 
 def _rank(observer, tasks, images) -> dict[int, Ranked]:
     """Return what real images tell of the targets of each task, by the task's identity."""
-    if images is None:
+    if not images:
         return {}
     found, rankings = {}, observer.rank()
     for task in tasks:
         told = [_told(observer, part, rankings[id(part)]) for part in task.targets.parts]
         joined = {name: np.concatenate([one[name] for one in told]) for name in told[0]}
         best = observer.best_of(task, rankings)
-        found[id(task)] = Ranked(images=images, best_known=best, **joined)
+        own = images[id(task.targets.model)]
+        found[id(task)] = Ranked(images=own, best_known=best, **joined)
     return found
 
 
@@ -466,7 +555,8 @@ class _Log:
 
     def _write(self, chunk):
         self._begin()
-        result, units = chunks.read([chunk.path]), chunks.read_units([chunk.path])
+        parts = [(chunk.path, None)]
+        result, units = chunks.read(parts), chunks.read_units(parts)
         unknown = np.full(len(result), np.nan, "float32")
         behaviour = vars(Behaviour.unknown(len(result)))
         if units is not None:
@@ -489,7 +579,8 @@ class _Log:
         for i, name in enumerate(result.names if units is not None else []):
             shown = 0 if result.status[i] in ("dead", "constant") else len(units.top_images[i])
             indices, scores = units.top_images[i][:shown], units.top_scores[i][:shown]
-            real = self._observer.show(result, indices, scores, units.places[i])
+            model = chunk.task.targets.model
+            real = self._observer.show(result, model, indices, scores, units.places[i])
             # One picture of all, since single ones are a dozen a unit.
             summaries.write_examples(self._events, _STEP, name, draw_beside(result, i, real))
             summaries.write_real_scores(self._events, _STEP, name, indices.tolist(), scores)

@@ -703,7 +703,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         summaries.write_examples(self._events, epoch, name, example)
         key = [(one.index, one.place) for one in shown]
         if self._real_written.get(name, []) != key:
-            pairs = [one.to_log for one in self._observer.with_images(shown)]
+            pairs = [one.to_log for one in self._observer.with_images(name, shown)]
             notes = [f"score {one.score:.3g} at epoch {epoch}, image {one.index}" for one in shown]
             summaries.write_real_images(self._events, epoch, name, pairs, notes)
             self._real_written[name] = key

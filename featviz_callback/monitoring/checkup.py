@@ -5,6 +5,7 @@ Layers are measured on real images, in the pass that scores them, and weights wi
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -39,10 +40,14 @@ def prefixes(models: Sequence[keras.Model], trained: keras.Model | None) -> list
     """
     paths = {} if trained is None else {id(layer): f"{path}/" for path, layer in walk(trained)}
     found = [paths.get(id(one), "") for one in models]
-    return [
-        f"{model.name}/" if found.count(prefix) > 1 else prefix
-        for model, prefix in zip(models, found, strict=True)
-    ]
+    different: list[str] = []
+    for model, prefix in zip(models, found, strict=True):
+        name = f"{model.name}/" if found.count(prefix) > 1 else prefix
+        repeated = (f"{name[:-1]} {number}/" for number in itertools.count(2))
+        different.append(
+            name if name not in different else next(one for one in repeated if one not in different)
+        )
+    return different
 
 
 class HealthMeter:

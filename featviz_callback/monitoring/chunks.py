@@ -153,14 +153,16 @@ class Chunk:
     Attributes:
         task: The optimisation of all targets of a layer.
         rows: Which of its targets.
-        path: The file.
+        path: The file. That of an earlier call may have other targets too.
         layer: The path of the layer that the targets read first.
+        keys: What tells each of its targets from all others, see `digest_targets`.
     """
 
     task: Task
     rows: tuple[int, ...]
     path: str
     layer: str
+    keys: tuple[str, ...] = ()
 
     @property
     def is_done(self) -> bool:
@@ -304,13 +306,17 @@ def _write_whole(path, write):
             os.remove(left)
 
 
-def read(paths: Sequence[str]) -> Result:
-    """Return the images of some files as one result.
+# The images of some files: which of them, or `None` for all.
+Part = tuple[str, "Sequence[int] | None"]
+
+
+def read(parts: Sequence[Part]) -> Result:
+    """Return some images of some files as one result.
 
     Raises:
         ValueError: If a file is damaged.
     """
-    found = list(_read(paths, lambda name: not name.startswith(_REAL)))
+    found = list(_read(parts, lambda name: not name.startswith(_REAL)))
     joined = {name: np.concatenate([one[name] for one in found]) for name in ("images", "scores")}
     several = [name for name in ("importance", "score_ratio") if name in found[0]]
     joined |= {name: np.concatenate([one[name] for one in found]) for name in several}
@@ -324,13 +330,13 @@ def read(paths: Sequence[str]) -> Result:
     )
 
 
-def read_units(paths: Sequence[str]) -> Units | None:
-    """Return what real images tell of the units of some files; `None` if there were none.
+def read_units(parts: Sequence[Part]) -> Units | None:
+    """Return what real images tell of some units of some files; `None` if there were none.
 
     Raises:
         ValueError: If a file is damaged.
     """
-    found = list(_read(paths, lambda n: n.startswith(_REAL) or n in ("names", "score_ratio")))
+    found = list(_read(parts, lambda n: n.startswith(_REAL) or n in ("names", "score_ratio")))
     if any(_REAL + "indices" not in one for one in found):
         return None
 
@@ -348,9 +354,9 @@ def read_units(paths: Sequence[str]) -> Units | None:
     )
 
 
-def _read(paths, is_wanted) -> Iterator[dict[str, np.ndarray]]:
+def _read(parts, is_wanted) -> Iterator[dict[str, np.ndarray]]:
     """Yield the arrays of some names, of each file."""
-    for path in paths:
+    for path, rows in parts:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 found = {name: arrays[name] for name in arrays.files if is_wanted(name)}
@@ -364,4 +370,16 @@ def _read(paths, is_wanted) -> Iterator[dict[str, np.ndarray]]:
                 f"Expected a part of an atlas in {path!r}. Delete the file, and the next call of "
                 f"`atlas` makes it again. Received: arrays {sorted(found)}"
             )
-        yield found
+        yield found if rows is None else _rows_of(found, list(rows))
+
+
+def _rows_of(arrays, rows):
+    """Return the arrays of some targets."""
+    return {
+        name: values
+        if name == "values_range"
+        else values[:, rows]
+        if name == "history"
+        else values[rows]
+        for name, values in arrays.items()
+    }

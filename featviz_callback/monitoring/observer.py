@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -37,6 +37,7 @@ from featviz_callback.optimization import (
     Task,
     compile_seconds,
     digest,
+    digest_architecture,
     digest_task,
     find_starts,
     models_unchanged,
@@ -106,6 +107,8 @@ class Observer:
         accentuations: The optimisations that begin at real images, one a task.
         trained: The model that is trained, if it has more layers than that of the objectives.
         classes: The class of each real image, if it is known.
+        others: The real images of models that get others than the first one, by the identity
+            of the model; as many.
     """
 
     def __init__(
@@ -117,6 +120,7 @@ class Observer:
         accentuations: Accentuations | None = None,
         trained: keras.Model | None = None,
         classes: Classes | None = None,
+        others: Mapping[int, np.ndarray] | None = None,
     ):
         self._objectives = list(objectives)
         self._tasks = list(tasks)
@@ -134,8 +138,16 @@ class Observer:
         self._params: list[np.ndarray | None] = [None] * len(self._tasks)
         self._starts: list[str] = []
         self._status: list[str] = []
-        self._places = None if real_images is None else Places(real_images)
-        self._checked = self._is_unwatchable = False
+        # In the order of the models, since another process has models of its own.
+        self._others = [(others or {}).get(id(model)) for model in models]
+        self._places = (
+            [] if real_images is None else [Places(self.real_images_of(one)) for one in models]
+        )
+        self._checked = False
+        # The prefixes of the models whose layers cannot be measured.
+        self._unwatchable: frozenset[str] = frozenset()
+        # What to go on from, once it is known which targets are left.
+        self._earlier: tuple[Snapshot, list] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -153,9 +165,18 @@ class Observer:
         return list(self._tasks)
 
     @property
-    def real_images(self) -> np.ndarray | None:
-        """The real images as the model takes them."""
-        return self._real_images
+    def real_images(self) -> list[np.ndarray]:
+        """The real images as each of the models takes them; none without any."""
+        if self._real_images is None:
+            return []
+        return [self._real_images if own is None else own for own in self._others]
+
+    def real_images_of(self, model: keras.Model) -> np.ndarray:
+        """Return the real images as a model takes them."""
+        return self.real_images[self._number_of(model)]
+
+    def _number_of(self, model):
+        return next(i for i, one in enumerate(self.models) if one is model)
 
     @property
     def values_range(self) -> tuple:
@@ -181,7 +202,9 @@ class Observer:
     @property
     def digest(self) -> str:
         """A hash of all that pictures depend on, except the weights."""
-        return digest(list(map(digest_task, self._tasks)), self._real_images, self._warm_start)
+        networks = list(map(digest_architecture, self.models))
+        tasks = list(map(digest_task, self._tasks))
+        return digest(tasks, networks, self.real_images, self._warm_start)
 
     @models_unchanged()
     def take_snapshot(self, with_floor: bool) -> Observation:
@@ -243,7 +266,7 @@ class Observer:
 
     def _compile_seconds(self):
         of_models = (compile_seconds(objectives[0].model) for objectives in self._by_model())
-        return sum(of_models) + (self._places.compile_seconds if self._places else 0.0)
+        return sum(of_models) + sum(one.compile_seconds for one in self._places)
 
     def check(self) -> None:
         """Leave out targets that cannot be read, with a warning, and require all others.
@@ -273,6 +296,9 @@ class Observer:
         if refused:
             self._params = [None] * len(self._tasks)
         self._checked = True
+        if self._earlier is not None:
+            earlier, self._earlier = self._earlier, None
+            self.go_on_from(*earlier)
 
     def _by_model(self):
         models = {id(one.model): one.model for one in self._objectives}.values()
@@ -281,7 +307,7 @@ class Observer:
     @property
     def params(self) -> list[np.ndarray | None]:
         """The parameters at which a warm start goes on, one array a task."""
-        return list(self._params)
+        return list(self._params if self._earlier is None else self._earlier[1])
 
     @property
     def kept(self) -> tuple:
@@ -291,16 +317,15 @@ class Observer:
     @property
     def state(self) -> dict[str, Any]:
         """All that later snapshots depend on beside the weights, to be set in another process."""
-        places = self._places
         drawn = self._accentuations if self._accentuates else None
         return {
             "starts": self._starts,
             "status": self._status,
             "kept": self.kept,
-            "places": None if places is None else places.kept,
+            "places": [one.kept for one in self._places],
             "accentuated": None if drawn is None else drawn.before,
             "batches": [task.plan.batch for task in self._tasks],
-            "is_unwatchable": self._is_unwatchable,
+            "unwatchable": self._unwatchable,
         }
 
     @state.setter
@@ -308,8 +333,8 @@ class Observer:
         self._starts, self._status = state["starts"], state["status"]
         self._units.go_on_from(state["kept"][0])
         self._health.go_on_from(state["kept"][1])
-        if self._places is not None:
-            self._places.kept = state["places"]
+        for one, kept in zip(self._places, state["places"], strict=True):
+            one.kept = kept
         # A worker may have ended them in another training of the same targets.
         before, self._accentuates = state["accentuated"], False
         if self._accentuations is not None and before is not None:
@@ -317,7 +342,7 @@ class Observer:
         for i, (task, batch) in enumerate(zip(self._tasks, state["batches"], strict=True)):
             if batch != task.plan.batch:
                 self._tasks[i] = replace(task, plan=replace(task.plan, batch=batch))
-        self._is_unwatchable = state["is_unwatchable"]
+        self._unwatchable = state["unwatchable"]
 
     def go_on_from(
         self, snapshot: Snapshot, params: Sequence = (), kept: tuple | None = None
@@ -333,7 +358,10 @@ class Observer:
         if kept is not None:
             self._units.go_on_from(kept[0])
             self._health.go_on_from(kept[1])
-        if snapshot.names == self.names and all(snapshot.starts):
+        if not self._checked:
+            # An observer of the same targets has left out those that cannot be read.
+            self._earlier = snapshot, list(params)
+        elif snapshot.names == self.names and all(snapshot.starts):
             self._starts, self._status = snapshot.starts, snapshot.status
             if self._warm_start and len(params) == len(self._tasks):
                 self._params = list(params)
@@ -422,34 +450,48 @@ class Observer:
         shown = np.where(is_silent | is_constant, 0, indices.shape[1])
         top = [row[:count] for row, count in zip(indices, shown, strict=True)]
         images = [
-            self.show(result, *row) for row in zip(top, scores, self._find_places(top), strict=True)
+            self.show(result, *row)
+            for row in zip(self._owners, top, scores, self._find_places(top), strict=True)
         ]
         ratio = score_ratio(result.scores, best, is_silent)
         return replace(result, status=status), ratio, images
 
+    @property
+    def _owners(self):
+        """The model of each target."""
+        return [one.model for one in self._objectives for _ in one.names]
+
     def show(
-        self, result: Result, indices: Sequence[int], scores: Sequence[float], places: Sequence
+        self,
+        result: Result,
+        model: keras.Model,
+        indices: Sequence[int],
+        scores: Sequence[float],
+        places: Sequence,
     ) -> list[ShownImage]:
         """Return real images of these indices, scores and places, to be drawn beside a result."""
-        real = cast(np.ndarray, self._real_images)[np.asarray(indices, int)]
-        images = self._tasks[0].plan.image_input.to_given(real.astype("float32", copy=False))
+        images = self._as_given(model, indices)
         return [
             ShownImage(int(index), float(score), image, result.values_range, place)
             for index, score, image, place in zip(indices, scores, images, places, strict=False)
         ]
 
-    def with_images(self, shown: Sequence[ShownImage]) -> list[ShownImage]:
-        """Add the real images where a worker has sent neither them nor a picture."""
-        real, to_given = (
-            cast(np.ndarray, self._real_images),
-            self._tasks[0].plan.image_input.to_given,
-        )
+    def with_images(self, name: str, shown: Sequence[ShownImage]) -> list[ShownImage]:
+        """Add the real images of a target where a worker has sent neither them nor a picture."""
+        model = self._owners[self.names.index(name)]
         return [
             one
             if one.image.size or one.pngs is not None
-            else replace(one, image=to_given(real[[one.index]].astype("float32"))[0])
+            else replace(one, image=self._as_given(model, [one.index])[0])
             for one in shown
         ]
+
+    def _as_given(self, model, indices):
+        real = self.real_images_of(model)[np.asarray(indices, int)]
+        [image_input, *_] = [
+            one.plan.image_input for one in self._tasks if one.targets.model is model
+        ]
+        return image_input.to_given(real.astype("float32", copy=False))
 
     def _find_places(self, top):
         """Return the place of each of the top images, in the order of the targets."""
@@ -457,7 +499,7 @@ class Observer:
         for i, task in enumerate(self._tasks):
             wanted = self._of_task(i, top)
             try:
-                found = self._places.of_task(task, wanted)
+                found = self._places[self._number_of(task.targets.model)].of_task(task, wanted)
             except Exception as error:
                 # Pictures can do without.
                 warn_once(
@@ -525,24 +567,25 @@ class Observer:
 
     def measured(self, task: Task) -> dict[Tap, int]:
         """Return the outputs of layers that snapshots measure in the model of a task."""
-        model, real = task.targets.model, self._real_images
-        if real is None or self._is_unwatchable:
-            return {}
+        model = task.targets.model
         [prefix] = [found for one, found in self._prefixes if one is model]
-        return self._health.taps(prefix, real.shape[1:], task.plan.image_input)
+        if self._real_images is None or prefix in self._unwatchable:
+            return {}
+        shape = self.real_images_of(model).shape[1:]
+        return self._health.taps(prefix, shape, task.plan.image_input)
 
     def _rank_of_model(self, objectives, task, with_health):
         model, image_input = objectives[0].model, task.plan.image_input
-        real = cast(np.ndarray, self._real_images)
+        real = self.real_images_of(model)
         given = objectives, real, _REAL_IMAGES_SHOWN, image_input, task.fixed_inputs
-        if with_health and not self._is_unwatchable:
+        [prefix] = [found for one, found in self._prefixes if one is model]
+        if with_health and prefix not in self._unwatchable:
             try:
-                [prefix] = [found for one, found in self._prefixes if one is model]
                 watch = self._health.watch(prefix, real, image_input)
                 return ranking.rank(*given, watch)
             except Exception as error:
                 # The whole model is called for health, and part of it for scores.
-                self._is_unwatchable = True
+                self._unwatchable |= {prefix}
                 warn_once(
                     model,
                     "The layers of the model '%s' are not measured. %s: %s",

@@ -158,7 +158,7 @@ class Places:
 
     def _call(self, task, images, data):
         """Return the gradients of the highest positions, and the maps."""
-        step, is_new = _get_compiled(task)
+        step, is_new = _get_compiled(task, tuple(images.shape[1:]))
         seconds = []
         # The first call compiles, and the second tells how long the rest of it took.
         for _ in range(1 + is_new):
@@ -177,14 +177,14 @@ def has_places(task: Task) -> bool:
     )
 
 
-def _get_compiled(task):
-    """Return the compiled step of a task, and whether it is new."""
+def _get_compiled(task, shape):
+    """Return the compiled step of a task for images of a shape, and whether it is new."""
     current = fingerprint(task.targets.model)
     known, steps = _compiled_steps.get(task.targets.model, (None, {}))
     if known != current:
         steps = {}
         _compiled_steps[task.targets.model] = current, steps
-    key = task.targets.readouts, task.plan.image_input, task.plan.input_shape, task.plan.batch
+    key = task.targets.readouts, task.plan.image_input, shape, task.plan.batch
     is_new = key not in steps
     if is_new:
         steps[key] = _compile(task)

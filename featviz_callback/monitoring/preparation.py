@@ -22,10 +22,17 @@ from featviz_callback.objectives import (
     as_taken,
     choose_by_default,
     join_alike,
+    range_as_text,
     walk,
+    warn_once,
 )
 from featviz_callback.optimization import Settings, prepare, with_parameterization
-from featviz_callback.optimization.probe_data import ProbeImages, images_of
+from featviz_callback.optimization.probe_data import (
+    ProbeImages,
+    beyond_range,
+    images_of,
+    is_within,
+)
 from featviz_callback.optimization.surroundings import complete_inside
 from featviz_callback.records import spread
 from featviz_callback.tensorboard import summaries
@@ -62,6 +69,7 @@ def prepare_observer(
     warm_start: bool,
     trained: keras.Model | None = None,
     accentuate: int = 0,
+    is_strict: bool = False,
 ) -> Observer:
     """Check all settings against the model, and return the observer that takes snapshots.
 
@@ -73,6 +81,7 @@ def prepare_observer(
         trained: The model that is trained. Its own `train_step` may make images of what
             `fit` takes. Then real images of another shape are left out, with a warning.
         accentuate: How many real images are accentuated for each target.
+        is_strict: Whether real images beyond the range are refused. Else a warning says so.
 
     Raises:
         NothingToShow: If the model takes images of any size, and none is known.
@@ -86,30 +95,71 @@ def prepare_observer(
     _require_one_shape(tasks)
     if real_images is None or images is None:
         return Observer(objectives, tasks, None, warm_start, trained=trained)
-    # The model of each task has to take the real images.
-    for task in tasks:
-        model = task.targets.model
-        images_of(found[id(model)], model, task.plan.image_input)
+    given = {
+        key: images_of(found[key], model, _first_of(tasks, model).plan.image_input)
+        for key, model in models.items()
+    }
+    tell_beyond = _refuse_beyond if is_strict else _warn_beyond
+    for key, model in models.items():
+        if not is_within(given[key], _first_of(tasks, model).plan.values_range):
+            tell_beyond(model, given[key], _first_of(tasks, model).plan.values_range)
     # Those of the data, where the user named none.
-    own: list = [None] * len(tasks)
+    own: dict[int, object | None] = dict.fromkeys(models)
     if settings.parameterization in ("fourier", "fixed_magnitude"):
         name = str(settings.parameterization)
-        own = [real_images.parameterization(name, task.plan, images) for task in tasks]
-        tasks = [with_parameterization(*pair) for pair in zip(tasks, own, strict=True)]
-    first = tasks[0]
-    taken = as_taken(first.targets, images, first.plan.image_input, first.fixed_inputs)
+        for key, model in models.items():
+            plan = _first_of(tasks, model).plan
+            own[key] = real_images.parameterization(name, plan, given[key])
+        tasks = [with_parameterization(task, own[id(task.targets.model)]) for task in tasks]
+    taken = {key: _as_taken(tasks, model, given[key]) for key, model in models.items()}
     accentuations = None
     if accentuate:
-        chosen = _images_to_accentuate(images, accentuate, first.plan)
+        chosen = {
+            key: _images_to_accentuate(given[key], accentuate, _first_of(tasks, model).plan)
+            for key, model in models.items()
+        }
+        keys = [id(task.targets.model) for task in tasks]
         begun = [
-            [_beginning_at(image, task.targets, settings, found, one) for image in chosen]
-            for task, one in zip(tasks, own, strict=True)
+            [_beginning_at(image, task.targets, settings, found, own[key]) for image in chosen[key]]
+            for key, task in zip(keys, tasks, strict=True)
         ]
-        accentuations = Accentuations(chosen, begun)
+        accentuations = Accentuations([chosen[key] for key in keys], begun)
+    first, *_ = taken.values()
     classes = None if real_images.labels is None else find_classes(real_images.labels)
-    if classes is not None and len(classes.of_images) != len(taken):
+    if classes is not None and len(classes.of_images) != len(first):
         classes = None
-    return Observer(objectives, tasks, taken, warm_start, accentuations, trained, classes)
+    others = {key: one for key, one in taken.items() if not _is_same(one, first)}
+    return Observer(objectives, tasks, first, warm_start, accentuations, trained, classes, others)
+
+
+def _first_of(tasks, model):
+    return next(task for task in tasks if task.targets.model is model)
+
+
+def _as_taken(tasks, model, images):
+    """Return real images as `as_taken` does, for all that is read of a model."""
+    own = [task for task in tasks if task.targets.model is model]
+    first = own[0]
+    targets = [task.targets for task in own]
+    return as_taken(targets, images, first.plan.image_input, first.fixed_inputs)
+
+
+def _is_same(one, other):
+    return one is other or one.dtype == other.dtype and np.array_equal(one, other)
+
+
+def _warn_beyond(model, images, values_range):
+    warn_once(
+        model,
+        "`probe_data` of the model '%s' are from %g to %g, and images are made in "
+        "values_range=%s, so scores of both cannot be compared: give `probe_data` in that range, "
+        "or another `values_range`. None finds it out.",
+        *(model.name, images.min(), images.max(), range_as_text(values_range)),
+    )
+
+
+def _refuse_beyond(model, images, values_range):
+    raise beyond_range(images, values_range)
 
 
 def _images_to_accentuate(images, count, plan):

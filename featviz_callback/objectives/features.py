@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import keras
 
-from featviz_callback.objectives.layers import has_own_call, squashing
+from featviz_callback.objectives.layers import has_own_call, named_activation, squashing
 from featviz_callback.objectives.parts import sublayers
 from featviz_callback.objectives.paths import walk
 from featviz_callback.objectives.shapes import LayerCall
@@ -131,7 +131,7 @@ def _widens(call):
 
 
 def _is_linear(layer):
-    return getattr(layer.activation, "__name__", None) == "linear"
+    return named_activation(layer.activation) == "linear"
 
 
 def _makes_three(call):

@@ -25,6 +25,9 @@ _PASSING = (
 
 _SQUASHING = ("softmax", "sigmoid")
 
+# Others that are told by their names.
+_OTHERS = ("log_softmax", "linear")
+
 # Whose functions of these names compute what the name says.
 _LIBRARIES = ("keras", "tensorflow", "jax", "torch")
 
@@ -43,11 +46,18 @@ def squashing(operation: keras.Operation) -> str | None:
         activation = getattr(operation, "activation", None)
         if isinstance(activation, keras.Layer):
             return squashing(activation)
-        # TensorFlow, JAX, torch and Keras each have functions of these names, and users may.
-        name = getattr(activation, "__name__", None)
-        if name in _SQUASHING and not _is_function(activation, name):
-            return None
+        name = named_activation(activation)
     return name if name in _SQUASHING else None
+
+
+def named_activation(activation: object) -> str | None:
+    """Return the name of a function that computes what Keras' activation of that name does.
+
+    TensorFlow, JAX, torch and Keras each have functions of these names, and users may have.
+    """
+    name = getattr(activation, "__name__", None)
+    is_known = isinstance(name, str) and name in (*_SQUASHING, *_ENDINGS, *_OTHERS)
+    return name if is_known and _is_function(activation, name) else None
 
 
 def _is_function(activation, name):
@@ -55,7 +65,7 @@ def _is_function(activation, name):
     owner = (getattr(activation, "__module__", None) or "").partition(".")[0]
     if owner in _LIBRARIES:
         return True
-    values = ops.convert_to_tensor([[-2.0, 0.5, 3.0]])
+    values = ops.convert_to_tensor([[-8.0, -2.0, 0.5, 3.0, 8.0]])
     try:
         found, expected = (
             ops.convert_to_numpy(function(values))
@@ -110,7 +120,7 @@ def ending(layer: keras.Operation) -> Ending:
         return Ending()
     if isinstance(layer, keras.layers.RNN):
         return Ending()
-    return _ENDINGS.get(getattr(activation, "__name__", ""), Ending())
+    return _ENDINGS.get(named_activation(activation) or "", Ending())
 
 
 def has_own_call(layer: keras.Operation) -> bool:
@@ -144,7 +154,7 @@ def passes_on(layer: keras.Operation) -> bool:
     if isinstance(layer, keras.layers.Flatten):
         return layer.data_format == "channels_last"
     is_activation = isinstance(layer, keras.layers.Activation)
-    return not is_activation or getattr(layer.activation, "__name__", None) == "linear"
+    return not is_activation or named_activation(layer.activation) == "linear"
 
 
 def origin_of(model: keras.Model, path: str, index: tuple[str, ...] = ()) -> tuple:

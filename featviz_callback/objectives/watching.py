@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 
+from featviz_callback.objectives.layers import named_activation
 from featviz_callback.objectives.outputs import pick
 from featviz_callback.objectives.paths import lineage, walk
 from featviz_callback.objectives.preserve import overridden
@@ -109,7 +110,7 @@ def feature_taps(model: keras.Model, arguments, prefix: str = "") -> dict[Tap, i
 
 
 def _is_activation(layer):
-    name = getattr(getattr(layer, "activation", None), "__name__", None)
+    name = named_activation(getattr(layer, "activation", None))
     return isinstance(layer, _ACTIVATIONS) and name not in _NO_FEATURES
 
 

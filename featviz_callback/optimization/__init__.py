@@ -9,6 +9,7 @@ from featviz_callback.optimization.api import optimize, prepare, with_parameteri
 from featviz_callback.optimization.digest import (
     digest,
     digest_architecture,
+    digest_targets,
     digest_task,
     digest_weights,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "compile_seconds",
     "digest",
     "digest_architecture",
+    "digest_targets",
     "digest_task",
     "digest_weights",
     "find_starts",

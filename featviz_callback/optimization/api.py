@@ -45,7 +45,7 @@ from featviz_callback.objectives import (
 from featviz_callback.optimization.comparison import best_known, compared
 from featviz_callback.optimization.completion import unknown_size
 from featviz_callback.optimization.optimizer import get_optimizer
-from featviz_callback.optimization.probe_data import ProbeImages
+from featviz_callback.optimization.probe_data import ProbeImages, beyond_range, is_within
 from featviz_callback.optimization.ranking import rank
 from featviz_callback.optimization.run import run
 from featviz_callback.optimization.schedule import Schedule
@@ -246,26 +246,16 @@ def _optimize_beside(objective, settings, real, verbose):
         )
     if images is None:
         return run(prepare(objective, settings), verbose=verbose)[0]
-    _require_range(images, settings.values_range)
+    if not is_within(images, settings.values_range):
+        raise beyond_range(images, settings.values_range)
     task = prepare(objective, settings, found[id(model)])
     if settings.parameterization in ("fourier", "fixed_magnitude"):
         name = str(settings.parameterization)
         task = with_parameterization(task, real.parameterization(name, task.plan, images))
-    taken = as_taken(objective, images, task.plan.image_input, task.fixed_inputs)
+    taken = as_taken([objective], images, task.plan.image_input, task.fixed_inputs)
     [ranking] = rank([objective], taken, _REAL_IMAGES, task.plan.image_input, task.fixed_inputs)
     result = run(task, verbose=verbose, best_known=best_known([ranking]))[0]
     return compared(result, ranking, task.plan.image_input.to_given(taken))
-
-
-def _require_range(images, values_range):
-    low, high = np.asarray(values_range)
-    beyond = _BEYOND * (high - low)
-    if (images < low - beyond).any() or (images > high + beyond).any():
-        raise ValueError(
-            "Invalid value for argument `values_range`. Expected the range of `probe_data`, or "
-            f"None to find it out. Received: values_range={values_range}, and images from "
-            f"{float(images.min()):g} to {float(images.max()):g}"
-        )
 
 
 def prepare(

@@ -92,7 +92,7 @@ class Chunk:
         self.unit = self.pull = ()
         if plan.is_change:
             # The size of the gradient at the given image, which the first step finds.
-            self.unit = ops.zeros(len(targets))
+            self.unit = ops.zeros(len(targets), dtype="float32")
             pull = _PULL * task.start_strength * math.prod(drawn.shape[1:])
             self.pull = ops.convert_to_tensor(np.float32(pull))
         self.fading = ()

@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import dis
+import enum
 import functools
 import hashlib
+import inspect
 import os
 import re
 import sysconfig
@@ -28,6 +30,11 @@ import keras
 import numpy as np
 
 from featviz_callback.objectives import walk
+from featviz_callback.optimization.fingerprints import (
+    classes_of_users,
+    function_of,
+    names_of_keras,
+)
 from featviz_callback.optimization.optimizer import Optimizer
 from featviz_callback.optimization.task import Task
 
@@ -40,6 +47,13 @@ _NAMESPACES = (SimpleNamespace, argparse.Namespace)
 _LIBRARIES = ("featviz_callback", "keras")
 _INSTALLED = (os.path.join(sysconfig.get_path("stdlib"), ""), "<frozen ")
 _PACKAGES = re.compile(r"[\\/](site|dist)-packages[\\/]")
+# Methods that compute no picture.
+_OF_TRAINING = (
+    *("compile", "compute_loss", "compute_metrics", "fit", "reset_metrics", "metrics"),
+    *("train_step", "test_step", "predict_step", "get_config", "from_config"),
+)
+# Where settings of a model name its layers in keys, too.
+_OF_A_GRAPH = ("input_layers", "output_layers")
 
 
 def digest(*values: object) -> str:
@@ -68,6 +82,22 @@ def digest_task(task: Task) -> str:
     return digest(parts, targets.names, task.data, targets.facet_count, targets.facet_strength)
 
 
+def digest_targets(task: Task) -> list[str]:
+    """Return a hash of all that the picture of each target depends on, except the weights.
+
+    Which others are optimised beside a target changes no picture, and so does how many.
+    """
+    parts = {one.name: getattr(task, one.name) for one in dataclasses.fields(task)}
+    del parts["targets"], parts["start"]
+    parts["plan"] = dataclasses.replace(task.plan, batch=1)
+    targets = task.targets
+    shared = digest(parts, targets.facet_count, targets.facet_strength)
+    return [
+        digest(shared, name, [[column[i] for column in term] for term in (*task.data, task.start)])
+        for i, name in enumerate(targets.names)
+    ]
+
+
 def digest_weights(model: keras.Model) -> str:
     """Return a hash of a model's weights, without random states and metrics."""
     return digest([keras.ops.convert_to_numpy(one.value) for one in model.weights])
@@ -76,28 +106,54 @@ def digest_weights(model: keras.Model) -> str:
 def digest_architecture(model: keras.Model) -> str:
     """Return a hash of what a model computes, except its weights.
 
-    Layers count by their kind, their settings, the code of functions of their own, and how
-    they are connected. Their names do not count, since Keras numbers them through.
+    Layers count by their kind, their settings, the code of their classes' functions and of
+    functions of their own, and how they are connected. Their names do not count, since Keras
+    numbers them through.
     """
     layers = [model, *(layer for _, layer in walk(model))]
     numbers = {layer.name: f"layer {i}" for i, layer in reversed(list(enumerate(layers)))}
-    return digest([_without_names(_parts_of_layer(layer), numbers) for layer in layers])
+    kinds = {type(layer) for layer in layers}
+    code = {kind: digest(_parts_of_class(kind)) for kind in kinds}
+    parts = [[*_parts_of_layer(layer), code[type(layer)]] for layer in layers]
+    return digest([_without_names(one, numbers) for one in parts])
+
+
+def _parts_of_class(kind):
+    """Return the functions and plain values of a layer's classes that are the user's."""
+    return [
+        (base.__qualname__, {name: _computes(value) for name, value in _named_of_class(base)})
+        for base in classes_of_users(kind)
+    ]
+
+
+def _named_of_class(kind):
+    for name, value in vars(kind).items():
+        if name not in _OF_TRAINING and (name == "__call__" or not name.startswith("__")):
+            yield name, value
+
+
+def _computes(value):
+    """Return a function, without what decorates it, or a plain value; `None` for all else."""
+    function = function_of(value)
+    function = function if isinstance(function, FunctionType) else inspect.unwrap(function)
+    return function if isinstance(function, FunctionType) or _is_known(value) else None
 
 
 def _parts_of_layer(layer):
-    """Return what a layer is made of: its kind, its settings, and its own code."""
+    """Return what a layer is made of: its kind, its settings, and its own values and functions."""
     try:
         settings = layer.get_config()
     except Exception:
         # A layer of a user need have none, and then its attributes tell it apart.
         settings = None
     own = {}
-    if not type(layer).__module__.startswith("keras."):
-        own["call"] = getattr(type(layer), "call", None)
-        if not isinstance(layer, keras.Model):
-            own |= {k: v for k, v in vars(layer).items() if k[0] != "_" and _is_plain(v)}
-            # It tells whether the layer was used, not what it computes.
-            own.pop("built", None)
+    if classes_of_users(type(layer)):
+        hidden = names_of_keras()
+        own = {
+            name: value
+            for name, value in vars(layer).items()
+            if name not in hidden and not name.startswith("_self_") and _is_known(value)
+        }
     functions = {
         name: value
         for name, value in vars(layer).items()
@@ -116,15 +172,49 @@ def _is_plain(value):
     return all(map(_is_plain, value)) if is_sequence else isinstance(value, _PLAIN)
 
 
-def _without_names(value, numbers):
+def _is_known(value, above=frozenset()):
+    """Whether a value has nothing but plain values that no training changes."""
+    if isinstance(value, (*_PLAIN, enum.Enum)):
+        return True
+    parts: Iterable = ()
+    if isinstance(value, Mapping) and all(map(_is_plain, value)):
+        parts = value.values()
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        parts = value
+    elif isinstance(value, (slice, range)):
+        return True
+    elif dataclasses.is_dataclass(value) or isinstance(value, _NAMESPACES):
+        parts = getattr(value, "__dict__", {}).values()
+    else:
+        return False
+    above |= {id(value)}
+    return all(id(one) not in above and _is_known(one, above) for one in parts)
+
+
+def _without_names(value, numbers, key=""):
     """Replace each name of a layer in settings by its number."""
     if isinstance(value, str):
-        return numbers.get(value, value)
+        # Their order tells layers apart, and two of several models may have one name.
+        if key == "name" and value in numbers:
+            return "its own"
+        # Keras calls its first layer `Softmax` as an activation, and its second one not.
+        return value if key.endswith("activation") else numbers.get(value, value)
     if isinstance(value, Mapping):
-        return {_without_names(k, numbers): _without_names(v, numbers) for k, v in value.items()}
+        numbers = {**numbers, **_numbers_in_graph(value)}
+        keys = numbers if key in _OF_A_GRAPH else {}
+        return {keys.get(k, k): _without_names(v, numbers, str(k)) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)([_without_names(one, numbers) for one in value])
+        return [_without_names(one, numbers, key) for one in value]
     return value
+
+
+def _numbers_in_graph(settings):
+    """Return the place of each layer and operation in the graph of a model, by its name."""
+    found = settings.get("layers")
+    parts = found if isinstance(found, (list, tuple)) else ()
+    configs = [one.get("config") for one in parts if isinstance(one, Mapping)]
+    names = [one.get("name") for one in configs if isinstance(one, Mapping)]
+    return {name: f"layer {i}" for i, name in enumerate(names) if isinstance(name, str)}
 
 
 def _feed(hasher, value, above):
@@ -155,6 +245,8 @@ def _parts(value):
         return kind, sorted(map(digest, value))
     if isinstance(value, (list, tuple)):
         return kind, list(value)
+    if isinstance(value, enum.Enum):
+        return kind, [value.name, value.value]
     if isinstance(value, Optimizer):
         # Keras counts its optimizers in their names.
         return kind, [value.kind, {k: v for k, v in value.config.items() if k != "name"}]
@@ -184,9 +276,17 @@ def _parts_of_object(value):
 
 
 def _parts_of_function(function):
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    cells = [_content(cell) for cell in function.__closure__ or ()]
     own = [function.__qualname__, function.__code__, function.__defaults__]
     return [*own, function.__kwdefaults__, cells]
+
+
+def _content(cell):
+    try:
+        return cell.cell_contents
+    except ValueError:
+        # Nothing is in it yet.
+        return None
 
 
 def _read_of_modules(function):

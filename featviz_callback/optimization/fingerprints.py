@@ -1,24 +1,30 @@
 """Tell whether a model is still the one that a step was compiled for.
 
 A compiled step reads variables anew at each call. All else that a layer computes with is a
-constant in it: numbers, strings, arrays, tensors and functions that are attributes of the
-layer or of its class. `fingerprint` compares these by value where it can, so that a layer
-that gets an equal value again compiles nothing.
+constant in it: numbers, strings, arrays, tensors, functions and objects of the user's classes
+that are attributes of the layer or of its class. `fingerprint` compares these by value where
+it can, so that a layer that gets an equal value again compiles nothing.
 
 Nothing in a fingerprint keeps a layer, a function or a model alive.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import enum
 import functools
 import hashlib
+import math
+import sys
 import weakref
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import FunctionType, MethodType
+from itertools import chain, islice
+from types import FunctionType, MemberDescriptorType, MethodType, SimpleNamespace
 
 import keras
 import numpy as np
@@ -34,10 +40,17 @@ _UNKNOWN = "unknown"
 
 # Attributes in which Keras keeps how a model is trained, beside those of an empty model.
 _OF_TRAINING = {
-    *("stop_training", "optimizer", "history"),
+    *("stop_training", "stop_evaluating", "stop_predicting", "optimizer", "history"),
     *("_compile_config", "_compiled_trainable_state", "_eval_epoch_iterator"),
 }
 _OF_COMPUTING = {"autocast", "activity_regularizer"}
+
+_FRAMEWORKS = {"keras", "builtins", "tensorflow", "torch"}
+# Objects of a framework or of Python, such as a log, have more than their attributes tell, but
+# for those made of these.
+_FOR_USERS = {"abc", "typing", "collections"}
+_NOT_OF_USERS = (_FRAMEWORKS | {"jax", "jaxlib"} | sys.stdlib_module_names) - _FOR_USERS
+_NAMESPACES = (SimpleNamespace, argparse.Namespace)
 
 
 @dataclass(frozen=True)
@@ -94,7 +107,7 @@ def _fingerprint(model):
 
 def _settings(layer):
     """Return a layer's own values and functions, which a compiled step fixes."""
-    of_keras, bases = _names_of_keras(), _classes_of_users(type(layer))
+    of_keras, bases = names_of_keras(), classes_of_users(type(layer))
     # What Keras' own layers compute with is public.
     hidden = "_self_" if bases else "_"
     found = [
@@ -104,59 +117,110 @@ def _settings(layer):
     ]
     for base in bases:
         found += [
-            (base.__qualname__, name, _known(value))
+            (base.__qualname__, name, _known(function_of(value)))
             for name, value in vars(base).items()
-            if not name.startswith("__") and not isinstance(value, FunctionType)
+            if not name.startswith("__") or name == "__call__"
         ]
     return frozenset(found)
 
 
-def _classes_of_users(kind):
+def function_of(value: object) -> object:
+    """Return the function of a property, or of a method of a class."""
+    if isinstance(value, property):
+        return value.fget
+    if isinstance(value, functools.cached_property):
+        return value.func
+    return getattr(value, "__func__", value)
+
+
+def classes_of_users(kind: type) -> list[type]:
     """Return those of a layer's classes that are neither Keras' nor TensorFlow's."""
-    frameworks = ("keras", "builtins", "tensorflow", "torch")
-    return [one for one in kind.__mro__ if one.__module__.partition(".")[0] not in frameworks]
+    return [one for one in kind.__mro__ if one.__module__.partition(".")[0] not in _FRAMEWORKS]
 
 
 @functools.cache
-def _names_of_keras():
+def names_of_keras() -> set[str]:
+    """Return the attributes in which Keras keeps what is no setting of a user."""
     # With a name, since Keras counts the names that it makes.
     return {*vars(keras.Model(name="empty")), *_OF_TRAINING} - _OF_COMPUTING
 
 
-def _known(value, depth=0):
-    """Return what tells a value from others: itself if it is plain, else `_UNKNOWN`."""
+def _known(value, above=()):
+    """Return what tells a value from others; `above` holds the objects that it is a part of."""
     if value is None or isinstance(value, (bool, int, str, bytes)):
+        if isinstance(value, enum.Enum):
+            return _same(type(value)), value.name, repr(value.value)
         # 1 is not True.
         return type(value), value
-    if isinstance(value, (float, np.generic)):
+    if isinstance(value, (float, complex, np.generic)):
         # NaN is equal to itself.
         return type(value), repr(value)
-    if isinstance(value, (FunctionType, MethodType, keras.layers.Layer)):
+    if isinstance(value, (FunctionType, keras.layers.Layer)):
         return _same(value)
     if isinstance(value, np.ndarray):
         return _of_array(value)
     if hasattr(value, "assign"):
         # A step reads variables anew.
         return _same(value)
-    if depth < _DEEPEST:
-        if isinstance(value, functools.partial):
-            parts = (value.func, value.args, value.keywords)
-            return "partial", *(_known(part, depth + 1) for part in parts)
-        if isinstance(value, (list, tuple)):
-            return type(value).__name__, *(_known(one, depth + 1) for one in value[:_MOST_ITEMS])
-        if isinstance(value, dict):
-            items = list(value.items())[:_MOST_ITEMS]
-            return "dict", *((repr(key), _known(one, depth + 1)) for key, one in items)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return type(value).__qualname__, _known(vars(value), depth + 1)
     # Keras' own check takes long.
     if hasattr(value, "dtype") and ops.is_tensor(value):
         return _of_tensor(value)
-    return _same(value) if callable(value) else _UNKNOWN
+    own = _same(value) if callable(value) else _UNKNOWN
+    if len(above) == _DEEPEST or any(one is value for one in above):
+        return own
+    found = _parts(value)
+    if found is None:
+        is_compared = own is _UNKNOWN and type(value).__eq__ is not object.__eq__
+        return (type(value).__qualname__, repr(value)) if is_compared else own
+    kind, count, parts = found
+    known = [_known(one, (*above, value)) for one in islice(parts, _MOST_ITEMS)]
+    if isinstance(value, (set, frozenset)):
+        return kind, count, frozenset(known)
+    if own is _UNKNOWN or isinstance(value, (functools.partial, MethodType)):
+        return kind, count, *known
+    # What is called may do more than its attributes tell.
+    return own, count, *known
+
+
+def _parts(value):
+    """Return the kind of a value, how many parts it has, and these; `None` if nobody knows."""
+    kind = type(value)
+    if isinstance(value, (list, tuple, deque, set, frozenset)):
+        return kind.__name__, len(value), value
+    if isinstance(value, dict):
+        return kind.__name__, len(value), chain.from_iterable(value.items())
+    if isinstance(value, functools.partial):
+        return "partial", 3, (value.func, value.args, value.keywords)
+    if isinstance(value, MethodType):
+        return "method", 2, (value.__func__, value.__self__)
+    if isinstance(value, enum.Enum):
+        return _same(kind), 2, (value.name, value.value)
+    if isinstance(value, (slice, range)):
+        return kind.__name__, 3, (value.start, value.stop, value.step)
+    is_plain = dataclasses.is_dataclass(kind) or isinstance(value, _NAMESPACES)
+    if not (is_plain or _is_of_user(kind)):
+        return None
+    slots = [
+        (name, getattr(value, name, None))
+        for base in kind.__mro__
+        for name, slot in vars(base).items()
+        if isinstance(slot, MemberDescriptorType)
+    ]
+    own = [*getattr(value, "__dict__", {}).items(), *slots]
+    return _same(kind), len(own), chain.from_iterable(own)
+
+
+def _is_of_user(kind):
+    """Whether nothing but a user's classes makes a class, so that attributes are all it has."""
+    bases = kind.__mro__[:-1]
+    return all(one.__module__.partition(".")[0] not in _NOT_OF_USERS for one in bases)
 
 
 def _of_tensor(tensor):
     try:
+        if math.prod(tensor.shape) > _MOST_BYTES // 4:
+            # Each read of a tensor makes another array.
+            return _same(tensor)
         return _of_array(np.asarray(ops.convert_to_numpy(tensor)))
     except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
         # It is symbolic, of a call that is over, and no later call can read it.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,9 @@ from featviz_callback.optimization import reading
 from featviz_callback.optimization.step import Plan
 
 _USUAL_RANGES = (0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)
+
+# So much of a range may images lie beyond it.
+_BEYOND = 0.05
 
 # Images that span no more than this share of a usual range have a range of their own.
 _HALF = 0.5
@@ -69,10 +73,11 @@ class ProbeImages:
     def parameterization(self, name: str, plan: Plan, images: np.ndarray) -> object:
         """Return the parameterization of that name, with the statistics of these images.
 
-        The statistics are measured once for each name, range, and shape of the image to be
-        made.
+        The statistics are measured once for each name, range, shape of the image to be made,
+        and images, since each model may get others of the same data.
         """
-        key = name, plan.values_range, plan.image_shape, images.shape
+        content = images.shape, images.dtype, zlib.crc32(np.ascontiguousarray(images).data)
+        key = name, plan.values_range, plan.image_shape, content
         if key not in self._measured:
             self._measured[key] = parameterizations.like_data(
                 images.astype("float32", copy=False), plan.values_range, plan.image_shape, name
@@ -99,6 +104,22 @@ def images_of(
         raise reading.refusal(f"nothing for the input {name!r}, which is optimised")
     _require_finite(given)
     return to_images(given, image_input.axes, image_input.shape)
+
+
+def is_within(images: np.ndarray, values_range: tuple) -> bool:
+    """Whether real images are in a range, but for some overshoot of a filter."""
+    low, high = np.asarray(values_range)
+    beyond = _BEYOND * (high - low)
+    return not ((images < low - beyond).any() or (images > high + beyond).any())
+
+
+def beyond_range(images: np.ndarray, values_range: tuple) -> ValueError:
+    """Return the error of real images that are not in a range."""
+    return ValueError(
+        "Invalid value for argument `values_range`. Expected the range of `probe_data`, or "
+        f"None to find it out. Received: values_range={values_range}, and images from "
+        f"{float(images.min()):g} to {float(images.max()):g}"
+    )
 
 
 def _prepared(model, found):

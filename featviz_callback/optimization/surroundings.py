@@ -178,8 +178,9 @@ def _warn_if_different(outer, models, found):
     if any(not _is_same(one, found[0]) for one in found):
         warn_once(
             outer,
-            "The models %s inside the model '%s' receive images that differ, and all are shown "
-            "those of the first one: give the others to a callback of their own.",
+            "The models %s inside the model '%s' receive images that differ. Each is ranked on its "
+            "own, and pictures of all are made in the range of the first one's: give the others "
+            "to a callback of their own.",
             *([model.name for model in models.values()], outer.name),
         )
 

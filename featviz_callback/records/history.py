@@ -50,7 +50,9 @@ class History:
             random transformation.
         status: Array of strings `(snapshots, targets)`, as `Result.status`.
         drift: Float32 array `(snapshots, targets)`: how far each picture is from the
-            one of the snapshot before, see `drift`. NaN at the first snapshot.
+            one of the snapshot before, see `drift`. NaN at the first snapshot. It stays as it
+            was measured: once the snapshot before is removed for lack of room, it is still the
+            drift since that one, and the drift up to the removed one is gone with it.
         noise_floor: Float32 array `(snapshots, targets)`: the drift between two seeds on
             the weights of that snapshot. A picture whose drift is below this floor has
             moved less than another seed would have moved it. The floor takes a second
@@ -88,7 +90,9 @@ class History:
         settled: Int array `(targets,)`: the first epoch from which on, to the end, all
             later snapshots have a drift below the noise floor (the larger one of the first
             and the last snapshot) and a functional drift below 0.05. There must be three
-            such snapshots at least. -2 for a target that has not settled.
+            such snapshots at least. -2 for a target that has not settled. Snapshots that were
+            removed for lack of room say nothing any more, so a drift of theirs above the floor
+            is forgotten: `most_bytes` keeps more.
         health: The numbers of every layer, a `Health`.
         skipped: Int array: epochs whose snapshot was skipped to keep within
             `max_overhead`, or lost with a worker.

@@ -8,6 +8,7 @@ from keras import layers
 from featviz_callback import Objective, optimize
 from featviz_callback.images.fixed_magnitude import FixedMagnitude
 from featviz_callback.images.parameterizations import Fourier, Pixel
+from featviz_callback.images.regularizers import TotalVariation
 from featviz_callback.optimization import step
 from tests.conftest import fill, layer_output, make_small_model, random_images, sequential
 
@@ -47,6 +48,24 @@ def test_an_image_that_gets_no_gradient_is_the_given_one(parameterization, optim
     np.testing.assert_allclose(result.images, np.stack([expected] * 2), atol=2e-3)
     assert result.starts == ["given image, relaxed"] * 2 or set(result.starts) == {"given image"}
     assert set(result.status) == {"no_gradient"}
+
+
+@pytest.fixture
+def doubles():
+    """Double precision as the default of Keras, for what is made after the model."""
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    yield
+    keras.config.set_floatx(before)
+
+
+def test_the_default_precision_of_keras_changes_no_picture(small_model, doubles):
+    two = Objective.neuron(small_model, "logits", [0, 1])
+    settings = {"start": GIVEN, "regularizers": [TotalVariation(0.1)], "steps": 2}
+    found = optimize(two, **settings)
+    keras.config.set_floatx("float32")
+    expected = optimize(two, **settings)
+    np.testing.assert_allclose(found.images, expected.images, atol=1e-5)
 
 
 @pytest.mark.acceptance

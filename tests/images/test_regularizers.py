@@ -60,6 +60,17 @@ def test_an_axis_of_one_pixel_does_not_vary(shape, expected):
     assert penalties(TotalVariation(), image).tolist() == [expected]
 
 
+def test_an_axis_of_one_pixel_has_the_precision_of_the_image():
+    floatx = keras.config.floatx()
+    image = keras.ops.ones((2, 1, 3, 1), dtype="float32")
+    try:
+        keras.config.set_floatx("float64")
+        found = TotalVariation()(image)
+    finally:
+        keras.config.set_floatx(floatx)
+    assert keras.backend.standardize_dtype(found.dtype) == "float32"
+
+
 @pytest.mark.parametrize("kind", VALUES)
 def test_regularizers_are_equal_by_value(kind):
     assert kind(0.5) == kind(0.5) != kind(0.25)

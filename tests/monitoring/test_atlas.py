@@ -82,6 +82,36 @@ def test_every_channel_is_that_of_optimize(tmp_path):
         found["conv3"]
 
 
+def test_units_of_an_earlier_call_are_not_computed_again(tmp_path):
+    model = make_small_model()
+    logits = {
+        count: Objective.neuron(model, "logits", ids)
+        for count, ids in ((2, [1, 2]), (4, range(4)), (1, 2))
+    }
+    earlier = make(tmp_path, objectives=logits[2], probe_data=PIXELS)
+    before = files(tmp_path)
+    found = make(tmp_path, objectives=logits[4], probe_data=PIXELS)
+    after = files(tmp_path)
+    assert before.items() < after.items()
+    assert len(after) == 2
+    expected = make(tmp_path / "new", objectives=logits[4], probe_data=PIXELS)
+    assert found["logits"].names == expected["logits"].names
+    # In company of others, a picture is the same but for rounding.
+    np.testing.assert_allclose(found["logits"].images, expected["logits"].images, atol=1e-5)
+    np.testing.assert_array_equal(
+        found.units("logits").top_images, expected.units("logits").top_images
+    )
+    # What was computed is all found again, and one unit of a file too.
+    assert_equal(make(tmp_path, objectives=logits[4], probe_data=PIXELS)["logits"], found["logits"])
+    assert make(tmp_path, objectives=logits[1], probe_data=PIXELS)["logits"].names == [
+        "Neuron#logits_2"
+    ]
+    assert files(tmp_path) == after
+    opened = atlas(folder=tmp_path)["logits"]
+    assert sorted(opened.names) == sorted(found["logits"].names)
+    assert earlier["logits"].names == ["Neuron#logits_1", "Neuron#logits_2"]
+
+
 @pytest.mark.acceptance
 def test_facets_inversions_and_caricatures_are_those_of_optimize(tmp_path, small_chunks):
     model = make_small_model()
@@ -321,6 +351,11 @@ def test_settings_that_mean_the_same_are_equal(tmp_path, settings):
     before = files(tmp_path)
     make(tmp_path, objectives=[objective], **same)
     assert files(tmp_path) == before
+
+
+def test_real_images_beyond_the_range_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="`probe_data`.*values_range=.*, and images from .* to 2"):
+        make(tmp_path, probe_data=random_images(4, 12, 10, 1) * 250)
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):

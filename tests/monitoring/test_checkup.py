@@ -10,7 +10,7 @@ import pytest
 from keras import layers
 
 from featviz_callback import Objective
-from featviz_callback.monitoring.checkup import HealthMeter, WeightMeter
+from featviz_callback.monitoring.checkup import HealthMeter, WeightMeter, prefixes
 from featviz_callback.objectives import inputs, score_all, weights_by_layer
 from featviz_callback.records import NUMBERS, History
 from featviz_callback.tensorboard import summaries
@@ -126,6 +126,18 @@ def test_a_layer_that_only_sees_a_fixed_input_is_never_called_dead():
     dead = dict(zip(found.layers, found.dead, strict=True))
     assert dead["conv"] == dead["noise"] == 0
     assert np.isnan(dead["time"])
+
+
+def test_models_of_one_name_have_a_row_each():
+    models = [sequential(layers.Dense(1, name="dense"), shape=(4,)) for _ in range(3)]
+    twins = [keras.Model(one.inputs, one.outputs, name="twin") for one in models]
+    meter = HealthMeter(dict(zip(prefixes(twins, None), twins, strict=True)))
+    meter.checkup()
+    for model, share in zip(models, (0.1, 0.2, 0.3), strict=True):
+        move(model, share)
+    found, _ = meter.checkup()
+    assert found.layers == ("twin/dense", "twin 2/dense", "twin 3/dense")
+    np.testing.assert_allclose(found.update_ratio, [0.1, 0.2, 0.3], rtol=1e-3)
 
 
 def test_without_images_there_are_ratios_alone():

@@ -30,12 +30,12 @@ def test_chunks_read_together_are_the_whole(task, tmp_path):
     paths = [str(tmp_path / name) for name in "ab"]
     for path, rows in zip(paths, [(0, 1, 2), (3, 4)], strict=True):
         chunks.compute(task, rows, path)
-    found = chunks.read(paths)
+    found = chunks.read([(path, None) for path in paths])
     assert (found.names, found.status) == (expected.names, expected.status)
     assert (found.starts, found.values_range) == (expected.starts, expected.values_range)
     for name in ("images", "scores", "history"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
-    assert chunks.read_units(paths) is None
+    assert chunks.read_units([(path, None) for path in paths]) is None
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(task, tmp_path, monkeypatch):
@@ -69,7 +69,7 @@ def test_two_processes_may_finish_one_chunk_at_once(task, tmp_path, monkeypatch)
     monkeypatch.setattr(np, "savez", save_while_another_finishes)
     chunks.compute(task, (0, 1, 2), str(path))
     assert [one.name for one in tmp_path.iterdir()] == ["a.npz"]
-    assert chunks.read([str(path)]).names == task.targets.names[:3]
+    assert chunks.read([(str(path), None)]).names == task.targets.names[:3]
 
 
 def test_two_machines_whose_processes_have_one_number_write_whole_files(tmp_path):

@@ -343,6 +343,65 @@ def test_a_target_that_cannot_be_read_is_left_out_and_the_others_are_made(caplog
         observe([inner], steps=2).take_snapshot(with_floor=False)
 
 
+def test_what_is_left_out_loses_nothing_that_others_go_on_from():
+    """A second `fit` of a callback, whose history has the targets that are left."""
+    model = sequential(
+        *(Windows(name="block"), layers.Flatten(), layers.Dense(2, name="out")), shape=(8, 8, 1)
+    )
+    both = [Objective.channel(model, "block/inner", 0), Objective.neuron(model, "out", 1)]
+    first, second, fresh = (observe(both, warm_start=True) for _ in range(3))
+    snapshot = History().add(0, first.take_snapshot(with_floor=False).result)
+    second.go_on_from(snapshot, first.params)
+    # A training that ends before its first epoch loses nothing either.
+    np.testing.assert_array_equal(second.params, first.params)
+    expected, found, anew = (
+        one.take_snapshot(with_floor=False).result for one in (first, second, fresh)
+    )
+    np.testing.assert_allclose(found.images, expected.images, atol=1e-5)
+    assert not np.allclose(anew.images, expected.images, atol=1e-3)
+
+
+class OfFewImages(layers.Layer):
+    """A layer that has no memory for sixteen images."""
+
+    def call(self, features):
+        # JAX has dimensions that are no numbers.
+        if isinstance(features.shape[0], int) and features.shape[0] == 16:
+            raise MemoryError("too many images")
+        return features
+
+
+def test_a_model_that_cannot_be_measured_hides_no_other():
+    image = keras.Input((12, 10, 1))
+    features = layers.Flatten()(layers.Conv2D(2, 3, name="conv")(image))
+    outputs = layers.Dense(2)(OfFewImages()(features))
+    few = fill(keras.Model(image, outputs, name="few"))
+    other = sequential(layers.Conv2D(2, 3, name="other"))
+    observer = observe(
+        [Objective.channel(few, "conv", 0), Objective.channel(other, "other", 0)],
+        random_images(16, 12, 10, 1),
+    )
+    # The call of the first one fails once, and is not tried again.
+    first, second = (observer.take_snapshot(with_floor=False).checkup for _ in range(2))
+    means = [dict(zip(one.layers, one.mean, strict=True)) for one in (first, second)]
+    assert np.isnan(means[1]["few/conv"])
+    assert all(np.isfinite(one[f"{other.name}/other"]) for one in means)
+
+
+def activated(name):
+    return sequential(
+        layers.Conv2D(2, 3, activation=name), layers.Flatten(), layers.Dense(2, name="out")
+    )
+
+
+def test_another_architecture_is_another_observation():
+    relu, again, tanh = (
+        observe([Objective.neuron(activated(name), "out", 0)]).digest
+        for name in ("relu", "relu", "tanh")
+    )
+    assert relu == again != tanh
+
+
 # --- memory ---------------------------------------------------------------------------
 
 

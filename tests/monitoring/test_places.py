@@ -314,3 +314,19 @@ def test_compiled_steps_do_not_keep_a_model_alive():
 )
 def test_a_stretch_holds_what_is_denser_than_the_whole(mass, expected):
     assert places._stretch(np.array(mass)) == expected
+
+
+def test_images_of_another_size_have_a_step_of_their_own():
+    """What the first call takes is compiling, and is not counted as that of a snapshot."""
+    model = keras.Sequential([keras.Input((None, None, 1)), layers.Conv2D(3, 5, name="conv")])
+    [joined] = join_alike([Objective.channel(model, "conv", 1)])
+    task = prepare(joined, image_shape=(20, 20))
+    seconds = []
+    for size in (20, 26, 20):
+        found = Places(planted(size=size))
+        found.of_task(task, [[0, 1]])
+        seconds.append(found.compile_seconds)
+    # Torch compiles nothing.
+    if keras.backend.backend() != "torch":
+        assert min(seconds[:2]) > 0
+    assert seconds[2] == 0

@@ -716,3 +716,90 @@ def test_nothing_is_said_of_bytes_that_a_model_takes_for_floats(watch, caplog):
     expected = model.predict(COLOURS.astype("float32"), verbose=0).max(0)
     np.testing.assert_allclose(history.scores[-1] / history.score_ratio[-1], expected, rtol=1e-3)
     assert "other scores" not in caplog.text
+
+
+class Half(Scaling):
+    """A model of two parts, the first of which is given the same by bytes and by floats."""
+
+    def __init__(self):
+        super().__init__(255)
+        self.thumb = layers.Conv2D(2, 3, name="thumb", bias_initializer="ones")
+
+    def call(self, images):
+        _ = self.thumb(keras.ops.cast(images, "float32"))
+        return super().call(images)
+
+
+def test_all_that_is_read_of_a_model_tells_bytes_from_floats(watch, caplog):
+    model = Half()
+    model(COLOURS[:1])
+    fill(model)
+    model.logits.bias.assign([9.0, 9.0, 9.0])
+    chosen = [Objective.channel(model, "thumb", 0), Objective.neuron(model, "logits", [0, 1, 2])]
+    history = history_of(watch(chosen, probe_data=COLOURS), compiled(model))
+    expected = model.predict(COLOURS, verbose=0).max(0)
+    best = (history.scores[-1] / history.score_ratio[-1])[1:]
+    np.testing.assert_allclose(best, expected, rtol=1e-3)
+    assert caplog.text.count("other scores") == 1
+
+
+# --- models that get other images ---------------------------------------------------------
+
+
+class Pair(keras.Model):
+    """Two encoders, each of images of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = self.encoder("left"), self.encoder("right")
+
+    @staticmethod
+    def encoder(name):
+        image = keras.Input((8, 8, 1), name=name)
+        # Where a score is nearly zero, rounding would decide the ratios.
+        conv = layers.Conv2D(2, 3, bias_initializer="ones", name=f"conv_of_{name}")
+        return keras.Model(image, conv(image), name=name)
+
+    def train_step(self, data):
+        return {"loss": keras.ops.zeros(())}
+
+
+def of_both(pair):
+    return [
+        Objective.channel(one, f"conv_of_{one.name}", [0, 1]) for one in (pair.left, pair.right)
+    ]
+
+
+@pytest.mark.parametrize("settings", [{}, {"accentuate": 2}])
+def test_each_model_is_ranked_on_its_own_images(settings, watch):
+    pair = Pair()
+    pair.compile()
+    left = random_images(12, 8, 8, 1)
+    right = np.stack([np.full((8, 8, 1), i / 12, "float32") for i in range(12)])
+    callback = watch(of_both, probe_data={"left": left, "right": right}, **settings)
+    pictures = []
+    callback._on_snapshot = lambda snapshot: pictures.extend(snapshot.real_pictures)
+    history = history_of(callback, pair)
+    best = history.scores[-1] / history.score_ratio[-1]
+    expected = [
+        layer_output(one, f"conv_of_{one.name}", images).mean((1, 2)).max(0)
+        for one, images in ((pair.left, left), (pair.right, right))
+    ]
+    np.testing.assert_allclose(best, np.concatenate(expected), rtol=1e-3)
+    assert len(pictures) == 4
+
+
+# --- real images beyond the range -----------------------------------------------------------
+
+
+def test_real_images_beyond_the_range_are_told_and_end_no_training(watch, model, caplog):
+    callback = watch(neurons, probe_data=255 * PIXELS, values_range=(0, 1))
+    train(model, callback, epochs=1)
+    assert callback.history.epochs.tolist() == [-1, 0]
+    assert caplog.text.count("images are made in values_range=(0, 1)") == 1
+    assert f"from {255 * PIXELS.min():g} to {255 * PIXELS.max():g}" in caplog.text
+
+
+def test_the_overshoot_of_a_filter_is_within_the_range(watch, model, caplog):
+    history_of(watch(neurons, probe_data=1.04 * PIXELS, values_range=(0, 1)), model)
+    assert "images are made in values_range" not in caplog.text

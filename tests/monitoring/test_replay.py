@@ -231,12 +231,16 @@ def test_a_freq_that_leaves_out_all_is_said(live, tmp_path, caplog):
 
 
 @pytest.mark.acceptance
-@pytest.mark.parametrize("change", ["weights", "settings"])
-def test_other_weights_or_settings_are_a_run_of_their_own(live, tmp_path, change):
+@pytest.mark.parametrize("change", ["weights", "settings", "architecture"])
+def test_other_weights_settings_or_architectures_are_a_run_of_their_own(live, tmp_path, change):
     paths = {epoch: live[0] / f"{epoch + 1:02d}.weights.h5" for epoch in (-1, 0)}
     replay(watch(tmp_path), compiled(), paths, verbose=0)
     if change == "weights":
         replay(watch(tmp_path), compiled(), {-1: paths[-1], 0: paths[-1]}, verbose=0)
+    elif change == "architecture":
+        other = compiled()
+        other.get_layer("conv1").activation = keras.activations.relu
+        replay(watch(tmp_path), other, paths, verbose=0)
     else:
         replay(watch(tmp_path, seed=1), compiled(), paths, verbose=0)
     assert len(find_runs(tmp_path)) == 2

@@ -4,7 +4,7 @@ import numpy as np
 
 from featviz_callback import Objective
 from featviz_callback.objectives import SomeTargets, join_alike, score_all
-from tests.conftest import layer_output, make_small_model, mixed
+from tests.conftest import layer_output, make_small_model, mixed, prepare
 
 
 def test_objectives_that_read_the_same_layers_alike_are_one(small_model):
@@ -63,3 +63,11 @@ def test_what_is_compared_place_by_place_is_optimised_apart(small_model, images)
     direction = Objective.direction(small_model, "logits", np.arange(10.0))
     caricature = Objective.caricature(small_model, "logits", images[:1])
     assert len(join_alike([direction, caricature])) == 2
+
+
+def test_a_picture_has_the_contrast_that_it_has_alone(small_model, images):
+    inversion = Objective.inversion(small_model, "logits", images[:1])
+    against = Objective.inversion(small_model, "logits", images[1:2], multiplier=-1)
+    alone, joined = (prepare(join_alike(some)[0]) for some in ([inversion], [inversion, against]))
+    assert alone.plan.parameterization == joined.plan.parameterization
+    assert len(join_alike([inversion, against, inversion])) == 2

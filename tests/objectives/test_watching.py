@@ -7,6 +7,7 @@ from keras import layers, ops
 
 from featviz_callback import Objective
 from featviz_callback.objectives import Watch, feature_taps, inputs, score_all, scoring
+from featviz_callback.objectives.layers import Ending, ending
 from featviz_callback.objectives.recording import CALLS
 from featviz_callback.objectives.watching import weights_by_layer
 from tests.conftest import fill, layer_output, make_small_model, random_images, sequential
@@ -194,3 +195,47 @@ def test_nothing_is_left_behind_by_a_layer_that_fails(monkeypatch):
     np.testing.assert_array_equal(ops.convert_to_numpy(model(IMAGES)), expected)
     # Nobody watches any more.
     assert seen == ["conv"]
+
+
+def relu(x):
+    """A function of a user that is off nowhere."""
+    return keras.ops.leaky_relu(x, 0.2)
+
+
+def tanh(x):
+    return 4 * keras.ops.tanh(x)
+
+
+def own_rectifier(x):
+    return keras.ops.maximum(x, 0)
+
+
+own_rectifier.__name__ = "relu"
+
+
+@pytest.mark.parametrize(
+    ("activation", "expected"),
+    [
+        (relu, Ending()),
+        (tanh, Ending()),
+        (own_rectifier, Ending(True)),
+        ("relu", Ending(True)),
+        (keras.ops.relu6, Ending(True, None, 6.0)),
+        ("hard_tanh", Ending(False, -1.0, 1.0)),
+        ("hard_sigmoid", Ending(False, 0.0, 1.0)),
+    ],
+)
+def test_a_function_ends_where_it_computes_what_its_name_says(activation, expected):
+    for layer in (layers.Dense(2, activation=activation), layers.Activation(activation)):
+        assert ending(layer) == expected
+
+
+def linear(x):
+    return keras.ops.maximum(x, 0)
+
+
+@pytest.mark.parametrize(("activation", "expected"), [(linear, {"act": 2}), ("linear", {})])
+def test_a_function_that_is_only_named_linear_computes_features(activation, expected):
+    model = sequential(layers.Activation(activation, name="act"), shape=(2,))
+    found = feature_taps(model, inputs.specs(model))
+    assert {tap.path: units for tap, units in found.items()} == expected

@@ -1,5 +1,6 @@
 """Settings and weights are named by their values."""
 
+import enum
 import functools
 import importlib
 import statistics
@@ -184,6 +185,48 @@ class Scaled(keras.layers.Layer):
         return {}
 
 
+class Mode(enum.Enum):
+    ONE, TWO = 1, 2
+
+
+def of_class(**values):
+    """Return a layer of a class of its own, with a constant and some kinds of methods."""
+
+    class Own(keras.layers.Layer):
+        constant = 1.0
+
+        def call(self, inputs):
+            return self.helper(inputs) * self.share + self.of_all() + self.of_it(inputs)
+
+        def helper(self, inputs):
+            return inputs
+
+        @property
+        def share(self):
+            return 2.0
+
+        @classmethod
+        def of_all(cls):
+            return 1.0
+
+        @staticmethod
+        def of_it(inputs):
+            return inputs
+
+        def train_step(self, inputs):
+            return inputs
+
+    for name, value in values.items():
+        setattr(Own, name, value)
+    return Own()
+
+
+def holding(**values):
+    layer = of_class()
+    vars(layer).update(values)
+    return layer
+
+
 class Nested(keras.Model):
     def __init__(self, units):
         super().__init__()
@@ -204,6 +247,22 @@ def branches(order):
     return keras.Model(image, keras.layers.Subtract()([found[i] for i in order]))
 
 
+def softmaxes():
+    return chain(keras.layers.Dense(2, activation="softmax"), keras.layers.Softmax())
+
+
+def operations(function=keras.ops.add):
+    image = keras.Input((4,))
+    return keras.Model(image, function(function(image, image), keras.layers.Dense(4)(image)))
+
+
+def named_outputs(order=(0, 1)):
+    image = keras.Input((4,))
+    ways = [keras.layers.Dense(2), keras.layers.Dense(2)]
+    found = [ways[0](image), ways[1](ways[0](image))]
+    return keras.Model(image, {ways[i].name: found[j] for i, j in enumerate(order)})
+
+
 @pytest.mark.parametrize(
     "variants",
     [
@@ -216,8 +275,35 @@ def branches(order):
             lambda: chain(keras.layers.Lambda(lambda x: x + 2)),
         ],
         [lambda: Nested(2), lambda: Nested(3)],
+        *(
+            [lambda: chain(of_class()), lambda one=one: chain(of_class(**one))]
+            for one in (
+                {"helper": lambda self, x: x + 1},
+                {"share": property(lambda self: 3.0)},
+                {"of_all": classmethod(lambda cls: 3.0)},
+                {"of_it": staticmethod(lambda x: x + 1)},
+                {"constant": 2.0},
+            )
+        ),
+        *(
+            [lambda one=one: chain(holding(**one[0])), lambda one=one: chain(holding(**one[1]))]
+            for one in (
+                ({"mode": Mode.ONE}, {"mode": Mode.TWO}),
+                ({"values": {"a": [1]}}, {"values": {"a": [2]}}),
+                ({"_hidden": 1}, {"_hidden": 2}),
+            )
+        ),
+        [lambda: chain(keras.layers.Activation("relu")), lambda: chain(keras.layers.ReLU(6.0))],
+        [softmaxes, lambda: chain(keras.layers.Softmax(), keras.layers.Softmax())],
+        [operations, lambda: operations(keras.ops.multiply)],
+        [named_outputs, lambda: named_outputs([1, 0])],
     ],
-    ids=["activation", "connections", "attribute", "function", "lambda", "inside"],
+    ids=[
+        *("activation", "connections", "attribute", "function", "lambda", "inside"),
+        *("helper", "property", "class method", "static method", "constant"),
+        *("enum", "dict", "hidden", "named as a setting", "named as a value"),
+        *("operations", "named outputs"),
+    ],
 )
 def test_an_architecture_counts_by_what_it_computes(variants):
     one, other = (make() for make in variants)
@@ -225,10 +311,23 @@ def test_an_architecture_counts_by_what_it_computes(variants):
     # Keras gives other names to the layers of a second one.
     again = variants[0]()
     assert digest_architecture(one) == digest_architecture(again)
-    if one.built:
+    if one.built and isinstance(again.output_shape, tuple):
         again.compile("adam", "mse")
         again.fit(np.ones((2, 4)), np.ones((2, *again.output_shape[1:])), verbose=0)
+        again.evaluate(np.ones((2, 4)), np.ones((2, *again.output_shape[1:])), verbose=0)
         assert digest_architecture(one) == digest_architecture(again)
+
+
+def test_functions_that_compute_no_picture_do_not_count():
+    steps = [chain(of_class(train_step=lambda self, x, by=by: by * x)) for by in (1, 2)]
+    assert digest_architecture(steps[0]) == digest_architecture(steps[1])
+
+
+def test_a_loaded_model_has_the_architecture_of_the_saved_one(tmp_path):
+    model = chain(keras.layers.Dense(4), operations(), softmaxes())
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert digest_architecture(loaded) == digest_architecture(model)
 
 
 CODE = """

@@ -1,8 +1,12 @@
 """What a step was compiled with: whatever a layer computes with, by value."""
 
+import decimal
+import enum
 import functools
 import gc
+import logging
 import weakref
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -18,6 +22,33 @@ class Settings:
     """Values of a layer that are neither Keras' nor variables."""
 
     of_class = 1.0
+
+
+class Plain:
+    """An object of a user's class."""
+
+    def __init__(self, **values):
+        vars(self).update(values)
+
+
+class Slotted:
+    __slots__ = ("__value",)
+
+    def __init__(self, value):
+        self.__value = value
+
+
+class Called(Plain):
+    def __call__(self, x):
+        return x * self.v
+
+
+class Mode(enum.Enum):
+    ONE, TWO = 1, 2
+
+
+class Level(enum.IntEnum):
+    ONE, TWO = 1, 2
 
 
 class Scale(layers.Layer, Settings):
@@ -44,6 +75,7 @@ KINDS = {
     "dict": ("value", lambda v: {"a": {"b": v}}, lambda s: s.value["a"]["b"]),
     "partial": ("value", lambda v: functools.partial(max, v), lambda s: s.value(0.0)),
     "of the class": ("of_class", float, lambda s: s.of_class),
+    "object": ("value", lambda v: Plain(inner=Plain(v=v)), lambda s: s.value.inner.v),
 }
 
 
@@ -89,6 +121,70 @@ def test_a_step_is_compiled_anew_where_a_value_of_a_layer_changed(kind, monkeypa
     monkeypatch.setattr(owner, name, make(3.0))
     if kind != "partial" or keras.backend.backend() != "torch":
         assert fingerprint(model) == keys[1]
+
+
+def ring(value):
+    """An object that holds itself."""
+    found = Plain(v=value)
+    found.itself = found.deeper = [found]
+    return found
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda v: list(Mode)[v],
+        lambda v: list(Level)[v],
+        lambda v: SimpleNamespace(v=v),
+        lambda v: {v, "a", (3, v)},
+        lambda v: slice(v, None),
+        lambda v: range(v),
+        lambda v: complex(v, float("nan")),
+        lambda v: decimal.Decimal(v),
+        lambda v: Plain(v={"a": [Plain(v=v)]}),
+        lambda v: Slotted(v),
+        lambda v: Plain(v=v).__init__,
+        lambda v: [0] * 2000 + [1] * v,
+        ring,
+    ],
+)
+def test_a_value_of_any_kind_counts_by_what_it_is(make):
+    model, scale = of_scale()
+    keys = []
+    for value in (0, 1, 1):
+        scale.value = make(value)
+        keys.append(fingerprint(model))
+    assert keys[0] != keys[1] == keys[2]
+
+
+def test_what_changes_within_an_object_counts():
+    model, scale = of_scale()
+    scale.value = called = Called(v=1.0)
+    scale.log = logging.getLogger("tests.fingerprints")
+    before = fingerprint(model)
+    scale.log.info("Another one, so that it remembers its level.")
+    assert fingerprint(model) == before
+    called.v = 3.0
+    assert fingerprint(model) != before
+
+
+@pytest.mark.parametrize("make", [lambda f: f, property, staticmethod, classmethod])
+def test_a_function_of_a_class_counts(make, monkeypatch):
+    model, _ = of_scale()
+    monkeypatch.setattr(Settings, "helper", make(lambda x: x), raising=False)
+    before = fingerprint(model)
+    assert fingerprint(model) == before
+    monkeypatch.setattr(Settings, "helper", make(lambda x: 2 * x))
+    assert fingerprint(model) != before
+
+
+def test_a_large_tensor_is_the_same_at_each_look():
+    model, scale = of_scale()
+    scale.value = ops.zeros((2**20 + 1,))
+    before = fingerprint(model)
+    assert fingerprint(model) == before
+    scale.value = ops.zeros((2**20 + 1,))
+    assert fingerprint(model) != before
 
 
 def test_a_normalization_may_be_adapted_again():

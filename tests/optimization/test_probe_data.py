@@ -8,11 +8,13 @@ import keras
 import numpy as np
 import pytest
 
+from featviz_callback import Objective
 from featviz_callback.backend import random_states_preserved
 from featviz_callback.objectives import inputs
 from featviz_callback.optimization import reading
 from featviz_callback.optimization.probe_data import ProbeImages, find_values_range, to_images
 from featviz_callback.optimization.probe_data import images_of as images_of_inputs
+from tests.conftest import prepare
 
 IMAGES = np.random.default_rng(0).random((40, 6, 5, 3))
 LABELS = np.arange(40)
@@ -22,6 +24,22 @@ needs_tensorflow = pytest.mark.skipif(
 needs_torch = pytest.mark.skipif(
     not importlib.util.find_spec("torch"), reason="torch is not installed"
 )
+
+
+def test_a_parameterization_is_like_the_images_that_it_is_asked_for():
+    """A callback that watches one model after another, whose parts get other images."""
+    probe, plan = ProbeImages(IMAGES), prepare_plan()
+    dark, bright = np.float32([0.1, 0.8]).reshape(2, 1, 1, 1, 1) * np.float32(0.9 + 0.1 * IMAGES)
+    first, second, again = (
+        probe.parameterization("fourier", plan, one) for one in (dark, bright, dark.copy())
+    )
+    assert first == again != second
+    assert first is again
+
+
+def prepare_plan():
+    model = keras.Sequential([keras.Input((6, 5, 3)), keras.layers.Conv2D(2, 3, name="conv")])
+    return prepare(Objective.channel(model, "conv", 0)).plan
 
 
 class Batches(keras.utils.PyDataset):
