@@ -392,18 +392,28 @@ class Observer:
 
     def _floor(self, result, best_known, is_warm):
         """Return the drift between two seeds, neither of which goes on from earlier images."""
-        images = self._cold(result, best_known, 0).images if is_warm else result.images
-        return drift(images, self._cold(result, best_known, 1).images)
+        others = self._cold(result, best_known, 1)
+        firsts = self._cold(result, best_known, 0) if is_warm else self._images_of_tasks(result)
+        # One image after the other, since copies of all may take much memory.
+        parts = [
+            drift(first[None], other[None])
+            for some, images in zip(firsts, others, strict=True)
+            for first, other in zip(some, images, strict=True)
+        ]
+        return np.concatenate(parts)[self._order]
+
+    def _images_of_tasks(self, result):
+        for i in range(len(self._tasks)):
+            yield self._of_task(i, list(result.images))
 
     def _cold(self, result, best_known, added):
-        """Run every optimisation with another seed, from the starts of a result."""
+        """Yield the images of each task by another seed, from the starts of a result."""
         tasks = [replace(task, seed=task.seed + added) for task in self._tasks]
-        given = zip(tasks, best_known, find_starts(tasks), strict=True)
-        runs = [
-            run(task, starts=self._of_task(i, result.starts), best_known=best, known=known)[0]
-            for i, (task, best, known) in enumerate(given)
-        ]
-        return _join(runs, self._order)
+        known = find_starts(tasks)
+        for i, task in enumerate(tasks):
+            starts = self._of_task(i, result.starts)
+            given = {"starts": starts, "best_known": best_known[i], "known": known[i]}
+            yield run(task, **given)[0].images
 
     def _run_one(self, i, **settings):
         try:

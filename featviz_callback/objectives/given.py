@@ -5,6 +5,7 @@ An objective keeps the images, not the activations, since these follow the weigh
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import keras
@@ -16,9 +17,6 @@ from featviz_callback import backend
 from featviz_callback.objectives import inputs
 from featviz_callback.objectives.preserve import preserved
 from featviz_callback.objectives.recording import Tap, record
-
-# One call of the model takes 4 images of 512 pixels, 20 of 224, or a thousand of 32.
-_PIXELS_AT_ONCE = 4 * 512 * 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +36,7 @@ class GivenImages:
         """Return the activations on the weights that a model has now, float32 `(images, ...)`."""
         image_input, fixed = inputs.resolve(model, None, self.images.ndim - 1)
         images = image_input.to_images(self.images)
-        at_once = image_input.batch or max(1, _PIXELS_AT_ONCE // int(np.prod(images.shape[1:3])))
+        at_once = image_input.batch or inputs.at_once(math.prod(images.shape[1:3]))
         at_once = image_input.batch or min(at_once, len(images))
         found = []
         with preserved(model), backend.load().without_gradients(), keras.StatelessScope():

@@ -34,6 +34,9 @@ _MOST_COLOURS = 4
 # A vector of as many values as a square image from this side on may be one.
 _SMALLEST_SIDE = 8
 
+# One call of a model takes so many pixels of images of up to this size, and fewer of larger ones.
+_PIXELS_AT_ONCE, _USUAL_PIXELS = 4 * 512 * 512, 224 * 224
+
 # Arguments of a call that Keras gives, or this package.
 _GIVEN = ("training", "mask")
 
@@ -105,6 +108,19 @@ class ImageInput:
         flat = list(others)
         flat.insert(self.position, own)
         return keras.tree.pack_sequence_as(specs(model), flat)
+
+
+def at_once(pixels: int, most: int | None = None) -> int:
+    """Return how many images go through a model in one call: 20 of 224 pixels, 1 of 512.
+
+    Trainings on large images have few in a batch, and should not need much less memory.
+
+    Args:
+        pixels: Pixels of an image.
+        most: The most pixels of all images together, where they are small.
+    """
+    most = _PIXELS_AT_ONCE if most is None else most
+    return max(1, int(most * min(1, _USUAL_PIXELS / pixels) / pixels))
 
 
 def specs(model: keras.Model):

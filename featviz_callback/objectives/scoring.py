@@ -23,9 +23,6 @@ from featviz_callback.objectives.recording import record
 from featviz_callback.objectives.terms import Targets
 from featviz_callback.objectives.watching import Watch, watching
 
-# One call of the model takes 4 images of 512 pixels, 20 of 224, or a thousand of 32.
-_PIXELS_AT_ONCE = 4 * 512 * 512
-
 # So many images are scored twice, to compare dtypes.
 _COMPARED = 8
 
@@ -67,7 +64,7 @@ def score_all(
     model = targets[0].model
     if image_input is None:
         image_input, fixed_inputs = inputs.resolve(model)
-    most = max(1, _PIXELS_AT_ONCE // (images.shape[1] * images.shape[2]))
+    most = inputs.at_once(images.shape[1] * images.shape[2])
     batch = image_input.batch or min(most, len(images))
     chunks = (np.arange(first, first + batch) for first in range(0, len(images), batch))
     with preserved(model):

@@ -59,7 +59,7 @@ from featviz_callback.records import Result
 _USUAL_RANGE = (0.0, 1.0)
 
 # Images in one call of the model, unless `batch_size` says otherwise. Large ones are fewer,
-# since memory grows with the pixels: 10 of 224 pixels, 2 of 512 (`benchmarks/batches.py`).
+# since memory grows with the pixels: 10 of 224 pixels, 1 of 512 (`benchmarks/batches.py`).
 _LARGEST_BATCH = 64
 _MOST_PIXELS = 2 * 512 * 512
 
@@ -146,7 +146,7 @@ def optimize(
             start a unit that gets none.
         batch_size: Images in one call of the model, which bounds the memory. Defaults
             to all of them, or to equal parts of at most 64 images and half a million
-            pixels: 10 images of 224 x 224, 2 of 512 x 512. A model whose input has a
+            pixels: 10 images of 224 x 224, 1 of 512 x 512. A model whose input has a
             fixed number of images is called with that number.
         seed: Seed of all that is random, an int, 0 or more.
         verbose: 1 shows a progress bar, with the mean score of the images of that step.
@@ -382,7 +382,7 @@ def _as_shares(images, image_shape, values_range):
 
 def _largest_batch(image_shape, input_shape):
     pixels = max(math.prod(shape[:2]) for shape in (image_shape, input_shape))
-    return max(1, min(_LARGEST_BATCH, _MOST_PIXELS // pixels))
+    return min(_LARGEST_BATCH, inputs.at_once(pixels, _MOST_PIXELS))
 
 
 def with_parameterization(task: Task, parameterization: object) -> Task:

@@ -49,6 +49,9 @@ _LEAD = 1.5
 # So many pixels are rendered at once.
 _MOST_PIXELS = 8 * 224 * 224
 
+# The starts of images of more values would take tens of megabytes between snapshots.
+_LARGEST_KEPT = 3 * 224 * 224
+
 
 # How many starts of a plan at once have fitted in memory, for models where all have not.
 _allowed_by_memory: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -152,17 +155,17 @@ def find_starts(tasks: Sequence[Task]) -> list[Starts | None]:
             alike.setdefault(key, []).append(i)
     found: list[Starts | None] = [None] * len(tasks)
     for (_, plan, seed), members in alike.items():
-        names, (_, *params) = _draw(plan, seed)
+        names, everything = _drawn(plan, seed)
         lowest, highest = plan.parameterization.contrasts(plan.image_shape)
         if len(names) == 1 and lowest == highest:
             continue
         some = [tasks[i] for i in members]
         # Penalties are functions of the user's, which may draw random numbers.
         with preserved(some[0].targets.model):
-            found_scores = _score(plan, seed, some)
+            found_scores = _score(plan, seed, some, everything)
         for i, scores in zip(members, found_scores, strict=True):
             margin = _MARGIN if tasks[i].targets.reads_maps else _LOGIT_MARGIN
-            found[i] = Starts(names, params, scores, margin)
+            found[i] = Starts(names, everything[1:], scores, margin)
     return found
 
 
@@ -181,7 +184,17 @@ def _as_drawn(plan):
     )
 
 
+def _drawn(plan, seed):
+    """Return what `_draw` does, and keep that of small images for the next snapshot."""
+    is_small = math.prod(plan.image_shape) <= _LARGEST_KEPT
+    return (_kept if is_small else _draw)(plan, seed)
+
+
 @lru_cache(maxsize=4)
+def _kept(plan, seed):
+    return _draw(plan, seed)
+
+
 def _draw(plan, seed):
     """Return the names of the starts and their parameters, of which the first are plain."""
     rng = np.random.default_rng((seed, zlib.crc32(b"starts")))
@@ -190,9 +203,8 @@ def _draw(plan, seed):
     return [FAINT, *named], [plain, *named.values()]
 
 
-def _score(plan, seed, tasks):
+def _score(plan, seed, tasks, everything):
     """Return the scores of a plain background and of the starts, less penalties, for each task."""
-    everything = _draw(plan, seed)[1]
     count = max(1, _MOST_PIXELS // math.prod(plan.input_shape[:2]))
     allowed = _allowed_by_memory.setdefault(tasks[0].targets.model, {})
     count = min(count, allowed.get(plan, count))
@@ -227,7 +239,7 @@ def _score_if_memory_suffices(tasks, images, image_input):
 @lru_cache(maxsize=4)
 def _cached(plan, seed, some):
     """Render the starts of small images, which are the same at each snapshot."""
-    return _render(plan, _draw(plan, seed)[1], some)
+    return _render(plan, _drawn(plan, seed)[1], some)
 
 
 def _render(plan, params, some):

@@ -17,7 +17,6 @@ from featviz_callback.objectives import (
     feature_taps,
     inputs,
     score_all,
-    scoring,
     walk,
 )
 from tests.conftest import fill, layer_output, random_images, sequential
@@ -218,7 +217,7 @@ def test_several_batches_give_what_one_gives(monkeypatch, at_once):
     for path in sizes:
         plant(model.get_layer(path), **FAULTS)
     whole = measured(model)
-    monkeypatch.setattr(scoring, "_PIXELS_AT_ONCE", at_once * 120)
+    monkeypatch.setattr(inputs, "_PIXELS_AT_ONCE", at_once * 120)
     parts = measured(model)
     for path in whole.numbers:
         assert parts.numbers[path] == pytest.approx(

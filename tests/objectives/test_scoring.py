@@ -78,8 +78,8 @@ def test_images_go_through_the_model_once_for_all_objectives(model):
 def test_few_large_images_are_scored_in_one_call():
     calls = []
     convolution = layers.Conv2D(1, 3, strides=64, name="conv")
-    model = sequential(counting_layer(calls), convolution, shape=(512, 512, 1))
-    images = random_images(6, 512, 512, 1)
+    model = sequential(counting_layer(calls), convolution, shape=(335, 335, 1))
+    images = random_images(6, 335, 335, 1)
     objective = Objective.channel(model, "conv", 0)
     calls.clear()
     [scores] = score_all([objective], images)

@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 from featviz_callback import Objective
-from featviz_callback.objectives import Watch, feature_taps, inputs, score_all, scoring
+from featviz_callback.objectives import Watch, feature_taps, inputs, score_all
 from featviz_callback.objectives.layers import Ending, ending
 from featviz_callback.objectives.recording import CALLS
 from featviz_callback.objectives.watching import weights_by_layer
@@ -84,7 +84,7 @@ def test_what_is_shown_is_what_the_layer_returns():
 
 def test_each_image_is_shown_once_if_there_are_several_batches(monkeypatch):
     model = make_small_model()
-    monkeypatch.setattr(scoring, "_PIXELS_AT_ONCE", 4 * 120)
+    monkeypatch.setattr(inputs, "_PIXELS_AT_ONCE", 4 * 120)
     seen = seen_by(model)["logits"]
     assert [count for _, count in seen] == [4, 4, 1]
     joined = np.concatenate([outputs for outputs, _ in seen])
@@ -121,7 +121,7 @@ class Windows(keras.Model):
 def test_parts_of_an_image_in_the_batch_are_positions(monkeypatch):
     model = Windows()
     model(IMAGES[:1])
-    monkeypatch.setattr(scoring, "_PIXELS_AT_ONCE", 4 * 120)
+    monkeypatch.setattr(inputs, "_PIXELS_AT_ONCE", 4 * 120)
     seen = seen_by(model)["dense"]
     expected = ops.convert_to_numpy(model.dense(IMAGES.reshape(18, 60)))
     assert [count for _, count in seen] == [4, 4, 1]
