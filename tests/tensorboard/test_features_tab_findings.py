@@ -626,6 +626,8 @@ def test_names_of_any_length_are_shown(open_page, serve):
     assert {is_whole for _, is_whole in names} == {True}
     assert {text[-1] for text, _ in names} <= {"末", "e"}
     tab.page.keyboard.press("Escape")
+    # The view before the page comes back, with its filter.
+    playwright.expect(tab.page).not_to_have_url(re.compile("open="))
     tab.find("input[aria-label^='Filter by name']").fill("")
     name = "05" + "字" * 297 + "末"
     tab.card(name).click()
