@@ -52,8 +52,9 @@ from featviz_callback.tensorboard import (
 logger = logging.getLogger("featviz_callback")
 
 _MANIFEST = "atlas.json"
-# Layer, file and number of units of each chunk, in order, and what tells each unit from others.
+# What is known of each chunk, in order. By its key a unit is told from all others.
 _PLAN = "plan.json"
+_COLUMNS = ("layer", "file", "number of units", "keys")
 _CHUNKS = "chunks"
 _REAL_IMAGES = "real_images"
 _LOGGED = "logged.json"
@@ -225,9 +226,17 @@ class _Planned:
 
 
 def _planned(folder):
+    path = os.path.join(folder, _PLAN)
+    rows = _read_json(path)
+    if any(len(row) != len(_COLUMNS) for row in rows):
+        raise ValueError(
+            f"Expected {', '.join(_COLUMNS)} of each chunk in {path!r}, as this version writes "
+            "them. Make the atlas again in another folder. Received: rows of "
+            f"{sorted({len(row) for row in rows})} values"
+        )
     return [
         _Planned(layer, os.path.join(folder, _CHUNKS, name), tuple(keys))
-        for layer, name, _, keys in _read_json(os.path.join(folder, _PLAN))
+        for layer, name, _, keys in rows
     ]
 
 

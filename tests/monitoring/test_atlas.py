@@ -358,6 +358,14 @@ def test_real_images_beyond_the_range_are_refused(tmp_path):
         make(tmp_path, probe_data=random_images(4, 12, 10, 1) * 250)
 
 
+def test_the_plan_of_another_version_is_refused(tmp_path, small_chunks):
+    make(tmp_path)
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    (tmp_path / "plan.json").write_text(json.dumps([row[:3] for row in plan]))
+    with pytest.raises(ValueError, match=r"in another folder. Received: rows of \[3\] values"):
+        atlas(folder=tmp_path)
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     file, training, damaged = (tmp_path / name for name in ("file", "training", "damaged"))
     file.write_text("")
