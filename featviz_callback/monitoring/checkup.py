@@ -229,5 +229,7 @@ def _some(variable, beside):
 def _ratio(before, now):
     if before is None or before.shape != now.shape:
         return math.nan
-    size = np.linalg.norm(before)
-    return float(np.linalg.norm(now - before) / size) if size else math.nan
+    # A network that diverges may have weights that are infinite.
+    with np.errstate(over="ignore", invalid="ignore"):
+        size = np.linalg.norm(before)
+        return float(np.linalg.norm(now - before) / size) if size else math.nan
