@@ -180,6 +180,8 @@ FAMILIES = [
             *("involution_2", "involution_2/kernel_gen/reduce", "involution_2/kernel_gen/span"),
         ),
         heads=("logits",),
+        statuses=("no_gradient",),
+        note="A unit of `span` with negative weights is highest where all ReLUs before it are off.",
     ),
     Family(
         name="ConvMixer",
