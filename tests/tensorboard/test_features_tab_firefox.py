@@ -1,6 +1,6 @@
 """The Features tab in Firefox: ten smoke tests, by puppeteer over WebDriver BiDi.
 
-Needs `apt-get install firefox-esr`, and `npm install puppeteer-core` in the root of the
+Needs `apt-get install firefox-esr`, and `npm install puppeteer-core@24.15.0` in the root of the
 repository, or in the folder whose `node_modules` the environment variable `NODE_MODULES` names.
 """
 
@@ -18,7 +18,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(FIREFOX is None, reason="Needs: apt-get install firefox-esr"),
     pytest.mark.skipif(
-        not (NODE_MODULES / "puppeteer-core").is_dir(), reason="Needs: npm install puppeteer-core"
+        not (NODE_MODULES / "puppeteer-core").is_dir(),
+        reason="Needs: npm install puppeteer-core@24.15.0",
     ),
 ]
 
