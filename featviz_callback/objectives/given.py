@@ -36,8 +36,8 @@ class GivenImages:
         """Return the activations on the weights that a model has now, float32 `(images, ...)`."""
         image_input, fixed = inputs.resolve(model, None, self.images.ndim - 1)
         images = image_input.to_images(self.images)
-        at_once = image_input.batch or inputs.at_once(math.prod(images.shape[1:3]))
-        at_once = image_input.batch or min(at_once, len(images))
+        most = inputs.at_once(math.prod(images.shape[1:3]))
+        at_once = image_input.batch or min(most, len(images))
         found = []
         with preserved(model), backend.load().without_gradients(), keras.StatelessScope():
             for first in range(0, len(images), at_once):

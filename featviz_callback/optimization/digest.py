@@ -16,7 +16,7 @@ import inspect
 import os
 import re
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import (
     BuiltinFunctionType,
     CodeType,
@@ -174,21 +174,24 @@ def _is_plain(value):
 
 def _is_known(value, above=frozenset()):
     """Whether a value has nothing but plain values that no training changes."""
-    if isinstance(value, (*_PLAIN, enum.Enum)):
+    if isinstance(value, (*_PLAIN, enum.Enum, slice, range)):
         return True
-    parts: Iterable = ()
-    if isinstance(value, Mapping) and all(map(_is_plain, value)):
-        parts = value.values()
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        parts = value
-    elif isinstance(value, (slice, range)):
-        return True
-    elif dataclasses.is_dataclass(value) or isinstance(value, _NAMESPACES):
-        parts = getattr(value, "__dict__", {}).values()
-    else:
+    parts, above = _inner(value), above | {id(value)}
+    if parts is None:
         return False
-    above |= {id(value)}
     return all(id(one) not in above and _is_known(one, above) for one in parts)
+
+
+def _inner(value):
+    """Return what is in a container, or in an object of attributes alone; `None` for all else."""
+    if isinstance(value, Mapping):
+        # Other keys have no order that is the same in every process.
+        return value.values() if all(map(_is_plain, value)) else None
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return value
+    if dataclasses.is_dataclass(value) or isinstance(value, _NAMESPACES):
+        return getattr(value, "__dict__", {}).values()
+    return None
 
 
 def _without_names(value, numbers, key=""):
@@ -334,17 +337,11 @@ def _is_setting(value, above=frozenset()):
         return value.dtype != object
     if isinstance(value, (*_PLAIN, *_CODE, keras.Variable)) or keras.ops.is_tensor(value):
         return True
-    parts: Iterable = ()
-    # Other keys have no order that is the same in every process.
-    if isinstance(value, Mapping) and all(map(_is_plain, value)):
-        parts = value.values()
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        parts = value
-    elif dataclasses.is_dataclass(value) or isinstance(value, _NAMESPACES):
-        parts = vars(value).values()
-    elif isinstance(value, functools.partial):
+    if isinstance(value, functools.partial):
         parts = [value.func, value.args, value.keywords]
     else:
+        parts = _inner(value)
+    if parts is None:
         return False
     above |= {id(value)}
     return all(id(one) not in above and _is_setting(one, above) for one in parts)
