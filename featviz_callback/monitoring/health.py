@@ -206,17 +206,16 @@ class _Layer:
         left_out = 0 if is_broken is None else int(_array(library.sum(is_broken)))
         count = math.prod(summed.shape)
         self._summed += count - left_out
+        known = max(1, count - left_out)
+        squares = None if self._centre else _sum_of_squares(library, summed)
         if self._centre is None:
             # Squares of values far from zero would leave nothing of their deviation.
-            centre = float(_by_unit(total, units).sum()) / max(1, count - left_out)
-            self._centre = centre if math.isfinite(centre) else 0.0
-        beside = summed - np.float32(self._centre)
-        if library is np:
-            self._squares += float(np.vdot(beside, beside))
-        else:
-            # A product in float32 would add one square after the other.
-            self._squares += float(_array(library.sum(library.square(beside))))
-        self._squares -= left_out * float(np.float32(self._centre)) ** 2
+            centre = float(_by_unit(total, units).sum()) / known
+            is_far = math.isfinite(centre) and 2 * centre**2 > squares / known
+            self._centre = centre if is_far else 0.0
+        if self._centre:
+            squares = _sum_of_squares(library, summed - np.float32(self._centre))
+        self._squares += squares - left_out * float(np.float32(self._centre)) ** 2
 
     def _count_saturated(self, library, values):
         low, high = self._end.lowest, self._end.highest
@@ -273,6 +272,13 @@ class _Layer:
             "dormant": is_dormant & self._is_known,
             "duplicate": duplicates(self.rows(), is_compared),
         }
+
+
+def _sum_of_squares(library, values):
+    if library is np:
+        return float(np.vdot(values, values))
+    # A product in float32 would add one square after the other.
+    return float(_array(library.sum(library.square(values))))
 
 
 def _array(values):

@@ -23,7 +23,7 @@ from featviz_callback.monitoring.behaviour import Classes, UnitMeter
 from featviz_callback.monitoring.checkup import HealthMeter, prefixes
 from featviz_callback.monitoring.health import UNIT_KINDS
 from featviz_callback.monitoring.places import Places
-from featviz_callback.monitoring.real_images import ShownImage, draw_beside
+from featviz_callback.monitoring.real_images import ShownImage, draw_beside, drawn_before
 from featviz_callback.objectives import (
     JoinedTargets,
     Objective,
@@ -53,6 +53,9 @@ logger = logging.getLogger("featviz_callback")
 _REAL_IMAGES_SHOWN = 6
 
 _NAMES_LISTED = 10
+
+# Drawings of larger images would take tens of megabytes between snapshots.
+_LARGEST_KEPT = 3 * 64 * 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +146,8 @@ class Observer:
         self._places = (
             [] if real_images is None else [Places(self.real_images_of(one)) for one in models]
         )
+        # The real images of each target in the last snapshot, with what is drawn of them.
+        self._shown: list[list[ShownImage]] = []
         self._checked = False
         # The prefixes of the models whose layers cannot be measured.
         self._unwatchable: frozenset[str] = frozenset()
@@ -463,6 +468,10 @@ class Observer:
             self.show(result, *row)
             for row in zip(self._owners, top, scores, self._find_places(top), strict=True)
         ]
+        if self._shown:
+            pairs = zip(images, self._shown, strict=True)
+            images = [drawn_before(some, before) for some, before in pairs]
+        self._shown = images if math.prod(self.image_shape) <= _LARGEST_KEPT else []
         ratio = score_ratio(result.scores, best, is_silent)
         return replace(result, status=status), ratio, images
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from featviz_callback.monitoring.places import Place
 from featviz_callback.records import Result, highlights, pictures
-from featviz_callback.records.pictures import Picture, Png, as_png
+from featviz_callback.records.pictures import Png, as_png
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,16 +48,24 @@ class ShownImage:
         given = self.image, self.values_range, shares, self.place.box
         return highlights.of_image(*given, self.picture)
 
-    @property
-    def to_log(self) -> tuple[Picture, Picture | None]:
-        """The image, and one of its place, drawn."""
-        return self.pngs or (self.picture, self.picture_of_place())
+    @cached_property
+    def to_log(self) -> tuple[Png, Png | None]:
+        """The image, and one of its place, drawn and encoded."""
+        if self.pngs is not None:
+            return self.pngs
+        place = self.picture_of_place()
+        return as_png(self.picture), None if place is None else as_png(place)
 
     def encoded(self) -> ShownImage:
         """Return the same with encoded pictures in place of the image."""
-        picture, place = self.to_log
-        pngs = as_png(picture), None if place is None else as_png(place)
-        return replace(self.without_image(), pngs=pngs)
+        return replace(self.without_image(), pngs=self.to_log)
+
+    def with_score(self, score: float) -> ShownImage:
+        """Return the same with another score, without drawing or encoding anything again."""
+        other = replace(self, score=score)
+        drawn = ("picture", "highlighted", "to_log")
+        vars(other).update({name: vars(self)[name] for name in drawn if name in vars(self)})
+        return other
 
     def without_image(self) -> ShownImage:
         """Return the same without the image, which whoever has all real images can add."""
@@ -67,6 +75,16 @@ class ShownImage:
         """Draw both side by side; `None` without a place."""
         whole, part = self.highlighted
         return None if whole is None or part is None else highlights.beside(whole, part)
+
+
+def drawn_before(shown: Sequence[ShownImage], before: Sequence[ShownImage]) -> list[ShownImage]:
+    """Return images with what is drawn of them already, where their places are the same."""
+    known = {(one.index, one.place): one for one in before}
+    found = [known.get((one.index, one.place)) for one in shown]
+    return [
+        one if same is None else same.with_score(one.score)
+        for one, same in zip(shown, found, strict=True)
+    ]
 
 
 def draw_beside(result: Result, target: int, shown: Sequence[ShownImage]) -> np.ndarray:
