@@ -11,6 +11,9 @@ returns what is maximised and what is reported, one number an image each;
 the first three of the results;
 `model()` returns the model that `score` calls, since a compiled step must not keep it alive;
 
+`compile_pass(read)` returns a function of tensors that returns what `read` returns, in one
+graph; `compile_pass` is `None` where that gains nothing;
+
 `build_optimizer(make, zeros)` makes an optimizer for one variable of that shape, and
 returns both;
 

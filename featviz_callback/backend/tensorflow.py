@@ -37,17 +37,29 @@ def compile_step(score, update, model):
         gradient = tape.gradient(total, params, unconnected_gradients="zero")
         return *update(params, gradient, state, data, target), scores
 
+    return _without_tracing(step)
+
+
+def compile_pass(read):
+    """See `featviz_callback.backend`."""
+    return _without_tracing(tf.function(read, autograph=False))
+
+
+def _without_tracing(function):
+    """Return a call of a function that is traced once.
+
+    A concrete function cannot trace again, and TensorFlow does not take the steps of different
+    objectives for one function that is traced too often.
+    """
     call = None
 
-    def step_without_tracing(*arguments):
-        # A concrete function cannot trace again, and TensorFlow does not take the steps of
-        # different objectives for one function that is traced too often.
+    def call_without_tracing(*arguments):
         nonlocal call
         if call is None:
-            call = _quickest_call(_outside_strategies(step.get_concrete_function, *arguments))
+            call = _quickest_call(_outside_strategies(function.get_concrete_function, *arguments))
         return call(*arguments)
 
-    return step_without_tracing
+    return call_without_tracing
 
 
 def build_optimizer(make, zeros):

@@ -14,6 +14,8 @@ from featviz_callback.backend import variables
 build_optimizer = variables.build_optimizer
 apply_optimizer = variables.apply_to_variables
 without_gradients = torch.no_grad
+# Calls of Keras are eager anyway.
+compile_pass = None
 to_numpy = keras.ops.convert_to_numpy
 
 

@@ -41,6 +41,7 @@ from featviz_callback.optimization import (
     digest_task,
     find_starts,
     models_unchanged,
+    pass_seconds,
     ranking,
     run,
 )
@@ -223,9 +224,9 @@ class Observer:
             ValueError: If the model no longer has a unit that an objective reads.
         """
         self.check()
+        compiled_before = self._compile_seconds()
         rankings = self.rank()
         best = [self.best_of(task, rankings) for task in self._tasks]
-        compiled_before = self._compile_seconds()
         is_warm = any(params is not None for params in self._params)
         if with_floor:
             # What has found nothing for long gets another chance.
@@ -270,7 +271,8 @@ class Observer:
             return []
 
     def _compile_seconds(self):
-        of_models = (compile_seconds(objectives[0].model) for objectives in self._by_model())
+        models = [objectives[0].model for objectives in self._by_model()]
+        of_models = (compile_seconds(one) + pass_seconds(one) for one in models)
         return sum(of_models) + sum(one.compile_seconds for one in self._places)
 
     def check(self) -> None:

@@ -6,8 +6,9 @@ Images are scored as they are. Scoring never changes the model.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,13 +22,21 @@ from featviz_callback.objectives.preserve import preserved
 from featviz_callback.objectives.readouts import require_one_each
 from featviz_callback.objectives.recording import record
 from featviz_callback.objectives.terms import Targets
-from featviz_callback.objectives.watching import Watch, watching
+from featviz_callback.objectives.watching import Watch, show, watching
 
 # So many images are scored twice, to compare dtypes.
 _COMPARED = 8
 
 # So many values of layers' outputs are read in one call of a readout.
 _VALUES_AT_ONCE = 2**20
+
+# Of a compiled pass, all outputs that are shown exist at once. They have fewer bytes than that,
+# since few layers have as many positions as the image. Calls of few images are no quicker.
+_MOST_BYTES_OF_PASS, _FEWEST_OF_PASS = 2**29, 64
+
+# Returns the compiled pass of a model, taps, an input and a shape of images: a function of images
+# and other inputs, which returns one tensor a tap, or `None`.
+FindPass = Callable[[keras.Model, list, ImageInput, tuple], Callable[[Any, tuple], list | None]]
 
 
 def score_all(
@@ -36,6 +45,7 @@ def score_all(
     image_input: ImageInput | None = None,
     fixed_inputs: tuple[np.ndarray, ...] = (),
     watch: Watch | None = None,
+    find_pass: FindPass | None = None,
 ) -> list[np.ndarray]:
     """Score every image for every target, without random transformation.
 
@@ -49,6 +59,8 @@ def score_all(
             returns it. Default: its only input.
         fixed_inputs: One example of each other input.
         watch: To whom the outputs of which layers are shown on the way, if to anybody.
+        find_pass: Returns a compiled pass of a model through all that is read. It is for
+            what is shown of few images, or of small ones.
 
     Returns:
         One float32 array `(targets, images)` for each element of `targets`.
@@ -65,6 +77,12 @@ def score_all(
     if image_input is None:
         image_input, fixed_inputs = inputs.resolve(model)
     most = inputs.at_once(images.shape[1] * images.shape[2])
+    if find_pass is not None and watch is not None:
+        allowed = _MOST_BYTES_OF_PASS // _bytes_of_outputs(watch, images)
+        if min(image_input.batch or _FEWEST_OF_PASS, len(images)) > allowed:
+            find_pass = None
+        else:
+            most = min(most, allowed)
     batch = image_input.batch or min(most, len(images))
     chunks = (np.arange(first, first + batch) for first in range(0, len(images), batch))
     with preserved(model):
@@ -79,6 +97,7 @@ def score_all(
                 image_input,
                 fixed_inputs,
                 watch,
+                find_pass,
                 fresh=min(batch, len(images) - int(chunk[0])),
             )
             for chunk in chunks
@@ -130,15 +149,37 @@ def as_taken(
     return images
 
 
-def _score_chunk(targets, data, images, image_input, fixed_inputs, watch, fresh):
+def _bytes_of_outputs(watch, images):
+    """Return how many bytes what is shown of one image has at most."""
+    return 4 * math.prod(images.shape[1:3]) * sum(watch.taps.values())
+
+
+def _recorded(model, images, image_input, fixed_inputs, taps, watch, find_pass, fresh):
+    """Return the outputs at the taps, and show those of a watch."""
+    images = ops.convert_to_tensor(images)
+    if watch is not None and find_pass is not None:
+        everything = list(dict.fromkeys([*taps, *watch.taps]))
+        outputs = find_pass(model, everything, image_input, tuple(images.shape))(
+            images, fixed_inputs
+        )
+        if outputs is not None:
+            found = dict(zip(everything, outputs, strict=True))
+            for tap in watch.taps:
+                show(watch, tap, found[tap], fresh, len(images))
+            return [found[tap] for tap in taps]
+    arguments = image_input.call_arguments(model, images, fixed_inputs)
+    with watching(model, watch, fresh, len(images)):
+        return record(model, arguments, taps, to_the_end=watch is not None)
+
+
+def _score_chunk(targets, data, images, image_input, fixed_inputs, watch, find_pass, fresh):
     """Return scores `(targets, images)` of each element, from one call of the model."""
     model = targets[0].model
-    taps = {tap: None for one in targets for term in one.terms for tap in term.taps}
+    taps = list({tap: None for one in targets for term in one.terms for tap in term.taps})
     fixed_inputs = inputs.repeat(fixed_inputs, len(images))
     with backend.load().without_gradients(), keras.StatelessScope():
-        arguments = image_input.call_arguments(model, ops.convert_to_tensor(images), fixed_inputs)
-        with watching(model, watch, fresh, len(images)):
-            recorded = record(model, arguments, list(taps), to_the_end=watch is not None)
+        given = images, image_input, fixed_inputs, taps, watch, find_pass, fresh
+        recorded = _recorded(model, *given)
         require_one_each(taps, recorded, len(images))
         outputs = {
             tap: ops.cast(output, "float32") for tap, output in zip(taps, recorded, strict=True)

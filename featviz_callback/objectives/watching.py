@@ -162,15 +162,26 @@ class _Show:
         tap = self._taps.get(self._calls)
         self._calls += 1
         tensor = None if tap is None else pick(returned, tap.index)
-        if tensor is None or not keras.backend.is_float_dtype(_dtype(tensor)):
-            return
-        tensor = channels_last(tensor, tap)
-        # A layer may fold the parts of an image into the batch.
-        parts, rest = divmod(tensor.shape[0], self._images)
-        if parts and not rest:
-            if self._fresh < self._images:
-                tensor = tensor[: parts * self._fresh]
-            self._watch.see(tap, tensor, self._fresh)
+        if tensor is not None:
+            show(self._watch, tap, channels_last(tensor, tap), self._fresh, self._images)
+
+
+def show(watch: Watch, tap: Tap, tensor, fresh: int, images: int) -> None:
+    """Show one output.
+
+    Args:
+        watch: To whom.
+        tap: Of what.
+        tensor: The output, images first and channels last.
+        fresh: How many images of the call, from the first on, have not been shown yet.
+        images: How many images the call got.
+    """
+    if not keras.backend.is_float_dtype(_dtype(tensor)):
+        return
+    # A layer may fold the parts of an image into the batch.
+    parts, rest = divmod(tensor.shape[0], images)
+    if parts and not rest:
+        watch.see(tap, tensor[: parts * fresh] if fresh < images else tensor, fresh)
 
 
 def _dtype(tensor):

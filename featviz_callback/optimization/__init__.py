@@ -19,6 +19,7 @@ from featviz_callback.optimization.settings import Settings
 from featviz_callback.optimization.starts import find_starts
 from featviz_callback.optimization.step import Plan, compile_seconds
 from featviz_callback.optimization.task import Task
+from featviz_callback.optimization.whole_pass import pass_seconds
 
 __all__ = [
     "Plan",
@@ -34,6 +35,7 @@ __all__ = [
     "fingerprint",
     "models_unchanged",
     "optimize",
+    "pass_seconds",
     "prepare",
     "run",
     "with_parameterization",

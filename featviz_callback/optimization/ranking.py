@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from featviz_callback import backend
 from featviz_callback.objectives import ImageInput, Objective, Watch, score_all
+from featviz_callback.optimization.whole_pass import find_pass
 
 # Scores that differ by no more than this share, 16 units in the last place of float32, are
 # equal but for rounding.
@@ -78,7 +80,8 @@ def rank(
     >>> ranking.indices
     array([[2, 1]])
     """
-    scored = score_all(objectives, images, image_input, fixed_inputs, watch)
+    compiled = find_pass if backend.load().compile_pass else None
+    scored = score_all(objectives, images, image_input, fixed_inputs, watch, compiled)
     return [_rank(scores, most) for scores in scored]
 
 
