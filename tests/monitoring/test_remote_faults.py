@@ -60,8 +60,8 @@ def until(condition, seconds=60):
 
 
 def test_a_worker_is_killed_in_the_middle_of_a_snapshot(watch_apart):
-    # A step takes longest on torch, and a snapshot half a second or more.
-    steps = 150 if keras.backend.backend() == "torch" else 600
+    # A step takes 20 ms on torch, and a snapshot has to take longer than the wait below.
+    steps = 30 if keras.backend.backend() == "torch" else 600
     with ProcessPoolExecutor(1, mp_context=SPAWN) as own:
         callback = watch_apart(executor=own, steps=steps)
 
