@@ -7,10 +7,14 @@ training leaves behind (`plain/...`, `watched/...`), and the pictures.
 # ruff: noqa: E402
 
 import json
+import multiprocessing
 import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
 
 KINDS, FOLDER, RANK, PORTS = sys.argv[1].split(), sys.argv[2], int(sys.argv[3]), sys.argv[4:]
+# A process that takes snapshots takes no part in the training.
+PORTS = PORTS if __name__ == "__main__" else []
 PROCESSES = len(PORTS) or 1
 BACKEND = os.environ["KERAS_BACKEND"]
 
@@ -35,7 +39,7 @@ elif BACKEND == "tensorflow":
             tf.config.list_physical_devices("CPU")[0], devices
         )
         STRATEGY = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-elif BACKEND == "torch":
+elif BACKEND == "torch" and PORTS:
     import torch
 
     torch.distributed.init_process_group(
@@ -47,6 +51,7 @@ import numpy as np
 from keras import layers
 
 from featviz_callback import FeatureVisCallback, Objective
+from featviz_callback.monitoring import remote
 
 SHAPE = (8, 8, 1)
 EPOCHS, BATCH = 2, 8
@@ -201,6 +206,32 @@ def distributed_data_parallel(callbacks):
     return model, loop(model, callbacks, step, watched=wrapped)
 
 
+class Fading:
+    """An executor that takes one snapshot, and later none."""
+
+    def __init__(self, pool):
+        self._pool, self.asked = pool, 0
+
+    def submit(self, function, *arguments):
+        self.asked += function is remote.work
+        if self.asked > 1:
+            raise RuntimeError("no worker any more")
+        return self._pool.submit(function, *arguments)
+
+
+def elsewhere(train, folder, settings):
+    """Train once more, with snapshots in another process; return what is left behind."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        executor = Fading(pool)
+        callback = FeatureVisCallback(
+            objectives, folder, on_error="raise", executor=executor, **settings
+        )
+        found = left_behind(*train([callback]))
+    history = callback.history
+    found |= {"epochs": history.epochs, "asked": executor.asked, "skipped": history.skipped}
+    return found | ({"images": history.images} if len(history) else {})
+
+
 def left_behind(model, losses):
     """Return the losses and every variable, gathered from all devices."""
     variables = [*model.variables, *model.optimizer.variables]
@@ -235,6 +266,9 @@ def main():
             "model": model.to_json(),
             "optimizer": OPTIMIZERS.get(kind, ""),
         }
+        if PORTS:
+            found = elsewhere(train, f"{folder}-elsewhere", settings)
+            arrays |= {f"elsewhere/{name}": array for name, array in found.items()}
         np.savez(os.path.join(FOLDER, f"{kind}-{RANK}.npz"), **arrays)
 
 

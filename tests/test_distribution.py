@@ -161,7 +161,25 @@ def test_every_process_sees_the_same_and_one_writes(kind, processes, trained):
         np.testing.assert_allclose(other["images"], first["images"], atol=1e-3)
     logs = folder / "logs"
     assert len(list((logs / f"{kind}-0").rglob("*tfevents*"))) == 1
-    assert [path.name for path in logs.glob(f"{kind}-*")] == [f"{kind}-0"]
+    assert {path.name for path in logs.glob(f"{kind}-*")} <= {f"{kind}-0", f"{kind}-0-elsewhere"}
+
+
+@pytest.mark.parametrize("kind", [kind for kind, processes in cases() if processes > 1])
+def test_one_process_asks_an_executor_and_takes_snapshots_alone_when_it_fades(kind, trained):
+    """The others have no history, and help where the weights are spread over all."""
+    folder = trained(2)
+    first, second = results(folder, kind, 2)
+    for arrays in (first, second):
+        plain, own = read(arrays, "plain/"), read(arrays, "elsewhere/")
+        assert [k for k in plain if plain[k].tobytes() != own[k].tobytes()] == []
+        assert own["skipped"].tolist() == []
+    own, other = (read(arrays, "elsewhere/") for arrays in (first, second))
+    # The worker takes the first one, and refuses the second.
+    assert (own["asked"], other["asked"]) == (2, 0)
+    assert own["epochs"].tolist() == [-1, 0, 1]
+    assert other["epochs"].tolist() == []
+    np.testing.assert_allclose(own["images"], first["images"], atol=1e-4)
+    assert len(list((folder / "logs" / f"{kind}-0-elsewhere").rglob("*tfevents*"))) == 1
 
 
 @pytest.mark.parametrize(("kind", "processes"), cases())

@@ -49,7 +49,9 @@ framework keeps of a model beside Keras' variables and the layers' attributes;
 model;
 
 `agreed(decision)` returns the decision of the first process, if all processes must
-compute together or not at all.
+compute together or not at all;
+
+`is_together()` tells whether they must, since the weights are spread over processes.
 """
 
 from importlib import import_module

@@ -105,6 +105,11 @@ def agreed(decision):
 
     Weights may be spread over processes, which then compute every step together.
     """
-    if jax.process_count() == 1:
+    if not is_together():
         return decision
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(decision)))
+
+
+def is_together():
+    """See `featviz_callback.backend`."""
+    return jax.process_count() > 1

@@ -116,3 +116,8 @@ def writes(model):
 def agreed(decision):
     """See `featviz_callback.backend`: each process has all weights, and computes alone."""
     return decision
+
+
+def is_together():
+    """See `featviz_callback.backend`."""
+    return False

@@ -121,7 +121,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
             TensorBoard, and so is that of each copy of the callback. A training that goes on
             at a later epoch adds to the newest run of the same targets. A relative path is
             resolved when training begins, and `~` is your home folder. If several processes
-            train one model, all take snapshots and the first one writes.
+            train one model, all take snapshots and the first one writes. With an `executor`,
+            the first one alone hands snapshots over, and the others have no history.
         freq: Epochs from one snapshot to the next; or the epochs themselves, numbers from
             0 on, such as `(0, 1, 2, 5, 10, 20)`. The snapshots before the first epoch and
             after the last are taken in any case.
@@ -193,23 +194,25 @@ class FeatureVisCallback(keras.callbacks.Callback):
             from, as `feature_vis_importance/<name>`, see `Result.importance`. `history` has it
             in any case.
         executor: Any `concurrent.futures.Executor` of processes, such as
-            `ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))`, Dask's
-            or MPI's. Training copies the weights and goes on, and a worker takes the snapshot. The
+            `ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))`, Dask's or
+            MPI's. Training copies the weights and goes on, and a worker takes the snapshot. The
             training process writes all of them, in order, when they are back: at the end of a later
             epoch, and the rest before `fit` returns. Up to 1 GiB of weights wait, then training
             waits too. Results are the same as without. If a worker is lost, so is its snapshot
-            (`history.skipped`), and later ones are taken here. So are all if training has waited
-            two minutes without a sign of any worker. A worker has the code of a script as it was at
-            the first snapshot. Where all cores train, there is nothing to gain. The executor is
-            never shut down, copies of the callback share it, and a pickled callback has none. Not
-            with `warm_start`, and `replay` makes no use of it.
+            (`history.skipped`), and later ones are taken here. One that is slow is waited for. One
+            is lost if nothing comes back for ten minutes, without any sign of life. All are taken
+            here if training has waited two minutes for a first worker. A worker has the code of a
+            script as it was at the first snapshot. Where all cores train, there is nothing to gain.
+            The executor is never shut down, copies of the callback share it, and a pickled callback
+            has none. Not with `warm_start`, and `replay` makes no use of it.
 
     Attributes:
         history: All snapshots, a `featviz_callback.History`.
         health: The numbers of every layer at every snapshot, a
             `featviz_callback.records.Health`. With `probe_data` it tells which units are
             dead, dormant or duplicate, how much is saturated, and the effective rank;
-            without, by how much the weights have changed.
+            without, by how much the weights have changed. Sums over a layer of more than
+            2^24 activations are over a sample.
         log_dir: The folder of the next `fit`. Set it to give a copy its own folder.
 
     Raises:
@@ -324,7 +327,11 @@ class FeatureVisCallback(keras.callbacks.Callback):
 
     @property
     def health(self) -> Health:
-        """The numbers of every layer of the network, at every snapshot."""
+        """The numbers of every layer of the network, at every snapshot.
+
+        Sums over a layer of more than 2^24 activations, behind `dormant`, `saturated`, `mean`
+        and `deviation`, are over a sample of them. `dead` and `nan` are found in all.
+        """
         return self.history.health
 
     def __getstate__(self) -> dict:
@@ -557,6 +564,10 @@ class FeatureVisCallback(keras.callbacks.Callback):
         is_first = not self._count
         with_floor = self._needs_floor or self._is_last(epoch)
         if self._is_taken_elsewhere():
+            if not self._writes:
+                # One process has the history then. Others may hold a part of the weights.
+                remote.lend_weights(self._observer, self.model)
+                return
             found = self._remote.submit(with_floor)
         else:
             found = self._observer.take_snapshot(with_floor)
@@ -568,15 +579,21 @@ class FeatureVisCallback(keras.callbacks.Callback):
             self._record_next()
 
     def _is_taken_elsewhere(self):
-        if self._remote is None and not self._is_here:
+        if self._is_here:
+            return False
+        if self._remote is None and self._writes:
             try:
                 self._remote = Remote(
                     self._executor, self._observer, self.model, self._log_real_images
                 )
             except ValueError as error:
                 self._take_all_here(error)
-        # One that fails tells that of each snapshot that waits, in their order.
-        return self._remote is not None and (self._remote.failed is None or bool(self._pending))
+        # One that fails tells that of each snapshot that waits, in their order. Where processes
+        # compute together, it goes on, since the others know nothing of what it has found.
+        has_failed = self._remote is not None and self._remote.failed is not None
+        is_over = has_failed and not self._pending and not backend.load().is_together()
+        self._is_here = not backend.load().agreed(not self._is_here and not is_over)
+        return not self._is_here
 
     def _take(self, epoch):
         """Take a snapshot, as soon as one more copy of the weights may wait."""

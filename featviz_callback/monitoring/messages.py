@@ -127,7 +127,8 @@ class Reporter:
         """Log once that training waits for snapshots of workers."""
         if self._is_new("waits"):
             logger.warning(
-                "Training waits for %d snapshots of the workers of `executor`, a %s.",
+                "Training waits for %d snapshots of the workers of `executor`, a %s. It goes on if "
+                "none of these shows a sign of life for long.",
                 *(count, type(executor).__name__),
             )
 

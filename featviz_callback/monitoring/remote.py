@@ -24,6 +24,7 @@ import numpy as np
 
 from featviz_callback import backend
 from featviz_callback.monitoring import wire
+from featviz_callback.monitoring.life import Life
 from featviz_callback.monitoring.observer import Observation, Observer, refused_tasks
 from featviz_callback.monitoring.workers import (
     UnfitWorker,
@@ -222,7 +223,7 @@ class Remote:
         if self._here is None:
             roots = wire.build_apart(self._roots)
             self._here = roots, wire.copy_beside(self._observer, self._roots, roots)
-        with backend.random_states_preserved():
+        with backend.random_states_preserved(), wire.undistributed():
             return _take(*self._here, self._line.order(submitted, state, None))
 
 
@@ -238,6 +239,7 @@ class _Line:
         self, executor: Executor, setup: Setup, state: dict[str, Any], with_real_images: bool
     ):
         self._executor, self._with_real_images = executor, with_real_images
+        self._life = Life(executor)
         self._setup, self._settings, self._sender = setup, wire.settings(), introduce()
         names = [hashlib.sha256(one).hexdigest() for one in (setup.architecture, setup.observer)]
         self._names = names[0], "-".join(names)
@@ -321,17 +323,30 @@ class _Line:
                 future = self._executor.submit(work, self.order(one, self._state, setup))
             except Exception as error:
                 raise NotBegun from error
+            self._await(future)
             # It may be a `KeyboardInterrupt`, which comes back as one.
             failure = error_of(future)
             if isinstance(failure, (CancelledError, UnfitWorker)):
                 raise NotBegun from failure
             if failure is not None:
                 raise SnapshotLost from failure
+            self._life.end()
             taken = future.result()
             if taken is not None:
                 self._has_crossed = True
                 return taken
             setup = self._setup
+
+    def _await(self, future):
+        """Wait for a worker, unless it is gone."""
+        self._life.begin()
+        while not ends_within(future, _BLINK):
+            if self._is_closed:
+                raise NotBegun
+            if (gone := self._life.why_gone()) is not None:
+                # Whoever comes later has nothing to do.
+                future.cancel()
+                raise SnapshotLost from gone
 
 
 def _bare(error):
@@ -378,6 +393,12 @@ def rehearse(observer: Observer, trained: keras.Model) -> None:
                 f"memory, {type(error).__name__}"
             ) from error
         raise _refusal(trained, error) from error
+
+
+def lend_weights(observer: Observer, trained: keras.Model) -> None:
+    """Help another process to copy the weights, if several processes hold them together."""
+    if backend.load().is_together():
+        wire.weights_of(_roots(observer, trained))
 
 
 def _roots(observer, trained):
@@ -427,7 +448,8 @@ def _require_equal(observer, again):
                 raise
             taps = {}
             expected = _outputs(own, given, taps)
-        found = _outputs(others, given, taps)
+        with wire.undistributed():
+            found = _outputs(others, given, taps)
         other = [name for name in expected if not _is_equal(expected[name], found[name])]
         if other:
             raise ValueError(f"it computes something else then, in {', '.join(other[:9])}")

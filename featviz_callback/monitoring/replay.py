@@ -39,8 +39,7 @@ def replay(
 
     History and event files are those of a training that the callback had watched. Times
     differ. If there is no checkpoint of the untrained network, its snapshot is missing, and
-    the first checkpoint's has no drift but the noise floor. On torch the last bits of its
-    pictures may differ, since several starts are tried beside each other there.
+    the first checkpoint's has no drift but the noise floor.
 
     A replay that was interrupted goes on in the same run of `log_dir`, if the weights and
     the settings are the same. Else it is a run of its own. If snapshots failed or found no room

@@ -429,6 +429,17 @@ def build_apart(models: Sequence[keras.Model]) -> list[keras.Model]:
         return thread.submit(_built, found).result()
 
 
+@contextlib.contextmanager
+def undistributed() -> Iterator[None]:
+    """Spread nothing over the devices of a training: copies of its models are on one."""
+    before = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(before)
+
+
 def require_same(models: Sequence[keras.Model], again: Sequence[keras.Model]) -> None:
     """Require that models have the same variables.
 

@@ -36,6 +36,7 @@ import keras
 from featviz_callback import backend
 from featviz_callback.monitoring import wire
 from featviz_callback.monitoring.chunks import Chunk, Ranked, compute, is_done
+from featviz_callback.monitoring.life import Life
 from featviz_callback.objectives import walk
 from featviz_callback.optimization import Task, digest, digest_architecture, digest_weights
 from featviz_callback.tensorboard import unique
@@ -119,6 +120,7 @@ class Workers:
             if id(task.targets.model) not in self._models:
                 self._models[id(task.targets.model)] = _save(task.targets.model, folder)
         self._tasks = {id(task): _pack(task) for task in tasks}
+        self._is_told = False
         self._is_broken = not self._greet()
 
     def _greet(self):
@@ -146,6 +148,7 @@ class Workers:
         lost: list[tuple[Chunk, Ranked | None]] = []
         sent_again: set[str] = set()
         waiting: dict[Future, list[tuple[Chunk, Ranked | None]]] = {}
+        life = Life(self._executor)
         try:
             while queue or waiting:
                 while queue and len(waiting) < _MOST_WAITING and not self._is_broken:
@@ -155,9 +158,11 @@ class Workers:
                 if self._is_broken and not waiting:
                     break
                 wait(waiting, _BLINK, FIRST_COMPLETED)
+                self._look_for(life)
                 for future, group in list(waiting.items()):
                     # A worker computes them in this order.
                     while group and group[0][0].is_done:
+                        life.end()
                         yield group.pop(0)[0]
                     if not future.done():
                         continue
@@ -177,6 +182,16 @@ class Workers:
             for future in waiting:
                 future.cancel()
         yield from compute_here([*lost, *(one for group in reversed(queue) for one in group)])
+
+    def _look_for(self, life):
+        """Log once that no worker shows a sign of life; the atlas waits for another one."""
+        if not self._is_told and (gone := life.why_gone()) is not None:
+            self._is_told = True
+            logger.warning(
+                "The atlas waits for the workers of the executor, a %s: %s. Ctrl-C ends it, and a "
+                "second call goes on with it.",
+                *(type(self._executor).__name__, gone),
+            )
 
     def _worker_count(self):
         """Return how many workers a pool has, `None` where that is not known."""

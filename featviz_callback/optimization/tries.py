@@ -239,10 +239,10 @@ class Tries:
             task = replace(task, schedule=replace(task.schedule, warmup_steps=steps))
         is_faint = (chosen == 0) & (self.params is None)
         aims = np.column_stack([self.aims, is_faint]).astype("float32")
-        for first in range(0, len(targets), batch):
-            some = targets[first : first + batch]
+        for some in _in_chunks(targets, batch):
             # A chunk is always whole, since a compiled step takes one number of images.
             rows = np.resize(some, batch)
+            rows[some % batch] = some
             start, fading = self._start(rows, chosen)
             # A unit that hardly anything activates may need even the noise of its start.
             fading = fading if manner == _USUAL else None
@@ -253,6 +253,7 @@ class Tries:
             part["gradients"][: task.schedule.warmup_steps, part["scores"][0] <= floor] = 0
             if not self.with_params:
                 del part["params"]
+            part = {name: values[:, some % batch] for name, values in part.items()}
             self._keep(part, some, chosen[some], manner)
 
     def _start(self, rows, chosen):
@@ -269,16 +270,29 @@ class Tries:
             if name not in self.arrays:
                 shape = (len(values), len(self.chosen), *values.shape[2:])
                 self.arrays[name] = np.full(shape, np.nan, values.dtype)
-        had_gradient = (part["gradients"] != 0).any(0)[: len(some)]
+        had_gradient = (part["gradients"] != 0).any(0)
         self.is_without_gradient[some] &= ~had_gradient
-        values, before = part["values"][0, : len(some)], self.values[some]
+        values, before = part["values"][0], self.values[some]
         is_better = ~self._is_done[some] | (values > before)
         is_better |= np.isnan(before) & np.isfinite(values)
         for name, values in part.items():
-            self.arrays[name][:, some[is_better]] = values[:, : len(some)][:, is_better]
+            self.arrays[name][:, some[is_better]] = values[:, is_better]
         self.chosen[some[is_better]] = chosen[is_better]
         self.manners[some[is_better]] = manner
         self._is_done[some] = True
+
+
+def _in_chunks(targets, batch):
+    """Yield targets, each with others that have another row of a chunk.
+
+    On torch a row of a product rounds by its place. So a target has the same row in every chunk,
+    and its image does not tell what else was tried.
+    """
+    rows = targets % batch
+    # How many targets before it have the same row.
+    rank = np.array([np.sum(rows[:i] == row) for i, row in enumerate(rows)], int)
+    for number in range(rank.max(initial=-1) + 1):
+        yield targets[rank == number]
 
 
 def _run_chunk(chunk, progress_bar):

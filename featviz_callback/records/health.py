@@ -20,7 +20,10 @@ _SHARES = ("dead", "dormant", "duplicate", "saturated", "nan")
 class Checkup:
     """The numbers of every layer at one moment of a training; NaN where one is not known.
 
-    A unit is a channel of a map, or one value of a vector.
+    A unit is a channel of a map, or one value of a vector. Most layers are measured over all of
+    their activations. A layer of more than 2^24 (16,777,216) may have the sums behind `dormant`,
+    `saturated`, `mean` and `deviation` over a sample, of at least 2^22, spread evenly over images
+    and positions. That is so on a CPU. `dead` and `nan` are always found in all.
 
     Attributes:
         layers: The path of each layer. The second call of a shared layer is `"conv:1"`.
@@ -71,7 +74,8 @@ class Health:
     """The numbers of every layer at every snapshot of a training.
 
     Every array is float32 `(snapshots, layers)`, with NaN where a number is not known. All
-    but `update_ratio` need `probe_data`. `Checkup` says what each number is.
+    but `update_ratio` need `probe_data`. `Checkup` says what each number is. Sums over a layer
+    of more than 2^24 activations are over a sample.
 
     Attributes:
         epochs: Int array `(snapshots,)`, as `History.epochs`. A history may remove

@@ -17,7 +17,7 @@ import pytest
 from keras import layers
 
 from featviz_callback import Objective, Result, atlas, optimize
-from featviz_callback.monitoring import chunks, workers
+from featviz_callback.monitoring import chunks, life, workers
 from featviz_callback.optimization import step
 from featviz_callback.tensorboard import EventFile
 from featviz_callback.tensorboard.plugin.runs import Runs
@@ -680,6 +680,32 @@ def test_a_killed_worker_loses_nothing(tmp_path, pool, small_chunks, monkeypatch
     killer.join()
     assert_equal_atlases(found, expected)
     assert not [name for name in files(tmp_path / "there") if name.endswith(".part")]
+
+
+class Pausing(ProcessPoolExecutor):
+    """A pool whose worker stands still for a while at each task."""
+
+    def submit(self, function, *arguments):
+        future = super().submit(function, *arguments)
+        if function is workers.work:
+            [worker] = self._processes
+            os.kill(worker, signal.SIGSTOP)
+            threading.Timer(4, os.kill, [worker, signal.SIGCONT]).start()
+        return future
+
+
+@pytest.mark.acceptance
+@pytest.mark.slow
+def test_a_worker_that_stands_still_is_told_once_and_waited_for(tmp_path, monkeypatch, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    monkeypatch.setattr(life, "LEAST", 2.0)
+    monkeypatch.setattr(life, "TIMES", 0)
+    monkeypatch.setattr(life, "_EVERY", 0.2)
+    with Pausing(1, mp_context=get_context("spawn")) as own:
+        found = make(tmp_path / "there", executor=own)
+    assert caplog.text.count("a Pausing: nothing has come back for") == 1
+    assert "is computed here" not in caplog.text
+    assert_equal_atlases(found, make(tmp_path / "here"))
 
 
 class Broken:

@@ -19,7 +19,7 @@ import pytest
 from keras import layers, ops
 
 from featviz_callback import FeatureVisCallback
-from featviz_callback.monitoring import remote, workers
+from featviz_callback.monitoring import life, remote, workers
 from tests.conftest import PIXELS, compiled, read_events, train
 from tests.monitoring.test_remote import SPAWN, Forgetful, assert_same, logged, neurons, run
 
@@ -60,11 +60,14 @@ def until(condition, seconds=60):
 
 
 def test_a_worker_is_killed_in_the_middle_of_a_snapshot(watch_apart):
+    # A step takes 20 ms on torch, and a snapshot has to take longer than the wait below.
+    steps = 30 if keras.backend.backend() == "torch" else 600
     with ProcessPoolExecutor(1, mp_context=SPAWN) as own:
-        callback = watch_apart(executor=own, steps=600)
+        callback = watch_apart(executor=own, steps=steps)
 
         def kill():
-            until(lambda: sum(not one.is_done for one in callback._pending) == 1)
+            # A worker that starts beside others may take long.
+            until(lambda: sum(not one.is_done for one in callback._pending) == 1, seconds=180)
             time.sleep(0.1)
             assert not callback._pending[-1].is_done
             [worker] = own._processes
@@ -73,7 +76,7 @@ def test_a_worker_is_killed_in_the_middle_of_a_snapshot(watch_apart):
         with logged() as messages:
             weights = run(callback, Once(2, kill), epochs=5)
     assert_disturbed(callback, weights, messages, lost=[2])
-    local = watch_apart(steps=600)
+    local = watch_apart(steps=steps)
     run(local, epochs=5)
     kept = local.history.images[local.history.epochs != 2]
     np.testing.assert_array_equal(callback.history.images, kept)
@@ -225,6 +228,82 @@ def test_a_worker_that_never_comes_is_told_while_training_goes_on(watch_apart, m
     assert sum("No worker of `executor`, a Never, has begun" in one for one in said) == 1
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    """Wait two seconds for a sign of life."""
+    monkeypatch.setattr(life, "LEAST", 2.0)
+    monkeypatch.setattr(life, "TIMES", 0)
+    monkeypatch.setattr(life, "_EVERY", 0.2)
+
+
+def test_a_pool_that_has_greeted_and_never_answers_is_given_up(watch_apart, pool, impatient):
+    callback = watch_apart(executor=Mixed(pool, Never()))
+    with logged() as messages:
+        weights = run(callback, epochs=3)
+    assert_disturbed(callback, weights, messages, lost=[-1], epochs=3)
+    assert sum("no worker shows a sign of life" in one for one in messages) == 1
+
+
+def slowly(wait, seconds, function, *arguments):
+    """Let a worker take longer."""
+    if function is remote.work:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            wait()
+    return function(*arguments)
+
+
+def busily():
+    """Use the processor."""
+    sum(range(10**5))
+
+
+def idly():
+    time.sleep(0.1)
+
+
+class SlowPool(ProcessPoolExecutor):
+    """A pool whose worker takes at least some seconds for each snapshot."""
+
+    seconds = 0
+
+    def submit(self, function, *arguments):
+        return super().submit(slowly, busily, self.seconds, function, *arguments)
+
+
+def test_a_worker_that_is_slow_is_waited_for_and_one_that_stands_still_is_not(
+    watch_apart, impatient
+):
+    with SlowPool(1, mp_context=SPAWN) as own:
+        callback = watch_apart(executor=own)
+
+        def wait_for_all():
+            until(lambda: all(one.is_done for one in callback._pending))
+
+        def be_slow():
+            wait_for_all()
+            own.seconds = 6
+
+        def stop():
+            began = time.monotonic()
+            wait_for_all()
+            assert time.monotonic() - began > 2 * life.LEAST
+            assert callback.history.skipped.tolist() == []
+            own.seconds = 0
+
+        def stand_still():
+            wait_for_all()
+            [worker] = own._processes
+            os.kill(worker, signal.SIGSTOP)
+
+        with logged() as messages:
+            steps = [Once(0, be_slow), Once(1, stop), Once(2, stand_still)]
+            weights = run(callback, *steps, epochs=5)
+        [worker] = own._processes
+        os.kill(worker, signal.SIGKILL)
+    assert_disturbed(callback, weights, messages, lost=[3])
+
+
 class Pruned(Exception):
     pass
 
@@ -292,15 +371,17 @@ def test_training_ends_before_results_are_in(watch_apart, tmp_path, end, error, 
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("executor", [Refusing, Never])
-def test_a_training_that_an_error_ends_leaves_neither_thread_nor_model(watch_apart, executor):
+@pytest.mark.parametrize(
+    "executor", [lambda _: Refusing(), lambda _: Never(), lambda pool: Mixed(pool, Never())]
+)
+def test_a_training_that_an_error_ends_leaves_neither_thread_nor_model(watch_apart, pool, executor):
     def threads():
         return sum(one.name == "featviz_callback" for one in threading.enumerate())
 
     before = threads()
 
     def fit():
-        model, callback = compiled(), watch_apart(executor=executor())
+        model, callback = compiled(), watch_apart(executor=executor(pool))
         with pytest.raises(Pruned):
             train(model, callback, Once(1, prune), epochs=4)
         assert threads() == before + 1
@@ -455,3 +536,70 @@ def test_ctrl_c_ends_fit_also_while_a_worker_starts(tmp_path, moment):
     assert "over" in rest, errors[-3000:]
     if moment == "started":
         assert int(rest.split("interrupted ")[1].split()[0]) > 2
+
+
+# --- Dask ------------------------------------------------------------------------------------
+
+
+class Cluster:
+    """Dask's scheduler and one worker, each a process of its own, and an executor.
+
+    A worker that is killed here has no nanny that would start another one.
+    """
+
+    def __init__(self, folder):
+        from distributed import Client
+
+        self.seconds, self._children = 0, []
+        self.scheduler = self._start("scheduler", folder, "--host", "127.0.0.1", "--port", "0")
+        until((folder / "dask.json").exists)
+        self.worker = self._start("worker", folder, "--nthreads", "1", "--no-nanny")
+        self._client = Client(scheduler_file=str(folder / "dask.json"))
+        self._executor = self._client.get_executor(pure=False)
+
+    def _start(self, kind, folder, *arguments):
+        command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--no-dashboard"]
+        command += ["--scheduler-file", str(folder / "dask.json"), *arguments]
+        with (folder / f"{kind}.txt").open("w") as log:
+            self._children.append(subprocess.Popen(command, stdout=log, stderr=log))
+        return self._children[-1]
+
+    def submit(self, function, *arguments):
+        return self._executor.submit(slowly, idly, self.seconds, function, *arguments)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for child in self._children:
+            child.kill()
+            child.wait()
+        self._client.close(timeout=1)
+
+
+@pytest.mark.parametrize("of", ["scheduler", "worker"])
+def test_dask_is_killed_in_the_middle(watch_apart, tmp_path, impatient, of):
+    pytest.importorskip("distributed", reason="Dask is not installed")
+    with Cluster(tmp_path) as cluster:
+        callback = watch_apart(executor=cluster)
+
+        def wait_for_all():
+            until(lambda: all(one.is_done for one in callback._pending))
+
+        def be_slow():
+            wait_for_all()
+            # A worker that sleeps has a heart.
+            cluster.seconds = 5
+
+        def kill():
+            # Of the slow one nobody says that it is lost.
+            until(lambda: len(callback._pending) == 1)
+            assert callback.history.skipped.tolist() == []
+            getattr(cluster, of).kill()
+
+        with logged() as messages:
+            weights = run(
+                callback, Once(0, be_slow), Once(1, wait_for_all), Once(2, kill), epochs=5
+            )
+    # Dask cancels what its scheduler had, and then it is taken here. For a worker it waits.
+    assert_disturbed(callback, weights, messages, lost=[2] if of == "worker" else [])

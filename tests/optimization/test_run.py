@@ -432,6 +432,21 @@ def test_a_start_that_is_kept_is_kept_although_another_is_better(small_model):
     np.testing.assert_array_equal(again.images, result.images)
 
 
+@pytest.mark.parametrize("batch_size", [3, 10])
+def test_a_start_finds_the_same_image_whatever_was_tried_before_it(small_model, batch_size):
+    """To the bit, also on torch, where a row of a product rounds by its place."""
+    objective = Objective.neuron(small_model, "logits", range(10))
+    task = prepare(objective, steps=4, batch_size=batch_size)
+    # Real images that score more let other starts be tried.
+    best_known = np.tile([1e3, -1e3], 5).astype("float32")
+    result, _ = run(task, best_known=best_known)
+    assert len(set(result.starts)) > 2
+    again, _ = run(task, starts=result.starts, best_known=best_known)
+    assert again.starts == result.starts
+    np.testing.assert_array_equal(again.images, result.images)
+    np.testing.assert_array_equal(again.scores, result.scores)
+
+
 def test_a_start_whose_gradient_is_gone_is_not_kept():
     model = needs_bright(-3.2)
     task = prepare(Objective.neuron(model, "logits", 0), steps=4, transformations=None)
