@@ -126,6 +126,7 @@ def test_pinned_targets_stay_at_the_top_and_in_the_address(open_page, serve):
     assert tab.names() == [names[3], names[5]]
     tab.find(".toolbar > input[type=search]").fill("conv1")
     playwright.expect(tab.find(".card")).to_have_count(4)
+    assert tab.saved_view()["query"] == "conv1"
     shared = open_page(server, tab.page.url.partition("#")[2], dark=True, size=(1280, 1500))
     assert shared.names() == tab.names()
     pressed = shared.find(".pin[aria-pressed=true]")

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+import threading
 from itertools import combinations, pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -636,6 +637,26 @@ def test_names_of_any_length_are_shown(open_page, serve):
     assert Image.open(download.value.path()).n_frames == 2
 
 
+def test_an_animation_that_waits_for_others_comes_later(served, open_page, tmp_path):
+    make_logs.write_full(tmp_path / "run", epochs=3)
+    server = served(tmp_path)
+    tab = open_page(server, opened("Channel#conv1_0"))
+    is_over = threading.Event()
+    for _ in range(2):
+        server.plugin._animations._workers.submit(is_over.wait, 60)
+    with tab.page.expect_download() as download:
+        with tab.page.expect_response(re.compile("/animation")) as busy:
+            tab.find(".download", has_text="GIF").click()
+        assert busy.value.status == 503
+        assert tab.find(".download", has_text="GIF").inner_text() == "GIF, being made…"
+        is_over.set()
+    assert Image.open(download.value.path()).n_frames == 4
+    playwright.expect(tab.find(".download", has_text="GIF")).to_have_text("GIF")
+    # The browser itself notes the answer that was none yet.
+    assert [error for error in tab.errors if "503" not in error] == []
+    tab.errors.clear()
+
+
 def test_a_layer_of_the_network_leads_to_its_units(open_page, serve):
     tab = open_page(serve("full"), "p.feature_vis.page=network")
     assert tab.find(".network-table tbody th").all_inner_texts() == ["conv1", "conv2", "logits"]
@@ -691,6 +712,44 @@ def test_small_pictures_that_stay_on_the_screen_are_not_made_again(open_page, se
     )
     # Two or three rows of more than twenty.
     assert 20 < added < cards / 3
+
+
+def test_rows_of_small_pictures_are_drawn_once(open_page, serve):
+    tab = open_page(serve("many_units"), "&p.feature_vis.size=48")
+    playwright.expect(tab.find(".shown")).to_have_text("10000 targets", timeout=30_000)
+    tab.settle()
+    drawn, cards = tab.find("main").evaluate(
+        """async (main) => {
+            let drawn = 0;
+            const { prototype } = CanvasRenderingContext2D;
+            const { drawImage } = prototype;
+            prototype.drawImage = function (...values) {
+                if (this.canvas.isConnected) drawn += 1;
+                return drawImage.apply(this, values);
+            };
+            const before = new Set(document.querySelectorAll('.card'));
+            main.scrollTop += 120;
+            for (let i = 0; i < 60; i += 1) await new Promise(requestAnimationFrame);
+            const cards = [...document.querySelectorAll('.card')];
+            return [drawn, cards.filter((card) => !before.has(card)).length];
+        }"""
+    )
+    assert 20 < drawn == cards
+
+
+def test_small_pictures_follow_the_theme(open_page, serve):
+    """Signals are plots on white, whose colours are turned round in the dark."""
+    tab = open_page(serve("signals"), "&p.feature_vis.size=48")
+
+    def brightness():
+        tab.settle()
+        box = tab.find(".card .picture").first.bounding_box()
+        with Image.open(io.BytesIO(tab.page.screenshot(clip=box))) as found:
+            return np.asarray(found.convert("L")).mean()
+
+    light = brightness()
+    tab.page.emulate_media(color_scheme="dark")
+    assert brightness() < 100 < 150 < light
 
 
 def test_small_pictures_are_those_of_their_cards(served, open_page, tmp_path):

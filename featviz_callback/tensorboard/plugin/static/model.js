@@ -43,6 +43,12 @@ export class Run {
     return index;
   }
 
+  // Returns the key of a target's picture at a step, or null before its first snapshot.
+  keyAt(name, step) {
+    const target = this.targets.get(name);
+    return target?.key[this.indexAt(target, step)] ?? null;
+  }
+
   // Returns all that is known of a target at a step, or null before its first snapshot.
   frameAt(name, step) {
     const target = this.targets.get(name);
