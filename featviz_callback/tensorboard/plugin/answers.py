@@ -11,6 +11,7 @@ from tensorboard import errors
 from tensorboard.backend import http_util
 from werkzeug import wrappers
 
+from featviz_callback.tensorboard.plugin.animations import BusyError
 from featviz_callback.tensorboard.plugin.places import TooLargeError
 
 _MOST_BODY = 4 * 1024 * 1024
@@ -21,6 +22,16 @@ class ContentTooLargeError(errors.PublicError):
     """A picture or a request is too large."""
 
     http_code = 413
+
+
+class NotReadyError(errors.PublicError):
+    """What is asked for is being made; ask again."""
+
+    http_code = 503
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self.headers.append(("Retry-After", "1"))
 
 
 def application(answer: Callable, methods: Sequence[str]) -> Callable:
@@ -36,17 +47,21 @@ def application(answer: Callable, methods: Sequence[str]) -> Callable:
         try:
             return answer(request)
         except errors.PublicError as error:
-            return http_util.Respond(request, str(error), "text/plain", code=error.http_code)
+            response = http_util.Respond(request, str(error), "text/plain", code=error.http_code)
+            response.headers.extend(error.headers)
+            return response
 
     return respond
 
 
 def found(read: Callable[[], _T]) -> _T:
-    """Return what a function reads; answer by 413 or 404 if it cannot."""
+    """Return what a function reads; answer by 413, 404 or 503 if it cannot."""
     try:
         return read()
     except TooLargeError as error:
         raise ContentTooLargeError(str(error)) from error
+    except BusyError as error:
+        raise NotReadyError("It is being made, after others. Ask again in a second.") from error
     except KeyError as error:
         raise errors.NotFoundError("No such target or layer.") from error
     except ValueError as error:

@@ -25,7 +25,8 @@
     follows is no PNG but a sentence in UTF-8 that says why there is none. The answer ends
     where more would be too large, at least one picture in it: ask again for the others.
 `/animation?run=&name=`
-    A GIF of all steps of a target.
+    A GIF of the steps of a target, evenly chosen if they are many. While others come first,
+    503 with `Retry-After`: ask again so many seconds later.
 `/real?run=&name=&step=`
     JSON of the real images of a target: `{"step": 3, "images": [{"key": "...", "place":
     "..." or null, "description": "..."}], "private": []}`, from the one that activates it
