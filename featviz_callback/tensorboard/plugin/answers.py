@@ -11,7 +11,6 @@ from tensorboard import errors
 from tensorboard.backend import http_util
 from werkzeug import wrappers
 
-from featviz_callback.tensorboard.plugin.animations import BusyError
 from featviz_callback.tensorboard.plugin.places import TooLargeError
 
 _MOST_BODY = 4 * 1024 * 1024
@@ -29,8 +28,8 @@ class NotReadyError(errors.PublicError):
 
     http_code = 503
 
-    def __init__(self, text: str):
-        super().__init__(text)
+    def __init__(self):
+        super().__init__("It is being made, after others. Ask again in a second.")
         self.headers.append(("Retry-After", "1"))
 
 
@@ -55,13 +54,11 @@ def application(answer: Callable, methods: Sequence[str]) -> Callable:
 
 
 def found(read: Callable[[], _T]) -> _T:
-    """Return what a function reads; answer by 413, 404 or 503 if it cannot."""
+    """Return what a function reads; answer by 413 or 404 if it cannot."""
     try:
         return read()
     except TooLargeError as error:
         raise ContentTooLargeError(str(error)) from error
-    except BusyError as error:
-        raise NotReadyError("It is being made, after others. Ask again in a second.") from error
     except KeyError as error:
         raise errors.NotFoundError("No such target or layer.") from error
     except ValueError as error:

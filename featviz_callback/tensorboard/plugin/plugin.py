@@ -61,7 +61,7 @@ from tensorboard.plugins import base_plugin
 
 from featviz_callback.tensorboard import summaries
 from featviz_callback.tensorboard.plugin import answers, contents, details, logs, places, runs
-from featviz_callback.tensorboard.plugin.animations import Animations
+from featviz_callback.tensorboard.plugin.animations import Animations, BusyError
 from featviz_callback.tensorboard.plugin.nearest import Nearest
 
 _YEAR = 365 * 24 * 3600
@@ -200,9 +200,11 @@ class FeaturesPlugin(base_plugin.TBPlugin):
         film = run.look(lambda found: sorted(found.film(contents.PICTURES, name).items()))
         if not film:
             raise errors.NotFoundError("No such target.")
-        return http_util.Respond(
-            request, answers.found(lambda: self._animations.get(film)), "image/gif"
-        )
+        try:
+            gif = answers.found(lambda: self._animations.get(film))
+        except BusyError as error:
+            raise answers.NotReadyError from error
+        return http_util.Respond(request, gif, "image/gif")
 
     def _real(self, request):
         run, name, asked = self._target(request)
