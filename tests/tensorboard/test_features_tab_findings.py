@@ -689,6 +689,41 @@ def test_ten_thousand_units_are_a_few_elements(open_page, serve):
     assert tab.names()[0] == "Channel#block7_0"
 
 
+def test_targets_and_layers_of_few_steps_have_these(open_page, serve):
+    """Each has one step of its own, and comes without the other four hundred."""
+    tab = open_page(serve("sparse"))
+    playwright.expect(tab.find(".shown")).to_have_text("400 targets", timeout=30_000)
+    tab.go(7)
+    said = [tab.card(f"Channel#conv_{i}").locator(".described").text_content() for i in (7, 8)]
+    assert "score 8" in said[0]
+    assert said[1] == "Channel#conv_8; not seen yet"
+    tab.go(9)
+    assert tab.card("Channel#conv_7").locator(".late").inner_text() == "epoch 7"
+    network = open_page(serve("sparse"), "p.feature_vis.page=network")
+    rows = network.find(".network-table tbody tr")
+    # With 400 rows there is room for one epoch in six: those of 0, 6, 12.
+    titles = rows.nth(12).locator("button").evaluate_all("all => all.map((one) => one.title)")
+    assert [one for one in titles if "units –" not in one] == [
+        "conv12, epoch 12: share of dead units 0.0300. No unit of this layer is drawn"
+    ]
+
+
+def test_what_is_too_much_for_a_page_is_less_and_said(open_page, serve):
+    network = open_page(serve("wide"), "p.feature_vis.page=network")
+    assert network.find(".network-table tbody tr").count() == 1000
+    assert network.find("td button").count() <= 31_000
+    # The target itself belongs to a layer that is not known.
+    assert "The first 1000 of 1501 layers" in network.find(".network-table caption").inner_text()
+    network.keep("network_wide")
+    tab = open_page(serve("wide"), opened("x"))
+    playwright.expect(tab.find(".still")).to_have_count(834)
+    assert "one of 3 epochs" in tab.find(".strip").get_attribute("aria-label")
+    # The last epoch is there, and the one before it is shown by the still before.
+    assert tab.find(".still[aria-current=true]").inner_text() == "2499"
+    tab.page.keyboard.press("ArrowLeft")
+    playwright.expect(tab.find(".still[aria-current=true]")).to_have_text("2496")
+
+
 def test_small_pictures_that_stay_on_the_screen_are_not_made_again(open_page, serve):
     tab = open_page(serve("many_units"), "&p.feature_vis.size=48")
     playwright.expect(tab.find(".shown")).to_have_text("10000 targets", timeout=30_000)

@@ -9,10 +9,12 @@
     [...], "drift": [...], "status": [...], "ratio": [...], "examples": [...], ...}, ...],
     "layers": {"steps": [...], "rows": [{"layer": "conv", "order": 1, "dead": [...], ...}]},
     "damaged": [{"file": "events...", "offset": 80, "bytes": 60}]}`. The lists have one entry
-    a step, or null, and a series without any entry is absent. `key`, `examples`, `real`,
-    `private`, `importance` and `accentuated` are keys of records. A status is a place in
-    `summaries.STATUSES`. `read` is false while the server has not read the whole log yet. Add
-    the `&version=` of an earlier answer to get 204 and no content if there is nothing newer.
+    a step, or null, and a series without any entry is absent. A target, or a layer, of few
+    steps has `"at": [3, 40]`, the places of its steps among all, and no other entries. `key`,
+    `examples`, `real`, `private`, `importance` and `accentuated` are keys of records. A status
+    is a place in `summaries.STATUSES`. `read` is false while the server has not read the whole
+    log yet. Add the `&version=` of an earlier answer to get 204 and no content if there is
+    nothing newer.
 `/news`, POST `{"runs": {"run1": 7, "run2": null}}`
     The same for several runs and the versions that the page has: `{"run1": null, "run2":
     {...}}`, null where there is nothing newer. A run that has gone is absent.

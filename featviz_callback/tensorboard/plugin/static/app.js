@@ -191,8 +191,7 @@ export class App {
   #sharedView() {
     const { view, runs } = this;
     const chosen = runs.choose(view.runs);
-    const swipe = view.open === null ? null : view.swipe;
-    return { ...view, swipe, runs: view.runs ?? (chosen.length < runs.all.length ? chosen : null) };
+    return { ...view, swipe: view.open === null ? null : view.swipe, runs: view.runs ?? (chosen.length < runs.all.length ? chosen : null) };
   }
 
   #updateViewer(layers) {

@@ -25,6 +25,8 @@ export class Run {
     this.isRead = answer.read !== false;
     this.steps = answer.steps;
     this.layers = answer.layers ?? { steps: [], rows: [] };
+    for (const row of this.layers.rows) unpack(row, this.layers.steps.length);
+    for (const target of answer.targets) unpack(target, this.steps.length);
     this.damaged = answer.damaged ?? [];
     this.targets = new Map(answer.targets.map((target) => [target.name, target]));
   }
@@ -63,6 +65,21 @@ export class Run {
       functional: number('functional'), overlap: number('overlap'), settled: settledAt(target, this.steps, index),
     };
     return { ...frame, status: judge(logged, frame) };
+  }
+}
+
+// Series of few steps come without the others, and get these once they are looked at.
+function unpack(row, count) {
+  const { at } = row;
+  for (const [kind, few] of Object.entries(row)) {
+    if (!at || few === at || !Array.isArray(few)) continue;
+    const get = () => {
+      const all = new Array(count).fill(null);
+      at.forEach((place, i) => { all[place] = few[i]; });
+      Object.defineProperty(row, kind, { value: all });
+      return all;
+    };
+    Object.defineProperty(row, kind, { get, configurable: true });
   }
 }
 
