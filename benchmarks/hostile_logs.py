@@ -191,8 +191,18 @@ def ask_films(server):
     yield "the run's frames", longest, 200
     names = targets_of(frames)
 
+    answers = []
+
     def animate(name):
-        return timed(partial(status_of, server, "animation", {"run": "run", "name": name}))
+        # As the page does, a client asks again where others come first.
+        began = time.perf_counter()
+        while True:
+            asked = {"run": "run", "name": name}
+            seconds, status = timed(partial(status_of, server, "animation", asked))
+            answers.append(seconds)
+            if status != 503:
+                return time.perf_counter() - began, status
+            time.sleep(1)
 
     with ThreadPoolExecutor(20) as pool:
         waiting = [pool.submit(animate, name) for name in names]
@@ -202,8 +212,44 @@ def ask_films(server):
         all_of_them = [one.result() for one in waiting]
     yield "20 animations at once: the first to be ready", *min(all_of_them)
     yield "20 animations at once: the last to be ready", *max(all_of_them)
+    yield f"20 animations at once: the longest of {len(answers)} answers", max(answers), 200
     yield "20 pictures of the screen meanwhile", *meanwhile
     yield "one of the 20 animations again", *animate(next(iter(names)))
+
+
+def write_sparse(events):
+    """Write 4,000 targets, each at an epoch of its own."""
+    encoded = pictures.encode_png(picture(0, 8))
+    for i in range(4000):
+        events.encoded_image(summaries.IMAGE_TAG.format(f"x{i}"), i, encoded, (8, 8))
+        events.scalar(summaries.SCORE_TAG.format(f"x{i}"), i, 1.0)
+
+
+def write_headers(events):
+    """Append headers of records that end within another header."""
+    events.scalar(summaries.SCORE_TAG.format("x"), 0, 1.0)
+    length = (7).to_bytes(8, "little")
+    header = length + checksums.of(length).to_bytes(4, "little")
+    with open(events.path, "ab") as file:
+        file.write(header * (MEGABYTES * 100_000 // len(header)))
+
+
+def write_long(events):
+    """Write 10,000 epochs of a picture of eight pixels a side."""
+    encoded = pictures.encode_png(picture(0, 8))
+    for step in range(10_000):
+        events.encoded_image(summaries.IMAGE_TAG.format("x"), step, encoded, (8, 8))
+
+
+def ask_long(server):
+    """Ask for its animation."""
+    yield "the run's frames", server.read()[1], 200
+    asked = {"run": "run", "name": "x"}
+    while True:
+        seconds, status = timed(partial(status_of, server, "animation", asked))
+        yield "its animation", seconds, status
+        if status != 503:
+            return
 
 
 def write_empty(events):
@@ -264,6 +310,9 @@ KINDS = {
     "empty records": (write_empty, ask_file),
     "damaged records": (write_damaged, ask_file),
     "bytes that are no records": (write_noise, ask_file),
+    "headers in each other": (write_headers, ask_file),
+    "4,000 targets, each at one epoch": (write_sparse, ask_file),
+    "10,000 epochs of a tiny picture": (write_long, ask_long),
 }
 
 

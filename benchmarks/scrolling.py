@@ -70,13 +70,14 @@ def write_network(folder):
         events.many(epoch, {f"feature_vis_layer_dead/{layer}": rng.random() for layer in layers})
 
 
-def scroll(browser, address, view, ready, pixels, frames):
-    """Return the milliseconds of each frame while a view scrolls."""
+def scroll(browser, address, view, ready, pixels, frames, times=1):
+    """Return the milliseconds of each frame while a view scrolls, for the last of some times."""
     page = browser.new_page(viewport={"width": 1440, "height": 900})
     page.goto(f"{address}/data/plugin_entry.html?name=feature_vis#&{view}")
     page.wait_for_function(ready, timeout=120_000)
     page.wait_for_timeout(1000)
-    milliseconds, height = page.evaluate(SCROLL, [pixels, frames])
+    for _ in range(times):
+        milliseconds, height = page.evaluate(SCROLL, [pixels, frames])
     page.close()
     return milliseconds, height
 
@@ -99,6 +100,12 @@ def main():
             60,
         ),
         (
+            "ten thousand units, pictures of 48 pixels, seen before",
+            "runs=atlas&p.feature_vis.size=48",
+            units,
+            60,
+        ),
+        (
             f"network, {DEEP} layers of {EPOCHS} epochs",
             "runs=deep&p.feature_vis.page=network",
             table,
@@ -116,11 +123,18 @@ def main():
                 executable_path=shutil.which("chromium"), args=["--no-sandbox"]
             )
             for what, view, ready, pixels in views:
+                times = 2 if "before" in what else 1
                 found, height = scroll(
-                    browser, address, f"p.feature_vis.{view}", ready, pixels, arguments.frames
+                    browser,
+                    address,
+                    f"p.feature_vis.{view}",
+                    ready,
+                    pixels,
+                    arguments.frames,
+                    times,
                 )
                 late = sum(one > SLOW for one in found)
-                median, longest = np.median(found), max(found)
+                median, most, longest = np.percentile(found, (50, 95, 100))
                 rows.append(
                     (
                         what,
@@ -128,6 +142,7 @@ def main():
                         pixels,
                         f"{late} of {len(found)}",
                         f"{median:.0f} ms",
+                        f"{most:.0f} ms",
                         f"{longest:.0f} ms",
                     )
                 )
@@ -143,6 +158,7 @@ def main():
         "pixels a frame",
         f"frames over {SLOW} ms",
         "median",
+        "95 of 100 within",
         "longest",
     )
     write_table("scrolling", title, columns, rows)

@@ -31,6 +31,10 @@ _INVERTED = bytes(range(255, -1, -1))
 _FIRST = 4
 # In Python, so many bytes take as long as any few rows do.
 _FEW = 1024
+# Bytes of a record's length and its checksum. Near headers are looked for one by one, others in
+# more and more bytes at once.
+_HEADER, _ZEROS = 12, bytes(4)
+_TRIES, _FIRST_SEARCH, _LONGEST_SEARCH = 8, 4096, 1024 * 1024
 
 
 def of(data: bytes) -> int:
@@ -135,15 +139,41 @@ def _masked(checksums):
     return ((checksums >> 15) | (checksums << 17)) + np.uint32(0xA282EAD8)
 
 
-def find_header(data: bytes, most: int) -> int | None:
+def find_header(data: bytes, most: int, start: int = 0) -> int | None:
     """Return the place of the first header of a record in some bytes, or `None`.
 
-    A header is eight bytes, a length from 1 to `most`, and four bytes, their checksum.
+    A header is eight bytes, a length from 1 to `most`, and four bytes, their checksum. The
+    search takes as long as it is far to the header, not as there are bytes.
+
+    Args:
+        data: The bytes.
+        most: The longest record that may be there.
+        start: Where the search begins.
     """
-    values = np.frombuffer(data, "uint8")
+    for _ in range(_TRIES):
+        # No record has so many bytes that the others of its length are not 0.
+        start = data.find(_ZEROS, start + _FIRST) - _FIRST
+        if start < 0:
+            return None
+        header = data[start : start + _HEADER]
+        if 0 < int.from_bytes(header[:_FIRST], "little") <= most and _is_header(header):
+            return start
+        start += 1
+    count = _FIRST_SEARCH
+    while start + _HEADER <= len(data):
+        found = _first_header(np.frombuffer(data, "uint8")[start : start + count + 11], most)
+        if found is not None:
+            return start + found
+        start, count = start + count, min(4 * count, _LONGEST_SEARCH)
+    return None
+
+
+def _is_header(header):
+    return len(header) == _HEADER and of(header[:8]) == int.from_bytes(header[8:], "little")
+
+
+def _first_header(values, most):
     count = len(values) - 11
-    if count <= 0:
-        return None
     ends = [values[i : i + count] for i in range(8)]
     is_short = (ends[4] | ends[5] | ends[6] | ends[7]) == 0
     is_long_enough = (ends[0] | ends[1] | ends[2] | ends[3]) != 0

@@ -54,9 +54,9 @@ class Server:
 
     def __init__(self, folder):
         self.folder = Path(folder)
-        plugin = FeaturesPlugin(TBContext(logdir=str(folder)))
+        self.plugin = FeaturesPlugin(TBContext(logdir=str(folder)))
         self._server = make_server(
-            "127.0.0.1", 0, TensorBoardWSGI([plugin]), threaded=True, request_handler=_Quiet
+            "127.0.0.1", 0, TensorBoardWSGI([self.plugin]), threaded=True, request_handler=_Quiet
         )
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

@@ -208,6 +208,26 @@ def write_many_units(folder, layers=20, units=500, epochs=1, side=12):
         events.many(step, scores | statuses)
 
 
+def write_sparse(folder, targets=400):
+    """Write targets and layers that each have one step of their own."""
+    events = EventFile(folder)
+    for i in range(targets):
+        write_target(events, f"Channel#conv_{i}", i, 1.0 + i)
+        events.many(i, {f"feature_vis_layer_dead/conv{i}": i / targets})
+    return events
+
+
+def write_wide(folder, layers=1500, epochs=30, steps=2500):
+    """Write numbers of more layers than a table has room for, and a target of many steps."""
+    events = EventFile(folder)
+    for epoch in range(epochs):
+        events.many(epoch, {f"feature_vis_layer_dead/l{i}": 0.5 for i in range(layers)})
+    look = pictures.encode_png(picture("x", 8, 8))
+    for step in range(steps):
+        events.encoded_image(summaries.IMAGE_TAG.format("x"), step, look, (8, 8))
+    return events
+
+
 def write_hostile(folder):
     """Write a run with a picture that is small as a file, and far too large to be shown."""
     events = write_full(folder, epochs=2)

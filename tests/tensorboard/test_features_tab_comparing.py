@@ -2,6 +2,7 @@
 
 import base64
 import io
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 import numpy as np
@@ -62,6 +63,54 @@ def test_two_runs_are_compared_by_a_swipe_and_by_their_difference(open_page, ser
     tab.page.get_by_label("Run on the left").select_option("a")
     playwright.expect(said).to_have_text("Both pictures are the same.")
     assert not tab.find(".difference-scale").is_visible()
+
+
+def swipe_of(tab):
+    """Return what a swipe shows: both pictures by their names, and where it is cut."""
+    playwright.expect(tab.find(".difference figcaption")).to_contain_text("Left minus right")
+    labels = [one.get_attribute("aria-label") for one in tab.find(".swipe-frame canvas").all()]
+    cut = tab.find(".swipe-frame").evaluate("node => node.style.getPropertyValue('--cut')")
+    return labels, cut
+
+
+def test_a_swipe_is_in_the_address(open_page, serve):
+    server = serve("pair")
+    tab = open_page(server)
+    # The page of a unit is an entry of the history.
+    tab.card("Channel#conv1_1").click()
+    tab.find(".swipe summary").click()
+    tab.page.get_by_label("Run on the left").select_option("b")
+    tab.page.get_by_label("Epoch on the left").select_option("0")
+    tab.page.get_by_label("Epoch on the right").select_option("2")
+    tab.page.get_by_label("Swipe").fill("30")
+    assert tab.saved_view()["swipe"].replace("%2C", ",") == "b,0,b,2,30"
+    expected = swipe_of(tab)
+    names = [f"Channel#conv1_1, b, epoch {epoch}" for epoch in (0, 2)]
+    assert expected == (names, "30%")
+    shared = open_page(server, tab.page.url.partition("#")[2], dark=True)
+    assert swipe_of(shared) == expected
+    shared.keep("swipe_shared")
+    tab.page.reload()
+    assert swipe_of(tab) == expected
+    tab.page.go_back()
+    playwright.expect(tab.find(".viewer")).not_to_be_visible()
+    assert "swipe" not in tab.saved_view()
+    tab.page.go_forward()
+    assert swipe_of(tab) == expected
+    # Closed, it is no part of the address.
+    tab.find(".swipe summary").click()
+    assert "swipe" not in tab.saved_view()
+
+
+@pytest.mark.parametrize("text", ["no,1,such,99,50", "a,b", "a,-1,b,3,999", ",,,,", "%"])
+def test_a_swipe_that_cannot_be_is_the_usual_one(open_page, serve, text):
+    swipe = f"&p.feature_vis.swipe={quote(text)}"
+    tab = open_page(serve("pair"), opened("Channel#conv1_1") + swipe)
+    if not tab.find(".swipe").evaluate("node => node.open"):
+        tab.find(".swipe summary").click()
+    names, cut = swipe_of(tab)
+    assert names[1] == "Channel#conv1_1, b, epoch 3"
+    assert cut in ("50%", "100%")
 
 
 def test_pictures_without_a_difference_say_why(served, open_page, tmp_path):
@@ -126,6 +175,7 @@ def test_pinned_targets_stay_at_the_top_and_in_the_address(open_page, serve):
     assert tab.names() == [names[3], names[5]]
     tab.find(".toolbar > input[type=search]").fill("conv1")
     playwright.expect(tab.find(".card")).to_have_count(4)
+    assert tab.saved_view()["query"] == "conv1"
     shared = open_page(server, tab.page.url.partition("#")[2], dark=True, size=(1280, 1500))
     assert shared.names() == tab.names()
     pressed = shared.find(".pin[aria-pressed=true]")

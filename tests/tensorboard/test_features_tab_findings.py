@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+import threading
 from itertools import combinations, pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -636,6 +637,26 @@ def test_names_of_any_length_are_shown(open_page, serve):
     assert Image.open(download.value.path()).n_frames == 2
 
 
+def test_an_animation_that_waits_for_others_comes_later(served, open_page, tmp_path):
+    make_logs.write_full(tmp_path / "run", epochs=3)
+    server = served(tmp_path)
+    tab = open_page(server, opened("Channel#conv1_0"))
+    is_over = threading.Event()
+    for _ in range(2):
+        server.plugin._animations._workers.submit(is_over.wait, 60)
+    with tab.page.expect_download() as download:
+        with tab.page.expect_response(re.compile("/animation")) as busy:
+            tab.find(".download", has_text="GIF").click()
+        assert busy.value.status == 503
+        assert tab.find(".download", has_text="GIF").inner_text() == "GIF, being made…"
+        is_over.set()
+    assert Image.open(download.value.path()).n_frames == 4
+    playwright.expect(tab.find(".download", has_text="GIF")).to_have_text("GIF")
+    # The browser itself notes the answer that was none yet.
+    assert [error for error in tab.errors if "503" not in error] == []
+    tab.errors.clear()
+
+
 def test_a_layer_of_the_network_leads_to_its_units(open_page, serve):
     tab = open_page(serve("full"), "p.feature_vis.page=network")
     assert tab.find(".network-table tbody th").all_inner_texts() == ["conv1", "conv2", "logits"]
@@ -668,6 +689,41 @@ def test_ten_thousand_units_are_a_few_elements(open_page, serve):
     assert tab.names()[0] == "Channel#block7_0"
 
 
+def test_targets_and_layers_of_few_steps_have_these(open_page, serve):
+    """Each has one step of its own, and comes without the other four hundred."""
+    tab = open_page(serve("sparse"))
+    playwright.expect(tab.find(".shown")).to_have_text("400 targets", timeout=30_000)
+    tab.go(7)
+    said = [tab.card(f"Channel#conv_{i}").locator(".described").text_content() for i in (7, 8)]
+    assert "score 8" in said[0]
+    assert said[1] == "Channel#conv_8; not seen yet"
+    tab.go(9)
+    assert tab.card("Channel#conv_7").locator(".late").inner_text() == "epoch 7"
+    network = open_page(serve("sparse"), "p.feature_vis.page=network")
+    rows = network.find(".network-table tbody tr")
+    # With 400 rows there is room for one epoch in six: those of 0, 6, 12.
+    titles = rows.nth(12).locator("button").evaluate_all("all => all.map((one) => one.title)")
+    assert [one for one in titles if "units –" not in one] == [
+        "conv12, epoch 12: share of dead units 0.0300. No unit of this layer is drawn"
+    ]
+
+
+def test_what_is_too_much_for_a_page_is_less_and_said(open_page, serve):
+    network = open_page(serve("wide"), "p.feature_vis.page=network")
+    assert network.find(".network-table tbody tr").count() == 1000
+    assert network.find("td button").count() <= 31_000
+    # The target itself belongs to a layer that is not known.
+    assert "The first 1000 of 1501 layers" in network.find(".network-table caption").inner_text()
+    network.keep("network_wide")
+    tab = open_page(serve("wide"), opened("x"))
+    playwright.expect(tab.find(".still")).to_have_count(834)
+    assert "one of 3 epochs" in tab.find(".strip").get_attribute("aria-label")
+    # The last epoch is there, and the one before it is shown by the still before.
+    assert tab.find(".still[aria-current=true]").inner_text() == "2499"
+    tab.page.keyboard.press("ArrowLeft")
+    playwright.expect(tab.find(".still[aria-current=true]")).to_have_text("2496")
+
+
 def test_small_pictures_that_stay_on_the_screen_are_not_made_again(open_page, serve):
     tab = open_page(serve("many_units"), "&p.feature_vis.size=48")
     playwright.expect(tab.find(".shown")).to_have_text("10000 targets", timeout=30_000)
@@ -691,6 +747,44 @@ def test_small_pictures_that_stay_on_the_screen_are_not_made_again(open_page, se
     )
     # Two or three rows of more than twenty.
     assert 20 < added < cards / 3
+
+
+def test_rows_of_small_pictures_are_drawn_once(open_page, serve):
+    tab = open_page(serve("many_units"), "&p.feature_vis.size=48")
+    playwright.expect(tab.find(".shown")).to_have_text("10000 targets", timeout=30_000)
+    tab.settle()
+    drawn, cards = tab.find("main").evaluate(
+        """async (main) => {
+            let drawn = 0;
+            const { prototype } = CanvasRenderingContext2D;
+            const { drawImage } = prototype;
+            prototype.drawImage = function (...values) {
+                if (this.canvas.isConnected) drawn += 1;
+                return drawImage.apply(this, values);
+            };
+            const before = new Set(document.querySelectorAll('.card'));
+            main.scrollTop += 120;
+            for (let i = 0; i < 60; i += 1) await new Promise(requestAnimationFrame);
+            const cards = [...document.querySelectorAll('.card')];
+            return [drawn, cards.filter((card) => !before.has(card)).length];
+        }"""
+    )
+    assert 20 < drawn == cards
+
+
+def test_small_pictures_follow_the_theme(open_page, serve):
+    """Signals are plots on white, whose colours are turned round in the dark."""
+    tab = open_page(serve("signals"), "&p.feature_vis.size=48")
+
+    def brightness():
+        tab.settle()
+        box = tab.find(".card .picture").first.bounding_box()
+        with Image.open(io.BytesIO(tab.page.screenshot(clip=box))) as found:
+            return np.asarray(found.convert("L")).mean()
+
+    light = brightness()
+    tab.page.emulate_media(color_scheme="dark")
+    assert brightness() < 100 < 150 < light
 
 
 def test_small_pictures_are_those_of_their_cards(served, open_page, tmp_path):

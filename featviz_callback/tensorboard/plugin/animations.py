@@ -1,4 +1,8 @@
-"""Make animations of a target's pictures, two at a time, and keep those last made."""
+"""Make animations of a target's pictures, two at a time, and keep those last made.
+
+Many that are asked for at once would keep an answer, and its thread, for seconds. After a while
+each asker is sent away, to ask again for what is made meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import io
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
@@ -15,11 +19,17 @@ from featviz_callback.records import pictures, spread
 from featviz_callback.records.history import epoch_label
 from featviz_callback.tensorboard.plugin.places import Place
 
-# Values of all frames of one animation, and pixels that are decoded for them.
-_MOST_VALUES, _MOST_DECODED = 8 * 1024 * 1024, 48 * 1024 * 1024
-_LARGEST_SIDE = 512
-_AT_ONCE = 2
-_KEPT_BYTES = 32 * 1024 * 1024
+# Values of all frames of one animation, as they are shown, and pixels that are decoded for them.
+_MOST_VALUES, _MOST_DECODED = 8 * 1024 * 1024, 32 * 1024 * 1024
+_LARGEST_SIDE, _SMALLEST_SIDE = 512, 128
+_AT_ONCE, _MOST_WAITING = 2, 32
+_KEPT_BYTES = 64 * 1024 * 1024
+# Seconds that an asker waits.
+_PATIENCE = 1.5
+
+
+class BusyError(Exception):
+    """The animation is not ready yet."""
 
 
 class Animations:
@@ -30,6 +40,7 @@ class Animations:
         self._workers = ThreadPoolExecutor(_AT_ONCE)
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
+        self._waiting: dict[tuple[str, ...], Future[bytes]] = {}
 
     def get(self, film: Sequence[tuple[int, Place]]) -> bytes:
         """Return a GIF of some pictures.
@@ -40,34 +51,41 @@ class Animations:
         Raises:
             ValueError: If the last picture cannot be decoded.
             places.TooLargeError: If it is too large.
+            BusyError: If others come first. It is made meanwhile; ask again.
         """
         keys = tuple(place.key for _, place in film)
-        if (kept := self._find(keys)) is not None:
-            return kept
-        return self._workers.submit(self._made, keys, film).result()
-
-    def _made(self, keys, film):
-        # Who waited may find what another one made meanwhile.
-        if (kept := self._find(keys)) is not None:
-            return kept
-        gif = encode_film(film)
-        with self._lock:
-            self._kept[keys] = gif
-            while len(self._kept) > 1 and sum(map(len, self._kept.values())) > _KEPT_BYTES:
-                self._kept.popitem(last=False)
-        return gif
-
-    def _find(self, keys):
         with self._lock:
             if keys in self._kept:
                 self._kept.move_to_end(keys)
-            return self._kept.get(keys)
+                return self._kept[keys]
+            if keys not in self._waiting:
+                if len(self._waiting) >= _MOST_WAITING:
+                    raise BusyError
+                self._waiting[keys] = self._workers.submit(self._make, keys, film)
+            waiting = self._waiting[keys]
+        try:
+            return waiting.result(_PATIENCE)
+        except TimeoutError as error:
+            raise BusyError from error
+
+    def _make(self, keys, film):
+        try:
+            gif = encode_film(film)
+            with self._lock:
+                self._kept[keys] = gif
+                while len(self._kept) > 1 and sum(map(len, self._kept.values())) > _KEPT_BYTES:
+                    self._kept.popitem(last=False)
+            return gif
+        finally:
+            with self._lock:
+                del self._waiting[keys]
 
 
 def encode_film(film: Sequence[tuple[int, Place]]) -> bytes:
     """Encode `(step, place)` pairs as a GIF, or evenly chosen ones if they are many and large."""
     last, size = _decode(film[-1][1])
-    most = max(2, min(_MOST_VALUES // last.size, _MOST_DECODED // (size[0] * size[1])))
+    values = last.size * max(1, -(-_least(last) // min(last.shape[:2]))) ** 2
+    most = max(2, min(_MOST_VALUES // values, _MOST_DECODED // (size[0] * size[1])))
     chosen = [film[i] for i in spread(len(film), most)]
     decoded = [
         (step, last if place is film[-1][1] else _decoded(place, size)) for step, place in chosen
@@ -77,10 +95,14 @@ def encode_film(film: Sequence[tuple[int, Place]]) -> bytes:
 
 
 def _labelled(step, picture):
+    return pictures.grid([[picture]], column_labels=[epoch_label(step)], smallest=_least(picture))
+
+
+def _least(picture):
+    """Return the pixels to which a picture's shorter side is enlarged, if it has fewer."""
     # A picture of a few rows is not enlarged until it is a wall.
     shorter, longer = sorted(picture.shape[:2])
-    smallest = min(128, max(shorter, shorter * (2 * _LARGEST_SIDE // longer)))
-    return pictures.grid([[picture]], column_labels=[epoch_label(step)], smallest=smallest)
+    return min(_SMALLEST_SIDE, max(shorter, shorter * (2 * _LARGEST_SIDE // longer)))
 
 
 def _decoded(place, size):
@@ -102,8 +124,10 @@ def _decode(place, expected=None):
         if image.mode.startswith("I"):
             # Pillow would clip 16 bits to 8, not scale them.
             image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
-        image = image.convert("RGB")
+        if image.mode not in ("L", "RGB"):
+            image = image.convert("RGB")
+        image.load()
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError("The picture cannot be decoded.") from error
     image.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE), Image.Resampling.BOX)
-    return np.asarray(image), size
+    return np.asarray(image.convert("RGB")), size

@@ -23,6 +23,16 @@ class ContentTooLargeError(errors.PublicError):
     http_code = 413
 
 
+class NotReadyError(errors.PublicError):
+    """What is asked for is being made; ask again."""
+
+    http_code = 503
+
+    def __init__(self):
+        super().__init__("It is being made, after others. Ask again in a second.")
+        self.headers.append(("Retry-After", "1"))
+
+
 def application(answer: Callable, methods: Sequence[str]) -> Callable:
     """Make a WSGI application of a function from a request to a response."""
 
@@ -36,7 +46,9 @@ def application(answer: Callable, methods: Sequence[str]) -> Callable:
         try:
             return answer(request)
         except errors.PublicError as error:
-            return http_util.Respond(request, str(error), "text/plain", code=error.http_code)
+            response = http_util.Respond(request, str(error), "text/plain", code=error.http_code)
+            response.headers.extend(error.headers)
+            return response
 
     return respond
 

@@ -45,6 +45,10 @@ _MOST_RANKS = 64
 # More layers than any network has.
 _MOST_LAYERS = 10_000
 _LONGEST_TAG = 64 * 1024
+# What else is described of a layer.
+_OF_LAYERS = {"layer", "order", "histograms", "at"}
+# Values for one in so many steps are described without the steps between.
+_SPARSE = 8
 
 Films = dict[str, dict[int, Place]]
 Series = dict[str, dict[int, float]]
@@ -97,7 +101,10 @@ class Contents:
         elif prefix in _SCALARS:
             self.add_number(step, tag, _number(read_tensor()))
         elif prefix.startswith(_LAYER_NUMBER) and name:
-            numbers = self._layer_numbers.setdefault(prefix.removeprefix(_LAYER_NUMBER), {})
+            kind = prefix.removeprefix(_LAYER_NUMBER)
+            if kind in _OF_LAYERS:
+                return
+            numbers = self._layer_numbers.setdefault(kind, {})
             if len(numbers) >= _MOST_LAYERS and name not in numbers:
                 raise ValueError("No network has so many layers.")
             numbers.setdefault(name, {})[step] = _number(read_tensor())
@@ -168,20 +175,22 @@ class Contents:
         """Return every frame; `plugin` describes the form."""
         films = self.places.get(PICTURES, {})
         steps = sorted({step for film in films.values() for step in film})
-        targets = [self._describe_target(name, steps) for name, film in films.items() if film]
+        places = {step: place for place, step in enumerate(steps)}
+        targets = [self._describe_target(name, places) for name, film in films.items() if film]
         return {"steps": steps, "targets": targets, "layers": self._describe_layers()}
 
-    def _describe_target(self, name, steps):
+    def _describe_target(self, name, places):
         layer, order = self.layer_of(name)
         target = {"name": name, "layer": layer, "order": order}
         kinds = {PICTURES: "key", ranked(REAL, 0): "real", REAL_SCORES: "private"}
         kinds |= {kind: kind for kind in (EXAMPLES, IMPORTANCE, ACCENTUATED)}
-        for kind, key in kinds.items():
-            if film := self.film(kind, name):
-                target[key] = [film[step].key if step in film else None for step in steps]
-        for kind, series in self._scalars.items():
-            if numbers := series.get(name):
-                target[kind] = [_short(numbers.get(step)) for step in steps]
+        films = {key: film for kind, key in kinds.items() if (film := self.film(kind, name))}
+        scalars = {kind: all_of[name] for kind, all_of in self._scalars.items() if name in all_of}
+        steps = _chosen(target, [*films.values(), *scalars.values()], places)
+        for key, film in films.items():
+            target[key] = [film[step].key if step in film else None for step in steps]
+        for kind, numbers in scalars.items():
+            target[kind] = [_short(numbers.get(step)) for step in steps]
         return target
 
     def _describe_layers(self):
@@ -198,9 +207,14 @@ class Contents:
             }
             for name in names
         }
-        for kind, series in self._layer_numbers.items():
-            for layer, numbers in series.items():
-                rows[layer][kind] = [_short(numbers.get(step)) for step in ordered]
+        places = {step: place for place, step in enumerate(ordered)}
+        for layer, row in rows.items():
+            series = {kind: one[layer] for kind, one in self._layer_numbers.items() if layer in one}
+            steps = _chosen(row, list(series.values()), places)
+            row |= {
+                kind: [_short(numbers.get(step)) for step in steps]
+                for kind, numbers in series.items()
+            }
         return {"steps": ordered, "rows": list(rows.values())}
 
 
@@ -213,6 +227,16 @@ def is_of_one_picture(tag: str) -> bool:
 def ranked(kind: str, rank: int) -> str:
     """Return the kind of the pictures of one rank."""
     return f"{kind}/{rank}"
+
+
+def _chosen(row, series, places):
+    """Return the steps to describe; where they are few of all, note their places in the row."""
+    # A thousand targets of a thousand steps, each at its own, would be a million nulls a series.
+    if sum(map(len, series)) * _SPARSE < len(places):
+        row["at"] = sorted({places[step] for one in series for step in one if step in places})
+        steps = list(places)
+        return [steps[place] for place in row["at"]]
+    return list(places)
 
 
 def _layer_in_name(name):

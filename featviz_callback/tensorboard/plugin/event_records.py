@@ -100,7 +100,11 @@ def scan(path: str, offset: int) -> Iterator[Record | Gap]:
                 chunk, start, at = read(offset, count), offset, 0
             length = _length(chunk[at : at + _HEADER.size])
             if length is None:
-                item = Gap(offset, _next_header(read, offset + 1, end_of_file))
+                found = checksums.find_header(chunk, end_of_file - offset, at + 1)
+                # What was read may end within a header.
+                end = max(offset + 1, start + len(chunk) - _HEADER.size + 1)
+                end = _next_header(read, end, end_of_file) if found is None else start + found
+                item = Gap(offset, end)
             elif offset + _HEADER.size + length + _FOOTER > end_of_file:
                 return
             else:

@@ -9,10 +9,12 @@
     [...], "drift": [...], "status": [...], "ratio": [...], "examples": [...], ...}, ...],
     "layers": {"steps": [...], "rows": [{"layer": "conv", "order": 1, "dead": [...], ...}]},
     "damaged": [{"file": "events...", "offset": 80, "bytes": 60}]}`. The lists have one entry
-    a step, or null, and a series without any entry is absent. `key`, `examples`, `real`,
-    `private`, `importance` and `accentuated` are keys of records. A status is a place in
-    `summaries.STATUSES`. `read` is false while the server has not read the whole log yet. Add
-    the `&version=` of an earlier answer to get 204 and no content if there is nothing newer.
+    a step, or null, and a series without any entry is absent. A target, or a layer, of few
+    steps has `"at": [3, 40]`, the places of its steps among all, and no other entries. `key`,
+    `examples`, `real`, `private`, `importance` and `accentuated` are keys of records. A status
+    is a place in `summaries.STATUSES`. `read` is false while the server has not read the whole
+    log yet. Add the `&version=` of an earlier answer to get 204 and no content if there is
+    nothing newer.
 `/news`, POST `{"runs": {"run1": 7, "run2": null}}`
     The same for several runs and the versions that the page has: `{"run1": null, "run2":
     {...}}`, null where there is nothing newer. A run that has gone is absent.
@@ -25,7 +27,8 @@
     follows is no PNG but a sentence in UTF-8 that says why there is none. The answer ends
     where more would be too large, at least one picture in it: ask again for the others.
 `/animation?run=&name=`
-    A GIF of all steps of a target.
+    A GIF of the steps of a target, evenly chosen if they are many. While others come first,
+    503 with `Retry-After`: ask again so many seconds later.
 `/real?run=&name=&step=`
     JSON of the real images of a target: `{"step": 3, "images": [{"key": "...", "place":
     "..." or null, "description": "..."}], "private": []}`, from the one that activates it
@@ -60,7 +63,7 @@ from tensorboard.plugins import base_plugin
 
 from featviz_callback.tensorboard import summaries
 from featviz_callback.tensorboard.plugin import answers, contents, details, logs, places, runs
-from featviz_callback.tensorboard.plugin.animations import Animations
+from featviz_callback.tensorboard.plugin.animations import Animations, BusyError
 from featviz_callback.tensorboard.plugin.nearest import Nearest
 
 _YEAR = 365 * 24 * 3600
@@ -199,9 +202,11 @@ class FeaturesPlugin(base_plugin.TBPlugin):
         film = run.look(lambda found: sorted(found.film(contents.PICTURES, name).items()))
         if not film:
             raise errors.NotFoundError("No such target.")
-        return http_util.Respond(
-            request, answers.found(lambda: self._animations.get(film)), "image/gif"
-        )
+        try:
+            gif = answers.found(lambda: self._animations.get(film))
+        except BusyError as error:
+            raise answers.NotReadyError from error
+        return http_util.Respond(request, gif, "image/gif")
 
     def _real(self, request):
         run, name, asked = self._target(request)

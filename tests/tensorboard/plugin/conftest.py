@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,14 @@ class Browser:
         assert answer.status_code == 200, answer.text
         assert answer.mimetype == "application/json"
         return json.loads(answer.data)
+
+    def animation(self, run, name):
+        """Return a GIF, for which a client asks again while the server makes it."""
+        deadline = time.monotonic() + 60
+        while (answer := self.get("animation", run=run, name=name)).status_code == 503:
+            assert time.monotonic() < deadline
+        assert answer.status_code == 200, answer.text
+        return answer.data
 
     def target(self, name, run="run"):
         targets = self.json("frames", run=run)["targets"]

@@ -15,6 +15,7 @@ from featviz_callback.tensorboard import summaries
 from featviz_callback.tensorboard.event_file import EventFile
 from featviz_callback.tensorboard.plugin import event_records, logs
 from featviz_callback.tensorboard.plugin.contents import PICTURES
+from tests.tensorboard import make_logs
 from tests.tensorboard.conftest import event_file_in
 from tests.tensorboard.plugin.conftest import (
     NAMES,
@@ -330,3 +331,33 @@ def test_a_name_too_long_for_any_page_is_told_and_left_out(tmp_path):
     assert [target["name"] for target in answer["targets"]] == NAMES
     assert answer["damaged"]
     assert len(json.dumps(answer)) < 20_000
+
+
+def test_targets_of_few_steps_are_described_without_the_others(tmp_path):
+    events = make_logs.write_sparse(tmp_path / "run", targets=300)
+    for step in range(300):
+        make_logs.write_target(events, "Channel#dense_0", step, 0.5)
+    run = logs.RunLog([events.path])
+    run.read_all()
+    answer = json.loads(run.frames())
+    targets = {target["name"]: target for target in answer["targets"]}
+    assert len(answer["steps"]) == 300
+    for i in (0, 7, 299):
+        one = targets[f"Channel#conv_{i}"]
+        assert (one["at"], one["score"], len(one["key"])) == ([i], [1.0 + i], 1)
+    assert "at" not in targets["Channel#dense_0"]
+    assert targets["Channel#dense_0"]["score"] == [0.5] * 300
+    rows = {row["layer"]: row for row in answer["layers"]["rows"]}
+    assert (rows["conv7"]["at"], rows["conv7"]["dead"]) == ([7], [pytest.approx(7 / 300, rel=1e-5)])
+    # Three hundred times three hundred nulls would take half a megabyte a series.
+    assert len(run.frames()) < 120_000
+
+
+def test_no_number_of_a_layer_takes_the_place_of_its_name(tmp_path):
+    events = EventFile(tmp_path / "run")
+    kinds = ("layer", "order", "histograms", "at", "dead")
+    events.many(0, {f"feature_vis_layer_{kind}/conv": 0.5 for kind in kinds})
+    run = logs.RunLog([events.path])
+    run.read_all()
+    [row] = json.loads(run.frames())["layers"]["rows"]
+    assert row == {"layer": "conv", "order": None, "histograms": False, "dead": [0.5]}

@@ -153,7 +153,7 @@ def test_an_animation_has_a_frame_for_each_step(browser):
 
 
 def test_a_long_animation_of_large_pictures_omits_frames(tmp_path, monkeypatch):
-    monkeypatch.setattr(animations, "_MOST_VALUES", 9 * 9 * 3 * 4)
+    monkeypatch.setattr(animations, "_MOST_VALUES", 135 * 135 * 3 * 4)
     write_run(tmp_path / "run", steps=range(20), names=NAMES[:1])
     answer = Browser(tmp_path).get("animation", run="run", name=NAMES[0])
     assert Image.open(io.BytesIO(answer.data)).n_frames == 4

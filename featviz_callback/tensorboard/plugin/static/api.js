@@ -1,8 +1,14 @@
 // The server's answers: one function for each route that plugin.py describes.
 
+// How often the page asks for an animation that others come before.
+const MOST_ASKED = 60;
+
 async function get(url, options) {
   const answer = await fetch(url, options);
-  if (!answer.ok) throw Object.assign(new Error(await answer.text()), { status: answer.status });
+  if (!answer.ok) {
+    const seconds = Number(answer.headers.get('Retry-After')) || 1;
+    throw Object.assign(new Error(await answer.text()), { status: answer.status, seconds });
+  }
   return answer;
 }
 
@@ -20,30 +26,15 @@ export async function fetchNews(versions) {
   return (await post('news', { runs: versions })).json();
 }
 
-const REASON = 0x80000000;
-
-// Resolves to a list: for each key `{ blob }`, or `{ reason }` where there is no picture. An answer
-// has the first ones, as many as fit, so large pictures take several.
-export async function fetchPictures(keys) {
+// Resolves to a list: for each key what `read` makes of its picture; decoder.js has two such
+// functions. An answer has the first ones, as many as fit, so large pictures take several.
+export async function fetchPictures(keys, read) {
   const found = [];
   while (found.length < keys.length) {
-    const some = await fetchFirst(keys.slice(found.length));
+    const answer = await post('pictures', { keys: keys.slice(found.length) });
+    const some = await read(await answer.arrayBuffer());
     if (!some.length) throw new Error('The answer has no picture.');
     found.push(...some);
-  }
-  return found;
-}
-
-async function fetchFirst(keys) {
-  const buffer = await (await post('pictures', { keys })).arrayBuffer();
-  const [view, found] = [new DataView(buffer), []];
-  for (let at = 0; at < buffer.byteLength;) {
-    const mark = view.getUint32(at, true);
-    const length = mark % REASON;
-    const part = new Uint8Array(buffer, at + 4, length);
-    at += 4 + length;
-    const isReason = mark >= REASON || !length;
-    found.push(isReason ? { blob: null, reason: new TextDecoder().decode(part) } : { blob: new Blob([part], { type: 'image/png' }), reason: '' });
   }
   return found;
 }
@@ -52,8 +43,15 @@ export function pictureUrl(key) {
   return `./picture?${new URLSearchParams({ key })}`;
 }
 
-export async function fetchAnimation(run, name) {
-  return (await post('animation', { run, name })).blob();
+// While the server makes others it answers 503, and says when to ask again.
+export async function fetchAnimation(run, name, most = MOST_ASKED) {
+  try {
+    return await (await post('animation', { run, name })).blob();
+  } catch (error) {
+    if (error.status !== 503 || most <= 1) throw error;
+    await new Promise((resolve) => { setTimeout(resolve, 1000 * error.seconds); });
+  }
+  return fetchAnimation(run, name, most - 1);
 }
 
 export async function fetchReal(run, name, step) {

@@ -40,7 +40,7 @@ export class App {
     this.timeline = new Timeline(this.clock);
     this.viewer = new Viewer(this.clock, this.pictures, {
       close: () => this.#closed(), go: (by) => this.openNeighbour(by), open: (name) => this.change({ open: name }),
-      change: (change) => this.change(change), want: () => this.want(), pin: (name) => this.pin(name),
+      change: (change) => this.change(change), pin: (name) => this.pin(name),
     });
     this.message = new Message(() => this.change(withoutFilters));
     this.damage = h('p', { class: 'notice damage', role: 'status', hidden: true });
@@ -191,7 +191,7 @@ export class App {
   #sharedView() {
     const { view, runs } = this;
     const chosen = runs.choose(view.runs);
-    return { ...view, runs: view.runs ?? (chosen.length < runs.all.length ? chosen : null) };
+    return { ...view, swipe: view.open === null ? null : view.swipe, runs: view.runs ?? (chosen.length < runs.all.length ? chosen : null) };
   }
 
   #updateViewer(layers) {

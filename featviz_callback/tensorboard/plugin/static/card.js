@@ -2,6 +2,7 @@
 
 import { arrange, h, setAttribute, setText, svg } from './dom.js';
 import { FONTS, fitMiddle } from './fit.js';
+import { Mini } from './mini.js';
 import { rangeOf } from './numbers.js';
 import { Spark } from './spark.js';
 import { Thumb } from './thumb.js';
@@ -14,7 +15,7 @@ class Column {
   constructor(run, letter, isDense) {
     this.run = run;
     this.isDense = isDense;
-    this.thumb = new Thumb(isDense);
+    this.thumb = isDense ? new Mini() : new Thumb();
     this.node = h('span', { class: 'column' }, this.thumb.node);
     if (isDense) return;
     this.number = h('span', { class: 'number' });
@@ -44,40 +45,45 @@ class Column {
 }
 
 export class Card {
-  constructor(name, open, pin) {
-    this.name = name;
-    this.columns = [];
+  constructor(name, open, pin, isDense) {
+    Object.assign(this, { name, isDense, columns: [], stale: true });
+    this.strip = h('span', { class: 'columns', 'aria-hidden': 'true' });
+    this.button = h('button', { type: 'button', class: 'card', tabindex: -1, 'data-name': name, onclick: () => open(name) }, this.strip);
+    this.node = h('li', {}, this.button);
+    this.node.card = this;
+    if (!isDense) this.#addTexts(pin);
+  }
+
+  #addTexts(pin) {
+    const { name } = this;
     this.label = h('span', { class: 'name', 'aria-hidden': 'true' });
     // What can be seen is too short for a name, so the name is text that cannot be seen.
     this.said = h('span', { class: 'unseen described' });
-    this.strip = h('span', { class: 'columns', 'aria-hidden': 'true' });
-    this.button = h('button', { type: 'button', class: 'card', tabindex: -1, 'data-name': name, onclick: () => open(name) },
-      this.said, this.label, this.strip);
+    this.strip.before(this.said, this.label);
     // By keyboard, the key p does the same.
     this.pin = h('button', { type: 'button', class: 'pin', tabindex: -1, 'aria-label': `Pin ${name}`, title: 'Keep at the top (p)', onclick: () => pin(name) },
       svg('svg', { viewBox: '0 0 24 24', 'aria-hidden': 'true' }, svg('path', { d: PIN })));
-    this.node = h('li', {}, this.button, this.pin);
-    this.node.card = this;
-    this.stale = true;
+    this.node.append(this.pin);
   }
 
   // The heading above the card says the layer already.
   setLayer(layer, width) {
-    if (this.layer === layer && this.width === width) return;
+    if (this.isDense || (this.layer === layer && this.width === width)) return;
     Object.assign(this, { layer, width });
     setText(this.label, fitMiddle(shortName(this.name, layer), width, FONTS.card));
   }
 
   setPinned(isPinned) {
-    setAttribute(this.pin, 'aria-pressed', String(isPinned));
+    if (this.pin) setAttribute(this.pin, 'aria-pressed', String(isPinned));
   }
 
-  setRuns(runs, colours, steps, isDense) {
+  setRuns(runs, colours, steps) {
+    const { isDense } = this;
     const ranges = { score: rangeOf(runs, this.name, 'score'), drift: rangeOf(runs, this.name, 'drift') };
     const old = new Map(this.columns.map((column) => [column.run.name, column]));
     const letters = runs.length > 1;
-    if (this.letters !== letters || this.isDense !== isDense) old.clear();
-    Object.assign(this, { letters, isDense });
+    if (this.letters !== letters) old.clear();
+    this.letters = letters;
     this.columns = runs.map((run) => {
       const { letter, colour } = colours.get(run.name);
       const column = old.get(run.name) ?? new Column(run, letters ? letter : '', isDense);
@@ -99,6 +105,11 @@ export class Card {
     this.#say();
   }
 
+  // Takes a row of the backdrop, and how far from its left end each run's picture is.
+  put(row, lefts) {
+    this.columns.forEach(({ thumb }, i) => thumb.put(row, lefts[i]));
+  }
+
   draw(pictures, most) {
     for (const { thumb } of this.columns) thumb.draw(pictures, most);
     this.#say();
@@ -107,11 +118,13 @@ export class Card {
   // A picture that cannot be shown is told in words too.
   #say() {
     const parts = this.parts.map((part, i) => [part, this.columns[i].thumb.trouble].filter(Boolean).join('. '));
-    setText(this.said, [this.name, ...parts].join('; '));
+    const said = [this.name, ...parts].join('; ');
+    if (this.isDense) setAttribute(this.button, 'aria-label', said);
+    else setText(this.said, said);
     setAttribute(this.button, 'title', [this.name, stepLabel(this.step), ...parts].join('\n'));
   }
 
-  framesAt(step) {
-    return this.columns.map(({ run }) => run.frameAt(this.name, step)).filter(Boolean);
+  keysAt(step) {
+    return this.columns.map(({ run }) => run.keyAt(this.name, step));
   }
 }

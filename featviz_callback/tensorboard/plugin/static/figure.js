@@ -1,6 +1,7 @@
 // The figure builder: tick targets, epochs and runs, and save a labelled sheet or its numbers.
 
 import { fetchPictures } from './api.js';
+import { blobsIn } from './decoder.js';
 import { debounce, h, setText } from './dom.js';
 import { asXml, csvOf, save } from './download.js';
 import { pickTicks } from './plot.js';
@@ -86,7 +87,7 @@ export class Figure {
   async #fetch(keys) {
     const missing = [...new Set(keys)].filter((key) => !this.#images.has(key));
     if (!missing.length) return;
-    const answers = await fetchPictures(missing);
+    const answers = await fetchPictures(missing, blobsIn);
     await Promise.all(answers.map(async ({ blob }, i) => {
       if (blob) this.#images.set(missing[i], await dataUrl(blob));
     }));

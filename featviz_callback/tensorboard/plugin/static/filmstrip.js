@@ -8,6 +8,8 @@ import { shortStep, stepLabel } from './words.js';
 // The width that unit.css gives to a still.
 const STILL = 68;
 const FIRST_RETRY = 3000;
+// Of more epochs, evenly chosen ones have a still.
+const MOST_STILLS = 1000;
 
 export class FilmStrip {
   #stills = new Map(); // by key
@@ -25,9 +27,11 @@ export class FilmStrip {
 
   // The strip would flicker if it made all stills anew.
   setTarget(run, target) {
-    setAttribute(this.node, 'aria-label', `Film strip of ${target.name}, ${run.name}`);
-    const stills = run.steps.map((step, i) => (target.key[i] ? this.#still(run, target, i) : null));
-    arrange(this.node, stills.filter(Boolean));
+    const all = run.steps.map((_, i) => i).filter((i) => target.key[i]);
+    const every = Math.ceil(all.length / MOST_STILLS);
+    const chosen = all.filter((_, i) => (all.length - 1 - i) % every === 0);
+    setAttribute(this.node, 'aria-label', `Film strip of ${target.name}, ${run.name}${every > 1 ? `, one of ${every} epochs` : ''}`);
+    arrange(this.node, chosen.map((i) => this.#still(run, target, i)));
   }
 
   #still(run, target, index) {
@@ -44,8 +48,10 @@ export class FilmStrip {
 
   show(frame) {
     const focused = this.node.contains(document.activeElement);
-    for (const still of this.node.children) {
-      const current = still.step === frame?.step;
+    const stills = [...this.node.children];
+    const shown = stills.findLast(({ step }) => step <= frame?.step);
+    for (const still of stills) {
+      const current = still === shown;
       setAttribute(still, 'aria-current', String(current));
       still.tabIndex = current ? 0 : -1;
       if (current && focused) still.focus({ preventScroll: true });

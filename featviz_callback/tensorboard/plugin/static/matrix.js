@@ -167,8 +167,8 @@ export class Matrix {
     for (const cell of this.#cells.values()) this.#draw(cell);
   }
 
-  framesAt(step) {
-    return [...this.#cells.values()].map(({ run, name }) => run.frameAt(name, step)).filter(Boolean);
+  keysAt(step) {
+    return [...this.#cells.values()].map(({ run, name }) => run.keyAt(name, step));
   }
 
   get order() {

@@ -25,6 +25,8 @@ export class Run {
     this.isRead = answer.read !== false;
     this.steps = answer.steps;
     this.layers = answer.layers ?? { steps: [], rows: [] };
+    for (const row of this.layers.rows) unpack(row, this.layers.steps.length);
+    for (const target of answer.targets) unpack(target, this.steps.length);
     this.damaged = answer.damaged ?? [];
     this.targets = new Map(answer.targets.map((target) => [target.name, target]));
   }
@@ -43,6 +45,12 @@ export class Run {
     return index;
   }
 
+  // Returns the key of a target's picture at a step, or null before its first snapshot.
+  keyAt(name, step) {
+    const target = this.targets.get(name);
+    return target?.key[this.indexAt(target, step)] ?? null;
+  }
+
   // Returns all that is known of a target at a step, or null before its first snapshot.
   frameAt(name, step) {
     const target = this.targets.get(name);
@@ -57,6 +65,21 @@ export class Run {
       functional: number('functional'), overlap: number('overlap'), settled: settledAt(target, this.steps, index),
     };
     return { ...frame, status: judge(logged, frame) };
+  }
+}
+
+// Series of few steps come without the others, and get these once they are looked at.
+function unpack(row, count) {
+  const { at } = row;
+  for (const [kind, few] of Object.entries(row)) {
+    if (!at || few === at || !Array.isArray(few)) continue;
+    const get = () => {
+      const all = new Array(count).fill(null);
+      at.forEach((place, i) => { all[place] = few[i]; });
+      Object.defineProperty(row, kind, { value: all });
+      return all;
+    };
+    Object.defineProperty(row, kind, { get, configurable: true });
   }
 }
 

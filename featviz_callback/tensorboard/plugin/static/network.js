@@ -21,6 +21,9 @@ export const MEASURES = {
 };
 const OF_TARGETS = new Set(['drift', 'functional']);
 const MOST_COLUMNS = 240;
+// A table of more cells takes the browser seconds; it has fewer epochs, and then fewer layers.
+const MOST_CELLS = 30_000;
+const MOST_ROWS = 1000;
 
 export class Network {
   constructor({ goTo, change }) {
@@ -83,6 +86,12 @@ export class Network {
 
   show(runs, colours, { measure }, step) {
     this.runs = runs;
+    const asked = JSON.stringify([runs.map(({ name, version }) => [name, version, colours.get(name)]), measure]);
+    if (this.asked === asked) {
+      this.mark(step);
+      return;
+    }
+    this.asked = asked;
     const found = runs.map((run) => ({ run, rows: rowsOf(run) }));
     const kinds = Object.keys(MEASURES).filter((kind) => found.some(({ rows }) => rows.some((row) => row.values[kind])));
     const kind = kinds.includes(measure) ? measure : kinds[0];
@@ -102,9 +111,10 @@ export class Network {
     this.#showActivations();
   }
 
-  #table(run, rows, kind, range, colours, step, isTitled) {
+  #table(run, all, kind, range, colours, step, isTitled) {
+    const rows = all.slice(0, MOST_ROWS);
     const steps = run.layers.rows.length && !OF_TARGETS.has(kind) ? run.layers.steps : run.steps;
-    const every = Math.ceil(steps.length / MOST_COLUMNS);
+    const every = Math.ceil(steps.length / Math.min(MOST_COLUMNS, Math.floor(MOST_CELLS / rows.length)));
     const indices = steps.map((_, i) => i).filter((i) => i % every === 0 || i === steps.length - 1);
     const { letter, colour } = colours.get(run.name);
     const cells = [];
@@ -124,7 +134,8 @@ export class Network {
     });
     const head = h('tr', {}, h('td', {}), ...indices.map((index, i) => h('th', { scope: 'col' },
       i % Math.ceil(indices.length / 24) === 0 ? (steps[index] < 0 ? '–' : String(steps[index])) : h('span', { class: 'unseen' }, stepLabel(steps[index])))));
-    const table = h('table', {}, h('caption', { class: isTitled ? '' : 'unseen' }, h('span', { class: 'letter' }, letter), run.label, h('span', { class: 'unseen' }, `: ${MEASURES[kind]}, layers down, epochs across`)),
+    const table = h('table', {}, h('caption', { class: isTitled || all.length > rows.length ? '' : 'unseen' }, h('span', { class: 'letter' }, letter), run.label, h('span', { class: 'unseen' }, `: ${MEASURES[kind]}, layers down, epochs across`),
+      all.length > rows.length ? h('span', { class: 'said' }, ` The first ${rows.length} of ${all.length} layers`) : null),
       h('thead', {}, head), h('tbody', {}, ...body));
     table.style.setProperty('--run', colour);
     setAttribute(table, 'class', 'network-table');
@@ -143,15 +154,20 @@ function rowsOf(run) {
   const logged = run.layers.rows.map((row, i) => ({
     layer: row.layer, leads: ofTargets.has(row.layer), order: i, histograms: row.histograms, values: { ...row, ...ofTargets.get(row.layer) },
   }));
-  const missing = groups.filter(({ layer }) => !run.layers.rows.some((row) => row.layer === layer))
+  const known = new Set(run.layers.rows.map(({ layer }) => layer));
+  const missing = groups.filter(({ layer }) => !known.has(layer))
     .map(({ layer }, i) => ({ layer, leads: true, order: logged.length ? Infinity : i, values: ofTargets.get(layer) }));
   return [...logged, ...missing].sort((a, b) => (a.order === b.order ? 0 : a.order - b.order));
 }
 
 function means(run, names, read) {
-  const found = run.steps.map((step) => {
-    const values = names.map((name) => run.frameAt(name, step)).filter((frame) => frame?.step === step).map(read).filter((value) => value !== null);
-    return values.length ? values.reduce((a, b) => a + b) / values.length : null;
-  });
+  const sums = run.steps.map(() => [0, 0]);
+  for (const name of names) {
+    run.targets.get(name).key.forEach((key, i) => {
+      const value = key ? read(run.frameAt(name, run.steps[i])) : null;
+      if (value !== null) sums[i] = [sums[i][0] + value, sums[i][1] + 1];
+    });
+  }
+  const found = sums.map(([sum, count]) => (count ? sum / count : null));
   return found.some((value) => value !== null) ? found : undefined;
 }

@@ -41,7 +41,7 @@ export class Panes {
   }
 
   keysAt(step) {
-    return this.isNetwork ? [] : this.current.framesAt(step).map(({ key }) => key);
+    return this.isNetwork ? [] : this.current.keysAt(step);
   }
 
   get order() {

@@ -2,6 +2,7 @@
 // while there is room. One request asks for all pictures of a screen and step.
 
 import { fetchPictures } from './api.js';
+import { Decoder } from './decoder.js';
 
 const MOST_KEYS = 1000;
 const MOST_REQUESTS = 2;
@@ -15,6 +16,7 @@ export class Pictures extends EventTarget {
   #bytes = 0;
   #asked = new Set();
   #requests = 0;
+  #decoder = new Decoder();
   #wanted = [];
 
   // Returns a bitmap, null where none can be read, or undefined until the bitmap comes.
@@ -67,11 +69,11 @@ export class Pictures extends EventTarget {
     this.#requests += 1;
     for (const { key } of batch) this.#asked.add(key);
     try {
-      const answers = await fetchPictures(batch.map(({ key }) => key));
-      const bitmaps = await Promise.all(answers.map(({ blob }) => decode(blob)));
+      const answers = await fetchPictures(batch.map(({ key }) => key), (buffer) => this.#decoder.decode(buffer));
       batch.forEach(({ key }, i) => {
-        if (!bitmaps[i]) this.#reasons.set(key, answers[i].reason || 'The browser cannot decode the picture.');
-        this.#keep(key, bitmaps[i]);
+        const { bitmap, reason } = answers[i];
+        if (!bitmap) this.#reasons.set(key, reason || 'The browser cannot decode the picture.');
+        this.#keep(key, bitmap);
       });
     } catch {
       this.#wanted = [];
@@ -110,12 +112,4 @@ export function paint(canvas, bitmap, most = SMALL) {
 
 function bytes(bitmap) {
   return bitmap ? bitmap.width * bitmap.height * 4 : 0;
-}
-
-async function decode(blob) {
-  try {
-    return blob && await createImageBitmap(blob);
-  } catch {
-    return null;
-  }
 }

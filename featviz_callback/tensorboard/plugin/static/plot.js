@@ -7,7 +7,7 @@ import { formatNumber, shortStep, stepLabel } from './words.js';
 
 const [NARROWEST, WIDEST] = [280, 640];
 const PANEL = 96;
-const [LEFT, RIGHT, TOP, BOTTOM, BETWEEN] = [52, 12, 18, 34, 30];
+const [LEFT, RIGHT, TOP, BOTTOM, BETWEEN] = [60, 12, 18, 34, 30];
 
 // Returns the series of a target by name, each a list with a value or null for each step.
 export function seriesOf(target, steps) {

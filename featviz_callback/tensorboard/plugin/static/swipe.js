@@ -14,55 +14,65 @@ class Side {
     this.node = h('span', { class: 'swipe-choice' }, this.run, this.step);
   }
 
-  // Offers the steps at which the chosen run has a picture.
-  fill(runs, name, usualRun, isFirst) {
-    refill(this.run, runs.map((run) => [run.name, run.label]), usualRun);
+  // Offers the steps at which the chosen run has a picture. What is wanted and not there is left.
+  fill(runs, name, usualRun, isFirst, [wantedRun, wantedStep]) {
+    refill(this.run, runs.map((run) => [run.name, run.label]), wantedRun, usualRun);
     const run = runs.find((one) => one.name === this.run.value);
     const steps = run.steps.filter((_, i) => run.targets.get(name).key[i]);
-    refill(this.step, steps.map((step) => [String(step), stepLabel(step)]), String(isFirst ? steps[0] : steps.at(-1)));
+    refill(this.step, steps.map((step) => [String(step), stepLabel(step)]), wantedStep, String(isFirst ? steps[0] : steps.at(-1)));
     this.run.hidden = runs.length < 2;
   }
 }
 
 // A choice that is still there stays.
-function refill(select, options, usual) {
+function refill(select, options, wanted, usual) {
   const text = JSON.stringify(options);
-  if (select.filled === text) return;
   const kept = select.value;
+  if (select.filled !== text) select.replaceChildren(...options.map(([value, label]) => h('option', { value }, label)));
   select.filled = text;
-  select.replaceChildren(...options.map(([value, label]) => h('option', { value }, label)));
-  select.value = options.some(([value]) => value === kept) && kept !== '' ? kept : usual;
+  select.value = [wanted, kept].find((one) => one && options.some(([value]) => value === one)) ?? usual;
 }
 
 export class Swipe {
-  constructor(pictures, changed) {
+  // `change` takes what the view keeps: nothing, or run and step of both sides and the place of the cut.
+  constructor(pictures, change) {
     this.pictures = pictures;
+    const tell = () => change(this.node.open ? this.#choice() : null);
     const update = () => {
-      if (this.steps) this.setRuns(this.runs, this.name, this.steps);
-      changed();
-      this.draw();
+      // The steps that are offered are those of the run that is chosen now.
+      this.setRuns(this.runs, this.name, this.steps, this.#choice());
+      tell();
     };
     this.sides = [new Side('left', update), new Side('right', update)];
-    this.range = h('input', { type: 'range', min: 0, max: 100, value: 50, 'aria-label': 'Swipe', oninput: () => this.#cut() });
+    this.range = h('input', { type: 'range', min: 0, max: 100, value: 50, 'aria-label': 'Swipe', oninput: () => this.#cut(), onchange: tell });
     this.difference = new Difference();
     this.said = h('span', { class: 'unseen', role: 'status' });
     this.frame = h('span', { class: 'picture swipe-frame' }, ...this.sides.map(({ canvas }) => canvas));
-    this.node = h('details', { class: 'swipe', ontoggle: update },
+    this.node = h('details', { class: 'swipe', ontoggle: () => this.node.open !== this.isWanted && tell() },
       h('summary', {}, 'Compare two epochs or runs'),
       h('div', { class: 'swipe-choices' }, this.sides[0].node, h('span', {}, 'against'), this.sides[1].node),
       h('div', { class: 'swipe-body' }, h('div', { class: 'swipe-side' }, this.frame, this.range), this.difference.node), this.said);
     this.#cut();
   }
 
-  setRuns(runs, name, steps) {
+  setRuns(runs, name, steps, choice) {
     const having = runs.filter((run) => run.targets.has(name));
-    Object.assign(this, { runs: having, name, steps });
+    Object.assign(this, { runs: having, name, steps, isWanted: choice !== null });
+    if (this.node.open !== this.isWanted) this.node.open = this.isWanted;
     this.node.hidden = !having.length || (steps.length < 2 && having.length < 2);
     if (this.node.hidden) return;
     const other = having.at(-1).name;
-    this.sides[0].fill(having, name, having[0].name, having.length < 2);
-    this.sides[1].fill(having, name, other, false);
+    const [left, right] = [choice?.slice(0, 2) ?? [], choice?.slice(2, 4) ?? []];
+    this.sides[0].fill(having, name, having[0].name, having.length < 2, left);
+    this.sides[1].fill(having, name, other, false, right);
+    // While the slider is drawn along, nothing moves it back.
+    if (choice && choice[4] !== this.cut) [this.range.value, this.cut] = [choice[4], choice[4]];
+    this.#cut();
     this.draw();
+  }
+
+  #choice() {
+    return [...this.sides.flatMap(({ run, step }) => [run.value, step.value]), this.range.value];
   }
 
   #cut() {

@@ -6,12 +6,11 @@ import { reasonOf, STATUS_LABELS } from './words.js';
 import { isSignal } from './signal.js';
 
 export class Thumb {
-  // Of one that is drawn elsewhere, the canvas is no part of the page.
-  constructor(isDrawnElsewhere = false) {
+  constructor() {
     this.canvas = h('canvas', { width: 1, height: 1 });
     this.badge = h('span', { class: 'badge' });
     this.reason = h('span', { class: 'reason' });
-    this.node = h('span', { class: 'picture' }, isDrawnElsewhere ? null : this.canvas, this.badge, this.reason);
+    this.node = h('span', { class: 'picture' }, this.canvas, this.badge, this.reason);
   }
 
   // `holder` is the element whose state the picture's look follows.

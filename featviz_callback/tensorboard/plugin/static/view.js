@@ -22,6 +22,7 @@ const defaults = {
   limits: {}, // { ratio: [least or null, most or null] }
   measure: 'dead', // the number that colours the network
   importance: false,
+  swipe: null, // or run and step on the left, run and step on the right, and the place of the cut
   pinned: [], // targets that stay at the top
 };
 
@@ -40,6 +41,7 @@ const readers = {
   limits: readLimits,
   measure: (text) => text,
   importance: (text) => text === 'true',
+  swipe: readSwipe,
   pinned: readList,
 };
 
@@ -50,6 +52,11 @@ function readList(text) {
 
 function writeList(list) {
   return list.map((part) => part.replaceAll('%', '%25').replaceAll(',', '%2C')).join(',');
+}
+
+function readSwipe(text) {
+  const list = readList(text);
+  return list.length === 5 && /^\d{1,3}$/.test(list[4]) ? list : null;
 }
 
 // "ratio:0.5..1;drift:..0.1"

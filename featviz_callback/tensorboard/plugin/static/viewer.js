@@ -11,7 +11,7 @@ const MOST_PARTS = 4;
 export class Viewer {
   #parts = new Map();
 
-  constructor(clock, pictures, { close, go, open, change, want, pin }) {
+  constructor(clock, pictures, { close, go, open, change, pin }) {
     Object.assign(this, { clock, pictures, openTarget: open });
     this.name = null;
     this.title = h('h2', { id: 'viewer-title', tabindex: -1, autofocus: true });
@@ -21,7 +21,7 @@ export class Viewer {
     this.switch = h('label', { class: 'switch', title: 'Dims what the score does not come from' }, this.importance, 'importance');
     this.pinned = h('input', { type: 'checkbox', onchange: () => pin(this.name) });
     const pinning = h('label', { class: 'switch', title: 'Keeps it at the top of the page (p)' }, this.pinned, 'pinned');
-    this.swipe = new Swipe(pictures, want);
+    this.swipe = new Swipe(pictures, (swipe) => change({ swipe }));
     this.body = h('div', { class: 'parts' });
     this.notice = h('p', { class: 'notice', hidden: true });
     this.timeline = new Timeline(clock);
@@ -54,7 +54,7 @@ export class Viewer {
     if (this.node.open) this.node.close();
   }
 
-  setRuns(all, colours, steps, { part: chosen, importance, pinned }) {
+  setRuns(all, colours, steps, { part: chosen, importance, pinned, swipe }) {
     if (!this.name) return;
     const having = all.filter((run) => run.targets.has(this.name));
     const one = having.find(({ name }) => name === chosen) ?? having[0];
@@ -78,7 +78,7 @@ export class Viewer {
       part.setRun(run, this.name, steps);
       return part;
     });
-    this.swipe.setRuns(having, this.name, steps);
+    this.swipe.setRuns(having, this.name, steps, swipe);
     arrange(this.body, this.shown.map(({ node }) => node));
     setAttribute(this.body, 'data-parts', String(runs.length));
     this.withImportance = importance;

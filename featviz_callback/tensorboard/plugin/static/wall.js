@@ -21,6 +21,7 @@ export class Wall {
   #groups = [];
   #near = []; // of each group the first card that exists, and the one after the last
   #current = null; // the name of the card that the tab key leads to
+  #stop = null; // its button, or that of another card while it is far away
 
   constructor(pictures, { open, pin, changed, root }) {
     Object.assign(this, { pictures, open, pin, changed, root, step: 0, number: 'score' });
@@ -29,6 +30,7 @@ export class Wall {
     this.node = h('div', { class: 'wall' }, this.key, this.sections);
     root.addEventListener('scroll', () => this.#render(false), { passive: true });
     new ResizeObserver(() => this.#layOut()).observe(root);
+    new MutationObserver(() => this.#layOut()).observe(document.documentElement, { attributeFilter: ['data-theme'] });
     this.node.addEventListener('focusin', ({ target }) => this.#setCurrent(target.closest('li')?.card.name ?? this.#current));
     pictures.addEventListener('arrival', () => this.draw());
   }
@@ -45,6 +47,7 @@ export class Wall {
     const later = held ? this.order.slice(this.order.indexOf(held) + 1) : [];
     this.#groups = groups;
     for (const card of this.#cards.values()) card.stale = true;
+    if ([...this.#cards.values()].some((card) => card.isDense !== isDense)) this.#cards.clear();
     this.key.hidden = !groups.length || steps.length < 2;
     this.key.style.setProperty('--run', runs.length === 1 ? colours.get(runs[0].name).colour : 'var(--ink)');
     arrange(this.sections, groups.map((group) => this.#section(group)));
@@ -86,6 +89,7 @@ export class Wall {
     const below = this.isDense ? 2 : TEXT + lines * VERDICT_LINE;
     this.node.style.setProperty('--verdict-lines', String(lines));
     this.geometry = { width, between, picture, gap, rowGap, across, cardWidth, rowHeight: picture + below + rowGap };
+    this.look = { width, side: picture, rowHeight: this.geometry.rowHeight, ...lookOf(this.node) };
     for (const group of this.#groups) {
       const rows = Math.ceil(group.names.length / across);
       this.#sections.get(keyOf(group)).list.style.height = `${rows * this.geometry.rowHeight}px`;
@@ -109,70 +113,60 @@ export class Wall {
     this.#near = found;
     for (const [i, group] of this.#groups.entries()) {
       const { names } = group;
-      const { list } = this.#sections.get(keyOf(group));
+      const { list, backdrop } = this.#sections.get(keyOf(group));
       const [first, last] = found[i];
-      const near = names.slice(first, last);
+      if (this.isDense) backdrop.arrange(first / across, Math.ceil(last / across), this.look);
+      else backdrop.arrange(0, 0);
+      const cards = names.slice(first, last).map((name, j) => this.#place(name, group, first + j, backdrop));
       const focused = list.contains(document.activeElement) ? document.activeElement.closest('li')?.card.name : null;
-      if (focused && names.includes(focused) && !near.includes(focused)) near.push(focused);
-      const cards = near.map((name) => this.#place(name, group, names.indexOf(name, focused === name ? 0 : first)));
+      const at = focused === null ? -1 : names.indexOf(focused);
+      if (at >= 0 && (at < first || at >= last)) cards.push(this.#place(focused, group, at, backdrop));
       for (const { name } of cards) shown.add(name);
       arrange(list, cards.map(({ node }) => node));
     }
     for (const name of this.#cards.keys()) if (!shown.has(name)) this.#cards.delete(name);
     this.#setCurrent(this.#current);
-    this.#paint();
     this.changed();
   }
 
-  // Small pictures are drawn together.
-  #paint() {
-    if (!this.geometry) return;
-    const { width, between, picture, gap, across, cardWidth, rowHeight } = this.geometry;
-    for (const [i, group] of this.#groups.entries()) {
-      const { backdrop } = this.#sections.get(keyOf(group));
-      const [first, last] = this.#near[i] ?? [0, 0];
-      if (!this.isDense || first === last) {
-        backdrop.hide();
-        continue;
-      }
-      const pieces = group.names.slice(first, last).flatMap((name, j) => this.#cards.get(name).columns.map(({ thumb }, k) => ({
-        thumb,
-        left: ((first + j) % across) * (cardWidth + gap) + k * (picture + between),
-        above: Math.floor((first + j) / across) * rowHeight,
-      })));
-      const top = Math.floor(first / across) * rowHeight;
-      backdrop.draw(pieces, picture, { top, width, height: Math.ceil(last / across) * rowHeight - top });
-    }
-  }
-
-  #place(name, { layer, names, isPinned }, index) {
-    const { gap, rowGap, across, cardWidth, rowHeight } = this.geometry;
-    if (!this.#cards.has(name)) this.#cards.set(name, new Card(name, this.open, this.pin));
+  // Where a card has its place already, nothing is done.
+  #place(name, group, index, backdrop) {
+    if (!this.#cards.has(name)) this.#cards.set(name, new Card(name, this.open, this.pin, this.isDense));
     const card = this.#cards.get(name);
-    const { style } = card.node;
-    style.left = `${(index % across) * (cardWidth + gap)}px`;
-    style.top = `${Math.floor(index / across) * rowHeight}px`;
-    style.width = `${cardWidth}px`;
-    style.height = `${rowHeight - rowGap}px`;
-    setAttribute(card.node, 'aria-setsize', String(names.length));
-    setAttribute(card.node, 'aria-posinset', String(index + 1));
-    card.setLayer(layer, cardWidth);
-    card.setPinned(Boolean(isPinned));
-    if (card.stale) {
-      card.setRuns(...this.setup, this.isDense);
-      card.show(this.step, this.number);
-      this.#draw(card);
+    const { gap, rowGap, between, picture, across, cardWidth, rowHeight } = this.geometry;
+    const [left, row] = [(index % across) * (cardWidth + gap), Math.floor(index / across)];
+    const isPlaced = !card.stale && card.index === index && card.group === group && card.geometry === this.geometry;
+    if (!isPlaced) {
+      Object.assign(card, { index, group, geometry: this.geometry });
+      Object.assign(card.node.style, { left: `${left}px`, top: `${row * rowHeight}px`, width: `${cardWidth}px`, height: `${rowHeight - rowGap}px` });
+      setAttribute(card.node, 'aria-setsize', String(group.names.length));
+      setAttribute(card.node, 'aria-posinset', String(index + 1));
+      card.setLayer(group.layer, cardWidth);
+      card.setPinned(Boolean(group.isPinned));
     }
+    const isStale = card.stale;
+    if (isStale) {
+      card.setRuns(...this.setup);
+      card.show(this.step, this.number);
+    }
+    const surface = backdrop.row(row);
+    const isMoved = this.isDense && (!isPlaced || card.surface !== surface);
+    if (isMoved) {
+      card.surface = surface;
+      card.put(surface, card.columns.map((_, k) => left + k * (picture + between)));
+    }
+    if (isStale || isMoved) this.#draw(card);
     return card;
   }
 
   #setCurrent(name) {
     this.#current = name;
-    for (const card of this.#cards.values()) {
-      setAttribute(card.button, 'tabindex', card.name === name ? '0' : '-1');
-    }
     // The card that the tab key leads to may be far away; then the first one here takes its place.
-    if (!this.#cards.has(name)) [...this.#cards.values()][0]?.button.setAttribute('tabindex', '0');
+    const { button } = this.#cards.get(name) ?? this.#cards.values().next().value ?? {};
+    if (this.#stop === button) return;
+    this.#stop?.setAttribute('tabindex', '-1');
+    button?.setAttribute('tabindex', '0');
+    this.#stop = button;
   }
 
   show(step) {
@@ -181,12 +175,10 @@ export class Wall {
       card.show(step, this.number);
       this.#draw(card);
     }
-    this.#paint();
   }
 
   draw() {
     for (const card of this.#cards.values()) this.#draw(card);
-    this.#paint();
   }
 
   // For screens of fine pixels, a canvas has twice the width of a card. Hundreds of larger ones
@@ -195,9 +187,9 @@ export class Wall {
     card.draw(this.pictures, 2 * this.size);
   }
 
-  // Returns the frames that the cards on the screen would show at a step.
-  framesAt(step) {
-    return [...this.#cards.values()].flatMap((card) => card.framesAt(step));
+  // Returns the keys of the pictures that the cards on the screen would show at a step.
+  keysAt(step) {
+    return [...this.#cards.values()].flatMap((card) => card.keysAt(step));
   }
 
   get order() {
@@ -230,4 +222,9 @@ export class Wall {
 // A layer may have the name of the group of pinned targets.
 function keyOf({ layer, isPinned }) {
   return isPinned ? null : layer;
+}
+
+// What the backdrop takes from the theme.
+function lookOf(node) {
+  return { sunken: getComputedStyle(node).getPropertyValue('--sunken'), isDark: document.documentElement.dataset.theme === 'dark' };
 }
