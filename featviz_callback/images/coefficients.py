@@ -11,8 +11,9 @@ change the images, only the stored parameters.
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -87,19 +88,38 @@ class Coefficients:
             The coefficients of one image for each name. Empty if the start is given by
             `noise`.
         """
+        return {name: draw(rng) for name, draw in self.draws(shape).items()}
+
+    def draws(self, shape: tuple) -> dict[str, Callable[[np.random.Generator], np.ndarray]]:
+        """Return functions that draw the starts, each of which moves the generator on.
+
+        Args:
+            shape: `(height, width, channels)` of the image.
+        """
         if self.fourier.noise != AUTO:
             return {}
-        named = {f"plain {i}": self._plain(one, shape) for i, one in enumerate(_corners(shape[2]))}
-        for strength in _STRENGTHS:
-            for steepness in _STEEPNESSES:
-                scale = self.fourier.scale_of(steepness, 1.0, shape) * strength
-                for i in range(_DRAWS if math.prod(shape[:2]) <= _LARGE else 1):
-                    noise = rng.standard_normal((shape[2], *scale.shape[-2:]))
-                    params = noise * scale * self._units(shape)
-                    # Colours that differ as in real images, and colours that are independent.
-                    params = params if i % 2 else self._mixed(params, shape)
-                    named[f"noise {strength:g} {steepness:g} {i}"] = params.astype("float32")
-        return {name: self._bounded(params, shape) for name, params in named.items()}
+        named: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
+            f"plain {i}": partial(self._plain, shares=one, shape=shape)
+            for i, one in enumerate(_corners(shape[2]))
+        }
+        count = _DRAWS if math.prod(shape[:2]) <= _LARGE else 1
+        for strength, steepness, i in itertools.product(_STRENGTHS, _STEEPNESSES, range(count)):
+            named[f"noise {strength:g} {steepness:g} {i}"] = partial(
+                self._noise,
+                strength=strength,
+                steepness=steepness,
+                # Colours that differ as in real images, and colours that are independent.
+                is_mixed=i % 2 == 0,
+                shape=shape,
+            )
+        return named
+
+    def _noise(self, rng, strength, steepness, is_mixed, shape):
+        scale = self.fourier.scale_of(steepness, 1.0, shape) * strength
+        noise = rng.standard_normal((shape[2], *scale.shape[-2:]))
+        params = noise * scale * self._units(shape)
+        params = self._mixed(params, shape) if is_mixed else params
+        return self._bounded(params.astype("float32"), shape)
 
     def _bounded(self, params, shape):
         """Return parameters of no more contrast than an optimisation allows."""
@@ -107,11 +127,11 @@ class Coefficients:
         largest = HEADROOM * self.contrasts(shape)[1]
         return params * np.float32(min(1.0, largest / max(math.sqrt(squares), 1e-12)))
 
-    def _plain(self, shares, shape):
+    def _plain(self, _, shares, shape):
         field = logit(np.asarray(shares)) - background(self.fourier.mean, shape)
         params = np.zeros((shape[2], *self._units(shape).shape), "float32")
         params[:, 0, 0] = self._share * field
-        return params
+        return self._bounded(params, shape)
 
     def _mixed(self, params, shape):
         if (colors := self.fourier.color_matrix(shape)) is not None:

@@ -728,7 +728,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
     def _write_film(self):
         film = self.history if self._film is None else self._film
         if len(film):
-            summaries.write_evolution(self._events, self._last_epoch, film.strip())
+            summaries.write_evolution(self._events, self._last_epoch, film.encoded_strip())
             summaries.write_animation(self._events, self._last_epoch, film.gif())
 
     def _guarded(self, function, *arguments):

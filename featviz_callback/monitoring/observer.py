@@ -7,6 +7,7 @@ snapshot, and where to write it.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import time
@@ -46,7 +47,7 @@ from featviz_callback.optimization import (
     run,
 )
 from featviz_callback.optimization.comparison import best_known, score_ratio, verdict
-from featviz_callback.records import Behaviour, Checkup, Result, Snapshot, drift
+from featviz_callback.records import Behaviour, Checkup, Result, Snapshot, drift, pictures
 from featviz_callback.records.pictures import Picture, Png
 
 logger = logging.getLogger("featviz_callback")
@@ -374,8 +375,8 @@ class Observer:
                 self._params = list(params)
 
     def _run(self, best_known):
-        results = []
-        known = find_starts(self._tasks)
+        results, images = [], None
+        known, places = find_starts(self._tasks), np.argsort(self._order)
         for i, best in enumerate(best_known):
             result, self._params[i] = self._run_one(
                 i,
@@ -386,8 +387,15 @@ class Observer:
                 with_params=self._warm_start,
                 known=known[i],
             )
-            results.append(result)
-        return _join(results, self._order)
+            if images is None:
+                shape = len(places), *result.images.shape[1:]
+                images = np.empty(shape, result.images.dtype)
+            rows, places = np.split(places, [len(result)])
+            images[rows] = result.images
+            # The images of all tasks would take as much memory again.
+            results.append(replace(result, images=images[:0], importance=_reduced(result)))
+            del result
+        return _join(results, images, self._order)
 
     def _of_task(self, i, values):
         """Return the values of one task's targets, from those of all targets in their order."""
@@ -399,28 +407,27 @@ class Observer:
 
     def _floor(self, result, best_known, is_warm):
         """Return the drift between two seeds, neither of which goes on from earlier images."""
-        others = self._cold(result, best_known, 1)
-        firsts = self._cold(result, best_known, 0) if is_warm else self._images_of_tasks(result)
-        # One image after the other, since copies of all may take much memory.
-        parts = [
-            drift(first[None], other[None])
-            for some, images in zip(firsts, others, strict=True)
-            for first, other in zip(some, images, strict=True)
-        ]
+        first = functools.partial(self._of_task, values=result.images)
+        if is_warm:
+            first = self._cold(result, best_known, 0)
+        other = self._cold(result, best_known, 1)
+        # No name holds the images of one task while those of the next are made.
+        parts = [_drift_of_each(first(i), other(i)) for i in range(len(self._tasks))]
         return np.concatenate(parts)[self._order]
 
-    def _images_of_tasks(self, result):
-        for i in range(len(self._tasks)):
-            yield self._of_task(i, list(result.images))
-
     def _cold(self, result, best_known, added):
-        """Yield the images of each task by another seed, from the starts of a result."""
+        """Return a function from a task's number to its images by another seed.
+
+        The optimisations begin at the starts of a result.
+        """
         tasks = [replace(task, seed=task.seed + added) for task in self._tasks]
         known = find_starts(tasks)
-        for i, task in enumerate(tasks):
-            starts = self._of_task(i, result.starts)
-            given = {"starts": starts, "best_known": best_known[i], "known": known[i]}
-            yield run(task, **given)[0].images
+
+        def images_of(i):
+            given = {"starts": self._of_task(i, result.starts), "best_known": best_known[i]}
+            return run(tasks[i], known=known[i], **given)[0].images
+
+        return images_of
 
     def _run_one(self, i, **settings):
         try:
@@ -655,27 +662,33 @@ def _order(objectives, placed):
     return np.concatenate([first[id(one)] + np.arange(len(one)) for one in objectives])
 
 
-def _join(results, order):
+def _drift_of_each(before, after):
+    """Return the drift of each image, one after the other, since copies may take much memory."""
+    return np.concatenate(
+        [drift(first[None], other[None]) for first, other in zip(before, after, strict=True)]
+    )
+
+
+def _reduced(result):
+    """Return the importance of images as a history keeps it."""
+    found = result.importance
+    return pictures.of_importance(found) if found is not None and found.ndim == 3 else found
+
+
+def _join(results, images, order):
     names = [name for r in results for name in r.names]
     status = [status for r in results for status in r.status]
     starts = [start for r in results for start in r.starts or [""] * len(r)]
     importance = [r.importance for r in results]
     return Result(
-        images=_rows([r.images for r in results], order),
+        images=images,
         names=[names[i] for i in order],
         scores=np.concatenate([r.scores for r in results])[order],
         history=np.concatenate([r.history for r in results], axis=1)[:, order],
         status=[status[i] for i in order],
         values_range=results[0].values_range,
         starts=[starts[i] for i in order],
-        importance=_rows(importance, order) if all(one is not None for one in importance) else None,
+        importance=None
+        if any(one is None for one in importance)
+        else np.concatenate(importance)[order],
     )
-
-
-def _rows(arrays, order):
-    """Return row `order[i]` of all arrays as row `i`, without any other copy."""
-    joined = np.empty((len(order), *arrays[0].shape[1:]), arrays[0].dtype)
-    places = np.split(np.argsort(order), np.cumsum([len(one) for one in arrays])[:-1])
-    for array, rows in zip(arrays, places, strict=True):
-        joined[rows] = array
-    return joined

@@ -150,7 +150,7 @@ def _status(task, found):
     is_finite = (
         np.isfinite(found.scores)
         & np.isfinite(gradients).all(0)
-        & np.isfinite(images).all((1, 2, 3))
+        & [np.isfinite(image).all() for image in images]
     )
     conditions = [~is_finite, found.is_without_gradient, _are_saturated(task, found)]
     return np.select(conditions, ["nan", "no_gradient", "saturated"], "ok").tolist()
@@ -161,9 +161,12 @@ def _are_saturated(task, found):
     images = found.arrays["frames"][-1]
     low, high = np.asarray(task.plan.values_range, "float32")
     margin = 0.01 * (high - low)
-    at_an_end = ((images < low + margin) | (images > high - margin)).mean((1, 2, 3)) >= 0.5
-    targets = np.flatnonzero(at_an_end)
-    if len(targets):
+    # One by one, since what is computed of all would take as much memory as they do.
+    shares = [((one < low + margin) | (one > high - margin)).mean() for one in images]
+    at_an_end = np.array(shares) >= 0.5
+    everywhere, batch = np.flatnonzero(at_an_end), task.plan.batch
+    for first in range(0, len(everywhere), batch):
+        targets = everywhere[first : first + batch]
         whole = images[targets]
         half = (low + high) / 4 + whole / 2
         values = found.values[targets]

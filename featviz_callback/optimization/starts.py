@@ -14,7 +14,7 @@ import weakref
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from keras import ops
@@ -63,14 +63,14 @@ class Starts:
 
     Attributes:
         names: One name a start. The first is `FAINT`.
-        params: The parameters of each start but the first.
+        params: The parameters of each start, those of a plain background for the first.
         scores: Float32 array `(targets, starts)`, less penalties. The first column is of a
             plain background, since the faint noise is another one for each target.
         margin: How far above the best known image a picture should score, as a share.
     """
 
     names: list[str]
-    params: list[np.ndarray]
+    params: Sequence[np.ndarray]
     scores: np.ndarray
     margin: float
 
@@ -110,8 +110,9 @@ class Starts:
         """Return the parameters of these starts, NaN for `FAINT`; `None` without any other."""
         if not chosen.any():
             return None
-        faint = np.full_like(self.params[0], np.nan)
-        return np.stack([self.params[i - 1] if i else faint for i in chosen])
+        drawn = [self.params[i] if i else None for i in chosen]
+        faint = np.full_like(next(one for one in drawn if one is not None), np.nan)
+        return np.stack([faint if one is None else one for one in drawn])
 
     def noise_of(self, chosen: np.ndarray) -> np.ndarray | None:
         """Return what these starts have beside a plain colour, 0 for `FAINT`."""
@@ -165,7 +166,7 @@ def find_starts(tasks: Sequence[Task]) -> list[Starts | None]:
             found_scores = _score(plan, seed, some, everything)
         for i, scores in zip(members, found_scores, strict=True):
             margin = _MARGIN if tasks[i].targets.reads_maps else _LOGIT_MARGIN
-            found[i] = Starts(names, everything[1:], scores, margin)
+            found[i] = Starts(names, everything, scores, margin)
     return found
 
 
@@ -185,22 +186,51 @@ def _as_drawn(plan):
 
 
 def _drawn(plan, seed):
-    """Return what `_draw` does, and keep that of small images for the next snapshot."""
-    is_small = math.prod(plan.image_shape) <= _LARGEST_KEPT
-    return (_kept if is_small else _draw)(plan, seed)
+    """Return the names of the starts and their parameters, of which the first are plain."""
+    if math.prod(plan.image_shape) <= _LARGEST_KEPT:
+        return _kept(plan, seed)
+    drawn = _Drawn(plan, seed)
+    return drawn.names, drawn
 
 
 @lru_cache(maxsize=4)
 def _kept(plan, seed):
-    return _draw(plan, seed)
+    """Draw the starts of small images, which are the same at each snapshot."""
+    drawn = _Drawn(plan, seed)
+    return drawn.names, list(drawn)
 
 
-def _draw(plan, seed):
-    """Return the names of the starts and their parameters, of which the first are plain."""
-    rng = np.random.default_rng((seed, zlib.crc32(b"starts")))
-    named = plan.parameterization.starts(rng, plan.image_shape)
-    plain = np.zeros_like(plan.parameterization.init(rng, plan.image_shape))
-    return [FAINT, *named], [plain, *named.values()]
+class _Drawn(Sequence):
+    """The parameters of all starts, each of which is drawn whenever it is asked for.
+
+    All of large images would take tens of megabytes while pictures are made.
+    """
+
+    def __init__(self, plan, seed):
+        named = plan.parameterization.draws(plan.image_shape)
+        self.names = [FAINT, *named]
+        self._draws = [partial(_blank, plan=plan), *named.values()]
+        generator = np.random.default_rng((seed, zlib.crc32(b"starts")))
+        # The state of the generator before each draw, as far as it is known.
+        self._states = [generator.bit_generator.state]
+
+    def __len__(self):
+        return len(self._draws)
+
+    def __getitem__(self, i):
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        generator = np.random.default_rng()
+        for k in range(min(i, len(self._states) - 1), i + 1):
+            generator.bit_generator.state = self._states[k]
+            drawn = self._draws[k](generator)
+            if k + 1 == len(self._states):
+                self._states.append(generator.bit_generator.state)
+        return drawn
+
+
+def _blank(_, plan):
+    return np.zeros_like(plan.parameterization.init(np.random.default_rng(0), plan.image_shape))
 
 
 def _score(plan, seed, tasks, everything):

@@ -11,6 +11,7 @@ import os
 import zipfile
 import zlib
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -386,34 +387,47 @@ class History:
             ValueError: If there is no snapshot yet, if `columns` or `rows` is below 2, or if
                 there is no importance to show.
         """
-        self._require_snapshots()
-        targets = _spread(len(self.names), rows, "rows")
-        snapshots = [self._snapshots[i] for i in _spread(len(self), columns, "columns")]
-        captions = [[_caption(snapshot, i) for snapshot in snapshots] for i in targets]
-        shown = [self._shown(snapshot, targets, importance) for snapshot in snapshots]
-        picture = pictures.grid(
-            [list(row) for row in zip(*shown, strict=True)],
-            row_labels=[self.names[i] for i in targets],
-            column_labels=[epoch_label(snapshot.epoch) for snapshot in snapshots],
-            captions=captions,
-            most_pixels=12_000_000,
-        )
+        picture = pictures.grid(**self._strip(columns, rows, importance))
         if path is not None:
             pictures.save(picture, path)
         return picture
 
-    def _shown(self, snapshot, targets, importance):
-        found = pictures.of_targets([snapshot.images[i] for i in targets], self.values_range)
-        if not importance:
-            return found
-        if snapshot.importance is None:
-            raise ValueError(
-                "Invalid value for argument `importance`. Expected a history of images whose "
-                f"importance is known. Received: importance=True, and none at epoch "
-                f"{snapshot.epoch}"
-            )
-        pairs = zip(found, [snapshot.importance[i] for i in targets], strict=True)
-        return [pictures.faded(*pair) for pair in pairs]
+    def encoded_strip(self) -> pictures.Png:
+        """Return the film strip as a PNG, which takes less memory than its array."""
+        drawn = pictures.draw_grid(**self._strip())
+        drawn = drawn if drawn.mode == "RGB" else drawn.convert("RGB")
+        return pictures.Png(pictures.encode_png(drawn), drawn.size[::-1])
+
+    def _strip(self, columns=16, rows=64, importance=False):
+        """Return the arguments of `pictures.grid`."""
+        self._require_snapshots()
+        targets = _spread(len(self.names), rows, "rows")
+        snapshots = [self._snapshots[i] for i in _spread(len(self), columns, "columns")]
+        for snapshot in snapshots:
+            if importance and snapshot.importance is None:
+                raise ValueError(
+                    "Invalid value for argument `importance`. Expected a history of images whose "
+                    f"importance is known. Received: importance=True, and none at epoch "
+                    f"{snapshot.epoch}"
+                )
+
+        def draw(place):
+            snapshot, i = place
+            picture = self._picture(snapshot, i)
+            return pictures.faded(picture, snapshot.importance[i]) if importance else picture
+
+        return {
+            "pictures": [[(snapshot, i) for snapshot in snapshots] for i in targets],
+            "row_labels": [self.names[i] for i in targets],
+            "column_labels": [epoch_label(snapshot.epoch) for snapshot in snapshots],
+            "captions": [[_caption(snapshot, i) for snapshot in snapshots] for i in targets],
+            "most_pixels": 12_000_000,
+            "draw": draw,
+        }
+
+    def _picture(self, snapshot, i):
+        [picture] = pictures.of_targets([snapshot.images[i]], self.values_range)
+        return picture
 
     def gif(self, path: str | os.PathLike | None = None, seconds: float = 0.25) -> bytes:
         """Draw an animation of all targets with their names, one frame a snapshot.
@@ -435,7 +449,7 @@ class History:
         targets = _spread(len(self.names), 64, "rows")
         snapshots = [self._snapshots[i] for i in _spread(len(self), 64, "columns")]
         encoded = pictures.encode_gif(
-            [self._frame(snapshot, targets) for snapshot in snapshots], seconds
+            (self._frame(snapshot, targets) for snapshot in snapshots), seconds
         )
         if path is not None:
             with open(path, "wb") as file:
@@ -443,16 +457,20 @@ class History:
         return encoded
 
     def _frame(self, snapshot, targets):
-        shown = pictures.of_targets([snapshot.images[i] for i in targets], self.values_range)
         texts = pictures.captions(
             [snapshot.names[i] for i in targets], np.take(snapshot.status, targets)
         )
         return pictures.sheet(
-            shown, texts, title=epoch_label(snapshot.epoch), smallest=96, most_pixels=1_000_000
+            targets,
+            texts,
+            title=epoch_label(snapshot.epoch),
+            smallest=96,
+            most_pixels=1_000_000,
+            draw=partial(self._picture, snapshot),
         )
 
     def _repr_png_(self) -> bytes | None:
-        return pictures.encode_png(self.strip()) if len(self) else None
+        return self.encoded_strip().content if len(self) else None
 
     def _require_snapshots(self):
         if not self._snapshots:

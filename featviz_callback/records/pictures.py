@@ -11,7 +11,7 @@ import io
 import math
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -244,10 +244,11 @@ def to_pillow(picture: np.ndarray) -> Image.Image:
     return Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
 
 
-def encode_png(picture: np.ndarray) -> bytes:
-    """Encode a uint8 array `(height, width, 1 or 3 or 4)`."""
+def encode_png(picture: np.ndarray | Image.Image) -> bytes:
+    """Encode a uint8 array `(height, width, 1 or 3 or 4)`, or a Pillow image."""
     buffer = io.BytesIO()
-    to_pillow(picture).save(buffer, "png", **_PNG)
+    image = picture if isinstance(picture, Image.Image) else to_pillow(picture)
+    image.save(buffer, "png", **_PNG)
     return buffer.getvalue()
 
 
@@ -278,7 +279,7 @@ def decode_png(encoded: bytes) -> np.ndarray:
     return picture[..., None] if picture.ndim == 2 else picture
 
 
-def encode_gif(pictures: Sequence[np.ndarray], seconds: float = 0.25) -> bytes:
+def encode_gif(pictures: Iterable[np.ndarray], seconds: float = 0.25) -> bytes:
     """Encode uint8 arrays of one shape as an animation that loops.
 
     Args:
@@ -306,12 +307,13 @@ def _of_few_colours(picture):
 
 
 def grid(
-    pictures: Sequence[Sequence[np.ndarray | None]],
+    pictures: Sequence[Sequence[Any]],
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
     captions: Sequence[Sequence[str]] | None = None,
     smallest: int = 64,
     most_pixels: int | None = None,
+    draw: Callable[[Any], np.ndarray] | None = None,
 ) -> np.ndarray:
     """Lay pictures out in labelled rows and columns.
 
@@ -328,13 +330,32 @@ def grid(
             many pixels.
         most_pixels: The most pixels in all. Pictures are reduced, down to `smallest`, if
             there would be more.
+        draw: A function that draws a picture once it is its turn, from what `pictures` has in
+            its place. Then no more than one is in memory. Default: they are drawn already.
 
     Returns:
         Uint8 array `(height, width, 3)`.
     """
+    drawn = np.asarray(
+        draw_grid(pictures, row_labels, column_labels, captions, smallest, most_pixels, draw)
+    )
+    return drawn if drawn.ndim == 3 else np.broadcast_to(drawn[..., None], (*drawn.shape, 3))
+
+
+def draw_grid(
+    pictures: Sequence[Sequence[Any]],
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+    captions: Sequence[Sequence[str]] | None = None,
+    smallest: int = 64,
+    most_pixels: int | None = None,
+    draw: Callable[[Any], np.ndarray] | None = None,
+) -> Image.Image:
+    """Return what `grid` does as a Pillow image, in one channel if all pictures are grey."""
+    draw = draw or (lambda picture: picture)
     columns = max(len(row) for row in pictures)
-    first = next(p for row in pictures for p in row if p is not None)
-    height, width = _shown_size(first.shape, smallest, most_pixels, len(pictures) * columns)
+    first = draw(next(p for row in pictures for p in row if p is not None)).shape
+    height, width = _shown_size(first, smallest, most_pixels, len(pictures) * columns)
     large_size, small_size = min(max(13, height // 8), 28), min(max(11, height // 10), 22)
     font, small = _font(large_size), _font(small_size)
     row_labels = [_fit(label, 14 * large_size, font) for label in row_labels]
@@ -345,40 +366,41 @@ def grid(
     edges = [top + sum(heights[:i]) for i in range(len(pictures) + 1)]
     lefts = [left + j * (width + _MARGIN) for j in range(columns)]
     shape = (edges[-1], left + columns * (width + _MARGIN))
-    canvas = to_pillow(_tiled(pictures, shape, edges, lefts, (height, width)))
-    draw, ink = ImageDraw.Draw(canvas), _INK if canvas.mode == "RGB" else _INK[0]
+    canvas = _tiled(pictures, draw, shape, edges, lefts, (height, width))
+    pen, ink = ImageDraw.Draw(canvas), _INK if canvas.mode == "RGB" else _INK[0]
     for x, label in zip(lefts, column_labels, strict=False):
         # Smaller letters rather than fewer.
         chosen = font if _fit(label, width, font) == _printable(label) else small
-        draw.text((x + width // 2, 4), _fit(label, width, chosen), ink, chosen, anchor="ma")
+        pen.text((x + width // 2, 4), _fit(label, width, chosen), ink, chosen, anchor="ma")
     for y, label in zip(edges, row_labels, strict=False):
-        draw.text((left - 2 * _MARGIN, y + height // 2), label, ink, font, anchor="rm")
+        pen.text((left - 2 * _MARGIN, y + height // 2), label, ink, font, anchor="rm")
     for y, row in zip(edges, captions, strict=False):
         for x, caption in zip(lefts, row if any(row) else (), strict=False):
             text = _fit(caption, width, small)
-            draw.text((x + width // 2, y + height + 1), text, ink, small, anchor="ma")
-    drawn = np.asarray(canvas)
-    return drawn if drawn.ndim == 3 else np.broadcast_to(drawn[..., None], (*shape, 3))
+            pen.text((x + width // 2, y + height + 1), text, ink, small, anchor="ma")
+    return canvas
 
 
-def _tiled(pictures, shape, edges, lefts, size):
+def _tiled(pictures, draw, shape, edges, lefts, size):
     """Return a white canvas with pictures on it, in one channel if all of them are grey."""
-    some = [one for row in pictures for one in row if one is not None]
-    channels = max(1 if one.shape[-1] == 1 else 3 for one in some)
-    canvas = np.full((*shape, channels), _BACKGROUND[0], "uint8")
+    canvas = Image.new("L", shape[::-1], _BACKGROUND[0])
     for y, row in zip(edges, pictures, strict=False):
-        for x, picture in zip(lefts, row, strict=False):
-            if picture is not None:
-                canvas[y : y + size[0], x : x + size[1]] = resized(picture, size)
+        for x, one in zip(lefts, row, strict=False):
+            if one is not None:
+                picture = to_pillow(resized(draw(one), size))
+                if picture.mode != canvas.mode == "L":
+                    canvas = canvas.convert("RGB")
+                canvas.paste(picture, (x, y))
     return canvas
 
 
 def sheet(
-    pictures: Sequence[np.ndarray],
+    pictures: Sequence[Any],
     captions: Sequence[str],
     title: str = "",
     smallest: int = 96,
     most_pixels: int | None = None,
+    draw: Callable[[Any], np.ndarray] | None = None,
 ) -> np.ndarray:
     """Lay pictures out in a square, each with its caption; see `grid`."""
     columns = max(1, math.ceil(math.sqrt(len(pictures))))
@@ -391,6 +413,7 @@ def sheet(
         captions=[captions[i : i + columns] for i in rows],
         smallest=smallest,
         most_pixels=most_pixels,
+        draw=draw,
     )
 
 

@@ -288,8 +288,8 @@ def write_importance(events: EventFile, snapshot: Snapshot) -> None:
         events.image(tag, snapshot.epoch, importance[..., None], text)
 
 
-def write_evolution(events: EventFile, epoch: int, strip: np.ndarray) -> None:
-    """Write the film strip, uint8 `(height, width, 3)`."""
+def write_evolution(events: EventFile, epoch: int, strip: pictures.Picture) -> None:
+    """Write the film strip, uint8 `(height, width, 3)` or a PNG."""
     events.image(EVOLUTION_TAG, epoch, strip, "Targets down, epochs across.")
 
 

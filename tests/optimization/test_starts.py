@@ -1,5 +1,7 @@
 """Where optimisations start, against scores that NumPy computes."""
 
+import zlib
+
 import keras
 import numpy as np
 import pytest
@@ -24,8 +26,7 @@ def find_starts(task):
 
 def images_of(found, shape=SHAPE):
     """The images of all starts, of which the first is plain."""
-    fields = [coefficient_field(params, shape) for params in found.params]
-    return sigmoid(np.stack([np.zeros(shape), *fields]))
+    return sigmoid(np.stack([coefficient_field(params, shape) for params in found.params]))
 
 
 def pixel_units():
@@ -112,7 +113,8 @@ def test_every_start_is_scored_for_every_target(planted):
     task, score, _ = planted
     found = find_starts(task)
     # A plain background, 8 plain colours, and noise of 2 strengths and 3 spectra, 4 times.
-    assert len(found.names) == len(found.params) + 1 == 1 + 8 + 2 * 3 * 4
+    assert len(found.names) == len(found.params) == 1 + 8 + 2 * 3 * 4
+    assert not found.params[0].any()
     assert found.scores.shape == (len(task.targets), len(found.names))
     np.testing.assert_allclose(found.scores, score(images_of(found)), atol=1e-4)
 
@@ -212,6 +214,23 @@ def test_starts_follow_from_the_seed_alone():
         assert np.array_equal(one, different) == (np.count_nonzero(one) <= 3)
 
 
+def test_starts_of_large_images_are_drawn_anew_and_the_same_in_any_order():
+    shape = (232, 230, 3)
+    task = prepare(Objective.channel(colours(), "map", 0), image_shape=shape)
+    found = find_starts(task)
+    generator = np.random.default_rng((task.seed, zlib.crc32(b"starts")))
+    expected = task.plan.parameterization.starts(generator, shape)
+    assert found.names[1:] == list(expected)
+    for i in np.random.default_rng(0).permutation(len(expected)):
+        params = found.params[i + 1]
+        np.testing.assert_array_equal(params, expected[found.names[i + 1]])
+        # Nothing keeps them in memory.
+        assert found.params[i + 1] is not params
+    # Those of small images are drawn once.
+    small = starts_of(colours())
+    assert small.params[3] is starts_of(colours()).params[3]
+
+
 def test_nobodys_random_state_is_read_or_changed():
     np.random.seed(3)
     keras.utils.set_random_seed(3)
@@ -275,7 +294,7 @@ def test_starts_are_as_steep_as_the_parameterization_says(decay):
     for steepness in (0.0, 1.0, 1.5):
         slopes = [
             slope(params, shape)
-            for name, params in zip(found.names[1:], found.params, strict=True)
+            for name, params in zip(found.names, found.params, strict=True)
             if name.startswith(f"noise 3 {steepness:g} ")
         ]
         np.testing.assert_allclose(np.mean(slopes), decay * steepness, atol=0.25)
@@ -342,7 +361,7 @@ def test_starts_are_images_of_the_range(values_range):
     shares = found.params
     if values_range == (-1.0, 1.0):
         shares = [2 * one for one in shares]
-    fields = [np.zeros(SHAPE), *(coefficient_field(params, SHAPE) for params in shares)]
+    fields = [coefficient_field(params, SHAPE) for params in shares]
     images = low + (high - low) * sigmoid(np.array(fields))
     expected = likes_colours(images)[:1]
     np.testing.assert_allclose(found.scores, expected, atol=1e-4 * max(abs(low), abs(high)) * 3)

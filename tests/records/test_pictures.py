@@ -2,6 +2,7 @@
 
 import io
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -137,6 +138,24 @@ def test_a_grid_has_rows_down_and_columns_across():
     assert at[red][2:] == at[blue][2:]
     assert at[red][3] < at[green][2]
     assert at[red][1] < at[blue][0]
+
+
+def test_a_grid_draws_one_picture_at_a_time():
+    """Also where the first ones are grey and a later one is not."""
+    shades = [[(10,), (20,)], [(30, 40, 50), None]]
+    drawn = []
+
+    def draw(shade):
+        assert all(one() is None for one in drawn[:-1])
+        picture = solid(shade)
+        drawn.append(weakref.ref(picture))
+        return picture
+
+    expected = grid([[None if one is None else solid(one) for one in row] for row in shades])
+    np.testing.assert_array_equal(grid(shades, draw=draw), expected)
+    assert [(expected == shade).all(-1).any() for row in shades for shade in row if shade] == [
+        True
+    ] * 3
 
 
 def test_small_pictures_are_enlarged_by_a_whole_factor():
