@@ -244,7 +244,7 @@ def small_surveys(only, seeds, epochs=4):
 
 def measure_movements(arguments):
     """Write how far the pictures of each small network move with its weights."""
-    rows, everything = [], []
+    rows, moved_of = [], {}
 
     def add(network, layer, moved):
         numbers = (np.median(moved), np.quantile(moved, 0.95))
@@ -254,8 +254,10 @@ def measure_movements(arguments):
     for network, model, watched, real, settings in small_surveys(arguments.only, arguments.seeds):
         for layer, moved in movements(model, watched, probe_data=real, **settings).items():
             add(network, layer, moved)
-            everything += moved.tolist()
-    add("all", "", np.array(everything))
+            side = model.input_shape[1]
+            moved_of.setdefault(f"all of {side} pixels", []).append(moved)
+    for name, found in moved_of.items():
+        add(name, "", np.concatenate(found))
     columns = ("network", "layer", "units", "median drift", "95th percentile")
     write_table("moved_weights", "Drift of pictures if all weights move by 1 %", columns, rows)
 
