@@ -25,15 +25,18 @@ class Checkup:
     Attributes:
         layers: The path of each layer. The second call of a shared layer is `"conv:1"`.
         dead: Float32 array `(layers,)`: share of units that no image activates. These are
-            never above 0 if the layer ends in a ReLU, and constant if not.
+            never above 0 if the layer ends in a ReLU, and constant if not, to within 1e-8. NaN if
+            a unit has a single value, that of one image; so is the share of dormant units.
         dormant: Share of units whose mean absolute activation is at most 0.025 of that of
             the layer (Sokar et al. 2023). Dead units are most often dormant too.
         duplicate: Share of units whose correlation with a unit before them is above
-            0.95, over images and positions. Constant units are left out.
+            0.95, over images and positions. Constant units are left out, and so are those that
+            are active in fewer than ten of the places that are compared.
         saturated: Share of activations within 1 % of the range from the ends of a sigmoid
             or tanh, or from the upper end of a bounded ReLU; NaN of other layers.
         effective_rank: How many directions activations use: the exponential of the entropy
-            of their singular values (Roy and Vetterli 2007), from 1 to the number of units.
+            of their singular values (Roy and Vetterli 2007), from 1 to the number of units. NaN
+            if too few activations of a wide layer fit in memory.
         mean: Mean activation.
         deviation: Standard deviation of activations.
         nan: Share of activations that are no finite number. All else leaves these out.
