@@ -155,7 +155,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
             the weights at which they came to the top. This costs one forward pass over the
             real images at each snapshot, and a gradient for each that is new to the top.
             The pass measures every layer too, see `health`. Class labels, as in `(x, y)`,
-            also tell how selective each unit is (`history.selectivity`). The
+            also tell how selective each unit is (`history.selectivity`); -1 is no label. The
             parameterization `"fourier"` also takes over their mean and their colours, and
             `"fixed_magnitude"` takes over their spectrum too.
         max_overhead: Largest share of the time of the whole training, without compiling,
@@ -640,7 +640,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
             self._reporter.snapshot_taken(
                 snapshot, share, found.compile_seconds, waited, pending.epoch_seconds
             )
-            self._reporter.checked(epoch, found.checkup, pending.is_first)
+            self._reporter.checked(epoch, found.checkup, self.health, pending.is_first)
         summaries.write_costs(self._events, epoch, snapshot.seconds, share, found.compile_seconds)
         self._last_written = epoch
 

@@ -24,7 +24,7 @@ class Checkup:
 
     Attributes:
         layers: The path of each layer. The second call of a shared layer is `"conv:1"`.
-        dead: Float32 array `(layers,)`: share of units that no image activates. These are
+        dead: Float32 array `(layers,)`: share of units that are the same for all images:
             never above 0 if the layer ends in a ReLU, and constant if not, to within 1e-8. NaN if
             a unit has a single value, that of one image; so is the share of dormant units.
         dormant: Share of units whose mean absolute activation is at most 0.025 of that of
@@ -80,7 +80,7 @@ class Health:
         epochs: Int array `(snapshots,)`, as `History.epochs`. A history may remove
             snapshots to keep within its memory. Health keeps all.
         layers: The path of each layer, in the order of the model's call.
-        dead: Share of units that no image activates.
+        dead: Share of units that are the same for all images.
         dormant: Share of units that are hardly active.
         duplicate: Share of units that do what another one does.
         saturated: Share of activations at an end of their range.
