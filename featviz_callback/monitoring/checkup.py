@@ -155,6 +155,10 @@ class HealthMeter:
         numbers |= {path: {"update_ratio": ratio} for path, ratio in rest.items()}
         return Checkup.of(numbers), histograms
 
+    def has_moved(self) -> bool:
+        """Whether any weight that is compared is another one than at the last checkup."""
+        return self._weights.have_moved(self._owners())
+
     def _warn(self, prefix, error):
         if error is not None:
             model = self._models[prefix]
@@ -211,10 +215,20 @@ class WeightMeter:
         before, self.kept = self.kept, {}
         found = {}
         for name, own in weights.items():
-            now = self.kept[name] = np.concatenate([_some(one, own) for one in own])
+            now = self.kept[name] = _sampled(own)
             is_trained = any(one.trainable for one in own)
             found[name] = _ratio(before.get(name), now) if is_trained else math.nan
         return found
+
+    def have_moved(self, weights: Mapping[str, Sequence[keras.Variable]]) -> bool:
+        """Whether some weights are others than the last time."""
+        return any(
+            not np.array_equal(_sampled(own), self.kept.get(name)) for name, own in weights.items()
+        )
+
+
+def _sampled(own):
+    return np.concatenate([_some(one, own) for one in own])
 
 
 def _some(variable, beside):

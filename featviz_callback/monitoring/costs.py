@@ -27,7 +27,7 @@ _CAUTION = 0.8
 class Costs:
     """Seconds spent on snapshots, against the time since training began.
 
-    Seconds of compiling are part of neither number.
+    Seconds of compiling, and of preparing the first snapshot, are part of neither number.
 
     Args:
         most: Largest share of the time that snapshots may take, in `(0, 1)`; `None` for
@@ -44,7 +44,7 @@ class Costs:
         self.spent = self.compiling = 0.0
         self._snapshots: list[float] = []
         self._epochs: list[float] = []
-        self._floor = self._trained = 0.0
+        self._floor = self._trained = self._prepared = 0.0
         # Of workers, and of noise floors there.
         self._elsewhere: list[float] = []
         self._floor_elsewhere = 0.0
@@ -72,6 +72,15 @@ class Costs:
         """
         self._elsewhere.append(seconds - floor)
         self._floor_elsewhere = max(self._floor_elsewhere, floor)
+
+    def add_preparation(self, seconds: float) -> None:
+        """Leave out what preparing took, such as reading the real images."""
+        self._prepared += seconds
+
+    def add_end(self, seconds: float, compiling: float = 0.0) -> None:
+        """Count what the end of training took beside the last snapshot, as the film does."""
+        self.compiling += compiling
+        self.spent += seconds - compiling
 
     def epoch_ended(self) -> None:
         """Count one epoch, before the snapshot at its end."""
@@ -141,7 +150,7 @@ class Costs:
         )
 
     def _elapsed(self):
-        return time.perf_counter() - self.began - self.compiling
+        return time.perf_counter() - self.began - self.compiling - self._prepared
 
 
 def _medians(costs):

@@ -188,6 +188,10 @@ class History:
         """Set how long the last snapshot took, once all of it is written."""
         self._snapshots[-1] = replace(self._snapshots[-1], seconds=seconds)
 
+    def set_noise_floor(self, noise_floor: np.ndarray) -> None:
+        """Set the noise floor of the last snapshot, once it is known to be the last one."""
+        self._snapshots[-1] = replace(self._snapshots[-1], noise_floor=noise_floor)
+
     @property
     def last(self) -> Snapshot:
         """The last snapshot."""
