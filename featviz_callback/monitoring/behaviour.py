@@ -67,8 +67,7 @@ def find_classes(labels: object) -> Classes | None:
     if given.ndim == 2 and given.shape[1] == 1:
         given = given[:, 0]
     if given.ndim == 2 and given.dtype.kind in "biuf":
-        members, names = _members_of_rows(given), tuple(map(str, range(given.shape[1])))
-        return None if members is None else Classes(members, names, np.ones(len(given), bool))
+        return _classes_of_rows(given)
     if given.ndim != 1 or given.dtype.kind not in "biufUSO":
         return None
     if given.dtype.kind == "f" and not (np.isfinite(given).all() and (given % 1 == 0).all()):
@@ -99,6 +98,11 @@ def may_be_classes(labels: object) -> bool:
     is_whole = labels.dtype.kind in "iu"
     is_share = labels.dtype.kind == "f" and np.allclose(labels.sum(1), 1, atol=1e-3)
     return is_whole or bool(is_share)
+
+
+def _classes_of_rows(given):
+    members, names = _members_of_rows(given), tuple(map(str, range(given.shape[1])))
+    return None if members is None else Classes(members, names, np.ones(len(given), bool))
 
 
 def _members_of_rows(given):

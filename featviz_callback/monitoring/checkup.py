@@ -21,6 +21,7 @@ from featviz_callback.objectives import (
     Watch,
     ending,
     feature_taps,
+    operation_at,
     walk,
     warn_once,
     weights_by_layer,
@@ -91,8 +92,8 @@ class HealthMeter:
         units = self.taps(prefix, images.shape[1:], image_input)
         if not units:
             return None
-        layers = dict(walk(self._models[prefix]))
-        endings = {tap: ending(layers[tap.path]) for tap in units}
+        model = self._models[prefix]
+        endings = {tap: ending(operation_at(model, tap.path)) for tap in units}
         self._meters[prefix] = LayerMeter(endings, units, len(images))
         return Watch(units, self._meters[prefix].see)
 
@@ -223,7 +224,8 @@ class WeightMeter:
     def have_moved(self, weights: Mapping[str, Sequence[keras.Variable]]) -> bool:
         """Whether some weights are others than the last time."""
         return any(
-            not np.array_equal(_sampled(own), self.kept.get(name)) for name, own in weights.items()
+            not np.array_equal(_sampled(own), self.kept.get(name, []))
+            for name, own in weights.items()
         )
 
 

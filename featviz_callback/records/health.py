@@ -20,7 +20,9 @@ _SHARES = ("dead", "dormant", "duplicate", "saturated", "nan")
 class Checkup:
     """The numbers of every layer at one moment of a training; NaN where one is not known.
 
-    A unit is a channel of a map, or one value of a vector.
+    A unit is a channel of a map, or one value of a vector. A layer is one with weights or an
+    activation, or an activation that is an operation in the graph of a functional model. What
+    a `call` of the user's applies as a function is part of none.
 
     Attributes:
         layers: The path of each layer. The second call of a shared layer is `"conv:1"`.

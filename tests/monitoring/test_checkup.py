@@ -335,6 +335,25 @@ def test_a_resumed_training_goes_on_with_what_was_logged(watch, tmp_path):
     assert np.isfinite(later.history.functional_drift[4]).all()
 
 
+def test_channels_that_an_operation_turns_off_are_dead_there(watch, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    image = keras.Input((12, 10, 1))
+    maps = keras.ops.relu(layers.Conv2D(4, 3, name="conv")(image))
+    logits = layers.Dense(10, name="logits")(layers.GlobalAveragePooling2D()(maps))
+    model = compiled(keras.Model(image, logits))
+    kernel, _ = model.get_layer("conv").get_weights()
+    model.get_layer("conv").set_weights([kernel, np.array([-50.0, 0.0, -50.0, -50.0])])
+    values = layer_output(model, "conv", PIXELS)
+    callback = watch(neurons, probe_data=PIXELS)
+    train(model, callback, epochs=1)
+    relu = maps._keras_history.operation.name
+    assert callback.health.layers == ["conv", relu, "logits"]
+    expected = (np.maximum(values, 0).reshape(-1, 4).max(0) <= 0).mean()
+    assert callback.health.dead[0].tolist() == [0, expected, 0]
+    [message] = [one for one in caplog.messages if "are dead since" in one]
+    assert message.startswith(f"75 % of the units of {relu} are dead")
+
+
 def test_a_resumed_training_has_health_of_every_snapshot_before(watch):
     """Nothing is known of the untrained network without images, and of others of no channel."""
     model = conv_net()
