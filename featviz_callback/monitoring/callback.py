@@ -500,7 +500,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._guarded(self._complete_floor)
         began = time.perf_counter()
         self._guarded(self._write_film)
-        self._costs.add_end(time.perf_counter() - began)
+        self._costs.add_rest(time.perf_counter() - began)
         share = self._costs.share()
         if self._max_overhead is not None and share > self._max_overhead:
             self._reporter.above(share, self._max_overhead, self._last_epoch, self._epochs)
@@ -625,7 +625,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         floor, compiling = self._observer.measure_floor(self.history.last)
         self.history.set_noise_floor(floor)
         summaries.write_noise_floor(self._events, self.history.last)
-        self._costs.add_end(time.perf_counter() - began, compiling)
+        self._costs.add_rest(time.perf_counter() - began, compiling)
 
     def _waiting(self):
         """Return how many snapshots wait for workers."""
@@ -683,6 +683,22 @@ class FeatureVisCallback(keras.callbacks.Callback):
             self._reporter.checked(epoch, found.checkup, self.health, pending.is_first)
         summaries.write_costs(self._events, epoch, snapshot.seconds, share, found.compile_seconds)
         self._last_written = epoch
+        if pending.is_first and self._max_overhead is not None and not self._is_replay:
+            self._expect_film()
+
+    def _expect_film(self):
+        """Find out what a snapshot adds to the film, since that is paid for at the end."""
+        began = time.perf_counter()
+        film = self.history if self._film is None else self._film
+        one = History()
+        one.restore(self.history.last)
+        # The first time loads what draws.
+        for _ in range(2):
+            drawn = time.perf_counter()
+            one.strip(), one.gif()
+        ended = time.perf_counter()
+        self._costs.expect_film(ended - drawn, others=len(film) - 1)
+        self._costs.add_rest(ended - began)
 
     def _found(self, pending):
         """Return what a snapshot has found, and the seconds that a worker took for it."""

@@ -45,6 +45,7 @@ class Costs:
         self._snapshots: list[float] = []
         self._epochs: list[float] = []
         self._floor = self._trained = self._prepared = 0.0
+        self._film, self._others_of_film = 0.0, 0
         # Of workers, and of noise floors there.
         self._elsewhere: list[float] = []
         self._floor_elsewhere = 0.0
@@ -77,10 +78,19 @@ class Costs:
         """Leave out what preparing took, such as reading the real images."""
         self._prepared += seconds
 
-    def add_end(self, seconds: float, compiling: float = 0.0) -> None:
-        """Count what the end of training took beside the last snapshot, as the film does."""
+    def add_rest(self, seconds: float, compiling: float = 0.0) -> None:
+        """Count what took time beside snapshots, as the film does at the end of training."""
         self.compiling += compiling
         self.spent += seconds - compiling
+
+    def expect_film(self, seconds: float, others: int) -> None:
+        """Hold back time for the film at the end of training.
+
+        Args:
+            seconds: What each of its snapshots takes.
+            others: How many it has beside those that are counted here.
+        """
+        self._film, self._others_of_film = seconds, others
 
     def epoch_ended(self) -> None:
         """Count one epoch, before the snapshot at its end."""
@@ -132,10 +142,14 @@ class Costs:
             spent=self.spent,
             trained=self._elapsed() - self.spent,
             epoch=_CAUTION * min(_medians(self._epochs or [0.0])),
-            snapshot=max(_medians(usual)),
+            snapshot=max(_medians(usual)) + self._film,
             # It cannot be skipped, and may be as slow as the slowest so far.
-            last_snapshot=max(usual) + self._floor,
+            last_snapshot=max(usual) + self._floor + self._film * self._length_of_film,
         )
+
+    @property
+    def _length_of_film(self):
+        return self._others_of_film + len(self._snapshots) + 1
 
     def _with_waiting(self, measured, backlog, left):
         """Add what is left of the work of workers when training ends."""

@@ -20,6 +20,7 @@ from featviz_callback import FeatureVisCallback, Objective, optimize
 from featviz_callback.images.fourier import Fourier
 from featviz_callback.images.transformations import Jitter
 from featviz_callback.optimization import run, step
+from featviz_callback.records import History
 from featviz_callback.records.drift import drift
 from featviz_callback.tensorboard import summaries
 from tests.conftest import (
@@ -641,11 +642,15 @@ class Slow(keras.callbacks.Callback):
 
     seconds = 0.0
 
+    def __init__(self, pause=0.4):
+        super().__init__()
+        self.pause = pause
+
     def on_train_batch_begin(self, batch, logs=None):
         self.began = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
-        time.sleep(0.4)
+        time.sleep(self.pause)
         self.seconds += time.perf_counter() - self.began
 
 
@@ -672,6 +677,21 @@ def test_the_film_counts_as_time_of_snapshots(model, watch, monkeypatch, caplog)
     spent = callback.history.seconds.sum()
     assert spent / (spent + slow.seconds) < 0.3 < (spent + 3) / (spent + 3 + slow.seconds)
     assert any("above max_overhead=0.3" in one for one in caplog.messages)
+
+
+@pytest.mark.slow
+def test_time_is_kept_for_a_film_that_is_longer_with_each_snapshot(
+    model, watch, monkeypatch, caplog
+):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    draw = History.gif
+    monkeypatch.setattr(History, "gif", lambda film: (time.sleep(0.15 * len(film)), draw(film))[1])
+    callback, began = watch(neurons(model), max_overhead=0.4), time.perf_counter()
+    train(model, Slow(0.1), callback, epochs=30)
+    elapsed = time.perf_counter() - began - callback.history.compile_seconds
+    assert not any("above max_overhead" in one for one in caplog.messages)
+    spent = callback.history.seconds.sum() + 0.15 * len(callback.history)
+    assert 0.2 < spent / elapsed < 0.42
 
 
 def test_snapshots_within_one_long_epoch_leave_the_same_result(watch):
