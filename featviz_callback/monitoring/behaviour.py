@@ -21,17 +21,27 @@ TOP = 9
 _FEWEST_OF_A_CLASS = 5
 
 
+# Of fewer images, the top ones are chance, and of so few they are all.
+_FEWEST_IMAGES = 2 * TOP
+# Scores that differ by no more than this share are equal but for rounding.
+_EQUAL = 2e-6
+# What Keras and others mean by no class.
+_UNLABELLED = -1
+
+
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """The class of each real image.
+    """The classes of each real image.
 
     Attributes:
-        of_images: Int array `(images,)`: the class of each image, as a place in `names`.
+        members: Bool array `(images, classes)`: which images are of which class.
         names: The name of each class.
+        is_labelled: Bool array `(images,)`: of which images the classes are known.
     """
 
-    of_images: np.ndarray
+    members: np.ndarray
     names: tuple[str, ...]
+    is_labelled: np.ndarray
 
 
 def find_classes(labels: object) -> Classes | None:
@@ -39,11 +49,13 @@ def find_classes(labels: object) -> Classes | None:
 
     Args:
         labels: What `fit` takes as `y`: whole numbers or strings `(images,)` or
-            `(images, 1)`, or `(images, classes)` with a single 1 a row.
+            `(images, 1)`, of which -1 is no class, unless all others are 1; or
+            `(images, classes)` with a single 1 a row, smoothed or not, or with 1 for each
+            of several labels and 0 for all others.
 
     Example:
-    >>> find_classes(np.array(["cat", "dog", "cat"])).of_images
-    array([0, 1, 0])
+    >>> find_classes(np.array(["cat", "dog", "cat"])).names
+    ('cat', 'dog')
     >>> find_classes(np.eye(3)).names
     ('0', '1', '2')
     >>> find_classes(np.array([0.5, 0.1]))
@@ -54,8 +66,8 @@ def find_classes(labels: object) -> Classes | None:
         return None
     if given.ndim == 2 and given.shape[1] == 1:
         given = given[:, 0]
-    if given.ndim == 2 and given.dtype.kind in "biuf" and _is_one_hot(given):
-        return Classes(given.argmax(1), tuple(map(str, range(given.shape[1]))))
+    if given.ndim == 2 and given.dtype.kind in "biuf":
+        return _classes_of_rows(given)
     if given.ndim != 1 or given.dtype.kind not in "biufUSO":
         return None
     if given.dtype.kind == "f" and not (np.isfinite(given).all() and (given % 1 == 0).all()):
@@ -67,11 +79,48 @@ def find_classes(labels: object) -> Classes | None:
     except (TypeError, ValueError):
         # Objects of several kinds, or arrays.
         return None
-    return Classes(places.reshape(-1), tuple(map(_text, names.tolist())))
+    members = places.reshape(-1)[:, None] == np.arange(len(names))
+    # Labels of a hinge loss are -1 and 1.
+    if given.dtype.kind == "i" and not np.isin(names, (-1, 1)).all():
+        members, names = members[:, names != _UNLABELLED], names[names != _UNLABELLED]
+    return Classes(members, tuple(map(_text, names.tolist())), members.any(1))
 
 
-def _is_one_hot(given):
-    return bool(((given == 0) | (given == 1)).all() and (given.sum(1) == 1).all())
+def may_be_classes(labels: object) -> bool:
+    """Whether labels look as if they meant classes, though nobody can tell which.
+
+    Example:
+    >>> may_be_classes(np.array([[0.5, 0.5]])), may_be_classes(np.array([[0.5], [1.5]]))
+    (True, False)
+    """
+    if not isinstance(labels, np.ndarray) or labels.ndim != 2 or labels.shape[1] == 1:
+        return False
+    is_whole = labels.dtype.kind in "iu"
+    is_share = labels.dtype.kind == "f" and np.allclose(labels.sum(1), 1, atol=1e-3)
+    return is_whole or bool(is_share)
+
+
+def _classes_of_rows(given):
+    members, names = _members_of_rows(given), tuple(map(str, range(given.shape[1])))
+    return None if members is None else Classes(members, names, np.ones(len(given), bool))
+
+
+def _members_of_rows(given):
+    if not given.size:
+        return None
+    if ((given == 0) | (given == 1)).all():
+        return given == 1
+    # Label smoothing leaves two values: that of the class, and that of all others.
+    given = given.astype("float64")
+    highest = given.max(1, keepdims=True)
+    is_class = given == highest
+    is_smoothed = (
+        (is_class.sum(1) == 1).all()
+        and np.allclose(given.sum(1), 1, atol=1e-3)
+        and np.ptp(highest) <= 1e-3
+        and np.ptp(given[~is_class]) <= 1e-3
+    )
+    return is_class if is_smoothed else None
 
 
 def _text(name):
@@ -111,11 +160,13 @@ class UnitMeter:
             scores: Float array `(units, images)`: the score of each real image.
         """
         ranks = _ranks(scores)
+        labelled = None if self._classes is None else self._classes.is_labelled
+        of_labelled = ranks if labelled is None or labelled.all() else _ranks(scores[:, labelled])
         known, before = self._kept
         if known != list(names) or before.shape != ranks.shape:
             before = np.full_like(ranks, np.nan)
         self._kept = list(names), ranks
-        best = [self._best_class(one) for one in ranks]
+        best = [self._best_class(one) for one in of_labelled]
         pairs = list(zip(before, ranks, strict=True))
         return Behaviour(
             functional_drift=np.array([functional_drift(*pair) for pair in pairs], "float32"),
@@ -127,16 +178,16 @@ class UnitMeter:
 
     def _best_class(self, ranks):
         """Return the area under the ROC curve of a unit's best class, and its name."""
-        if self._classes is None or np.isnan(ranks).any():
+        if self._classes is None or not ranks.size or np.isnan(ranks).any():
             return np.nan, ""
-        places, names = self._classes.of_images, self._classes.names
-        counts = np.bincount(places, minlength=len(names))
-        sums = np.bincount(places, ranks, minlength=len(names))
-        fits = np.minimum(counts, len(places) - counts) >= _FEWEST_OF_A_CLASS
+        members, names = self._classes.members[self._classes.is_labelled], self._classes.names
+        counts = members.sum(0)
+        sums = ranks.astype("float64") @ members
+        fits = np.minimum(counts, len(members) - counts) >= _FEWEST_OF_A_CLASS
         if not fits.any() or _is_constant(ranks):
             return np.nan, ""
         # The statistic of Mann and Whitney, divided by the number of pairs.
-        pairs = np.where(fits, counts * (len(places) - counts), 1)
+        pairs = np.where(fits, counts * (len(members) - counts), 1)
         areas = np.where(fits, (sums - counts * (counts + 1) / 2) / pairs, -1)
         return areas.max(), names[int(areas.argmax())]
 
@@ -167,22 +218,33 @@ def functional_drift(before: np.ndarray, now: np.ndarray) -> float:
 def _ranks(scores):
     """Return ranks from 1 along the last axis, float32.
 
-    Equal scores have the mean of theirs. What is no finite number has none, NaN.
+    Scores that are equal but for rounding have the mean of theirs. What is no finite number
+    has none, NaN.
     """
-    known = np.where(np.isfinite(scores), scores, np.nan)
+    known = np.where(np.isfinite(scores), scores, np.nan).astype("float64")
     order = np.argsort(known, axis=-1, kind="stable")
     ordered = np.take_along_axis(known, order, axis=-1)
-    places = np.broadcast_to(np.arange(known.shape[-1]), known.shape)
-    is_first = np.ones(known.shape, bool)
-    is_first[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
-    is_last = np.roll(is_first, -1, axis=-1)
-    # The places of the first and the last one of those that are equal.
-    first = np.maximum.accumulate(np.where(is_first, places, 0), axis=-1)
-    last = np.where(is_last, places, known.shape[-1])[..., ::-1]
-    last = np.minimum.accumulate(last, axis=-1)[..., ::-1]
+    sizes = np.abs(ordered)
+    first, last = _runs(ordered, _EQUAL * np.maximum(sizes[..., 1:], sizes[..., :-1]))
+    # Many scores that are close to each other may be a long way from the first to the last.
+    ends = [np.take_along_axis(ordered, one, axis=-1) for one in (first, last)]
+    is_equal = ends[1] - ends[0] <= _EQUAL * np.maximum(*map(np.abs, ends))
+    strict = _runs(ordered, 0.0)
+    first, last = (np.where(is_equal, *pair) for pair in zip((first, last), strict, strict=True))
     ranks = np.empty(known.shape, "float32")
     np.put_along_axis(ranks, order, ((first + last) / 2 + 1).astype("float32"), axis=-1)
     return np.where(np.isnan(known), np.float32(np.nan), ranks)
+
+
+def _runs(ordered, most):
+    """Return the place of the first and the last of each run without a larger step."""
+    places = np.broadcast_to(np.arange(ordered.shape[-1]), ordered.shape)
+    is_first = np.ones(ordered.shape, bool)
+    is_first[..., 1:] = ~(np.diff(ordered, axis=-1) <= most)
+    is_last = np.roll(is_first, -1, axis=-1)
+    first = np.maximum.accumulate(np.where(is_first, places, 0), axis=-1)
+    last = np.where(is_last, places, ordered.shape[-1])[..., ::-1]
+    return first, np.minimum.accumulate(last, axis=-1)[..., ::-1]
 
 
 def _is_constant(ranks):
@@ -191,20 +253,24 @@ def _is_constant(ranks):
 
 def _overlaps(before, now):
     """Return the Jaccard index of the top images of each unit; NaN if a unit has none."""
-    (one, has_one), (other, has_other) = _tops(before), _tops(now)
-    shares = (one & other).sum(1) / (one | other).sum(1)
-    return np.where(has_one & has_other, shares, np.nan).astype("float32")
+    one, other = _tops(before), _tops(now)
+    has_both = one.any(1) & other.any(1)
+    shares = (one & other).sum(1) / np.maximum(1, (one | other).sum(1))
+    return np.where(has_both, shares, np.nan).astype("float32")
 
 
 def _tops(ranks):
-    """Return which images are the top ones of each unit, and which units have such."""
-    is_known = np.isfinite(ranks)
-    order = np.argsort(-np.where(is_known, ranks, 0), axis=1, kind="stable")[:, :TOP]
-    is_top = np.zeros(ranks.shape, bool)
-    np.put_along_axis(is_top, order, True, axis=1)
-    lowest = np.where(is_known, ranks, np.inf).min(1)
-    highest = np.where(is_known, ranks, -np.inf).max(1)
-    return is_top, lowest < highest
+    """Return which images are the top ones of each unit.
+
+    Those that are equal to the tenth are not among them: a unit that few images activate has
+    no more.
+    """
+    known = np.where(np.isfinite(ranks), ranks, -np.inf)
+    if ranks.shape[1] < _FEWEST_IMAGES:
+        return np.zeros(ranks.shape, bool)
+    tenth = np.partition(known, -TOP - 1, axis=1)[:, -TOP - 1, None]
+    has_enough = np.isfinite(ranks).sum(1, keepdims=True) >= _FEWEST_IMAGES
+    return (known > tenth) & has_enough
 
 
 def _active_share(scores):

@@ -9,6 +9,7 @@ The callback never changes a weight, and nothing that fails in it ends a trainin
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import os
@@ -20,6 +21,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 
 from featviz_callback import backend
 from featviz_callback.monitoring import checks, plan, remote
@@ -156,13 +158,15 @@ class FeatureVisCallback(keras.callbacks.Callback):
             the weights at which they came to the top. This costs one forward pass over the
             real images at each snapshot, and a gradient for each that is new to the top.
             The pass measures every layer too, see `health`. Class labels, as in `(x, y)`,
-            also tell how selective each unit is (`history.selectivity`). The
+            also tell how selective each unit is (`history.selectivity`); -1 is no label. The
             parameterization `"fourier"` also takes over their mean and their colours, and
             `"fixed_magnitude"` takes over their spectrum too.
-        max_overhead: Largest share of the time of the whole training, without compiling,
-            that snapshots may take, such as 0.05. Features form early, so of the epochs
-            that `freq` names, some are chosen, spaced evenly in log(epoch + 1). The choice
-            is made anew at each epoch, from what snapshots and epochs have cost so far.
+        max_overhead: Largest share of the time of the whole training that snapshots may
+            take, such as 0.05. Compiling counts neither here nor there, and nor does what
+            precedes the first snapshot, such as reading `probe_data`. Features form early,
+            so of the epochs that `freq` names, some are chosen, spaced evenly in
+            log(epoch + 1). The choice is made anew at each epoch, from what snapshots and
+            epochs have cost so far.
             Epochs without a snapshot are in `history.skipped`, and the first is logged.
             Always taken are the snapshots before the first epoch, at the first two of
             these epochs, on credit if need be, and at the end of `fit`. The share holds
@@ -377,6 +381,10 @@ class FeatureVisCallback(keras.callbacks.Callback):
         # An error or Ctrl-C has ended the training before, and not its snapshots.
         self._record_pending()
         self._begin_run()
+        with self._preparing():
+            self._prepare_run()
+
+    def _prepare_run(self):
         if self._probe_data is not None and self._real_images is None:
             with backend.random_states_preserved():
                 self._real_images = ProbeImages(self._probe_data)
@@ -392,6 +400,15 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._writes = backend.load().writes(self.model)
         self._events = EventFile(self._log_dir if self._writes else None, is_new=True)
         self._reporter = Reporter(self._verbose if self._writes else 0)
+
+    @contextlib.contextmanager
+    def _preparing(self):
+        """Leave what is done within this context out of the time of training."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._costs.add_preparation(time.perf_counter() - began)
 
     def _prepare_or_give_up(self):
         """Prepare the observer; without any picture to make, warn and let training go on."""
@@ -451,8 +468,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
             self._last_epoch = self._last_snapshot = epoch - 1
             self._first_epoch = epoch
             if self._observer is not None:
-                self._guarded(self._observer.check)
-                self._guarded(self._join_run)
+                with self._preparing():
+                    self._guarded(self._observer.check)
+                    self._guarded(self._join_run)
             is_new = backend.load().agreed(epoch - 1 not in self.history.epochs)
             if self._observer is not None and is_new:
                 self._take(epoch - 1)
@@ -470,8 +488,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
             if self._remote is not None and self._remote.is_late:
                 self._reporter.no_worker(len(self._pending), self._executor)
             is_due = plan.is_due(self._freq, epoch)
-            if self._is_last(epoch) or is_due and self._plans_snapshot(epoch):
-                self._take(epoch)
+            is_last = self._is_last(epoch)
+            if is_last or is_due and self._plans_snapshot(epoch):
+                self._take(epoch, is_last)
             elif is_due:
                 self.history.skip(epoch)
                 self._reporter.skipped(epoch, self._max_overhead)
@@ -481,12 +500,15 @@ class FeatureVisCallback(keras.callbacks.Callback):
         if self._last_epoch is None:
             return  # No epoch has run.
         if self._last_epoch != self._last_snapshot:
-            self._take(self._last_epoch)
+            self._take(self._last_epoch, is_last=True)
         self._record_pending()
         if self._remote is not None:
             self._remote.close()
-        share = self._costs.share()
+        self._guarded(self._complete_floor)
+        began = time.perf_counter()
         self._guarded(self._write_film)
+        self._costs.add_rest(time.perf_counter() - began)
+        share = self._costs.share()
         if self._max_overhead is not None and share > self._max_overhead:
             self._reporter.above(share, self._max_overhead, self._last_epoch, self._epochs)
 
@@ -522,16 +544,14 @@ class FeatureVisCallback(keras.callbacks.Callback):
             return
         run = self._run if self._is_replay else self._find_run()
         if run is not None:
-            lost = {} if len(self.history) else self._restore(run, epoch)
-            # A snapshot that cannot be read back is taken again, and replaces the one on disk.
-            is_lost = epoch - 1 in lost and self._last_epoch < epoch
-            self._events.resume(run, epoch - is_lost)
+            first = epoch if len(self.history) else self._restore(run, epoch)
+            self._events.resume(run, first)
 
     def _find_run(self):
         return summaries.find_run(self._log_dir, self._observer.names, self._run)
 
     def _restore(self, run, epoch):
-        """Read back the snapshots before an epoch; return the epochs that cannot be read back."""
+        """Read back the snapshots before an epoch; return the epoch of the next one."""
         observer, expected, lost = self._observer, self._observer.image_shape, {}
         found = summaries.read_snapshots(run, observer.names, observer.values_range)
         for snapshot in found:
@@ -541,28 +561,32 @@ class FeatureVisCallback(keras.callbacks.Callback):
                 lost[snapshot.epoch] = snapshot.images.shape[1:]
         if len(self.history):
             observer.go_on_from(self.history.last)
+        # A snapshot that cannot be read back is taken again, and replaces the one on disk.
+        is_lost = epoch - 1 in lost and self._last_epoch < epoch
         for before, checkup in summaries.read_health(run):
-            if before < epoch and len(self.history):
+            if before < epoch - is_lost:
                 self.history.health.restore(before, checkup)
         lost = {one: shape for one, shape in lost.items() if one not in self.history.epochs}
         if lost:
             self._reporter.lost(list(lost), lost[max(lost)], expected)
-        return lost
+        return epoch - is_lost
 
-    def _take_snapshot(self, epoch):
-        began = time.perf_counter()
-        epoch_seconds, self._last_snapshot = began - self._epoch_began, epoch
+    def _take_snapshot(self, epoch, is_last):
+        epoch_seconds = time.perf_counter() - self._epoch_began
+        self._last_snapshot = epoch
         if self._observer is None and not self._has_given_up:
-            self._prepare_or_give_up()
-            if self._observer is not None:
-                self._observer.check()
-                self._join_run()
+            with self._preparing():
+                self._prepare_or_give_up()
+                if self._observer is not None:
+                    self._observer.check()
+                    self._join_run()
+        began = time.perf_counter()
         if self._observer is None:
             return
         # Reading `self.model` brings the weights back to it on JAX.
         _ = self.model
         is_first = not self._count
-        with_floor = self._needs_floor or self._is_last(epoch)
+        with_floor = self._needs_floor or is_last
         if self._is_taken_elsewhere():
             if not self._writes:
                 # One process has the history then. Others may hold a part of the weights.
@@ -595,14 +619,30 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._is_here = not backend.load().agreed(not self._is_here and not is_over)
         return not self._is_here
 
-    def _take(self, epoch):
+    def _take(self, epoch, is_last=False):
         """Take a snapshot, as soon as one more copy of the weights may wait."""
         if self._remote is not None:
             if self._remote.failed is not None:
                 self._record_pending()
             while self._pending and self._remote.size * (self._waiting() + 1) > remote.MOST_WAITING:
                 self._guarded(self._record_next)
-        self._guarded(self._take_snapshot, epoch)
+        self._guarded(self._take_snapshot, epoch, is_last)
+
+    def _complete_floor(self):
+        """Measure the noise floor of the last snapshot, if nobody knew that it would be the last.
+
+        A callback behind this one may have ended training, or a loop may not tell its end.
+        """
+        is_recorded = self._count and self._last_written == self._last_epoch
+        if not is_recorded or np.isfinite(self.history.last.noise_floor).any():
+            return
+        began = time.perf_counter()
+        # As above.
+        _ = self.model
+        floor, compiling = self._observer.measure_floor(self.history.last)
+        self.history.set_noise_floor(floor)
+        summaries.write_noise_floor(self._events, self.history.last)
+        self._costs.add_rest(time.perf_counter() - began, compiling)
 
     def _waiting(self):
         """Return how many snapshots wait for workers."""
@@ -657,9 +697,25 @@ class FeatureVisCallback(keras.callbacks.Callback):
             self._reporter.snapshot_taken(
                 snapshot, share, found.compile_seconds, waited, pending.epoch_seconds
             )
-            self._reporter.checked(epoch, found.checkup, pending.is_first)
+            self._reporter.checked(epoch, found.checkup, self.health, pending.is_first)
         summaries.write_costs(self._events, epoch, snapshot.seconds, share, found.compile_seconds)
         self._last_written = epoch
+        if pending.is_first and self._max_overhead is not None and not self._is_replay:
+            self._expect_film()
+
+    def _expect_film(self):
+        """Find out what a snapshot adds to the film, since that is paid for at the end."""
+        began = time.perf_counter()
+        film = self.history if self._film is None else self._film
+        one = History()
+        one.restore(self.history.last)
+        # The first time loads what draws.
+        for _ in range(2):
+            drawn = time.perf_counter()
+            one.strip(), one.gif()
+        ended = time.perf_counter()
+        self._costs.expect_film(ended - drawn, others=len(film) - 1)
+        self._costs.add_rest(ended - began)
 
     def _found(self, pending):
         """Return what a snapshot has found, and the seconds that a worker took for it."""

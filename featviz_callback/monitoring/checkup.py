@@ -21,6 +21,7 @@ from featviz_callback.objectives import (
     Watch,
     ending,
     feature_taps,
+    operation_at,
     walk,
     warn_once,
     weights_by_layer,
@@ -91,8 +92,8 @@ class HealthMeter:
         units = self.taps(prefix, images.shape[1:], image_input)
         if not units:
             return None
-        layers = dict(walk(self._models[prefix]))
-        endings = {tap: ending(layers[tap.path]) for tap in units}
+        model = self._models[prefix]
+        endings = {tap: ending(operation_at(model, tap.path)) for tap in units}
         self._meters[prefix] = LayerMeter(endings, units, len(images))
         return Watch(units, self._meters[prefix].see)
 
@@ -155,6 +156,10 @@ class HealthMeter:
         numbers |= {path: {"update_ratio": ratio} for path, ratio in rest.items()}
         return Checkup.of(numbers), histograms
 
+    def has_moved(self) -> bool:
+        """Whether any weight that is compared is another one than at the last checkup."""
+        return self._weights.have_moved(self._owners())
+
     def _warn(self, prefix, error):
         if error is not None:
             model = self._models[prefix]
@@ -211,10 +216,21 @@ class WeightMeter:
         before, self.kept = self.kept, {}
         found = {}
         for name, own in weights.items():
-            now = self.kept[name] = np.concatenate([_some(one, own) for one in own])
+            now = self.kept[name] = _sampled(own)
             is_trained = any(one.trainable for one in own)
             found[name] = _ratio(before.get(name), now) if is_trained else math.nan
         return found
+
+    def have_moved(self, weights: Mapping[str, Sequence[keras.Variable]]) -> bool:
+        """Whether some weights are others than the last time."""
+        return any(
+            not np.array_equal(_sampled(own), self.kept.get(name, []))
+            for name, own in weights.items()
+        )
+
+
+def _sampled(own):
+    return np.concatenate([_some(one, own) for one in own])
 
 
 def _some(variable, beside):

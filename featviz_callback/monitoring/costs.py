@@ -27,7 +27,7 @@ _CAUTION = 0.8
 class Costs:
     """Seconds spent on snapshots, against the time since training began.
 
-    Seconds of compiling are part of neither number.
+    Seconds of compiling, and of preparing the first snapshot, are part of neither number.
 
     Args:
         most: Largest share of the time that snapshots may take, in `(0, 1)`; `None` for
@@ -44,7 +44,8 @@ class Costs:
         self.spent = self.compiling = 0.0
         self._snapshots: list[float] = []
         self._epochs: list[float] = []
-        self._floor = self._trained = 0.0
+        self._floor = self._trained = self._prepared = 0.0
+        self._film, self._others_of_film = 0.0, 0
         # Of workers, and of noise floors there.
         self._elsewhere: list[float] = []
         self._floor_elsewhere = 0.0
@@ -72,6 +73,24 @@ class Costs:
         """
         self._elsewhere.append(seconds - floor)
         self._floor_elsewhere = max(self._floor_elsewhere, floor)
+
+    def add_preparation(self, seconds: float) -> None:
+        """Leave out what preparing took, such as reading the real images."""
+        self._prepared += seconds
+
+    def add_rest(self, seconds: float, compiling: float = 0.0) -> None:
+        """Count what took time beside snapshots, as the film does at the end of training."""
+        self.compiling += compiling
+        self.spent += seconds - compiling
+
+    def expect_film(self, seconds: float, others: int) -> None:
+        """Hold back time for the film at the end of training.
+
+        Args:
+            seconds: What each of its snapshots takes.
+            others: How many it has beside those that are counted here.
+        """
+        self._film, self._others_of_film = seconds, others
 
     def epoch_ended(self) -> None:
         """Count one epoch, before the snapshot at its end."""
@@ -123,10 +142,14 @@ class Costs:
             spent=self.spent,
             trained=self._elapsed() - self.spent,
             epoch=_CAUTION * min(_medians(self._epochs or [0.0])),
-            snapshot=max(_medians(usual)),
+            snapshot=max(_medians(usual)) + self._film,
             # It cannot be skipped, and may be as slow as the slowest so far.
-            last_snapshot=max(usual) + self._floor,
+            last_snapshot=max(usual) + self._floor + self._film * self._length_of_film,
         )
+
+    @property
+    def _length_of_film(self):
+        return self._others_of_film + len(self._snapshots) + 1
 
     def _with_waiting(self, measured, backlog, left):
         """Add what is left of the work of workers when training ends."""
@@ -141,7 +164,7 @@ class Costs:
         )
 
     def _elapsed(self):
-        return time.perf_counter() - self.began - self.compiling
+        return time.perf_counter() - self.began - self.compiling - self._prepared
 
 
 def _medians(costs):

@@ -9,9 +9,9 @@ unit is dead is found in all of them.
 Memory. While a layer is seen, there are some megabytes beside its output, or on an accelerator
 and in half precision a copy of it for one batch. All else are some numbers a unit, and rows of
 activations by which units are compared. If all images pass in one batch, these are rows of one
-layer at a time, at most 4 MiB. If not, rows of all layers wait for the last batch, at most
-32 MiB together. Comparing the units of a layer takes 16 MiB more at most, and a layer never has
-more. Nothing is kept from one snapshot to the next.
+layer at a time, at most 4 MiB, or 16 MiB if it has more than 1,024 units. If not, rows of all
+layers wait for the last batch, at most 320 MiB together: those of ResNet50 take 300. Comparing
+the units of a layer takes 40 MiB more at most. Nothing is kept from one snapshot to the next.
 """
 
 from __future__ import annotations
@@ -35,18 +35,23 @@ DORMANT = 0.025
 DUPLICATE = 0.95
 # A value is saturated within this share of the range from one of its ends.
 _AT_THE_END = 0.01
-# Values of one unit that differ by no more than this share are equal but for rounding.
-_EQUAL = 2e-6
+# Values of one unit that differ by no more than this share are equal but for rounding, and so
+# are those that differ by no more than this: a SiLU that is off has some, and passes nothing on.
+_EQUAL, _NOTHING = 2e-6, 1e-8
 
-# So many values are kept of one layer, and of all layers if there are several batches.
-_MOST_VALUES, _MOST_VALUES_OF_ALL = 2**20, 2**23
+# So many values are kept of one layer, of a wide one, and of all if there are several batches.
+_MOST_VALUES, _MOST_VALUES_OF_WIDE, _MOST_VALUES_OF_ALL = 2**20, 2**22, 80 * 2**20
 # More rows of a layer tell hardly more, and comparing them took a quarter of a snapshot.
 _MOST_ROWS = 2**13
 # Of a correlation of .95, so many tell two digits. Several cores hardly hasten the product.
 _ROWS_OF_CORRELATION = 2**11
-# Fewer rows tell nothing of a correlation.
-_FEWEST_ROWS = 32
-# So many rows have all but a little of the singular values.
+# Fewer rows tell nothing of a correlation, and nor do units that are active in fewer of them:
+# any two that are on in the same one or two places have one.
+_FEWEST_ROWS, _FEWEST_ACTIVE = 32, 10
+# An activation is one if it is so far from the mean, as a share of the farthest one.
+_ACTIVE = 0.1
+# So many rows have all but a little of the singular values. Fewer of more would tell less the
+# fewer they are.
 _ROWS_OF_RANK = 1024
 # NumPy sums so many values at a time, which are a megabyte, in rows of about so many.
 _VALUES_AT_ONCE = 2**18
@@ -58,6 +63,7 @@ _MOST_SUMMED, _FEWEST_SUMMED = 2**24, 2**22
 _FEW_UNITS, _PRODUCTS_OF_ONE_THREAD = 128, 2**18
 # So many correlations at a time, of some units with all before them.
 _CORRELATIONS_AT_ONCE = 2**20
+_COLUMNS_AT_ONCE = 2**9
 _VALUES_OF_HISTOGRAM, _BUCKETS = 2**16, 30
 
 
@@ -73,15 +79,15 @@ class LayerMeter:
         numbers: For each layer by its name, its numbers as in `records.Checkup`. If every
             unit has some activation that is no finite number, the share of these is all.
         units: For each layer by its name, bool arrays `(units,)`: which units are `"dead"`,
-            `"dormant"` and `"duplicate"`.
+            `"dormant"` and `"duplicate"`, as far as the images tell.
         histograms: Of each layer by its name, float64 `(buckets, 3)`: left and right edge
             of a bucket, and how many values are in it, of at most 65,536 values.
         error: What failed on the way, if anything did. Layers after that are not measured.
     """
 
     def __init__(self, endings: Mapping[Tap, Ending], units: Mapping[Tap, int], images: int):
-        most_rows = max(1, _MOST_VALUES_OF_ALL // max(1, sum(units.values())))
-        self._layers = {tap: _Layer(end, images, most_rows) for tap, end in endings.items()}
+        waiting = _most_waiting(units)
+        self._layers = {tap: _Layer(end, images, waiting[tap]) for tap, end in endings.items()}
         self.numbers: dict[str, dict[str, float]] = {}
         self.units: dict[str, dict[str, np.ndarray]] = {}
         self.histograms: dict[str, np.ndarray] = {}
@@ -110,17 +116,34 @@ class LayerMeter:
             return
         self.units[name], rows = layer.units(), layer.rows()
         shares = {kind: float(one.mean()) for kind, one in self.units[name].items()}
-        self.numbers[name] = {**layer.numbers(), **shares, "effective_rank": effective_rank(rows)}
-        if len(rows) < _FEWEST_ROWS:
-            self.numbers[name]["duplicate"] = math.nan
+        rank = effective_rank(rows) if layer.has_rows_of_rank else math.nan
+        unknown = dict.fromkeys(UNIT_KINDS, math.nan)
+        self.numbers[name] = {**layer.numbers(), **unknown, **shares, "effective_rank": rank}
         self.histograms[name] = _histogram(rows)
+
+
+def _most_rows(units):
+    """Return how many rows of a layer are kept, if no others have to wait."""
+    most = max(_MOST_VALUES // units, min(_ROWS_OF_RANK, _MOST_VALUES_OF_WIDE // units))
+    return max(1, min(_MOST_ROWS, most))
+
+
+def _most_waiting(units):
+    """Return how many rows of each layer may wait for the last batch; the widest have fewest."""
+    found, left = {}, _MOST_VALUES_OF_ALL
+    for i, (tap, count) in enumerate(sorted(units.items(), key=lambda one: one[1])):
+        share = left // (len(units) - i)
+        # Narrow layers could do with more, and would take it from the others.
+        found[tap] = max(1, min(_most_rows(count), _ROWS_OF_CORRELATION, share // max(1, count)))
+        left -= found[tap] * count
+    return found
 
 
 class _Layer:
     """What is known so far of one layer; units last in every array."""
 
-    def __init__(self, end: Ending, images: int, most_rows: int):
-        self._end, self._images, self._most_rows = end, images, most_rows
+    def __init__(self, end: Ending, images: int, most_waiting: int):
+        self._end, self._images, self._most_waiting = end, images, most_waiting
         self._missing = images
         # How many values there are, how many are no finite number, and how many are summed.
         self._count = self._broken = self._summed = self._saturated = 0
@@ -230,10 +253,10 @@ class _Layer:
 
     def _keep_rows(self, values, count, units, images):
         """Keep rows that are spread evenly over images and positions."""
-        most = max(1, min(_MOST_ROWS, _MOST_VALUES // units))
+        most = _most_rows(units)
         if images < self._images:
             # Other layers' rows wait for the rest of the images, too.
-            most = math.ceil(min(most, self._most_rows) * images / self._images)
+            most = math.ceil(min(most, self._most_waiting) * images / self._images)
         some = places_within(count, most) if count > most else np.arange(count, dtype="int32")
         if isinstance(values, np.ndarray):
             rows = values.reshape(count, units)[some]
@@ -260,18 +283,29 @@ class _Layer:
             "saturated": self._saturated / self._summed if has_ends else math.nan,
         }
 
+    @property
+    def has_rows_of_rank(self) -> bool:
+        rows = self.rows()
+        return len(rows) >= min(_ROWS_OF_RANK, self._count // rows.shape[1])
+
     def units(self):
-        """Return which units are dead, dormant and duplicate; those with a NaN are none of it."""
+        """Return which units are dead, dormant and duplicate; those with a NaN are none of it.
+
+        A kind of which the activations tell nothing is left out.
+        """
+        rows = self.rows()
+        if self._count <= rows.shape[1]:
+            # A single value is the highest and the lowest one.
+            return {}
         largest = np.maximum(np.abs(self._low), np.abs(self._high))
-        is_constant = self._high - self._low <= _EQUAL * largest
+        is_constant = self._high - self._low <= np.maximum(_EQUAL * largest, _NOTHING)
         is_dead = self._high <= 0 if self._end.is_rectifier else is_constant
         is_dormant = self._size <= DORMANT * self._size[self._is_known].mean()
         is_compared = self._is_known & ~is_constant
-        return {
-            "dead": is_dead & self._is_known,
-            "dormant": is_dormant & self._is_known,
-            "duplicate": duplicates(self.rows(), is_compared),
-        }
+        found = {"dead": is_dead & self._is_known, "dormant": is_dormant & self._is_known}
+        if len(rows) >= _FEWEST_ROWS:
+            found["duplicate"] = duplicates(rows, is_compared)
+        return found
 
 
 def _sum_of_squares(library, values):
@@ -307,7 +341,8 @@ def duplicates(rows: np.ndarray, is_compared: np.ndarray) -> np.ndarray:
 
     Returns:
         Bool array `(units,)`. With fewer than 32 rows no unit is one. Of more than 2,048 rows,
-        so many are compared.
+        so many are compared. A unit that is active in fewer than ten of these is left out,
+        since chance alone may make two such units alike.
 
     Example:
     >>> one, other = np.random.default_rng(0).normal(size=(2, 100))
@@ -321,10 +356,14 @@ def duplicates(rows: np.ndarray, is_compared: np.ndarray) -> np.ndarray:
         rows = rows[places_within(len(rows), _ROWS_OF_CORRELATION)]
     # One unit a row: BLAS takes a hundred times as long for `rows.T @ rows` of a few units.
     units = np.array(rows.T, order="C")  # a copy, of one unit too, since it is changed
-    largest = np.abs(units).max(1)
+    largest = np.maximum(units.max(1), -units.min(1))
     units -= units.mean(1, keepdims=True)
     lengths = np.sqrt(np.einsum("ij,ij->i", units, units))
-    places = np.flatnonzero(is_compared & (lengths > _EQUAL * math.sqrt(len(rows)) * largest))
+    is_varying = lengths > _EQUAL * math.sqrt(len(rows)) * largest
+    # The mean of a unit that is seldom active is about what it is else.
+    least = _ACTIVE * np.maximum(units.max(1), -units.min(1))[:, None]
+    active = np.count_nonzero(units > least, axis=1) + np.count_nonzero(units < -least, axis=1)
+    places = np.flatnonzero(is_compared & is_varying & (active >= _FEWEST_ACTIVE))
     units = units[places]
     units /= lengths[places, None]
     if len(places) <= _FEW_UNITS:
@@ -370,10 +409,16 @@ def effective_rank(rows: np.ndarray) -> float:
         Roy, Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO
         2007.
     """
-    some = rows[spread(len(rows), _ROWS_OF_RANK)].astype("float64")
+    some = rows if len(rows) <= _ROWS_OF_RANK else rows[spread(len(rows), _ROWS_OF_RANK)]
     if some.shape[1] < some.shape[0]:
         some = np.ascontiguousarray(some.T)
-    gram = _products(some) if len(some) <= _FEW_UNITS else some @ some.T
+    if len(some) <= _FEW_UNITS:
+        gram = _products(some.astype("float64"))
+    else:
+        gram = np.zeros((len(some),) * 2)
+        for first in range(0, some.shape[1], _COLUMNS_AT_ONCE):
+            part = some[:, first : first + _COLUMNS_AT_ONCE].astype("float64")
+            gram += part @ part.T
     values = np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0))
     if not values.any():
         return 0.0
@@ -383,8 +428,11 @@ def effective_rank(rows: np.ndarray) -> float:
 
 def _histogram(rows):
     values = rows.reshape(-1)
+    if values.size > _VALUES_OF_HISTOGRAM:
+        # At even distances, they would be those of a few units.
+        values = values[places_within(values.size, _VALUES_OF_HISTOGRAM)]
     # In float32, buckets of values that are all but equal would have one edge.
-    values = values[:: math.ceil(values.size / _VALUES_OF_HISTOGRAM)].astype("float64")
+    values = values.astype("float64")
     counts, edges = np.histogram(values, _BUCKETS)
     return np.stack([edges[:-1], edges[1:], counts], axis=1).astype("float64")
 

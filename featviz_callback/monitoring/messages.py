@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from featviz_callback.records import Checkup, Snapshot
+from featviz_callback.records import Checkup, Health, Snapshot
 
 logger = logging.getLogger("featviz_callback")
 
@@ -35,23 +35,28 @@ _MEANINGS = {
 }
 
 
-# From which share of a layer on something is logged of it, what, and what may help. Layers of
-# healthy trainings had up to 11 % dead and 56 % duplicate units, and at ten times the usual
-# learning rate 31 to 47 % were dead (`benchmarks/results/health_warnings.md`).
+# From which share of a layer on something is logged of it, what, and what may help: if training
+# has brought it, and if the untrained network had it. Layers of healthy trainings had up to 11 %
+# dead and 56 % duplicate units, and at ten times the usual learning rate 31 to 47 % were dead
+# (`benchmarks/results/health_warnings.md`).
 _ILLNESSES = {
     "nan": (
         1e-9,
         "{} of the activations of {} are no finite numbers",
         "the learning rate may be too high, or a value may be divided by zero",
+        "a weight or an image may be no finite number, or a value may be divided by zero",
     ),
     "dead": (
         0.25,
         "{} of the units of {} are dead",
-        "the learning rate may be too high. No image of `probe_data` activates them",
+        "the learning rate may be too high. They are the same for all of `probe_data`",
+        "the weights may have begun so, or the images may have another range than the model "
+        "expects. They are the same for all of `probe_data`",
     ),
     "duplicate": (
         0.75,
         "{} of the units of {} do what another unit does",
+        "the layer may have more units than it needs, or its weights may have begun alike",
         "the layer may have more units than it needs, or its weights may have begun alike",
     ),
 }
@@ -219,7 +224,7 @@ class Reporter:
                 f"{_compared(snapshot)}"
             )
 
-    def checked(self, epoch: int, checkup: Checkup, is_first: bool = False) -> None:
+    def checked(self, epoch: int, checkup: Checkup, health: Health, is_first: bool = False) -> None:
         """Log layers that are in trouble, once each.
 
         Nothing is logged of the untrained network. Its units may come to life.
@@ -227,20 +232,25 @@ class Reporter:
         Args:
             epoch: The epoch that had just ended; -1 before any.
             checkup: The numbers of every layer.
+            health: Those of all snapshots, this one among them.
             is_first: Whether nothing was trained since training began.
         """
         if epoch < 0:
             return
-        for number, (least, says, advice) in _ILLNESSES.items():
+        for number, (least, says, advice, advice_before) in _ILLNESSES.items():
             values = getattr(checkup, number)
-            layers = [
-                (layer, value)
-                for layer, value in zip(checkup.layers, values, strict=True)
-                if value >= least and (layer, number) not in self._named
-            ]
-            self._named.update((layer, number) for layer, _ in layers)
-            if layers:
-                logger.warning("%s since epoch %d: %s", _listed(layers, says), epoch, advice)
+            ill: dict[int, list] = {}
+            for layer, value in zip(checkup.layers, values, strict=True):
+                if value >= least and (layer, number) not in self._named:
+                    self._named.add((layer, number))
+                    first = _first_epoch(health, layer, number, least)
+                    ill.setdefault(first, []).append((layer, value))
+            for first, layers in sorted(ill.items()):
+                if first < 0:
+                    since = f"{_listed(layers, says)} since before training: {advice_before}"
+                else:
+                    since = f"{_listed(layers, says)} since epoch {first}: {advice}"
+                logger.warning("%s", since)
         if not is_first:
             self._name_still(epoch, checkup)
 
@@ -325,6 +335,14 @@ class Reporter:
 
 def _said(error):
     return "" if error is None else " ".join(f"{type(error).__name__}: {error}".split())[:400]
+
+
+def _first_epoch(health, layer, number, least):
+    """Return the first epoch from which on a number of a layer was never known to be smaller."""
+    values = health.table(number)[:, health.layers.index(layer)]
+    was_well = np.flatnonzero(values < least)
+    later = values[was_well[-1] + 1 if len(was_well) else 0 :]
+    return int(health.epochs[-len(later) :][np.isfinite(later)][0])
 
 
 def _listed(layers, says):

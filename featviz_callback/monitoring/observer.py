@@ -258,6 +258,25 @@ class Observer:
             compile_seconds=compiling,
         )
 
+    @models_unchanged()
+    def measure_floor(self, snapshot: Snapshot) -> tuple[np.ndarray, float]:
+        """Return the noise floor of drift on the weights that the model has now.
+
+        Args:
+            snapshot: The last snapshot, from whose starts both seeds begin.
+
+        Returns:
+            Float32 array `(targets,)`, and the seconds that compiling took.
+        """
+        compiled_before = self._compile_seconds()
+        rankings = self.rank(with_health=False)
+        best = [self.best_of(task, rankings) for task in self._tasks]
+        # Its pictures are of the first seed, unless they went on from others, or another
+        # callback has restored weights since.
+        is_another = self._warm_start or self._health.has_moved()
+        floor = self._floor(snapshot, best, is_another)
+        return floor, max(0.0, self._compile_seconds() - compiled_before)
+
     def _accentuated(self):
         if not self._accentuates:
             return []

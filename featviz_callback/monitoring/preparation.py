@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from featviz_callback.monitoring.accentuation import Accentuations
-from featviz_callback.monitoring.behaviour import find_classes
+from featviz_callback.monitoring.behaviour import find_classes, may_be_classes
 from featviz_callback.monitoring.observer import Observer
 from featviz_callback.objectives import (
     Objective,
@@ -125,9 +125,18 @@ def prepare_observer(
         ]
         accentuations = Accentuations([chosen[key] for key in keys], begun)
     first, *_ = taken.values()
-    classes = None if real_images.labels is None else find_classes(real_images.labels)
-    if classes is not None and len(classes.of_images) != len(first):
+    labels = real_images.labels
+    classes = None if labels is None else find_classes(labels)
+    if classes is not None and len(classes.members) != len(first):
         classes = None
+    elif labels is not None and classes is None and may_be_classes(labels):
+        warn_once(
+            tasks[0].targets.model if trained is None else trained,
+            "The labels of `probe_data`, of shape %s, tell no classes, so `selectivity` is not "
+            "known. Expected whole numbers or strings, rows with a single 1, or 0 and 1 for "
+            "each of several labels.",
+            labels.shape,
+        )
     others = {key: one for key, one in taken.items() if not _is_same(one, first)}
     return Observer(objectives, tasks, first, warm_start, accentuations, trained, classes, others)
 

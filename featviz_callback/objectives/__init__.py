@@ -15,7 +15,7 @@ from featviz_callback.objectives.defaults import (
 )
 from featviz_callback.objectives.inputs import ImageInput
 from featviz_callback.objectives.joined import JoinedTargets, join_alike, require_units
-from featviz_callback.objectives.layers import Ending, ending
+from featviz_callback.objectives.layers import Ending, ending, operation_at
 from featviz_callback.objectives.notices import NothingToShow, forget_warnings, warn_once
 from featviz_callback.objectives.objective import Objective
 from featviz_callback.objectives.outside import (
@@ -81,6 +81,7 @@ __all__ = [
     "measure_scaling",
     "model_around",
     "models_in",
+    "operation_at",
     "output_shapes",
     "preserved",
     "range_as_text",

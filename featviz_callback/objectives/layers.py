@@ -6,7 +6,7 @@ This module reads the structure of a model. It never calls the model.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -103,8 +103,18 @@ _ENDINGS = {
 }
 
 
+# Operations that apply an activation to what a layer computed, by their class. A softmax has no
+# units.
+_OPERATIONS = (
+    "celu", "elu", "gelu", "glu", "hardshrink", "hardsigmoid", "hardsilu", "hardtanh",
+    "leakyrelu", "logsigmoid", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "softplus",
+    "softshrink", "softsign", "sparseplus", "sparsesigmoid", "squareplus", "tanh", "tanhshrink",
+    "threshold",
+)  # fmt: skip
+
+
 def ending(layer: keras.Operation) -> Ending:
-    """Return which values a layer can return, as far as its activation tells.
+    """Return which values a layer or operation can return, as far as its activation tells.
 
     Example:
     >>> ending(keras.layers.Conv2D(4, 3, activation="relu6"))
@@ -112,6 +122,12 @@ def ending(layer: keras.Operation) -> Ending:
     """
     if isinstance(layer, keras.layers.ReLU):
         return Ending(not layer.negative_slope, None, layer.max_value)
+    if not isinstance(layer, keras.Layer):
+        name = type(layer).__name__.lower().replace("_", "")
+        if getattr(layer, "negative_slope", 0) or getattr(layer, "threshold", 0) < 0:
+            return Ending()
+        found = {known.replace("_", ""): end for known, end in _ENDINGS.items()}.get(name, Ending())
+        return replace(found, highest=getattr(layer, "max_value", found.highest))
     activation = getattr(layer, "activation", None)
     if isinstance(activation, keras.Layer):
         return ending(activation)
@@ -145,6 +161,38 @@ def graph_nodes(found: keras.Operation) -> Iterator:
     """Yield the calls in a graph, in the order in which Keras runs them."""
     for depth in sorted(found._nodes_by_depth, reverse=True):
         yield from (node for node in found._nodes_by_depth[depth] if not node.is_input)
+
+
+def activations_in(model: keras.Layer) -> Iterator[tuple[str, keras.Operation]]:
+    """Yield `(path, operation)` of activations that are no layers in the graphs of a model.
+
+    `keras.ops.relu(maps)` is one. The path ends in the operation's name, of which a graph has
+    no other one.
+    """
+    for prefix, holder in [("", model), *((f"{path}/", layer) for path, layer in walk(model))]:
+        found = graph(holder)
+        operations = () if found is None else (node.operation for node in graph_nodes(found))
+        for one in operations:
+            if not isinstance(one, keras.Layer) and type(one).__name__.lower() in _OPERATIONS:
+                yield prefix + one.name, one
+
+
+def operation_at(model: keras.Model, path: str) -> keras.Operation:
+    """Return the layer of a path, or an operation of a graph, see `activations_in`.
+
+    Raises:
+        ValueError: If there is neither.
+    """
+    inside, _, name = path.rpartition("/")
+    try:
+        found = graph(lineage(model, inside)[-1] if inside else model)
+    except ValueError:
+        # What it says is of all of the path.
+        found = None
+    for one in getattr(found, "operations", ()):
+        if one.name == name and not isinstance(one, keras.Layer):
+            return one
+    return lineage(model, path)[-1]
 
 
 def passes_on(layer: keras.Operation) -> bool:

@@ -16,8 +16,8 @@ import keras
 
 from featviz_callback.objectives import inputs
 from featviz_callback.objectives.inputs import ImageInput
-from featviz_callback.objectives.layers import graph, graph_nodes
-from featviz_callback.objectives.paths import lineage, walk
+from featviz_callback.objectives.layers import graph, graph_nodes, operation_at
+from featviz_callback.objectives.paths import walk
 from featviz_callback.objectives.recording import Tap
 from featviz_callback.objectives.terms import Targets
 
@@ -42,7 +42,7 @@ class Reach:
     def includes(self, tap: Tap) -> bool | None:
         """Whether a tensor depends on the inputs; `None` if that is not known."""
         try:
-            layer = lineage(self._model, tap.path)[-1]
+            layer = operation_at(self._model, tap.path)
         except ValueError:
             # The model was changed after the objective was made; `require_units` tells.
             return None

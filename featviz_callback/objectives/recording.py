@@ -19,6 +19,7 @@ import keras
 from keras import ops
 
 from featviz_callback import backend
+from featviz_callback.objectives.layers import operation_at
 from featviz_callback.objectives.outputs import flat, kind, pick, suffix
 from featviz_callback.objectives.paths import inside_names, lineage
 from featviz_callback.objectives.preserve import overridden
@@ -237,7 +238,7 @@ def _recording(model, tap, recorder):
 
         return recording_call
 
-    layer = lineage(model, tap.path)[-1]
+    layer = operation_at(model, tap.path)
     if tap.point == "output":
         wrap, names = record_output, CALLS
     elif tap.point == "input":

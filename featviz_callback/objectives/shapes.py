@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from typing import Any
 
 import keras
 from keras import ops
 
+from featviz_callback.objectives.layers import activations_in
 from featviz_callback.objectives.notices import NothingToShow
 from featviz_callback.objectives.outputs import flat, suffix
 from featviz_callback.objectives.paths import walk
@@ -139,7 +141,7 @@ class LayerCall:
 
     Attributes:
         path: As `Tap.path`.
-        layer: The layer.
+        layer: The layer, or an operation that applies an activation.
         received: Shape of the layer's first input, without the images' axis.
         shape: Shape of the tensor, without the images' axis, channels last.
             A size that may vary is that of some image.
@@ -150,7 +152,7 @@ class LayerCall:
     """
 
     path: str
-    layer: keras.Layer
+    layer: Any
     received: tuple
     shape: tuple
     channels_first: bool
@@ -164,7 +166,7 @@ class LayerCall:
         return self.path + suffix(self.index)
 
 
-def layer_calls(model: keras.Model, arguments) -> list[LayerCall]:
+def layer_calls(model: keras.Model, arguments, with_activations: bool = False) -> list[LayerCall]:
     """Return every call of a layer in a model's call, in the order in which calls end.
 
     Nothing is computed. A call that returns several tensors is there once for each. Calls
@@ -173,11 +175,17 @@ def layer_calls(model: keras.Model, arguments) -> list[LayerCall]:
     Args:
         model: Any built Keras model.
         arguments: As for `output_shapes`.
+        with_activations: Whether those of `activations_in` are among them.
 
     Raises:
         ValueError: If the model's call fails, saying why.
     """
-    return calls_and_outputs(model, arguments)[0]
+    calls, _ = _all_calls(model, arguments)
+    return list(calls) if with_activations else _of_layers(calls)
+
+
+def _of_layers(calls):
+    return [call for call in calls if isinstance(call.layer, keras.Layer)]
 
 
 @contextmanager
@@ -198,6 +206,11 @@ def shared_calls() -> Iterator[None]:
 
 def calls_and_outputs(model: keras.Model, arguments) -> tuple[list[LayerCall], list[tuple]]:
     """Return what `layer_calls` does, and the shape of each tensor that the model returns."""
+    calls, outputs = _all_calls(model, arguments)
+    return _of_layers(calls), list(outputs)
+
+
+def _all_calls(model, arguments):
     known = _shared.get()
     if known is None:
         return _followed(model, arguments)
@@ -205,8 +218,7 @@ def calls_and_outputs(model: keras.Model, arguments) -> tuple[list[LayerCall], l
     key = _key(model, arguments)
     if key not in known:
         known[key] = model, _followed(model, arguments)
-    calls, outputs = known[key][1]
-    return list(calls), list(outputs)
+    return known[key][1]
 
 
 def _followed(model, arguments):
@@ -235,7 +247,7 @@ class _Order(keras.Operation):
         noted: list[tuple] = []
         started = origin()
         with ExitStack() as stack:
-            for path, layer in walk(self.model):
+            for path, layer in [*walk(self.model), *activations_in(self.model)]:
                 methods = {
                     name: _noting(path, layer, getattr(layer, name), noted, started)
                     for name in CALLS

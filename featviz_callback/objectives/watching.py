@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from featviz_callback.objectives.layers import named_activation
+from featviz_callback.objectives.layers import named_activation, operation_at
 from featviz_callback.objectives.outputs import pick
 from featviz_callback.objectives.paths import lineage, walk
 from featviz_callback.objectives.preserve import overridden
@@ -82,9 +82,9 @@ def _outermost(model):
 def feature_taps(model: keras.Model, arguments, prefix: str = "") -> dict[Tap, int]:
     """Return a tap for each call of a layer that computes features, and the number of its units.
 
-    These are layers with weights of their own, and layers that apply an activation. Layers
-    that draw random numbers, move values or scale images compute none. The taps are in the
-    order of the call.
+    These are layers with weights of their own, and layers that apply an activation, also
+    activations that are operations in the graph of a functional model. Layers that draw random
+    numbers, move values or scale images compute none. The taps are in the order of the call.
 
     Args:
         model: Any built Keras model.
@@ -94,19 +94,28 @@ def feature_taps(model: keras.Model, arguments, prefix: str = "") -> dict[Tap, i
     Raises:
         ValueError: If the model's call fails, saying why.
     """
-    known = {id(layer) for _, layer in _outermost(model)}
+    known = {id(model), *(id(layer) for _, layer in _outermost(model))}
     weights = weights_by_layer(model)
     calls: Counter = Counter()
     taps = {}
-    for call in layer_calls(model, arguments):
+    for call in layer_calls(model, arguments, with_activations=True):
         # Of several tensors, such as a recurrent layer and its states, the first one.
-        if call.place or id(call.layer) not in known or not call.shape:
+        if call.place or not call.shape:
+            continue
+        # What is no layer is measured where the one around it is no whole.
+        owner = call.layer if isinstance(call.layer, keras.Layer) else _around(model, call.path)
+        if id(owner) not in known:
             continue
         number, calls[call.path] = calls[call.path], calls[call.path] + 1
-        if call.path in weights or _is_activation(call.layer):
+        if call.path in weights or owner is not call.layer or _is_activation(call.layer):
             tap = Tap(call.path, "output", number, call.channels_first, None, call.index, prefix)
             taps[tap] = call.shape[-1]
     return taps
+
+
+def _around(model, path):
+    inside = path.rpartition("/")[0]
+    return lineage(model, inside)[-1] if inside else model
 
 
 def _is_activation(layer):
@@ -132,7 +141,7 @@ def watching(model: keras.Model, watch: Watch | None, fresh: int, images: int) -
         taps.setdefault(tap.path, []).append(tap)
     with ExitStack() as stack:
         for path, its in taps.items():
-            layer = lineage(model, path)[-1]
+            layer = operation_at(model, path)
             show = _Show(its, watch, fresh, images)
             methods = {name: show.around(getattr(layer, name)) for name in CALLS}
             stack.enter_context(overridden(layer, methods))

@@ -19,8 +19,8 @@ class Behaviour:
     Attributes:
         functional_drift: Float32 array `(targets,)`: one minus Spearman's correlation of
             the unit's scores of the real images with those at the snapshot before.
-        top_overlap: Float32 array `(targets,)`: of the nine top activating images then and
-            now, the share that is in both (the Jaccard index).
+        top_overlap: Float32 array `(targets,)`: of the up to nine top activating images then
+            and now, the share that is in both (the Jaccard index).
         selectivity: Float32 array `(targets,)`: area under the ROC curve that tells the
             unit's best class from all others by its score.
         best_class: The name of that class, one a target; empty where it is not known.

@@ -20,23 +20,28 @@ _SHARES = ("dead", "dormant", "duplicate", "saturated", "nan")
 class Checkup:
     """The numbers of every layer at one moment of a training; NaN where one is not known.
 
-    A unit is a channel of a map, or one value of a vector. Most layers are measured over all of
-    their activations. A layer of more than 2^24 (16,777,216) may have the sums behind `dormant`,
-    `saturated`, `mean` and `deviation` over a sample, of at least 2^22, spread evenly over images
-    and positions. That is so on a CPU. `dead` and `nan` are always found in all.
+    A unit is a channel of a map, or one value of a vector. A layer is one with weights or an
+    activation, or an activation that is an operation in the graph of a functional model. What
+    a `call` of the user's applies as a function is part of none. A layer of more than 2^24
+    (16,777,216) activations may have the sums behind `dormant`, `saturated`, `mean` and
+    `deviation` over a sample, of at least 2^22, spread evenly over images and positions. That
+    is so on a CPU. `dead` and `nan` are always found in all.
 
     Attributes:
         layers: The path of each layer. The second call of a shared layer is `"conv:1"`.
-        dead: Float32 array `(layers,)`: share of units that no image activates. These are
-            never above 0 if the layer ends in a ReLU, and constant if not.
+        dead: Float32 array `(layers,)`: share of units that are the same for all images:
+            never above 0 if the layer ends in a ReLU, and constant if not, to within 1e-8. NaN if
+            a unit has a single value, that of one image; so is the share of dormant units.
         dormant: Share of units whose mean absolute activation is at most 0.025 of that of
             the layer (Sokar et al. 2023). Dead units are most often dormant too.
         duplicate: Share of units whose correlation with a unit before them is above
-            0.95, over images and positions. Constant units are left out.
+            0.95, over images and positions. Constant units are left out, and so are those that
+            are active in fewer than ten of the places that are compared.
         saturated: Share of activations within 1 % of the range from the ends of a sigmoid
             or tanh, or from the upper end of a bounded ReLU; NaN of other layers.
         effective_rank: How many directions activations use: the exponential of the entropy
-            of their singular values (Roy and Vetterli 2007), from 1 to the number of units.
+            of their singular values (Roy and Vetterli 2007), from 1 to the number of units. NaN
+            if too few activations of a wide layer fit in memory.
         mean: Mean activation.
         deviation: Standard deviation of activations.
         nan: Share of activations that are no finite number. All else leaves these out.
@@ -81,7 +86,7 @@ class Health:
         epochs: Int array `(snapshots,)`, as `History.epochs`. A history may remove
             snapshots to keep within its memory. Health keeps all.
         layers: The path of each layer, in the order of the model's call.
-        dead: Share of units that no image activates.
+        dead: Share of units that are the same for all images.
         dormant: Share of units that are hardly active.
         duplicate: Share of units that do what another one does.
         saturated: Share of activations at an end of their range.

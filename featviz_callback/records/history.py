@@ -76,11 +76,15 @@ class History:
             the first snapshot, at the first one of a resumed training, and without
             `probe_data`, as are the four below.
         top_overlap: Float32 array `(snapshots, targets)`: of the nine top activating images
-            of this snapshot and the one before, the share that is in both.
+            of this snapshot and the one before, the share that is in both. Images that
+            score the same as the tenth are not among them. NaN with fewer than 18 images.
         selectivity: Float32 array `(snapshots, targets)`: area under the ROC curve that
-            tells the unit's best class from all others by its score, from 0.5 to 1. NaN if
-            `probe_data` has no labels, as `(x, y)` has. Classes of fewer than 5 images are
-            left out.
+            tells the unit's best class from all others by its score; 1 is perfect, and 0.5
+            is chance. Classes of fewer than 5 images are never the best one, so it may be
+            below 0.5. NaN if `probe_data` has no class labels, as `(x, y)` has: whole
+            numbers or strings, rows with a single 1 (smoothed or not), or 0 and 1 for each
+            of several labels, of which the best one counts. The label -1 leaves an image
+            out, unless all others are 1.
         best_class: Array of strings `(snapshots, targets)`: the name of that class.
         active_share: Float32 array `(snapshots, targets)`: the share of real images that
             score above 0.
@@ -184,6 +188,10 @@ class History:
     def set_seconds(self, seconds: float) -> None:
         """Set how long the last snapshot took, once all of it is written."""
         self._snapshots[-1] = replace(self._snapshots[-1], seconds=seconds)
+
+    def set_noise_floor(self, noise_floor: np.ndarray) -> None:
+        """Set the noise floor of the last snapshot, once it is known to be the last one."""
+        self._snapshots[-1] = replace(self._snapshots[-1], noise_floor=noise_floor)
 
     @property
     def last(self) -> Snapshot:

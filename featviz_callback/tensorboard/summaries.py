@@ -205,6 +205,13 @@ def write_health(
     events.many(epoch, scalars, tagged)
 
 
+def write_noise_floor(events: EventFile, snapshot: Snapshot) -> None:
+    """Write the noise floor of a snapshot that was written without one."""
+    found = zip(snapshot.names, snapshot.noise_floor, strict=True)
+    floors = {NOISE_FLOOR_TAG.format(name): value for name, value in found if np.isfinite(value)}
+    events.many(snapshot.epoch, floors)
+
+
 def write_costs(
     events: EventFile, epoch: int, seconds: float, share: float, compiling: float
 ) -> None:
@@ -363,17 +370,22 @@ def read_snapshots(
 def read_health(log_dir: str | os.PathLike) -> Iterator[tuple[int, Checkup]]:
     """Yield the epoch and the numbers of every layer that earlier processes have written.
 
+    Of a snapshot of which no number was known, such as the first one without images, there
+    are no layers.
+
     Args:
         log_dir: The log directory of one run.
     """
     for path in _event_files(log_dir):
         for step, pairs in itertools.groupby(_read_values(path), key=lambda pair: pair[0]):
             numbers: dict[str, dict[str, float]] = {}
+            is_snapshot = False
             for _, value in pairs:
+                is_snapshot |= value.tag.startswith(STATUS_TAG.format(""))
                 found = _LAYER_NUMBER.fullmatch(value.tag)
                 if found and found[1] in NUMBERS:
                     numbers.setdefault(found[2], {})[found[1]] = value.tensor.float_val[0]
-            if numbers:
+            if numbers or is_snapshot:
                 yield step, Checkup.of(numbers)
 
 

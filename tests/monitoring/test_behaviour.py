@@ -149,12 +149,92 @@ def test_classes_of_few_images_and_constant_units_tell_nothing():
         (["cat", "dog", "cat"], [0, 1, 0], ("cat", "dog")),
         ([b"cat", b"dog", b"cat"], [0, 1, 0], ("cat", "dog")),
         ([[0, 1, 0], [0, 0, 1], [1, 0, 0]], [1, 2, 0], ("0", "1", "2")),
+        ((np.eye(3) * 0.9 + 1 / 30)[[1, 2, 0]], [1, 2, 0], ("0", "1", "2")),
     ],
     ids=str,
 )
 def test_labels_are_classes(labels, places, names):
     found = find_classes(np.array(labels))
-    assert (found.of_images.tolist(), found.names) == (places, names)
+    assert (found.members.argmax(1).tolist(), found.names) == (places, names)
+    assert found.members.sum(1).tolist() == [1] * 3
+    assert found.is_labelled.all()
+
+
+@pytest.mark.parametrize("labels", [[[1, 1, 0], [0, 1, 0]], [[1, 0, 0], [0, 0, 0], [0, 1, 0]]])
+def test_an_image_may_have_several_labels_or_none(labels):
+    found = find_classes(np.array(labels, "float32"))
+    assert found.members.astype(int).tolist() == labels
+    assert found.names == ("0", "1", "2")
+    assert found.is_labelled.all()
+
+
+def test_minus_one_is_no_class_but_one_of_two_in_a_hinge_loss():
+    found = find_classes(np.array([[3], [-1], [7], [3]]))
+    assert found.names == ("3", "7")
+    assert found.is_labelled.tolist() == [True, False, True, True]
+    assert find_classes(np.array([-1.0, 1.0, -1.0])).names == ("-1", "1")
+
+
+def area(inside, outside):
+    """Return the share of pairs in the right order."""
+    inside, outside = inside[:, None], outside[None]
+    return ((inside > outside) + 0.5 * (inside == outside)).mean()
+
+
+def test_images_without_a_label_are_left_out():
+    labels = np.where(np.arange(60) % 4 == 3, -1, LABELS)
+    found = UnitMeter(find_classes(labels)).measure(NAMES, SCORES)
+    for one, selectivity in zip(SCORES, found.selectivity, strict=True):
+        areas = [area(one[labels == c], one[(labels != c) & (labels >= 0)]) for c in range(3)]
+        assert selectivity == pytest.approx(max(areas), rel=1e-5)
+
+
+def test_each_of_several_labels_is_told_from_images_without_it():
+    labels = RNG.random((60, 3)) < 0.4
+    found = UnitMeter(find_classes(labels.astype("int32"))).measure(NAMES, SCORES)
+    for one, selectivity, name in zip(SCORES, found.selectivity, found.best_class, strict=True):
+        areas = [area(one[its], one[~its]) for its in labels.T]
+        assert selectivity == pytest.approx(max(areas), rel=1e-5)
+        assert name == str(int(np.argmax(areas)))
+
+
+def test_without_any_label_nothing_is_selective():
+    found = UnitMeter(find_classes(np.full(60, -1))).measure(NAMES, SCORES)
+    assert np.isnan(found.selectivity).all()
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-3, -4e4])
+def test_rounding_of_a_constant_unit_is_neither_drift_nor_choice(size):
+    """A mean over a map adds up in another order for another place in a batch."""
+    values = np.full((2, 60), size, "float32")
+    scores = np.where(RNG.random((2, 60)) < 0.5, values, np.nextafter(values, np.float32(np.inf)))
+    assert np.ptp(scores) > 0
+    meter = UnitMeter(find_classes(LABELS))
+    meter.measure(["a"], scores[:1])
+    found = meter.measure(["a"], scores[1:])
+    assert found.functional_drift.tolist() == [0]
+    assert np.isnan([*found.top_overlap, *found.selectivity]).all()
+    assert found.best_class == [""]
+
+
+def test_scores_that_are_close_to_each_other_are_still_in_order():
+    close = (1 + np.arange(1000) * 1e-6)[None]
+    found = twice(close, close[:, ::-1])
+    assert found.functional_drift == pytest.approx([2])
+    assert found.top_overlap.tolist() == [0]
+
+
+@pytest.mark.parametrize("images", [5, 9, 12, 17])
+def test_the_top_of_few_images_tells_nothing(images):
+    assert np.isnan(twice(SCORES[:, :images], SCORES[:, :images]).top_overlap).all()
+    assert twice(SCORES[:, :18], SCORES[:, :18]).top_overlap.tolist() == [1] * 4
+
+
+def test_images_that_do_not_activate_a_unit_are_not_at_its_top():
+    before, now = np.zeros((2, 3, 60))
+    before[:, [40, 41, 42]] = now[0, [50, 51, 52]] = now[1, [41, 42, 50]] = [1, 2, 3]
+    # Of three and three images none, then two of four; a unit that is off has no top.
+    assert twice(before, now).top_overlap == pytest.approx([0, 0.5, np.nan], nan_ok=True)
 
 
 @pytest.mark.parametrize(
@@ -162,8 +242,11 @@ def test_labels_are_classes(labels, places, names):
     [
         np.array([0.5, 1.0]),
         np.array([np.nan, 1.0]),
-        np.array([[1, 1, 0], [0, 1, 0]]),
         np.array([[0.5, 0.5]]),
+        np.array([[0.9, 0.1], [0.6, 0.4]]),
+        np.array([[0.2, 0.9], [0.9, 0.2]]),
+        np.array([[3, 4], [5, 6]]),
+        np.zeros((3, 0)),
         np.zeros((3, 8, 8)),
         np.array(5),
         {"a": 1},

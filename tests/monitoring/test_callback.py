@@ -6,6 +6,7 @@ import inspect
 import os
 import random
 import re
+import time
 import warnings
 import weakref
 
@@ -19,6 +20,7 @@ from featviz_callback import FeatureVisCallback, Objective, optimize
 from featviz_callback.images.fourier import Fourier
 from featviz_callback.images.transformations import Jitter
 from featviz_callback.optimization import run, step
+from featviz_callback.records import History
 from featviz_callback.records.drift import drift
 from featviz_callback.tensorboard import summaries
 from tests.conftest import (
@@ -591,6 +593,105 @@ def test_the_noise_floor_of_drift_is_measured_first_and_last(model, watch):
     for i in (0, 3):
         expected = drift(callback.history.images[i], other.history.images[i])
         np.testing.assert_allclose(floor[i], expected, atol=1e-5)
+
+
+class Stop(keras.callbacks.Callback):
+    """Ends training after epoch 1."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch == 1
+
+
+class Restore(keras.callbacks.Callback):
+    """Restores the weights of the beginning when training ends."""
+
+    def on_train_begin(self, logs=None):
+        self.weights = self.model.get_weights()
+
+    def on_train_end(self, logs=None):
+        self.model.set_weights(self.weights)
+
+
+@pytest.mark.parametrize(
+    ("before", "settings"),
+    [([], {}), ([Restore()], {}), ([], {"warm_start": True})],
+    ids=["trained", "restored", "warm"],
+)
+def test_the_last_snapshot_has_a_noise_floor_whoever_ends_training(
+    before, settings, model, watch, tmp_path
+):
+    callback = watch(neurons(model), seed=4, parameterization=Fourier(), **settings)
+    train(model, *before, callback, Stop(), epochs=9)
+    floor = callback.history.noise_floor
+    assert np.isfinite(floor).all(1).tolist() == [True, False, True]
+    found = [
+        optimize(neurons(model), steps=2, seed=seed, parameterization=Fourier()) for seed in (4, 5)
+    ]
+    expected = drift(*(one.images for one in found))
+    np.testing.assert_allclose(floor[-1], expected, atol=1e-5)
+    _, scalars = read_events(tmp_path / "feature_vis")
+    for i, name in enumerate(callback.history.names):
+        assert scalars[f"feature_vis_drift_floor/{name}"] == [(-1, floor[0, i]), (1, floor[-1, i])]
+    later = watch(neurons(model), seed=4, parameterization=Fourier(), **settings)
+    train(model, later, epochs=3, initial_epoch=2)
+    np.testing.assert_array_equal(later.history.noise_floor[:3], floor)
+
+
+class Slow(keras.callbacks.Callback):
+    """Makes every batch take a while, and tells how long all of them took."""
+
+    seconds = 0.0
+
+    def __init__(self, pause=0.4):
+        super().__init__()
+        self.pause = pause
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.began = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        time.sleep(self.pause)
+        self.seconds += time.perf_counter() - self.began
+
+
+def test_the_share_is_of_training_and_not_of_what_precedes_it(model, watch, tmp_path):
+    class Images:
+        def __iter__(self):
+            time.sleep(5)
+            yield PIXELS, LABELS
+
+    callback, slow = watch(neurons(model), probe_data=Images()), Slow()
+    train(model, slow, callback, epochs=3)
+    shares = dict(read_events(tmp_path / "feature_vis")[1]["feature_vis/share"])
+    spent = callback.history.seconds.sum()
+    assert shares[2] == pytest.approx(spent / (spent + slow.seconds), rel=0.1)
+
+
+def test_the_film_counts_as_time_of_snapshots(model, watch, monkeypatch, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    write = summaries.write_animation
+    monkeypatch.setattr(summaries, "write_animation", lambda *a: (time.sleep(3), write(*a)))
+    slow = Slow()
+    callback = watch(neurons(model), max_overhead=0.3)
+    train(model, slow, callback, epochs=3)
+    spent = callback.history.seconds.sum()
+    assert spent / (spent + slow.seconds) < 0.3 < (spent + 3) / (spent + 3 + slow.seconds)
+    assert any("above max_overhead=0.3" in one for one in caplog.messages)
+
+
+@pytest.mark.slow
+def test_time_is_kept_for_a_film_that_is_longer_with_each_snapshot(
+    model, watch, monkeypatch, caplog
+):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    draw = History.gif
+    monkeypatch.setattr(History, "gif", lambda film: (time.sleep(0.15 * len(film)), draw(film))[1])
+    callback, began = watch(neurons(model), max_overhead=0.4), time.perf_counter()
+    train(model, Slow(0.1), callback, epochs=30)
+    elapsed = time.perf_counter() - began - callback.history.compile_seconds
+    assert not any("above max_overhead" in one for one in caplog.messages)
+    spent = callback.history.seconds.sum() + 0.15 * len(callback.history)
+    assert 0.2 < spent / elapsed < 0.42
 
 
 def test_snapshots_within_one_long_epoch_leave_the_same_result(watch):

@@ -335,6 +335,65 @@ def test_a_resumed_training_goes_on_with_what_was_logged(watch, tmp_path):
     assert np.isfinite(later.history.functional_drift[4]).all()
 
 
+def test_channels_that_an_operation_turns_off_are_dead_there(watch, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    image = keras.Input((12, 10, 1))
+    maps = keras.ops.relu(layers.Conv2D(4, 3, name="conv")(image))
+    logits = layers.Dense(10, name="logits")(layers.GlobalAveragePooling2D()(maps))
+    model = compiled(keras.Model(image, logits))
+    kernel, _ = model.get_layer("conv").get_weights()
+    model.get_layer("conv").set_weights([kernel, np.array([-50.0, 0.0, -50.0, -50.0])])
+    values = layer_output(model, "conv", PIXELS)
+    callback = watch(neurons, probe_data=PIXELS)
+    train(model, callback, epochs=1)
+    relu = maps._keras_history.operation.name
+    assert callback.health.layers == ["conv", relu, "logits"]
+    expected = (np.maximum(values, 0).reshape(-1, 4).max(0) <= 0).mean()
+    assert callback.health.dead[0].tolist() == [0, expected, 0]
+    [message] = [one for one in caplog.messages if "are dead since" in one]
+    assert message.startswith(f"75 % of the units of {relu} are dead")
+
+
+def test_a_resumed_training_has_health_of_every_snapshot_before(watch):
+    """Nothing is known of the untrained network without images, and of others of no channel."""
+    model = conv_net()
+    train(model, watch(channels), epochs=2)
+    later = watch(channels)
+    train(model, later, epochs=3, initial_epoch=2)
+    assert later.history.epochs.tolist() == later.health.epochs.tolist() == [-1, 0, 1, 2]
+    assert np.isnan(later.health.update_ratio[0]).all()
+    assert (later.health.update_ratio[[1, 2]] > 0).any(1).all()
+
+
+def test_health_is_read_back_where_pictures_cannot_be(watch):
+    images = random_images(*PIXELS.shape[:-1], 2)
+    conv = layers.Conv2D(8, 3, activation="relu", name="conv")
+    logits = layers.Dense(10, name="logits")
+    model = compiled(sequential(conv, layers.Flatten(), logits, shape=images.shape[1:]))
+    first = watch(channels, probe_data=images)
+    model.fit(images, LABELS, epochs=2, verbose=0, callbacks=[first])
+    later = watch(channels, probe_data=images)
+    settings = {"epochs": 4, "initial_epoch": 2, "verbose": 0}
+    model.fit(images, LABELS, callbacks=[later], **settings)
+    # The snapshot before epoch 2 is taken again.
+    assert later.history.epochs.tolist() == [1, 2, 3]
+    assert later.health.epochs.tolist() == [-1, 0, 1, 2, 3]
+    np.testing.assert_array_equal(later.health.mean[:3], first.health.mean)
+    np.testing.assert_array_equal(later.health.update_ratio[:2], first.health.update_ratio[:2])
+
+
+def test_labels_that_tell_no_classes_are_named_once(watch, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    soft = np.random.default_rng(0).dirichlet(np.ones(3), len(PIXELS))
+    model = compiled()
+    callback = watch(neurons, probe_data=(PIXELS, soft))
+    for _ in range(2):
+        train(model, callback, epochs=1)
+    [message] = [one for one in caplog.messages if "tell no classes" in one]
+    assert f"({len(PIXELS)}, 3)" in message
+    assert np.isnan(callback.history.selectivity).all()
+
+
 def test_a_second_fit_compares_with_the_last_snapshot_of_the_first(watch):
     model = compiled(rate=0.0)
     callback = watch(neurons, probe_data=PIXELS)
@@ -367,7 +426,7 @@ def test_layers_in_trouble_are_named_once_with_advice(watch, caplog):
     callback = watch(lambda model: Objective.neuron(model, "logits", 0), probe_data=PIXELS)
     train(model, callback, epochs=3)
     [message] = [one for one in caplog.messages if "are dead since" in one]
-    assert message.startswith("75 % of the units of conv are dead since epoch 0: the learning rate")
+    assert message.startswith("75 % of the units of conv are dead since before training: ")
 
 
 @pytest.mark.acceptance

@@ -58,6 +58,27 @@ def test_time_is_kept_for_a_last_snapshot_as_slow_as_the_slowest(elapsed, afford
     assert pays(after(costs, elapsed + 200.0)) is affords
 
 
+@pytest.mark.parametrize(("elapsed", "affords"), [(255.0, False), (265.0, True)])
+def test_time_is_kept_for_the_film(elapsed, affords):
+    costs = Costs(0.1)
+    costs.expect_film(seconds=1.0, others=5)
+    for seconds in (4.0, 4.0, 4.0):
+        costs.add(seconds, floor=0.0, compiling=0.0)
+    # A snapshot more, the last one, and a film of five, three and two: 12 + 4 + 4 + 10 = 30,
+    # of 12 + 270 + 18 = 300.
+    assert pays(after(costs, elapsed + 22.0)) is affords
+
+
+def test_preparation_is_left_out_and_what_is_written_at_the_end_is_not():
+    costs = Costs(None)
+    costs.add_preparation(100.0)
+    costs.add(seconds=3.0, floor=0.0, compiling=0.0)
+    costs.add_rest(seconds=6.0, compiling=4.0)
+    assert costs.spent == 5.0
+    # Of 154 seconds, 100 were before training and 4 compiled.
+    assert after(costs, 154.0).share() == pytest.approx(0.1, abs=1e-3)
+
+
 def test_a_share_is_never_above_one():
     costs = Costs(0.1)
     costs.add(seconds=5.0, floor=0.0, compiling=0.0)

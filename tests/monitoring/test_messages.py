@@ -8,7 +8,7 @@ import pytest
 
 from featviz_callback.monitoring import messages
 from featviz_callback.monitoring.messages import Reporter
-from featviz_callback.records import Checkup
+from featviz_callback.records import Checkup, Health
 from featviz_callback.records.behaviour import Behaviour
 from featviz_callback.records.snapshot import Snapshot
 from featviz_callback.tensorboard.summaries import STATUSES
@@ -207,10 +207,48 @@ def test_the_line_calls_no_weak_picture_as_good_as_the_best_real_image(capsys):
     ],
 )
 def test_a_layer_in_trouble_is_named_once_and_a_healthy_one_not(number, healthy, ill, says, logged):
-    reporter = Reporter(0)
-    # The units of an untrained network may come to life.
-    reporter.checked(-1, Checkup.of({"conv": {number: ill}}))
-    for epoch, share in enumerate((healthy, healthy, healthy, ill, ill)):
-        reporter.checked(epoch, Checkup.of({"conv": {number: share}}))
+    shares = [ill, healthy, healthy, np.nan, ill, ill]
+    check_all(Reporter(0), number, shares)
     [message] = logged()
     assert message.startswith(says)
+
+
+def check_all(reporter, number, *shares, skipped=0):
+    """Tell a reporter of the snapshots of layers, from the untrained network on."""
+    health = Health()
+    for epoch, values in enumerate(zip(*shares, strict=True), -1):
+        named = {f"conv{i or ''}": {number: one} for i, one in enumerate(values)}
+        health.add(epoch, Checkup.of(named))
+        if epoch >= skipped - 1:
+            reporter.checked(epoch, Checkup.of(named), health)
+
+
+@pytest.mark.parametrize(
+    ("shares", "since"),
+    [
+        ([0.1, 0.6, 0.6, 0.6, 0.6, 0.6], "epoch 0"),
+        ([0.6, 0.6, 0.6, 0.1, 0.6, 0.6], "epoch 3"),
+        ([0.1, np.nan, np.nan, 0.6, np.nan, 0.6], "epoch 2"),
+        ([0.6, 0.6, 0.6, 0.6, 0.6, 0.6], "before training"),
+    ],
+)
+def test_a_resumed_training_says_since_when_layers_were_in_trouble(shares, since, logged):
+    check_all(Reporter(0), "dead", shares, skipped=5)
+    [message] = logged()
+    assert f"dead since {since}: " in message
+    assert ("learning rate" in message) is (since != "before training")
+
+
+def test_layers_in_trouble_for_as_long_are_named_together(logged):
+    ill, later = [0.1, 0.6, 0.6], [0.1, 0.1, 0.6]
+    check_all(Reporter(0), "dead", ill, later, ill, skipped=2)
+    one, other = logged()
+    assert one.startswith("60 % of the units of conv are dead, 60 % of the units of conv2 are")
+    assert "since epoch 0" in one
+    assert other.startswith("60 % of the units of conv1 are dead since epoch 1")
+
+
+def test_what_is_said_of_dead_units_is_true_of_constant_ones(logged):
+    check_all(Reporter(0), "dead", [0.1, 0.6])
+    [message] = logged()
+    assert message.endswith("They are the same for all of `probe_data`")

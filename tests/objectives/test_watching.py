@@ -105,6 +105,67 @@ def test_a_shared_layer_is_shown_once_a_call():
     )
 
 
+def functional():
+    """Return a model whose activations are operations, and one in it that it calls twice."""
+    maps = keras.Input((12, 10, 2))
+    block = layers.Conv2D(2, 3, padding="same", name="inner")(maps)
+    block = keras.Model(maps, ops.silu(block), name="block")
+    image = keras.Input((12, 10, 1))
+    conv = layers.Conv2D(2, 3, padding="same", name="conv")(image)
+    first = ops.relu(conv)
+    second = keras.activations.relu(first + conv, max_value=0.1)
+    third = block(block(second))
+    end = layers.Dense(3, name="logits")(layers.Flatten()(third))
+    outputs = {"conv": conv, "first": first, "second": second, "third": third, "end": end}
+    return fill(keras.Model(image, outputs)), block
+
+
+def test_an_activation_that_is_an_operation_of_a_graph_is_shown_as_a_layer_is():
+    model, block = functional()
+    [silu] = [one for one in block.operations if type(one).__name__ == "Silu"]
+    relu, bounded = (one for one in model.operations if type(one).__name__.lower() == "relu")
+    seen = seen_by(model)
+    assert list(seen) == [
+        *("conv", relu.name, bounded.name, "block/inner", f"block/{silu.name}"),
+        *("block/inner:1", f"block/{silu.name}:1", "logits"),
+    ]
+    predicted = model.predict(IMAGES, verbose=0)
+    names = {"conv": "conv", relu.name: "first", bounded.name: "second"}
+    for name, output in {**names, f"block/{silu.name}:1": "third", "logits": "end"}.items():
+        np.testing.assert_allclose(seen[name][0][0], predicted[output], atol=1e-6)
+    once = ops.convert_to_numpy(block(predicted["second"]))
+    np.testing.assert_allclose(seen[f"block/{silu.name}"][0][0], once, atol=1e-6)
+    assert ending(relu) == Ending(True)
+    assert ending(bounded) == Ending(True, None, 0.1)
+    assert ending(silu) == Ending()
+    assert not any(name in vars(one) for one in (relu, silu) for name in CALLS)
+
+
+@pytest.mark.parametrize(
+    ("activation", "expected"),
+    [
+        (ops.relu6, Ending(True, None, 6.0)),
+        (ops.tanh, Ending(False, -1.0, 1.0)),
+        (ops.hard_sigmoid, Ending(False, 0.0, 1.0)),
+        (lambda x: keras.activations.relu(x, negative_slope=0.1), Ending()),
+        (lambda x: keras.activations.relu(x, threshold=-1.0), Ending()),
+        (ops.leaky_relu, Ending()),
+        (ops.gelu, Ending()),
+    ],
+)
+def test_the_ending_of_an_operation_is_that_of_its_activation(activation, expected):
+    image = keras.Input((12, 10, 1))
+    model = keras.Model(image, activation(layers.Conv2D(2, 3, name="conv")(image)))
+    assert len(taps_of(model)) == 2
+    assert ending(model.operations[-1]) == expected
+
+
+def test_a_softmax_that_is_an_operation_has_no_units():
+    image = keras.Input((12, 10, 1))
+    logits = layers.Dense(2, name="logits")(layers.Flatten()(image))
+    assert names(keras.Model(image, ops.softmax(logits))) == ["logits"]
+
+
 class Windows(keras.Model):
     """A model that folds two halves of each image into the batch."""
 

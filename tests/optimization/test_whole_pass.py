@@ -59,6 +59,19 @@ def test_what_is_shown_is_what_keras_predicts():
     assert pass_seconds(model) > 0
 
 
+def test_an_activation_that_is_an_operation_is_shown():
+    image = keras.Input((8, 8, 1))
+    maps = layers.Conv2D(4, 3, name="conv")(image)
+    logits = layers.Dense(3, name="logits")(layers.Flatten()(ops.relu(maps)))
+    model = keras.Model(image, logits)
+    _, shown = seen_by(model, IMAGES, find_pass=find_pass)
+    expected = np.maximum(keras.Model(image, maps).predict(IMAGES, verbose=0), 0)
+    assert pass_seconds(model) > 0
+    conv, relu, _ = shown.values()
+    assert (conv < 0).any()
+    np.testing.assert_allclose(relu, expected, atol=1e-5)
+
+
 def test_new_weights_are_seen_and_compile_nothing():
     model = build()
     seen_by(model, IMAGES, find_pass=find_pass)
