@@ -56,8 +56,8 @@ class Units:
             best class from all others by its score; NaN without labels.
         best_class: The name of that class, one a unit; empty where it is not known.
         active_share: Float32 array `(units,)`: share of real images with a score above 0.
-        dead: Float32 array `(units,)`: 1 for a unit that no image activates, else 0; NaN for
-            what is no single unit of a layer, such as a direction.
+        dead: Float32 array `(units,)`: 1 for a unit that is the same for all images, else 0; NaN
+            for what is no single unit of a layer, such as a direction.
         dormant: The same for one that hardly any image activates, see `callback.health`.
         duplicate: The same for one that does what a unit before it in the layer does.
     """

@@ -661,10 +661,14 @@ def test_the_share_is_of_training_and_not_of_what_precedes_it(model, watch, tmp_
             yield PIXELS, LABELS
 
     callback, slow = watch(neurons(model), probe_data=Images()), Slow()
+    # Keras compiles its step.
+    train(model, epochs=1)
     train(model, slow, callback, epochs=3)
     shares = dict(read_events(tmp_path / "feature_vis")[1]["feature_vis/share"])
     spent = callback.history.seconds.sum()
-    assert shares[2] == pytest.approx(spent / (spent + slow.seconds), rel=0.1)
+    expected = spent / (spent + slow.seconds)
+    assert shares[2] == pytest.approx(expected, rel=0.2)
+    assert spent / (spent + slow.seconds + 5) < 0.75 * expected
 
 
 def test_the_film_counts_as_time_of_snapshots(model, watch, monkeypatch, caplog):
@@ -672,11 +676,15 @@ def test_the_film_counts_as_time_of_snapshots(model, watch, monkeypatch, caplog)
     write = summaries.write_animation
     monkeypatch.setattr(summaries, "write_animation", lambda *a: (time.sleep(3), write(*a)))
     slow = Slow()
-    callback = watch(neurons(model), max_overhead=0.3)
+    train(model, epochs=1)
+    callback = watch(neurons(model), max_overhead=1e-6)
     train(model, slow, callback, epochs=3)
-    spent = callback.history.seconds.sum()
-    assert spent / (spent + slow.seconds) < 0.3 < (spent + 3) / (spent + 3 + slow.seconds)
-    assert any("above max_overhead=0.3" in one for one in caplog.messages)
+    [said] = [one for one in caplog.messages if "above max_overhead" in one]
+    spent = callback.history.seconds.sum() + 3
+    # Two digits are said.
+    expected = spent / (spent + slow.seconds)
+    assert float(said.split()[2]) == pytest.approx(expected, rel=0.15)
+    assert (spent - 3) / (spent - 3 + slow.seconds) < 0.75 * expected
 
 
 @pytest.mark.slow

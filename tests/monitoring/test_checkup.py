@@ -258,7 +258,7 @@ def test_labels_tell_the_best_class(of, watch):
 
 def test_functional_drift_is_zero_on_equal_weights(watch):
     model = compiled(rate=0.0)
-    callback = watch(neurons, probe_data=PIXELS)
+    callback = watch(neurons, probe_data=IMAGES)
     train(model, callback, epochs=4)
     assert callback.history.functional_drift[1:].tolist() == [[0] * 3] * 4
     assert callback.history.top_overlap[1:].tolist() == [[1] * 3] * 4
@@ -291,7 +291,7 @@ def test_functional_drift_rises_with_planted_change(watch):
 
 def test_everything_is_logged_and_read_back_by_tensorboard(watch, tmp_path):
     model = conv_net()
-    callback = watch(channels, probe_data=(PIXELS, LABELS))
+    callback = watch(channels, probe_data=IMAGES)
     train(model, callback, epochs=2)
     _, scalars = read_events(tmp_path / "feature_vis")
     health, history = callback.health, callback.history
