@@ -292,7 +292,7 @@ def test_the_call_of_a_shared_layer_is_part_of_the_name():
     images = random_images(2, 8, 8, 1)
     first = to_numpy(shared(images))
     expected = first.mean((1, 2, 3)) + to_numpy(shared(first)).mean((1, 2, 3))
-    np.testing.assert_allclose(both.score(images), expected, rtol=1e-5)
+    np.testing.assert_allclose(both.score(images), expected, rtol=1e-5, atol=1e-6)
 
 
 class Twins(keras.Model):

@@ -56,12 +56,12 @@ def test_the_log_of_a_real_training_is_served(tmp_path, small_model):
 
 def test_the_numbers_of_a_real_training_are_served(tmp_path, small_model):
     small_model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    images = np.random.default_rng(0).random((8, 12, 10, 1), "float32")
+    images = np.random.default_rng(0).random((24, 12, 10, 1), "float32")
     objective = Objective.neuron(small_model, "logits", range(3))
     callback = FeatureVisCallback(
         objective, log_dir=tmp_path / "run", steps=2, probe_data=images, on_error="raise"
     )
-    small_model.fit(images, np.arange(8) % 3, epochs=2, verbose=0, callbacks=[callback])
+    small_model.fit(images, np.arange(24) % 3, epochs=2, verbose=0, callbacks=[callback])
     history, health, browser = callback.history, callback.health, Browser(tmp_path)
 
     def same(served, known):
