@@ -542,13 +542,19 @@ class FeatureVisCallback(keras.callbacks.Callback):
             # The strip and the animation are of one training, whatever the history has before.
             self._film = History(self.history.most_bytes) if len(self.history) else None
             return
-        run = self._run if self._is_replay else self._find_run()
+        run = self._run if self._is_replay else self._find_run(epoch)
         if run is not None:
             first = epoch if len(self.history) else self._restore(run, epoch)
             self._events.resume(run, first)
 
-    def _find_run(self):
-        return summaries.find_run(self._log_dir, self._observer.names, self._run)
+    def _find_run(self, epoch):
+        observer = self._observer
+        given = self._log_dir, observer.names, observer.values_range
+        run, others = summaries.find_run(*given, self._run)
+        # Only the weights could tell which one is of this training.
+        if others and run != self._run:
+            self._reporter.goes_on(epoch, run, others, observer.values_range)
+        return run
 
     def _restore(self, run, epoch):
         """Read back the snapshots before an epoch; return the epoch of the next one."""
@@ -753,7 +759,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
     def _write_snapshot(self, found):
         snapshot = self.history.last
         if not self._introduced:
-            summaries.write_objectives(self._events, snapshot.epoch, self._observer.targets)
+            given = self._observer.targets, self._observer.values_range
+            summaries.write_objectives(self._events, snapshot.epoch, *given)
             self._introduced = True
         with_real = found.score_ratio is not None
         summaries.write_snapshot(self._events, snapshot, with_real, found.pictures)

@@ -300,6 +300,30 @@ class Reporter:
             else "The snapshots that are always taken, or slower ones than before, cost more.",
         )
 
+    def goes_on(
+        self, epoch: int, run: str | None, others: Sequence[str], values_range: tuple
+    ) -> None:
+        """Log which of several runs a resumed training goes on with, or that it is none of them.
+
+        Args:
+            epoch: The first epoch of this training.
+            run: The log directory of the run.
+            others: The log directories of the other runs of the same targets.
+            values_range: Lowest and highest value of an image in this training.
+        """
+        if run is None:
+            logger.warning(
+                "Training begins at epoch %d, in a run of its own: runs of the same targets have "
+                "images in another `values_range` than %s: %s. Give theirs to go on with one.",
+                *(epoch, values_range, ", ".join(others)),
+            )
+            return
+        logger.warning(
+            "Training begins at epoch %d, and goes on with the newest of %d runs of the same "
+            "targets: %s. If that is another training, give each one a `log_dir` of its own.",
+            *(epoch, len(others) + 1, run),
+        )
+
     def lost(self, epochs: list[int], written: tuple, expected: tuple) -> None:
         """Log which snapshots of an earlier process cannot be read back, and why.
 

@@ -39,7 +39,8 @@ def replay(
 
     History and event files are those of a training that the callback had watched. Times
     differ. If there is no checkpoint of the untrained network, its snapshot is missing, and
-    the first checkpoint's has no drift but the noise floor.
+    the first checkpoint's has no drift but the noise floor. Where pictures begin is chosen
+    at the first snapshot, so some pictures may be other maxima of the same units then.
 
     A replay that was interrupted goes on in the same run of `log_dir`, if the weights and
     the settings are the same. Else it is a run of its own. If snapshots failed or found no room

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import keras
 import numpy as np
+from keras import ops
 
 from featviz_callback import backend
 from featviz_callback.objectives import ImageInput, Objective, Watch, score_all
@@ -80,9 +82,21 @@ def rank(
     >>> ranking.indices
     array([[2, 1]])
     """
-    compiled = find_pass if backend.load().compile_pass else None
+    compiled = None
+    if (
+        watch is not None
+        and backend.load().compile_pass
+        and _has_finite_weights(objectives[0].model)
+    ):
+        # In a graph, TensorFlow's ReLU makes 0 of what is no number.
+        compiled = find_pass
     scored = score_all(objectives, images, image_input, fixed_inputs, watch, compiled)
     return [_rank(scores, most) for scores in scored]
+
+
+def _has_finite_weights(model):
+    floats = (one for one in model.weights if keras.backend.is_float_dtype(one.dtype))
+    return all(bool(np.isfinite(ops.sum(ops.cast(one, "float32")))) for one in floats)
 
 
 def _rank(scores, most):

@@ -114,7 +114,10 @@ _NUMBERS = {
 
 
 def write_objectives(
-    events: EventFile, epoch: int, targets: Sequence[tuple[str, str, int | None]]
+    events: EventFile,
+    epoch: int,
+    targets: Sequence[tuple[str, str, int | None]],
+    values_range: tuple | None = None,
 ) -> None:
     """Write the layer of each target, by which the tab groups them.
 
@@ -123,9 +126,14 @@ def write_objectives(
         epoch: The step.
         targets: For each target its name, the path of the layer that it reads first,
             and that layer's place in the network, from 0, or `None`.
+        values_range: Lowest and highest value of an image, numbers or one a channel, which
+            pictures are read back by.
     """
     rows = [{"name": name, "layer": layer, "order": order} for name, layer, order in targets]
-    text = json.dumps({"version": 1, "objectives": rows})
+    content: dict = {"version": 1, "objectives": rows}
+    if values_range is not None:
+        content["values_range"] = np.asarray(values_range, "float64").tolist()
+    text = json.dumps(content)
     events.text(OBJECTIVES_TAG, epoch, text, OBJECTIVES_PLUGIN)
 
 
@@ -306,31 +314,61 @@ def write_animation(events: EventFile, epoch: int, gif: bytes) -> None:
     events.encoded_image(ANIMATION_TAG, epoch, gif, (height, width), "One frame a snapshot.")
 
 
+# A range of values is about another one if its ends are off by this share of it.
+_ALIKE = 0.1
+
+
 def find_run(
-    log_dir: str | os.PathLike, names: Sequence[str], own: str | None = None
-) -> str | None:
+    log_dir: str | os.PathLike,
+    names: Sequence[str],
+    values_range: tuple,
+    own: str | None = None,
+) -> tuple[str | None, list[str]]:
     """Find the run that a training goes on with: the newest one of the same targets.
 
     Args:
         log_dir: The log directory of all runs.
         names: The targets, in any order.
+        values_range: Lowest and highest value of an image. Runs of another range are left out;
+            the first logs do not tell theirs.
         own: The run that the caller itself has written, which comes before newer ones.
 
     Returns:
-        The log directory of the run, or `None` if no run has these targets.
+        The log directory of the run, `None` without any; and all other runs of the targets.
     """
-    for run in sorted(find_runs(log_dir), key=lambda run: run != own):
-        if any(_targets_in(path) == set(names) for path in _event_files(run)):
-            return run
+    runs = sorted(find_runs(log_dir), key=lambda run: run != own)
+    told = {run: found for run in runs if (found := _told_by(run, set(names))) is not None}
+    run = next((run for run, found in told.items() if _is_alike(found, values_range)), None)
+    return run, [one for one in told if one != run]
+
+
+def _is_alike(told, given):
+    """Whether a range is about the given one; one that follows from real images may vary."""
+    if not told:
+        return True
+    told, given = (np.broadcast_arrays(*map(np.atleast_1d, one)) for one in (told, given))
+    if np.shape(told) != np.shape(given):
+        return False
+    most = _ALIKE * np.abs(given[1] - given[0])
+    return bool((np.abs(np.subtract(told, given)) <= most).all())
+
+
+def _told_by(run, names):
+    """Return the range that a run of some targets tells, `()` if none, `None` of other targets."""
+    for path in _event_files(run):
+        found, values_range = _targets_in(path)
+        if found == names:
+            return values_range
     return None
 
 
 def _targets_in(path):
-    """Return the names of the targets of an event file's first snapshot."""
+    """Return the names of the targets of an event file's first snapshot, and their range."""
     names, first = set(), None
     for step, value in _read_values(path):
         if value.tag == OBJECTIVES_TAG:
-            return {row["name"] for row in json.loads(value.tensor.string_val[0])["objectives"]}
+            content = json.loads(value.tensor.string_val[0])
+            return {row["name"] for row in content["objectives"]}, content.get("values_range", ())
         # The first logs do not list their targets, and have a picture of each.
         first = step if first is None else first
         name = value.tag.partition("/")[2]
@@ -338,7 +376,7 @@ def _targets_in(path):
             break
         if IMAGE_TAG.format(name) == value.tag and name not in RESERVED_NAMES:
             names.add(name)
-    return names
+    return names, ()
 
 
 def _event_files(log_dir):

@@ -293,6 +293,29 @@ def test_a_new_process_goes_on_where_the_last_one_ended(model, watch, tmp_path):
         assert [step for step, _ in series] == [-1, 0, 1, 2, 3, 4]
 
 
+def test_another_range_of_values_begins_another_run(model, watch, tmp_path, caplog):
+    """Pictures of the first run would be read back as 255 times as bright."""
+    caplog.set_level("WARNING", logger="featviz_callback")
+    first = watch(neurons(model), values_range=(0, 1))
+    train(model, first, epochs=2)
+    second = watch(neurons(model), values_range=(0, 255))
+    train(model, second, epochs=3, initial_epoch=2)
+    assert second.history.epochs.tolist() == [1, 2]
+    assert "images in another `values_range` than" in caplog.text
+    assert (tmp_path / "run 2" / "feature_vis").is_dir()
+    images, _ = read_events(tmp_path / "feature_vis")
+    assert [step for step, _ in images["feature_vis/Neuron#logits_0"]] == [-1, 0, 1]
+
+
+def test_of_several_runs_it_is_said_which_one_goes_on(model, watch, tmp_path, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    for _ in range(2):
+        train(model, watch(neurons(model)), epochs=1)
+    assert "newest of" not in caplog.text
+    train(model, watch(neurons(model)), epochs=2, initial_epoch=1)
+    assert f"the newest of 2 runs of the same targets: {tmp_path / 'run 2'}" in caplog.text
+
+
 @pytest.mark.acceptance
 @pytest.mark.parametrize(
     ("inner", "shape"),

@@ -6,6 +6,7 @@ from keras import layers, ops
 from featviz_callback import Objective
 from featviz_callback.objectives import Watch, inputs, score_all
 from featviz_callback.objectives.watching import feature_taps
+from featviz_callback.optimization.ranking import rank
 from featviz_callback.optimization.whole_pass import find_pass, pass_seconds
 
 pytestmark = pytest.mark.skipif(
@@ -107,3 +108,18 @@ def test_outputs_of_many_bytes_are_shown_layer_by_layer():
     watch = Watch(dict.fromkeys(taps, 2**12), lambda *_: None)
     score_all([Objective.neuron(model, "out", 0)], images, watch=watch, find_pass=never)
     assert not asked
+
+
+def test_weights_that_are_no_numbers_are_seen_behind_a_relu():
+    """A graph would make 0 of them."""
+    model = build()
+    model.set_weights([np.full_like(one, np.nan) for one in model.get_weights()])
+    image_input, _ = inputs.resolve(model, None, 3)
+    seen = {}
+    taps = feature_taps(model, image_input.specs(model, IMAGES.shape[1:]))
+    watch = Watch(
+        taps, lambda tap, output, _: seen.update({tap.path: ops.convert_to_numpy(output)})
+    )
+    rank([Objective.neuron(model, "logits", 1)], IMAGES, 3, image_input, watch=watch)
+    assert np.isnan(seen["conv"]).all()
+    assert np.isnan(seen["logits"]).all()
