@@ -552,7 +552,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         given = self._log_dir, observer.names, observer.values_range
         run, others = summaries.find_run(*given, self._run)
         # Only the weights could tell which one is of this training.
-        if others and run != self._run:
+        if others and (run is None or run != self._run):
             self._reporter.goes_on(epoch, run, others, observer.values_range)
         return run
 
