@@ -8,11 +8,13 @@ inside are its parts.
 A model with a `call` whose own input is no image of floats, such as bytes or a flat vector,
 is read by the models inside it that take images.
 
-This module reads the structure of a model. It never calls the model.
+This module reads the structure of a model. It calls none, but a model that trains by a step of
+its own on shapes alone, to learn whether its `call` is of any use.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping
 
 import keras
@@ -22,6 +24,10 @@ from featviz_callback.objectives.layers import graph, graph_nodes
 from featviz_callback.objectives.notices import NothingToShow, warn_once
 from featviz_callback.objectives.parts import sublayers
 from featviz_callback.objectives.paths import find_call, lineage, walk
+from featviz_callback.objectives.shapes import layer_calls
+
+# Whether the `call` of a model is of use, by the model.
+_useful_calls: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 # A model inside a `call` takes images if it takes no more channels.
 _MOST_COLOURS = 4
@@ -30,7 +36,26 @@ _MOST_COLOURS = 4
 def is_wrapper(model: keras.Model) -> bool:
     """Whether a model is read by its parts: it has no `call`, or trains without having used it."""
     owner = next(kind for kind in type(model).__mro__ if "call" in vars(kind))
-    return owner in (keras.Model, keras.Layer) or has_own_step(model) and not model.built
+    if owner in (keras.Model, keras.Layer):
+        return True
+    return has_own_step(model) and not (model.built and _has_useful_call(model))
+
+
+def _has_useful_call(model):
+    """Whether the `call` of a built model takes one input that is known, or there is no other way.
+
+    People say `built = True` to load weights, and write a `call` that raises, or draws samples.
+    """
+    models = [layer for layer in sublayers(model) if isinstance(layer, keras.Model)]
+    if inputs.is_declared(model) or not any(one.built for one in models):
+        return True
+    if model not in _useful_calls:
+        try:
+            calls = layer_calls(model, inputs.specs(model))
+            _useful_calls[model] = any(call.layer.weights for call in calls)
+        except ValueError:
+            _useful_calls[model] = False
+    return _useful_calls[model]
 
 
 def has_own_step(model: keras.Model) -> bool:

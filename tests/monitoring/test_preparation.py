@@ -1,5 +1,7 @@
 """From arguments and a model to an observer: objectives, refusals, and real images."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -387,6 +389,42 @@ def test_a_wrapper_that_was_built_by_hand_is_trained_and_its_parts_are_watched(n
     assert len(history.names) == (2 if named else 6)
     own = critic.predict(history.images[-1, -2:], verbose=0)
     np.testing.assert_allclose(history.scores[-1, -2:], np.diag(own), rtol=1e-4)
+
+
+def _raises(self, images):
+    raise NotImplementedError("Train it.")
+
+
+def _does_nothing(self, images):
+    pass
+
+
+def _draws_samples(self, count):
+    return self.critic(keras.random.normal((count, 8, 8, 1)))
+
+
+def _takes_a_time_too(self, images, time):
+    return self.critic(images) + time
+
+
+@pytest.mark.parametrize("is_by_flag", [True, False], ids=["built", "build"])
+@pytest.mark.parametrize("call", [_raises, _does_nothing, _draws_samples, _takes_a_time_too])
+def test_the_parts_of_a_wrapper_are_watched_if_its_call_is_of_no_use(call, is_by_flag, watch):
+    conv, pool = layers.Conv2D(4, 3, name="conv"), layers.GlobalAveragePooling2D()
+    critic = sequential(conv, pool, layers.Dense(2, name="score"), shape=(8, 8, 1))
+    model = type("OfNoUse", (Decaying,), {"call": call})(critic)
+    if is_by_flag:
+        model.built = True
+    else:
+        with contextlib.suppress(Exception):
+            model.build((None, 8, 8, 1))
+    model.compile("sgd")
+    callback = watch(lambda one: Objective.neuron(one, "critic/score", [0, 1]))
+    model.fit(random_images(6, 8, 8, 1), batch_size=3, verbose=0, callbacks=[callback])
+    history = callback.history
+    assert history.epochs.tolist() == [-1, 0]
+    own = critic.predict(history.images[-1], verbose=0)
+    np.testing.assert_allclose(history.scores[-1], np.diag(own), rtol=1e-4)
 
 
 # --- a wrapper of parts whose images have no known size ---------------------------------------

@@ -1,6 +1,5 @@
 """Event files, read record by record."""
 
-
 from featviz_callback.tensorboard import checksums
 from featviz_callback.tensorboard.plugin import event_records
 from tests.tensorboard.plugin.conftest import event_file_of, write_run
