@@ -233,11 +233,12 @@ def size_of(folder):
 
 
 TRAIN = """
-    import os, signal, sys
+    import logging, os, signal, sys
     import keras
     from featviz_callback import FeatureVisCallback, Objective
     from tests.conftest import compiled, train
 
+    logging.getLogger("featviz_callback").setLevel("WARNING")
     folder, die_after = sys.argv[1], int(sys.argv[2])
 
     class Die(keras.callbacks.Callback):
@@ -264,8 +265,12 @@ def test_a_killed_run_resumed(tmp_path):
     assert logged(tmp_path) == [-1, 0, 1, 2]
     second = start(TRAIN, tmp_path, -1)
     second.wait()
-    assert second.returncode == 0, second.stdout.read()
+    said = second.stdout.read()
+    assert second.returncode == 0, said
+    assert "Images for the model" in said
     assert logged(tmp_path) == [-1, 0, 1, 2, 3, 4]
+    # The weights of the backup tell the run.
+    assert "Training begins at" not in said
     with np.load(tmp_path / "history.npz") as history:
         assert history["epochs"].tolist() == [-1, 0, 1, 2, 3, 4]
         assert np.isfinite(history["drift"][1:]).all()

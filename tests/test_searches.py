@@ -73,6 +73,60 @@ def test_each_training_of_a_search_of_keras_tuner_is_a_run(tmp_path):
     assert not len(callback.history)
 
 
+def test_trials_that_hyperband_goes_on_with_stay_runs_of_their_own(tmp_path):
+    keras_tuner = pytest.importorskip("keras_tuner")
+
+    class Kept(keras.callbacks.Callback):
+        """Keeps the weights that each training begins with and that each epoch ends with."""
+
+        kept = []
+
+        def on_epoch_begin(self, epoch, logs=None):
+            if not hasattr(self, "own"):
+                self.own = {"first": epoch, "begun": self.model.get_weights(), "ended": {}}
+                self.kept.append(self.own)
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.own["ended"][epoch] = self.model.get_weights()
+
+    def make(choices):
+        model = build(2)
+        model.optimizer.learning_rate = choices.Float("rate", 1e-4, 1e-1, sampling="log")
+        return model
+
+    tuner = keras_tuner.Hyperband(
+        make, objective="val_loss", max_epochs=4, factor=2, directory=str(tmp_path / "search")
+    )
+    callback = FeatureVisCallback(log_dir=tmp_path / "logs", steps=1, on_error="raise")
+    tuner.search(X, Y, validation_data=(X, Y), verbose=0, callbacks=[callback, Kept()])
+    # What a trial writes goes behind the epochs of the trial that its weights come from.
+    runs = []
+    for own in Kept.kept:
+        new = {-1: None, **own["ended"]}
+        if own["first"] == 0:
+            runs.append(new)
+            continue
+        [run] = [
+            run for run in runs
+            if any(same(own["begun"], ended) for epoch, ended in run.items() if epoch >= 0)
+        ]  # fmt: skip
+        run.update(own["ended"])
+    assert len(runs) < len(Kept.kept)
+    found = [
+        next(iter(scores.values()))
+        for _, scores in sorted(logged(tmp_path / "logs").items(), key=number)
+    ]
+    assert found == [sorted(run) for run in runs]
+
+
+def same(weights, others):
+    return all(map(np.array_equal, weights, others))
+
+
+def number(run):
+    return int((run[0].split() + ["1"])[1])
+
+
 def test_each_fold_of_a_cross_validation_is_a_run(tmp_path):
     model_selection = pytest.importorskip("sklearn.model_selection")
     callback = FeatureVisCallback(log_dir=tmp_path, steps=1, on_error="raise")

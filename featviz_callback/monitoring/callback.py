@@ -31,6 +31,7 @@ from featviz_callback.monitoring.messages import Reporter
 from featviz_callback.monitoring.observer import Observation
 from featviz_callback.monitoring.preparation import choose_objectives, prepare_observer
 from featviz_callback.monitoring.remote import NotBegun, Remote, SnapshotLost, Submitted, Taken
+from featviz_callback.monitoring.training_record import TrainingRecord, choose_run, hash_weights
 from featviz_callback.objectives import (
     NothingToShow,
     Objective,
@@ -99,8 +100,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
     The last snapshot shows the weights at the end of the last epoch, even if
     `EarlyStopping(restore_best_weights=True)` then restores others. A training that goes
     on from an earlier process, by `initial_epoch` or `BackupAndRestore`, continues the
-    history in `log_dir`, if a run there has the same targets. Event files hold pictures,
-    and pictures hold the values of images with one or three channels only. For signals
+    history in `log_dir`, if a run there has the same targets and weights. Event files
+    hold pictures, which keep the values of images with one or three channels only. For signals
     and other images, the history and its drift begin again at the epoch that training
     goes on from, and a warning is logged.
 
@@ -121,7 +122,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
             training that begins at epoch 0 writes to `run 2/feature_vis` there, then to
             `run 3/feature_vis` and so on, and logs the name. So each training is a run in
             TensorBoard, and so is that of each copy of the callback. A training that goes on
-            at a later epoch adds to the newest run of the same targets. A relative path is
+            at a later epoch adds to the run of the same targets whose epochs ended with its
+            weights. If none did, it adds to the only run, or is a new one beside several, which
+            is logged. A relative path is
             resolved when training begins, and `~` is your home folder. If several processes
             train one model, all take snapshots and the first one writes. With an `executor`,
             the first one alone hands snapshots over, and the others have no history.
@@ -327,6 +330,9 @@ class FeatureVisCallback(keras.callbacks.Callback):
         # The real images that were written last, for each target.
         self._real_written: dict[str, list] = {}
         self._last_epoch = self._last_snapshot = self._last_written = None
+        # A hash of the weights that it began with, and of those that its epochs ended with.
+        self._begun: str | None = None
+        self._record, self._noted = TrainingRecord(), 0.0
         self._epoch_began = time.perf_counter()
 
     @property
@@ -467,6 +473,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
         if self._last_epoch is None:
             self._last_epoch = self._last_snapshot = epoch - 1
             self._first_epoch = epoch
+            with self._preparing():
+                self._guarded(self._note_weights, epoch - 1)
             if self._observer is not None:
                 with self._preparing():
                     self._guarded(self._observer.check)
@@ -494,6 +502,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
             elif is_due:
                 self.history.skip(epoch)
                 self._reporter.skipped(epoch, self._max_overhead)
+            self._guarded(self._note_weights, epoch)
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Take a snapshot if the last epoch has none, and write the strip and the animation."""
@@ -504,6 +513,8 @@ class FeatureVisCallback(keras.callbacks.Callback):
         self._record_pending()
         if self._remote is not None:
             self._remote.close()
+        # An optimizer may have put averages in place of the weights.
+        self._guarded(self._note_weights, self._last_epoch, True)
         self._guarded(self._complete_floor)
         began = time.perf_counter()
         self._guarded(self._write_film)
@@ -534,26 +545,74 @@ class FeatureVisCallback(keras.callbacks.Callback):
         )
         return backend.load().agreed(planned)
 
+    def _note_weights(self, epoch, is_last=False):
+        """Note the weights of this moment, so that a later training finds the run."""
+        if self._has_given_up:
+            return
+        began = time.perf_counter()
+        found = hash_weights(self.model)
+        if epoch < self._first_epoch:
+            self._begun = found
+        self._record.add(epoch, found)
+        run = self._events.run
+        # Short epochs do not write a file each.
+        is_due = is_last or epoch == self._last_snapshot or began - self._noted >= 1
+        if run is not None and self._writes and is_due:
+            # A run that is not found again is said then; the next epoch tries again.
+            with contextlib.suppress(OSError):
+                self._record.write(run)
+            self._noted = began
+        self._costs.add_rest(time.perf_counter() - began)
+
     def _join_run(self):
         """Go on with the run of an earlier training, if this one does."""
-        epoch = self._first_epoch or 0
-        # A replay has found its run by the weights.
-        if self._run is None if self._is_replay else epoch == 0:
+        epoch, run = self._first_epoch or 0, None
+        if self._is_replay:
+            # It has found its run by the weights.
+            run = self._run
+        elif epoch > 0:
+            run = self._find_run(epoch)
+        if run is None:
             # The strip and the animation are of one training, whatever the history has before.
             self._film = History(self.history.most_bytes) if len(self.history) else None
             return
-        run = self._run if self._is_replay else self._find_run(epoch)
-        if run is not None:
-            first = epoch if len(self.history) else self._restore(run, epoch)
-            self._events.resume(run, first)
+        if not len(self.history):
+            self._events.resume(run, self._restore(run, epoch))
+            return
+        if self.history.last.epoch >= epoch:
+            self._repeat(epoch)
+        self._events.resume(run, epoch)
+
+    def _repeat(self, epoch):
+        """Remove the snapshots that this training takes once more."""
+        for history in (self.history, self._film):
+            if history is not None:
+                history.forget(epoch)
+        # Weights and real images were compared with those of a snapshot that is gone.
+        self._observer.compare_with_none()
+        if len(self.history):
+            self._observer.go_on_from(self.history.last)
 
     def _find_run(self, epoch):
         observer = self._observer
-        given = self._log_dir, observer.names, observer.values_range
-        run, others = summaries.find_run(*given, self._run)
-        # Only the weights could tell which one is of this training.
-        if others and (run is None or run != self._run):
-            self._reporter.goes_on(epoch, run, others, observer.values_range)
+        found = summaries.find_runs_of(self._log_dir, observer.names, observer.values_range)
+        alike, others = found
+        # In memory is the history of this very model.
+        own = self._run if len(self.history) else None
+        run, is_certain = choose_run(alike, self._begun, epoch, own)
+        if run is None and alike and backend.load().is_together():
+            # Nobody has all weights there.
+            run = alike[0]
+        if alike and not is_certain:
+            self._reporter.goes_on(epoch, run, alike)
+        elif others and run is None:
+            self._reporter.other_range(epoch, others, observer.values_range)
+        if run is not None:
+            later = self._record
+            self._record = TrainingRecord.read(run)
+            self._record.go_on(epoch, not is_certain)
+            for pair in later.weights:
+                self._record.add(*pair)
         return run
 
     def _restore(self, run, epoch):

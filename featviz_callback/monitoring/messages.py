@@ -300,28 +300,41 @@ class Reporter:
             else "The snapshots that are always taken, or slower ones than before, cost more.",
         )
 
-    def goes_on(
-        self, epoch: int, run: str | None, others: Sequence[str], values_range: tuple
-    ) -> None:
-        """Log which of several runs a resumed training goes on with, or that it is none of them.
+    def goes_on(self, epoch: int, run: str | None, runs: Sequence[str]) -> None:
+        """Log which run a resumed training goes on with, or that it is a new one.
 
         Args:
             epoch: The first epoch of this training.
-            run: The log directory of the run.
-            others: The log directories of the other runs of the same targets.
-            values_range: Lowest and highest value of an image in this training.
+            run: The log directory of the run, `None` for a new one.
+            runs: The log directories of all runs of the same targets.
         """
         if run is None:
             logger.warning(
-                "Training begins at epoch %d, in a run of its own: runs of the same targets have "
-                "images in another `values_range` than %s: %s. Give theirs to go on with one.",
-                *(epoch, values_range, ", ".join(others)),
+                "Training begins at epoch %d, in a run of its own: no run of the same targets has "
+                "ended an epoch with its weights: %s. To go on with one of these, begin with "
+                "weights of its training, or give a `log_dir` that has that run alone.",
+                *(epoch, ", ".join(runs)),
             )
             return
         logger.warning(
-            "Training begins at epoch %d, and goes on with the newest of %d runs of the same "
-            "targets: %s. If that is another training, give each one a `log_dir` of its own.",
-            *(epoch, len(others) + 1, run),
+            "Training begins at epoch %d, and goes on with %s run of the same targets: %s. No "
+            "epoch of that run is known to have ended with its weights. If it is another training, "
+            "give each one a `log_dir` of its own.",
+            *(epoch, "the only" if len(runs) == 1 else f"the newest of {len(runs)}", run),
+        )
+
+    def other_range(self, epoch: int, others: Sequence[str], values_range: tuple) -> None:
+        """Log that a resumed training goes on with no run, since their images differ in range.
+
+        Args:
+            epoch: The first epoch of this training.
+            others: The log directories of the runs of the same targets.
+            values_range: Lowest and highest value of an image in this training.
+        """
+        logger.warning(
+            "Training begins at epoch %d, in a run of its own: runs of the same targets have "
+            "images in another `values_range` than %s: %s. Give theirs to go on with one.",
+            *(epoch, values_range, ", ".join(others)),
         )
 
     def lost(self, epochs: list[int], written: tuple, expected: tuple) -> None:

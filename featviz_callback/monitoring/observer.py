@@ -341,6 +341,11 @@ class Observer:
         """What the next snapshot is compared with: the ranks of real images, and weights."""
         return self._units.kept, self._health.kept
 
+    def compare_with_none(self) -> None:
+        """Compare the next snapshot with none, since the last one is gone."""
+        self._units.go_on_from(([], np.empty((0, 0), "float32")))
+        self._health.go_on_from({})
+
     @property
     def state(self) -> dict[str, Any]:
         """All that later snapshots depend on beside the weights, to be set in another process."""

@@ -318,28 +318,24 @@ def write_animation(events: EventFile, epoch: int, gif: bytes) -> None:
 _ALIKE = 0.1
 
 
-def find_run(
-    log_dir: str | os.PathLike,
-    names: Sequence[str],
-    values_range: tuple,
-    own: str | None = None,
-) -> tuple[str | None, list[str]]:
-    """Find the run that a training goes on with: the newest one of the same targets.
+def find_runs_of(
+    log_dir: str | os.PathLike, names: Sequence[str], values_range: tuple
+) -> tuple[list[str], list[str]]:
+    """Find the runs that a training of some targets may go on with.
 
     Args:
         log_dir: The log directory of all runs.
         names: The targets, in any order.
-        values_range: Lowest and highest value of an image. Runs of another range are left out;
-            the first logs do not tell theirs.
-        own: The run that the caller itself has written, which comes before newer ones.
+        values_range: Lowest and highest value of an image.
 
     Returns:
-        The log directory of the run, `None` without any; and all other runs of the targets.
+        The log directories of the runs of these targets and of about this range, the newest one
+        first; and of those of another range. The first logs do not tell theirs.
     """
-    runs = sorted(find_runs(log_dir), key=lambda run: run != own)
-    told = {run: found for run in runs if (found := _told_by(run, set(names))) is not None}
-    run = next((run for run, found in told.items() if _is_alike(found, values_range)), None)
-    return run, [one for one in told if one != run]
+    told = {run: _told_by(run, set(names)) for run in find_runs(log_dir)}
+    told = {run: found for run, found in told.items() if found is not None}
+    alike = [run for run, found in told.items() if _is_alike(found, values_range)]
+    return alike, [run for run in told if run not in alike]
 
 
 def _is_alike(told, given):

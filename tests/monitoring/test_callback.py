@@ -277,7 +277,7 @@ def test_a_second_fit_goes_on_where_the_first_ended(model, watch, tmp_path):
     train(model, callback, epochs=4, initial_epoch=2)
     assert callback.history.epochs.tolist() == [-1, 0, 1, 2, 3]
     assert np.isfinite(callback.history.drift[1:]).all()
-    assert len(list((tmp_path / "feature_vis").iterdir())) == 2
+    assert len(list((tmp_path / "feature_vis").glob("*tfevents*"))) == 2
 
 
 def test_a_new_process_goes_on_where_the_last_one_ended(model, watch, tmp_path):
@@ -305,15 +305,6 @@ def test_another_range_of_values_begins_another_run(model, watch, tmp_path, capl
     assert (tmp_path / "run 2" / "feature_vis").is_dir()
     images, _ = read_events(tmp_path / "feature_vis")
     assert [step for step, _ in images["feature_vis/Neuron#logits_0"]] == [-1, 0, 1]
-
-
-def test_of_several_runs_it_is_said_which_one_goes_on(model, watch, tmp_path, caplog):
-    caplog.set_level("WARNING", logger="featviz_callback")
-    for _ in range(2):
-        train(model, watch(neurons(model)), epochs=1)
-    assert "newest of" not in caplog.text
-    train(model, watch(neurons(model)), epochs=2, initial_epoch=1)
-    assert f"the newest of 2 runs of the same targets: {tmp_path / 'run 2'}" in caplog.text
 
 
 @pytest.mark.acceptance

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from featviz_callback import FeatureVisCallback, Objective
-from tests.conftest import PIXELS, read_events, train
+from tests.conftest import PIXELS, compiled, make_small_model, read_events, train
 from tests.monitoring.conftest import neurons
 
 TAG = "feature_vis_score/Neuron#logits_0"
@@ -57,12 +57,15 @@ def test_a_second_fit_from_epoch_0_is_a_run_of_its_own(model, watch, tmp_path, c
 
 
 @pytest.mark.acceptance
-def test_a_resumed_training_goes_on_with_the_newest_run_of_its_targets(model, watch, tmp_path):
+def test_a_resumed_training_goes_on_with_the_run_of_its_weights_and_targets(model, watch, tmp_path):
     def other(model):
         return Objective.neuron(model, "logits", [0, 1])
 
     for objectives in (neurons, neurons, other):
         train(model, watch(objectives), epochs=1)
+        if objectives is neurons:
+            weights = model.get_weights()
+    model.set_weights(weights)
     again = watch()
     train(model, again, epochs=2, initial_epoch=1)
     assert logged(tmp_path) == {".": [-1, 0], "run 2": [-1, 0, 1], "run 3": [-1, 0]}
@@ -70,6 +73,127 @@ def test_a_resumed_training_goes_on_with_the_newest_run_of_its_targets(model, wa
     unknown = watch(lambda model: Objective.neuron(model, "logits", [0, 5]))
     train(model, unknown, epochs=2, initial_epoch=1)
     assert logged(tmp_path)["run 4"] == [0, 1]
+
+
+def two_networks():
+    return [compiled(make_small_model(seed)) for seed in (1, 2)]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_copies_that_go_on_find_the_runs_of_their_networks(backwards, watch, tmp_path, caplog):
+    """As Hyperband does: each trial goes on with a new copy, one after the other."""
+    callback, networks = watch(), two_networks()
+    for network in networks:
+        train(network, copy.deepcopy(callback), epochs=2)
+    caplog.set_level("WARNING", logger="featviz_callback")
+    histories = {}
+    for i in (1, 0) if backwards else (0, 1):
+        twin = copy.deepcopy(callback)
+        train(networks[i], twin, epochs=4, initial_epoch=2)
+        histories[i] = twin.history
+    whole = [-1, 0, 1, 2, 3]
+    assert logged(tmp_path) == {".": whole, "run 2": whole}
+    assert "Training begins at" not in caplog.text
+    for i, run in enumerate((tmp_path, tmp_path / "run 2")):
+        assert histories[i].epochs.tolist() == whole
+        # What stands in each run is of one network.
+        written = [score for _, score in read_events(run / "feature_vis")[1][TAG]]
+        np.testing.assert_allclose(written, histories[i].scores[:, 0], rtol=1e-5)
+
+
+def test_one_callback_of_two_networks_in_turn_goes_on_with_the_run_of_each(watch, tmp_path):
+    callback, (first, second) = watch(), two_networks()
+    train(first, callback, epochs=1)
+    before = callback.history.images
+    train(second, callback, epochs=1)
+    train(first, callback, epochs=2, initial_epoch=1)
+    assert logged(tmp_path) == {".": [-1, 0, 1], "run 2": [-1, 0]}
+    assert callback.history.epochs.tolist() == [-1, 0, 1]
+    # Pictures are read back, and have 256 levels.
+    np.testing.assert_allclose(callback.history.images[:2], before, atol=0.51 / 255)
+
+
+@pytest.mark.parametrize("freq", [1, 10])
+def test_a_checkpoint_of_an_earlier_epoch_tells_its_run(freq, watch, tmp_path, caplog):
+    """Early stopping restores the best weights; those of other epochs were saved to disk."""
+    networks, weights = two_networks(), {}
+    for i, network in enumerate(networks):
+        keep = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs, i=i: weights.update(
+                {(i, epoch): networks[i].get_weights()}
+            )
+        )
+        train(network, watch(freq=freq), keep, epochs=3)
+    caplog.set_level("WARNING", logger="featviz_callback")
+    fresh = compiled()
+    fresh.set_weights(weights[0, 1])
+    train(fresh, watch(freq=freq), epochs=4, initial_epoch=3)
+    assert logged(tmp_path)["."][-1] == 3
+    assert logged(tmp_path)["run 2"][-1] == 2
+    assert "Training begins at" not in caplog.text
+
+
+def test_averages_that_the_optimizer_leaves_tell_their_run(watch, tmp_path):
+    for seed in (1, 2):
+        model = make_small_model(seed)
+        optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
+        model.compile(optimizer, "sparse_categorical_crossentropy")
+        train(model, watch(), epochs=2)
+        if seed == 1:
+            averages = model.get_weights()
+    fresh = compiled()
+    fresh.set_weights(averages)
+    train(fresh, watch(), epochs=3, initial_epoch=2)
+    assert logged(tmp_path) == {".": [-1, 0, 1, 2], "run 2": [-1, 0, 1]}
+
+
+def test_unknown_weights_go_on_with_no_run_of_several(watch, tmp_path, caplog):
+    for network in two_networks():
+        train(network, watch(), epochs=1)
+    caplog.set_level("WARNING", logger="featviz_callback")
+    stranger = watch()
+    train(compiled(make_small_model(3)), stranger, epochs=2, initial_epoch=1)
+    assert logged(tmp_path) == {".": [-1, 0], "run 2": [-1, 0], "run 3": [0, 1]}
+    assert stranger.history.epochs.tolist() == [0, 1]
+    [said] = [one for one in caplog.messages if "in a run of its own: no run" in one]
+    assert str(tmp_path / "run 2") in said
+
+
+def test_unknown_weights_go_on_with_the_only_run_once_and_it_is_said(watch, tmp_path, caplog):
+    """A backup in the middle of an epoch is of weights that no epoch ended with."""
+    caplog.set_level("WARNING", logger="featviz_callback")
+    train(compiled(), watch(), epochs=1)
+    for seed in (3, 4):
+        train(compiled(make_small_model(seed)), watch(), epochs=3, initial_epoch=1)
+    assert logged(tmp_path) == {".": [-1, 0, 1, 2], "run 2": [0, 1, 2]}
+    said = [one for one in caplog.messages if "Training begins at epoch 1" in one]
+    assert [("the only run" in one, "in a run of its own" in one) for one in said] == [
+        (True, False), (False, True)
+    ]  # fmt: skip
+
+
+def test_a_run_without_a_record_is_gone_on_with_if_it_is_the_only_one(watch, tmp_path, caplog):
+    train(compiled(), watch(), epochs=1)
+    note = tmp_path / "feature_vis" / "training.json"
+    for text in (None, "{", '{"weights": 1}'):
+        note.unlink() if text is None else note.write_text(text)
+        train(compiled(), watch(), epochs=2, initial_epoch=1)
+    assert logged(tmp_path) == {".": [-1, 0, 1]}
+
+
+def test_an_epoch_that_the_same_callback_repeats_replaces_the_first_try(model, watch, tmp_path):
+    """`initial_epoch=history.epoch[-1]`, as in Keras' tutorial of transfer learning."""
+    callback = watch(probe_data=PIXELS)
+    done = train(model, callback, epochs=2)
+    train(model, callback, epochs=3, initial_epoch=done.epoch[-1])
+    history = callback.history
+    assert history.epochs.tolist() == callback.health.epochs.tolist() == [-1, 0, 1, 2]
+    assert logged(tmp_path) == {".": [-1, 0, 1, 2]}
+    written = [score for _, score in read_events(tmp_path / "feature_vis")[1][TAG]]
+    np.testing.assert_allclose(written, history.scores[:, 0], rtol=1e-5)
+    # What units did at the end of epoch 0 is not kept, and what they did later is no epoch 0.
+    assert np.isnan(history.functional_drift[2]).all()
+    assert np.isfinite(history.functional_drift[3]).all()
 
 
 def test_a_callback_goes_on_with_its_own_run_beside_newer_ones(model, watch, tmp_path):

@@ -446,7 +446,8 @@ def test_threads_of_one_worker_take_snapshots_one_after_the_other(watch_apart, p
         np.testing.assert_array_equal(taken.observation.result.images, images)
 
 
-def test_a_training_that_goes_on_later(watch_apart, pool):
+def test_a_training_that_goes_on_later(watch_apart, pool, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
     found = []
     for executor in (None, pool):
         keras.utils.set_random_seed(1)
@@ -460,6 +461,8 @@ def test_a_training_that_goes_on_later(watch_apart, pool):
         found.append(later)
     assert found[1].history.epochs.tolist() == [-1, 0, 1, 2, 3]
     assert_same(*found)
+    # Its run is known by its weights.
+    assert "Training begins at" not in caplog.text
 
 
 def test_deep_copies_train_with_one_executor(watch_apart, pool):

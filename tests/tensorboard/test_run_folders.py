@@ -76,10 +76,9 @@ def test_remote_runs_are_found_and_told_apart():
         summaries.write_objectives(events, -1, [(name, "layer", 0) for name in names])
     assert run_folders.find_runs(log_dir) == [f"{log_dir}/run 3", f"{log_dir}/run 2", log_dir]
     first, second, third = log_dir, f"{log_dir}/run 2", f"{log_dir}/run 3"
-    assert summaries.find_run(log_dir, ["b"], (0, 1)) == (second, [])
-    assert summaries.find_run(log_dir, ["a"], (0, 1)) == (third, [first])
-    assert summaries.find_run(log_dir, ["a"], (0, 1), own=log_dir) == (first, [third])
-    assert summaries.find_run(log_dir, ["a", "b"], (0, 1)) == (None, [])
+    assert summaries.find_runs_of(log_dir, ["b"], (0, 1)) == ([second], [])
+    assert summaries.find_runs_of(log_dir, ["a"], (0, 1)) == ([third, first], [])
+    assert summaries.find_runs_of(log_dir, ["a", "b"], (0, 1)) == ([], [])
 
 
 def test_a_run_of_another_range_of_values_is_not_gone_on_with(tmp_path):
@@ -87,10 +86,10 @@ def test_a_run_of_another_range_of_values_is_not_gone_on_with(tmp_path):
         events = EventFile(tmp_path, is_new=True)
         summaries.write_objectives(events, -1, [("a", "layer", 0)], values_range)
     first, second = str(tmp_path), f"{tmp_path}/run 2"
-    assert summaries.find_run(tmp_path, ["a"], (0, 1)) == (first, [second])
-    assert summaries.find_run(tmp_path, ["a"], (0.0, 250.0)) == (second, [first])
-    assert summaries.find_run(tmp_path, ["a"], (-1, 1)) == (None, [second, first])
-    assert summaries.find_run(tmp_path, ["a"], ((0, 0), (1, 1))) == (None, [second, first])
+    assert summaries.find_runs_of(tmp_path, ["a"], (0, 1)) == ([first], [second])
+    assert summaries.find_runs_of(tmp_path, ["a"], (0.0, 250.0)) == ([second], [first])
+    for other in ((-1, 1), ((0, 0), (1, 1))):
+        assert summaries.find_runs_of(tmp_path, ["a"], other) == ([], [second, first])
 
 
 def test_a_note_is_read_back_from_the_folder_of_its_run(tmp_path):
