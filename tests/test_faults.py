@@ -147,7 +147,7 @@ def test_a_quota_reached(watch, tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def limit():
-        [path] = (tmp_path / "logs/feature_vis").iterdir()
+        [path] = (tmp_path / "logs/feature_vis").glob("*tfevents*")
         resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, hard))
 
     def lift():

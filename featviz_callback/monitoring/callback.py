@@ -38,7 +38,7 @@ from featviz_callback.objectives import (
     announce_parts,
     is_known,
     is_wrapper,
-    models_in,
+    parts_to_name,
     shared_calls,
     warn_once,
 )
@@ -398,7 +398,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
         if is_known(self.model) or isinstance(self._objectives, (Objective, list, tuple)):
             self._prepare_or_give_up()
         elif is_wrapper(self.model):
-            self._reporter.waiting(self.model.name, models_in(self.model))
+            self._reporter.waiting(self.model.name, *parts_to_name(self.model))
         checks.check_log_dir(self.log_dir)
         # Training may change the working directory.
         self._log_dir = absolute(self.log_dir)

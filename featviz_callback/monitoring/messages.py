@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -169,18 +169,26 @@ class Reporter:
         """Log that training goes on without pictures."""
         logger.warning("FeatureVisCallback makes no pictures, and training goes on. %s", error)
 
-    def waiting(self, name: str, parts: Sequence[str]) -> None:
+    def waiting(self, name: str, parts: Sequence[str], several: Mapping[str, str]) -> None:
         """Log that the first batch builds a model or its parts, so that snapshots begin then.
 
         Args:
             name: The model's name.
-            parts: The attributes of the model that hold other models.
+            parts: How to name the models inside it that an image alone may be enough to call.
+            several: The arguments of the other ones, by how to name them.
         """
         advice = ""
         if parts:
             advice = (
                 f" If `train_step` calls nothing but parts, `objectives` names one of these: "
                 f"{', '.join(parts)}, as `lambda model: default_objectives(model.{parts[0]})` does."
+            )
+        for part, arguments in several.items():
+            advice += (
+                f" The part {part} takes several arguments, call({arguments}). To see it, give "
+                "`objectives` of a model around it: `lambda model: default_objectives(keras.Model("
+                f"given, model.{part}(*given)))`, where `given` is a list of a keras.Input for "
+                "each argument."
             )
         logger.warning(
             "The model '%s' or a part of it is not built yet, so the first snapshot is taken at "

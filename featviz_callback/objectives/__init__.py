@@ -28,7 +28,7 @@ from featviz_callback.objectives.outside import (
     scaling_outside,
     takes_whole_numbers,
 )
-from featviz_callback.objectives.parts import attributes, models_in
+from featviz_callback.objectives.parts import attributes
 from featviz_callback.objectives.paths import walk
 from featviz_callback.objectives.preserve import attributes_preserved, preserved
 from featviz_callback.objectives.reachability import Reach, require_path
@@ -45,7 +45,13 @@ from featviz_callback.objectives.scoring import as_taken, score_all
 from featviz_callback.objectives.shapes import output_shapes, shared_calls
 from featviz_callback.objectives.terms import SomeTargets, Targets
 from featviz_callback.objectives.watching import Watch, feature_taps, weights_by_layer
-from featviz_callback.objectives.wrappers import has_own_step, is_known, is_wrapper, require_images
+from featviz_callback.objectives.wrappers import (
+    has_own_step,
+    is_known,
+    is_wrapper,
+    parts_to_name,
+    require_images,
+)
 
 __all__ = [
     "attributes_preserved",
@@ -80,9 +86,9 @@ __all__ = [
     "last_features",
     "measure_scaling",
     "model_around",
-    "models_in",
     "operation_at",
     "output_shapes",
+    "parts_to_name",
     "preserved",
     "range_as_text",
     "read_scores",

@@ -138,11 +138,11 @@ def specs(model: keras.Model):
     declared = _declared(model)
     if declared is not None:
         return _single(declared)
-    needed = _needed(model)
-    if len(needed) > 1:
+    arguments = needed(model)
+    if len(arguments) > 1:
         raise NothingToShow(
             f"Expected the call of the model '{model.name}' to take one argument: a tensor, or a "
-            f"list or dict of them. Received: call({', '.join(needed)}). To see it, give "
+            f"list or dict of them. Received: call({', '.join(arguments)}). To see it, give "
             "`objectives` of a model around it, keras.Model(given, model(*given)), where `given` "
             "is a list of a keras.Input for each argument; `fixed_inputs` sets the others."
         )
@@ -201,8 +201,14 @@ def _declared(model):
     return getattr(model, "inputs", None) if structure is None else structure
 
 
-def _needed(model):
-    """The names of the arguments without which nobody can call a model."""
+def needed(model: keras.Model) -> list[str]:
+    """Return the names of the arguments without which nobody can call a model.
+
+    Args:
+        model: Any model. One that declares its inputs takes one argument.
+    """
+    if is_declared(model):
+        return ["inputs"]
     arguments = inspect.signature(model.call).parameters.values()
     usual = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [

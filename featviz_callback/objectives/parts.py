@@ -24,13 +24,19 @@ def attributes(layer: keras.Layer) -> dict[str, object]:
     return {**vars(layer), **vars(layer).get("_modules", {})}
 
 
-def models_in(layer: keras.Layer) -> list[str]:
-    """Return the public attributes of a layer that hold models."""
-    return [
-        name
-        for name, value in attributes(layer).items()
-        if isinstance(value, keras.Model) and not name.startswith("_")
-    ]
+def models_in(layer: keras.Layer) -> dict[str, keras.Model]:
+    """Return the models that public attributes of a layer hold, also in lists and dicts.
+
+    Each is there once, by what reaches it in Python: `"critic"`, `"nets['critic'][0]"`.
+    """
+    found: dict[str, keras.Model] = {}
+    for name, value in attributes(layer).items():
+        if name.startswith("_") or name in _LISTS_OF_ALL:
+            continue
+        for alias, model in _held_by(name, value, as_code=True):
+            if isinstance(model, keras.Model) and all(model is not one for one in found.values()):
+                found[alias] = model
+    return found
 
 
 def parts(parent: keras.Layer) -> list[tuple[str, keras.Layer]]:
@@ -80,10 +86,11 @@ def _held(parent):
             yield from _held_by(name, value)
 
 
-def _held_by(alias, value):
+def _held_by(alias, value, as_code=False):
     if isinstance(value, keras.Layer):
         yield alias, value
     elif isinstance(value, (list, tuple, dict)):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, item in items:
-            yield from _held_by(f"{alias}[{key}]", item)
+            inside = repr(key) if as_code else key
+            yield from _held_by(f"{alias}[{inside}]", item, as_code)

@@ -5,11 +5,13 @@ A GAN, a VAE or a diffusion model is often a model with a `train_step` of its ow
 attributes, in lists or in dicts. Where none of these takes images, layers that have layers
 inside are its parts.
 
+A `call` beside such a `train_step` may be of no use: it raises an error, takes a number of
+images to make, or several arguments. Then the parts are read too.
+
 A model with a `call` whose own input is no image of floats, such as bytes or a flat vector,
 is read by the models inside it that take images.
 
-This module reads the structure of a model. It calls none, but a model that trains by a step of
-its own on shapes alone, to learn whether its `call` is of any use.
+This module reads the structure of a model. It computes nothing: a call is followed on shapes.
 """
 
 from __future__ import annotations
@@ -22,40 +24,53 @@ import keras
 from featviz_callback.objectives import inputs
 from featviz_callback.objectives.layers import graph, graph_nodes
 from featviz_callback.objectives.notices import NothingToShow, warn_once
-from featviz_callback.objectives.parts import sublayers
+from featviz_callback.objectives.parts import models_in, sublayers
 from featviz_callback.objectives.paths import find_call, lineage, walk
 from featviz_callback.objectives.shapes import layer_calls
-
-# Whether the `call` of a model is of use, by the model.
-_useful_calls: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 # A model inside a `call` takes images if it takes no more channels.
 _MOST_COLOURS = 4
 
 
+# What builds nothing but the layers inside.
+_USUAL_BUILDS = (keras.Layer.build, keras.Model.build, keras.Sequential.build)
+
+# Whether the call of each model can be followed, with the number of variables that it had.
+_followed: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
 def is_wrapper(model: keras.Model) -> bool:
-    """Whether a model is read by its parts: it has no `call`, or trains without having used it."""
+    """Whether a model is read by its parts.
+
+    It has no `call`, trains without having used it, or trains by a `train_step` of its own
+    beside a `call` that fails on images, where parts take them.
+    """
     owner = next(kind for kind in type(model).__mro__ if "call" in vars(kind))
     if owner in (keras.Model, keras.Layer):
         return True
-    return has_own_step(model) and not (model.built and _has_useful_call(model))
+    return has_own_step(model) and not (model.built and _is_read_as_a_whole(model))
 
 
-def _has_useful_call(model):
-    """Whether the `call` of a built model takes one input that is known, or there is no other way.
-
-    People say `built = True` to load weights, and write a `call` that raises, or draws samples.
-    """
-    models = [layer for layer in sublayers(model) if isinstance(layer, keras.Model)]
-    if inputs.is_declared(model) or not any(one.built for one in models):
+def _is_read_as_a_whole(model):
+    if inputs.is_declared(model):
         return True
-    if model not in _useful_calls:
-        try:
-            calls = layer_calls(model, inputs.specs(model))
-            _useful_calls[model] = any(call.layer.weights for call in calls)
-        except ValueError:
-            _useful_calls[model] = False
-    return _useful_calls[model]
+    known, count = _followed.get(model, (True, None)), len(model.variables)
+    if known[1] != count:
+        known = _followed[model] = _can_be_followed(model), count
+    if known[0]:
+        return True
+    inside = [layer for _, layer in walk(model) if isinstance(layer, keras.Model)]
+    inside += _layers_of_layers(model)
+    return not any(_gets_weights(one) or _takes_images(one, None) for one in inside)
+
+
+def _can_be_followed(model):
+    """Whether the call of a built model runs on its input, and calls a layer with weights."""
+    try:
+        calls = layer_calls(model, inputs.specs(model))
+    except ValueError:
+        return False
+    return any(call.layer.weights for call in calls) or not sublayers(model)
 
 
 def has_own_step(model: keras.Model) -> bool:
@@ -77,15 +92,37 @@ def is_known(model: keras.Model) -> bool:
     layers = _layers_of_layers(model)
     if any(_takes_images(part, None) for part in models):
         return True
-    return bool(models or layers) and all(layer.built for layer in layers)
+    if not models and not layers:
+        # Nothing will be seen later, unless something is made when it is built.
+        makes = type(model).build not in _USUAL_BUILDS
+        return model.built or not (makes or any(map(_may_make_layers, sublayers(model))))
+    return all(layer.built for layer in layers)
+
+
+def _may_make_layers(layer):
+    return not layer.built and not type(layer).__module__.startswith("keras.")
+
+
+def parts_to_name(model: keras.Model) -> tuple[list[str], dict[str, str]]:
+    """Return how to name the models inside a wrapper, before the first batch builds them.
+
+    Args:
+        model: A wrapper.
+
+    Returns:
+        Python of each behind `model.`, such as `"nets['critic']"`; and the same of those that
+        no image alone is enough to call, with the arguments that they take.
+    """
+    taken = {name: inputs.needed(part) for name, part in models_in(model).items()}
+    several = {name: ", ".join(own) for name, own in taken.items() if len(own) > 1}
+    return [name for name in taken if name not in several], several
 
 
 def _gets_weights(layer):
     """Whether a call may build weights; augmentations and the like have none to show."""
     if layer.built:
         return False
-    usual = (keras.Layer.build, keras.Model.build, keras.Sequential.build)
-    return type(layer).build not in usual or any(map(_gets_weights, sublayers(layer)))
+    return type(layer).build not in _USUAL_BUILDS or any(map(_gets_weights, sublayers(layer)))
 
 
 def _layers_of_layers(model):
@@ -268,17 +305,17 @@ def not_watchable(model: keras.Model, received: object = None) -> str:
         )
     found = [path for path, _ in image_parts(model)]
     parts = [layer for layer in sublayers(model) if isinstance(layer, keras.Model)]
-    inside = [part.name for part in [*parts, *_layers_of_layers(model)]]
+    inside: object = [part.name for part in [*parts, *_layers_of_layers(model)]]
+    if not inside:
+        inside = "it has no model inside. Put its layers into one, such as a keras.Sequential"
     expected = (
         f"a layer inside one of {found}, which take images"
         if found
-        else (
-            "a part that takes images and is built, but none of its parts is one: "
-            f"{inside or 'it has no model inside'}"
-        )
+        else (f"a part that takes images and is built, but none of its parts is one: {inside}")
     )
     what = f" Received: layer={received!r}" if received is not None else ""
     return (
-        f"The model '{model.name}' has no `call` that was used, so its parts are watched. "
+        f"The model '{model.name}' has no `call` of images that was used, so its parts are "
+        "watched. "
         f"Expected {expected}.{what}"
     )

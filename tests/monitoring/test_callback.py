@@ -351,7 +351,7 @@ def channels(model):
 def starts_written_in(folder):
     """What the descriptions in the event files say, `{(step, name): start}`."""
     found = {}
-    for path in sorted((folder / "feature_vis").iterdir()):
+    for path in sorted((folder / "feature_vis").glob("*tfevents*")):
         for event in EventFileLoader(str(path)).Load():
             for value in event.summary.value:
                 kind, _, name = value.tag.partition("/")

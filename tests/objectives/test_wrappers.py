@@ -9,7 +9,13 @@ from keras import layers
 
 from featviz_callback import Objective, default_objectives
 from featviz_callback.objectives.notices import NothingToShow
-from featviz_callback.objectives.wrappers import image_parts, is_known, is_wrapper, require_images
+from featviz_callback.objectives.wrappers import (
+    image_parts,
+    is_known,
+    is_wrapper,
+    parts_to_name,
+    require_images,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -380,3 +386,110 @@ def test_inside_a_call_a_model_of_few_channels_takes_images(channels, found):
     model = Reads(channels)
     model(np.zeros((1, 64 * channels), "float32"))
     assert [path for path, _ in image_parts(model)] == found
+
+
+# --- a `call` that is of no use beside a `train_step` ---------------------------------------
+
+
+class Raises(Wrapper):
+    def call(self, images):
+        raise NotImplementedError("use train_step")
+
+
+class Empty(Wrapper):
+    def call(self, images):
+        pass
+
+
+class Makes(Wrapper):
+    """A `call` of how many images to make."""
+
+    def call(self, count):
+        return self.critic(keras.random.normal((count, 8, 8, 1)))
+
+
+class TakesTwo(Wrapper):
+    def call(self, images, t):
+        return self.critic(images) + t
+
+
+class Useful(Wrapper):
+    def call(self, images):
+        return self.critic(images)
+
+
+@pytest.mark.parametrize("how", ["built", "build"])
+@pytest.mark.parametrize("kind", [Raises, Empty, Makes, TakesTwo])
+def test_a_call_that_fails_on_images_hides_no_part(kind, how, caplog):
+    model = kind(critic=classifier("critic"), generator=decoder())
+    if how == "built":
+        model.built = True
+    else:
+        try:
+            model.build((None, 8, 8, 1))
+        except Exception:
+            model.built = True
+    assert model.built
+    assert is_known(model)
+    names = [name for objective in default_objectives(model) for name in objective.names]
+    assert names[:4] == [f"Channel#critic/conv_{i}" for i in range(4)]
+    assert "'critic'" in caplog.text
+    images = np.random.default_rng(0).random((3, 8, 8, 1), "float32")
+    expected = model.critic.predict(images, verbose=0)[:, 1]
+    by_path = Objective.neuron(model, "critic/score", 1)
+    np.testing.assert_allclose(by_path.score(images), expected, rtol=1e-5)
+
+
+def test_a_call_that_fails_before_its_parts_are_built_is_waited_for():
+    model = Raises(critic=keras.Sequential([layers.Conv2D(2, 3)]))
+    model.built = True
+    assert is_wrapper(model)
+    assert not is_known(model)
+    model.critic(np.zeros((1, 8, 8, 1), "float32"))
+    assert is_known(model)
+    assert [path for path, _ in image_parts(model)] == [model.critic.name]
+
+
+def test_a_call_that_works_is_read_as_a_whole():
+    model = Useful(critic=classifier("critic"))
+    model(np.zeros((1, 8, 8, 1), "float32"))
+    assert not is_wrapper(model)
+    assert {one.model for one in default_objectives(model)} == {model}
+
+
+# --- what is said before the first batch builds the parts -----------------------------------
+
+
+def test_parts_are_named_as_python_reaches_them():
+    shared = keras.Sequential([layers.Conv2D(2, 3)])
+    model = Wrapper(
+        nets={"critic": [shared], "unet": Denoiser()}, net=keras.Sequential([layers.Dense(2)]),
+        again=shared, flip=layers.RandomFlip(),
+    )  # fmt: skip
+    names, several = parts_to_name(model)
+    assert several == {"nets['unet']": "images, t"}
+    found = [eval(f"model.{name}", {"model": model}) for name in names]
+    assert sorted(map(id, found)) == sorted([id(shared), id(model.net)])
+
+
+def test_a_wrapper_of_plain_layers_is_known_to_have_no_part():
+    model = Wrapper(conv=layers.Conv2D(2, 3), dense=layers.Dense(2))
+    assert is_known(model)
+    with pytest.raises(NothingToShow, match=r"no model inside\. Put its layers into one"):
+        default_objectives(model)
+
+
+def test_a_layer_that_makes_layers_when_it_is_built_is_waited_for():
+    class Late(layers.Layer):
+        def build(self, shape):
+            self.conv = layers.Conv2D(2, 3)
+            self.conv.build(shape)
+
+        def call(self, images):
+            return self.conv(images)
+
+    model = Wrapper(late=Late(name="late"))
+    assert not is_known(model)
+    model.late(np.zeros((1, 8, 8, 1), "float32"))
+    assert is_known(model)
+    assert [path for path, _ in image_parts(model)] == ["late"]
