@@ -136,9 +136,10 @@ class FeatureVisCallback(keras.callbacks.Callback):
             found out, and logged once. A model that scales its images, by a layer or by
             arithmetic, shows what it takes, of each channel if they differ. Else `probe_data`
             tell: `(0, 1)`, `(-1, 1)` or `(0, 255)`, the first that holds them, if they span
-            more than half of it, else their own range. Else `(0, 1)`.
-        image_shape: See `optimize`. Defaults to the model's, or to that of `probe_data` for
-            a model that takes any size.
+            more than half of it, else their own range. Else what a `preprocessor` makes of
+            bytes, and else `(0, 1)`.
+        image_shape: See `optimize`. Defaults to the model's, or to that of `probe_data`, or of
+            what its `preprocessor` makes, for a model that takes any size.
         parameterization: See `optimize`.
         transformations: See `optimize`.
         regularizers: See `optimize`.

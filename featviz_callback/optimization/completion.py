@@ -8,8 +8,8 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from featviz_callback.objectives import ImageInput, NothingToShow, Scaling, inputs
-from featviz_callback.optimization.probe_data import images_of
+from featviz_callback.objectives import ImageInput, NothingToShow, Scaling, inputs, warn_once
+from featviz_callback.optimization.probe_data import images_of, scaling_of_preprocessor
 from featviz_callback.optimization.settings import Settings
 from featviz_callback.optimization.values_range import choose_values_range, is_scaled_before
 
@@ -43,6 +43,17 @@ def complete(
     given = settings.image_shape or ()
     taken, fixed = resolve_input(settings, model, found)
     images = None if found is None else images_of(found, model, taken)
+    if found is None and before is None:
+        size, before = scaling_of_preprocessor(model, taken)
+        if size is not None and not given and None in taken.shape:
+            given = size[taken.is_signal :]
+            settings = replace(settings, image_shape=given)
+            warn_once(
+                model,
+                "Images for the model '%s' have the shape %s that its `preprocessor` makes. "
+                "`image_shape` sets another one.",
+                *(model.name, given),
+            )
     if not given and None in taken.shape and images is not None:
         given = images.shape[1 + taken.is_signal :]
         settings = replace(settings, image_shape=given)

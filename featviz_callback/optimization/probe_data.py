@@ -12,8 +12,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from featviz_callback import backend
 from featviz_callback.images import parameterizations
-from featviz_callback.objectives import ImageInput, inputs
+from featviz_callback.objectives import ImageInput, Scaling, inputs
 from featviz_callback.optimization import reading
 from featviz_callback.optimization.step import Plan
 
@@ -24,6 +25,9 @@ _BEYOND = 0.05
 
 # Images that span no more than this share of a usual range have a range of their own.
 _HALF = 0.5
+
+# Images of these values and of this size show what a preprocessor does; none has that size.
+_VALUES, _SIZE = (0, 1, 128, 255), 61
 
 # Bytes that are darker than this may be a mask, or a label for each pixel.
 DARK_BYTES = 127
@@ -130,6 +134,48 @@ def _prepared(model, found):
     prepared = preprocessor(found)
     prepared = prepared[0] if isinstance(prepared, tuple) else prepared
     return keras.tree.map_structure(keras.ops.convert_to_numpy, prepared)
+
+
+def scaling_of_preprocessor(
+    model: keras.Model, image_input: ImageInput
+) -> tuple[tuple[int, int] | None, Scaling | None]:
+    """Return what a model's `preprocessor` makes of images of bytes, as those of KerasHub do.
+
+    Args:
+        model: A built Keras model.
+        image_input: Its input that takes the images.
+
+    Returns:
+        The size of its images, `None` if it leaves that as it is; and how it scales them,
+        `None` if that is no straight line, or without a `preprocessor` of images alone.
+    """
+    channels = image_input.shape[2]
+    if not callable(getattr(model, "preprocessor", None)) or channels is None:
+        return None, None
+    sizes = {"h": _SIZE, "w": _SIZE, "c": channels}
+    shape = [sizes[axis] for axis in image_input.axes]
+    values = np.asarray(_VALUES, "uint8").reshape(-1, *[1] * len(shape))
+    try:
+        with backend.random_states_preserved():
+            made = _prepared(model, np.broadcast_to(values, (len(_VALUES), *shape)).copy())
+        images = to_images(np.asarray(made), image_input.axes, image_input.shape)
+    except Exception:
+        # Others take texts too, or boxes. Nobody can tell then what images become.
+        return None, None
+    if len(images) != len(_VALUES) or images.dtype.kind not in "fiu":
+        return None, None
+    size = tuple(images.shape[1:3])
+    # Borders that are padded tell nothing.
+    dark, near, middle, bright = np.median(images.astype("float64"), axis=(1, 2))
+    slopes = (bright - dark) / _VALUES[-1]
+    expected = [dark + value * slopes for value in _VALUES[1:3]]
+    is_straight = np.allclose([near, middle], expected, atol=1e-3 * np.abs(bright - dark).max())
+    known = None if size == (_SIZE, _SIZE) else size
+    if not is_straight or not np.isfinite(slopes).all() or not slopes.all():
+        return known, None
+    if np.ptp(slopes) == 0 and np.ptp(dark) == 0:
+        slopes, dark = slopes[:1], dark[:1]
+    return known, Scaling("preprocessor", tuple(slopes.tolist()), tuple(dark.tolist()))
 
 
 def _by_input(found, names, shapes):

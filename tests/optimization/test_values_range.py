@@ -9,6 +9,8 @@ from keras import layers
 
 from featviz_callback import FeatureVisCallback, History, Objective
 from featviz_callback.objectives import Scaling, inputs
+from featviz_callback.optimization import Settings
+from featviz_callback.optimization.completion import complete
 from featviz_callback.optimization.values_range import (
     choose_values_range,
     is_scaled_before,
@@ -264,3 +266,56 @@ def test_the_scaling_of_the_part_itself_comes_first():
 )
 def test_raw_images_are_told_from_those_that_are_scaled(first, images, before, expected):
     assert is_scaled_before(*part(*first), images, before) == expected
+
+
+class Prepared(keras.Sequential):
+    """A model of any size, which is trained on what its `preprocessor` makes of bytes."""
+
+    made = None
+
+    def preprocessor(self, x, y=None, sample_weight=None):
+        return x if self.made is None else self.made(keras.ops.cast(x, "float32"))
+
+
+def to_size(x):
+    return keras.ops.image.resize(x, (12, 14), data_format="channels_last")
+
+
+SLOPES, OFFSETS = np.array([0.02, 0.01, 0.015], "float32"), np.array([-2, -1, -1.5], "float32")
+
+
+@pytest.mark.parametrize(
+    ("made", "expected", "shape"),
+    [
+        (lambda x: to_size(x) / 127.5 - 1, (-1, 1), (12, 14)),
+        (lambda x: x / 255, (0, 1), None),
+        (lambda x: to_size(x * SLOPES + OFFSETS), (OFFSETS, 255 * SLOPES + OFFSETS), (12, 14)),
+        (lambda x: to_size(keras.ops.sqrt(x)), (0, 1), (12, 14)),
+        (lambda x: {"images": x, "texts": x}, (0, 1), None),
+        (lambda x: 1 / 0, (0, 1), None),
+    ],
+    ids=["size and range", "range", "channels", "no straight line", "a dict", "fails"],
+)
+def test_a_preprocessor_tells_size_and_range_without_data(made, expected, shape, caplog):
+    model = Prepared([keras.Input((None, None, 3)), layers.Conv2D(2, 3, name="conv")])
+    model.made = made
+    settings = Settings(values_range=None, image_shape=None if shape else (8, 8))
+    settings, images = complete(settings, model, None)
+    assert images is None
+    np.testing.assert_allclose(
+        np.broadcast_arrays(*settings.values_range), np.broadcast_arrays(*expected), atol=1e-5
+    )
+    assert settings.image_shape == (shape or (8, 8))
+    assert ("that its `preprocessor` makes" in caplog.text) == (shape is not None)
+    if shape:
+        # Its own images of bytes are such images.
+        own = keras.ops.convert_to_numpy(made(np.full((1, 40, 30, 3), 255.0, "float32")))
+        assert own.shape[1:3] == shape
+
+
+def test_a_size_that_is_given_comes_before_that_of_a_preprocessor():
+    model = Prepared([keras.Input((None, None, 3)), layers.Conv2D(2, 3, name="conv")])
+    model.made = lambda x: to_size(x) / 127.5 - 1
+    settings, _ = complete(Settings(values_range=None, image_shape=(8, 8)), model, None)
+    assert settings.image_shape == (8, 8)
+    assert settings.values_range == (-1, 1)

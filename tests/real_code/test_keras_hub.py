@@ -236,3 +236,20 @@ def test_a_classifier_trains_the_same_and_is_seen_behind_its_preprocessor(kind, 
     np.testing.assert_allclose(best[is_above], logits[is_above], rtol=0.01)
     assert np.isfinite(history.scores).all()
     assert "probe_data` are left out" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", CLASSIFIERS)
+def test_a_preprocessor_tells_the_range_of_a_classifier_without_data(kind, tmp_path, caplog):
+    caplog.set_level("WARNING", logger="featviz_callback")
+    build, scaling, _ = CLASSIFIERS[kind]
+    x, y = pictures(8, (40, 40, 3), classes=3, high=255)
+    model = classifier(build(), kind, **scaling)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    callback = FeatureVisCallback(log_dir=tmp_path, steps=2, on_error="raise")
+    model.fit(x, y, verbose=0, callbacks=[callback])
+    assert callback.history.images.shape[2:] == SHAPE
+    ends = np.stack([np.zeros((40, 40, 3)), np.full((40, 40, 3), 255.0)])
+    expected = np.asarray(model.preprocessor(ends))[:, 5, 5]
+    found = np.broadcast_arrays(*callback.history.values_range, expected[0])[:2]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert "'preprocessor' makes" in caplog.text

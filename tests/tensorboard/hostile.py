@@ -16,7 +16,7 @@ def record_starts(data):
 
 def damage(folder, at=8):
     """Turn round one bit of a record in the middle of the only event file of a run."""
-    [path] = (Path(folder) / "feature_vis").iterdir()
+    [path] = (Path(folder) / "feature_vis").glob("*tfevents*")
     data = bytearray(path.read_bytes())
     starts = record_starts(data)
     place = starts[len(starts) // 2]

@@ -214,7 +214,7 @@ def test_counts_are_of_what_is_shown_in_each_run(open_page, serve):
 def test_a_damaged_record_is_said_with_its_place(served, open_page, tmp_path):
     make_logs.write_full(tmp_path / "run", epochs=4)
     place = hostile.damage(tmp_path / "run")
-    [file] = (tmp_path / "run/feature_vis").iterdir()
+    [file] = (tmp_path / "run/feature_vis").glob("*tfevents*")
     server = served(tmp_path)
     tab = open_page(server)
     said = tab.find(".damage").inner_text()
