@@ -763,7 +763,10 @@ class FeatureVisCallback(keras.callbacks.Callback):
             self._reporter.snapshot_taken(
                 snapshot, share, found.compile_seconds, waited, pending.epoch_seconds
             )
-            self._reporter.checked(epoch, found.checkup, self.health, pending.is_first)
+            self._reporter.checked(
+                *(epoch, found.checkup, self.health, pending.is_first),
+                is_range_doubtful=self._observer.is_range_doubtful,
+            )
         summaries.write_costs(self._events, epoch, snapshot.seconds, share, found.compile_seconds)
         self._last_written = epoch
         if pending.is_first and self._max_overhead is not None and not self._is_replay:

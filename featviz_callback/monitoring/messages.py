@@ -62,6 +62,13 @@ _ILLNESSES = {
 }
 
 
+# What is said of dead units where `train_step` may scale images.
+_DOUBTFUL = (
+    "they may be alive on images as training scales them, if `train_step` does. They are the same "
+    "for all of `probe_data`"
+)
+
+
 class Reporter:
     """The messages of one training.
 
@@ -232,7 +239,14 @@ class Reporter:
                 f"{_compared(snapshot)}"
             )
 
-    def checked(self, epoch: int, checkup: Checkup, health: Health, is_first: bool = False) -> None:
+    def checked(
+        self,
+        epoch: int,
+        checkup: Checkup,
+        health: Health,
+        is_first: bool = False,
+        is_range_doubtful: bool = False,
+    ) -> None:
         """Log layers that are in trouble, once each.
 
         Nothing is logged of the untrained network. Its units may come to life.
@@ -242,10 +256,13 @@ class Reporter:
             checkup: The numbers of every layer.
             health: Those of all snapshots, this one among them.
             is_first: Whether nothing was trained since training began.
+            is_range_doubtful: Whether real images may not be what the model gets.
         """
         if epoch < 0:
             return
         for number, (least, says, advice, advice_before) in _ILLNESSES.items():
+            if is_range_doubtful and number == "dead":
+                advice = advice_before = _DOUBTFUL
             values = getattr(checkup, number)
             ill: dict[int, list] = {}
             for layer, value in zip(checkup.layers, values, strict=True):

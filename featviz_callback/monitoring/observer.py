@@ -114,6 +114,9 @@ class Observer:
         classes: The class of each real image, if it is known.
         others: The real images of models that get others than the first one, by the identity
             of the model; as many.
+
+    Attributes:
+        is_range_doubtful: Whether training may scale the real images before the models get them.
     """
 
     def __init__(
@@ -132,6 +135,7 @@ class Observer:
         joined = [cast(JoinedTargets, task.targets) for task in tasks]
         self._order = _order(objectives, [part for one in joined for part in one.parts])
         self._real_images = real_images
+        self.is_range_doubtful = False
         self._warm_start = warm_start
         self._accentuations = accentuations
         self._accentuates = accentuations is not None

@@ -33,7 +33,7 @@ from featviz_callback.optimization.probe_data import (
     images_of,
     is_within,
 )
-from featviz_callback.optimization.surroundings import complete_inside
+from featviz_callback.optimization.surroundings import complete_inside, is_range_doubtful
 from featviz_callback.records import spread
 from featviz_callback.tensorboard import summaries
 
@@ -88,7 +88,9 @@ def prepare_observer(
         ValueError: If an argument is invalid.
     """
     models = {id(one.model): one.model for one in objectives}
-    settings, found, images = complete_inside(settings, models, real_images, trained)
+    asked = settings
+    settings, found, images = complete_inside(asked, models, real_images, trained)
+    is_doubtful = is_range_doubtful(asked, models, found, images, trained)
     tasks = [
         prepare(joined, settings, found.get(id(joined.model))) for joined in join_alike(objectives)
     ]
@@ -138,7 +140,11 @@ def prepare_observer(
             labels.shape,
         )
     others = {key: one for key, one in taken.items() if not _is_same(one, first)}
-    return Observer(objectives, tasks, first, warm_start, accentuations, trained, classes, others)
+    observed = Observer(
+        objectives, tasks, first, warm_start, accentuations, trained, classes, others
+    )
+    observed.is_range_doubtful = is_doubtful
+    return observed
 
 
 def _first_of(tasks, model):

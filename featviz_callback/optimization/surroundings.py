@@ -34,10 +34,18 @@ from featviz_callback.optimization.completion import (
 )
 from featviz_callback.optimization.probe_data import DARK_BYTES, ProbeImages, images_of
 from featviz_callback.optimization.settings import Settings
-from featviz_callback.optimization.values_range import fills, range_before, scaled_range
+from featviz_callback.optimization.values_range import (
+    fills,
+    range_before,
+    scaled_range,
+    tells_range,
+)
 
 # The brightest value of an input of whole numbers is that of a byte, but for these.
 _BRIGHTEST = {"uint16": 65535.0}
+
+# Images of no larger value were scaled already.
+_SCALED = 1.5
 
 
 def complete_inside(
@@ -80,6 +88,45 @@ def complete_inside(
             found = _scaled(outer, models, settings, found, before)
     settings, images = complete(settings, model, found.get(id(model)), before)
     return settings, found, images
+
+
+def is_range_doubtful(
+    settings: Settings,
+    models: Mapping[int, keras.Model],
+    found: Mapping[int, Mapping[int, np.ndarray]],
+    images: np.ndarray | None,
+    outer: keras.Model | None,
+) -> bool:
+    """Whether a `train_step` may scale images that nothing else scales, and log that.
+
+    Nobody can look inside it. Then real images are not what the model gets, and tell a wrong
+    range.
+
+    Args:
+        settings: The settings that were given to `complete_inside`.
+        models: The watched models by their identities.
+        found: What `complete_inside` returned of the real images.
+        images: Those of the first model, or `None`.
+        outer: The model that is trained, or `None` if none is known.
+    """
+    if settings.values_range is not None or images is None:
+        return False
+    if outer is None or not has_own_step(outer):
+        return False
+    highest, model = np.abs(images.astype("float32")).max(), next(iter(models.values()))
+    if highest <= _SCALED or _scaling_before(outer, models, settings) is not None:
+        return False
+    if tells_range(model, *resolve_input(settings, model, found[id(model)]), images):
+        return False
+    warn_once(
+        outer,
+        "The `train_step` of the model '%s' may scale images before the model '%s' gets them, as "
+        "`images / 127.5 - 1` does, and nobody can look inside. `probe_data`, from %g to %g, are "
+        "taken as they are. If it does, give `probe_data` as the model gets them, and their "
+        "`values_range`, which also says that this range is right.",
+        *(outer.name, model.name, images.min(), images.max()),
+    )
+    return True
 
 
 def are_as_outer_takes(real_images: ProbeImages, model: keras.Model, outer: keras.Model) -> bool:

@@ -75,9 +75,8 @@ def choose_values_range(
     Returns:
         `(lowest, highest)`, two numbers, or two tuples of one number a channel.
     """
-    scaling = measure_scaling(model, image_input, fixed_inputs, shape)
-    own = None if scaling is None else range_before(scaling)
-    if scaling is not None and own is not None and (real_images is None or fills(real_images, own)):
+    scaling, own = _told_by(model, image_input, fixed_inputs, shape, real_images)
+    if scaling is not None and own is not None:
         reason = f"of an image x the layer {scaling.path!r} receives {scaling}"
         found = own
     elif real_images is not None:
@@ -95,6 +94,32 @@ def choose_values_range(
         *(model.name, range_as_text(found), reason),
     )
     return found
+
+
+def tells_range(
+    model: keras.Model,
+    image_input: ImageInput,
+    fixed_inputs: tuple[np.ndarray, ...],
+    real_images: np.ndarray,
+) -> bool:
+    """Whether a model itself tells the range of real images, by how it scales them.
+
+    Args:
+        model: A built Keras model.
+        image_input: Its input that takes the images.
+        fixed_inputs: One example of each other input.
+        real_images: Array `(images, height, width, channels)`.
+    """
+    shape = real_images.shape[1:]
+    return _told_by(model, image_input, fixed_inputs, shape, real_images)[1] is not None
+
+
+def _told_by(model, image_input, fixed_inputs, shape, real_images):
+    """Return how a model scales images, and the range that this tells of real ones, if any."""
+    scaling = measure_scaling(model, image_input, fixed_inputs, shape)
+    own = None if scaling is None else range_before(scaling)
+    is_own = own is not None and (real_images is None or fills(real_images, own))
+    return scaling, own if is_own else None
 
 
 def is_scaled_before(
@@ -119,9 +144,7 @@ def is_scaled_before(
     usual = range_before(before)
     if usual is None or not fills(real_images, usual):
         return False
-    scaling = measure_scaling(model, image_input, fixed_inputs, real_images.shape[1:])
-    own = None if scaling is None else range_before(scaling)
-    return own is None or not fills(real_images, own)
+    return not tells_range(model, image_input, fixed_inputs, real_images)
 
 
 def scaled_range(values_range: tuple, scaling: Scaling) -> tuple:

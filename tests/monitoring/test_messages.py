@@ -252,3 +252,16 @@ def test_what_is_said_of_dead_units_is_true_of_constant_ones(logged):
     check_all(Reporter(0), "dead", [0.1, 0.6])
     [message] = logged()
     assert message.endswith("They are the same for all of `probe_data`")
+
+
+def test_the_learning_rate_is_not_blamed_where_training_may_scale_images(logged):
+    for first, later in (([0.1], [0.6]), ([0.6], [0.6])):
+        reporter, health = Reporter(0), Health()
+        for epoch, value in enumerate(first + later, -1):
+            checkup = Checkup.of({"conv": {"dead": value}})
+            health.add(epoch, checkup)
+            reporter.checked(epoch, checkup, health, is_range_doubtful=True)
+    before, after = logged()[-2:]
+    for message in (before, after):
+        assert "learning rate" not in message
+        assert "if `train_step` does" in message

@@ -13,7 +13,11 @@ from featviz_callback import Objective, optimize
 from featviz_callback.objectives import model_around
 from featviz_callback.optimization import Settings
 from featviz_callback.optimization.probe_data import ProbeImages
-from featviz_callback.optimization.surroundings import are_as_outer_takes, complete_inside
+from featviz_callback.optimization.surroundings import (
+    are_as_outer_takes,
+    complete_inside,
+    is_range_doubtful,
+)
 from tests.conftest import fill, sequential
 
 SHAPE = (6, 5, 3)
@@ -157,3 +161,83 @@ def test_a_range_that_nobody_chose_is_logged_once_a_model(caplog):
     for _ in range(2):
         optimize(asked, steps=1, parameterization="pixel", transformations=None)
     assert caplog.text.count("values_range=(0, 1), the default of `optimize`") == 1
+
+
+# --- a `train_step` that may scale images by arithmetic -----------------------------------------
+
+
+class Stepping(keras.Model):
+    """Has a `train_step` of its own, into which nobody can look."""
+
+    def train_step(self, *given):
+        return {}
+
+
+class Calling(keras.Model):
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def call(self, images):
+        return self.part(images)
+
+    train_step = Stepping.train_step
+
+
+class Parts(keras.Model):
+    def __init__(self, part, **others):
+        super().__init__()
+        self.part = part
+        for name, other in others.items():
+            setattr(self, name, other)
+
+    train_step = Stepping.train_step
+
+
+def called(part):
+    model = Calling(part)
+    model(BYTES[:1])
+    return model
+
+
+def functional(part):
+    image = keras.Input(SHAPE)
+    return Stepping(image, part(image))
+
+
+def scaled_part():
+    return sequential(
+        layers.Rescaling(1 / 127.5, -1.0), layers.Conv2D(2, 3, name="conv"), shape=SHAPE
+    )
+
+
+@pytest.mark.parametrize(
+    ("around", "make", "images", "values_range", "doubtful"),
+    [
+        (Parts, make_part, BYTES, None, True),
+        (called, make_part, BYTES, None, True),
+        (functional, make_part, BYTES, None, True),
+        (Parts, make_part, BYTES / 255, None, False),
+        (Parts, make_part, BYTES, (0, 255), False),
+        (Parts, scaled_part, BYTES, None, False),
+        (Contrastive, make_part, BYTES, None, False),
+        (around_sequential, make_part, BYTES, None, False),
+        (lambda part: Parts(part, flip=layers.Rescaling(1 / 255)), make_part, BYTES, None, False),
+    ],
+    ids=[
+        "a wrapper", "a call", "functional", "scaled", "given", "the part scales", "no step of its "
+        "own", "no step, a layer", "a layer beside",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_train_step_that_may_scale_is_named_once(
+    around, make, images, values_range, doubtful, whole, caplog
+):
+    part = make()
+    outer = around(part)
+    watched = outer if whole and around in (called, functional) else part
+    models, asked = {id(watched): watched}, Settings(values_range=values_range)
+    for _ in range(2):
+        found = complete_inside(asked, models, ProbeImages(images), outer)
+        assert is_range_doubtful(asked, models, *found[1:], outer) == doubtful
+    assert caplog.text.count("may scale images before the model") == doubtful
