@@ -36,6 +36,7 @@ from featviz_callback.objectives import (
     NothingToShow,
     Objective,
     announce_parts,
+    each_once,
     is_known,
     is_wrapper,
     parts_to_name,
@@ -420,7 +421,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
     def _prepare_or_give_up(self):
         """Prepare the observer; without any picture to make, warn and let training go on."""
         try:
-            with shared_calls():
+            with shared_calls(), each_once():
                 self._prepare()
         except NothingToShow as error:
             if self._on_error == "raise":
@@ -552,7 +553,7 @@ class FeatureVisCallback(keras.callbacks.Callback):
             return
         began = time.perf_counter()
         found = hash_weights(self.model)
-        if epoch < self._first_epoch:
+        if self._first_epoch is not None and epoch < self._first_epoch:
             self._begun = found
         self._record.add(epoch, found)
         run = self._events.run

@@ -16,7 +16,12 @@ from featviz_callback.objectives.defaults import (
 from featviz_callback.objectives.inputs import ImageInput
 from featviz_callback.objectives.joined import JoinedTargets, join_alike, require_units
 from featviz_callback.objectives.layers import Ending, ending, operation_at
-from featviz_callback.objectives.notices import NothingToShow, forget_warnings, warn_once
+from featviz_callback.objectives.notices import (
+    NothingToShow,
+    each_once,
+    forget_warnings,
+    warn_once,
+)
 from featviz_callback.objectives.objective import Objective
 from featviz_callback.objectives.outside import (
     calls_part,
@@ -37,6 +42,7 @@ from featviz_callback.objectives.recording import Tap, record
 from featviz_callback.objectives.relaxation import relaxed_activations
 from featviz_callback.objectives.scaling import (
     Scaling,
+    floats_of_bytes,
     measure_scaling,
     range_as_text,
     warn_if_flat,
@@ -72,10 +78,12 @@ __all__ = [
     "calls_part",
     "choose_by_default",
     "default_objectives",
+    "each_once",
     "ending",
     "every_channel",
     "feature_taps",
     "find_anchor",
+    "floats_of_bytes",
     "forget_warnings",
     "has_own_step",
     "image_place",

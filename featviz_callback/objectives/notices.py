@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import keras
 
 logger = logging.getLogger("featviz_callback")
 
 _logged: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+# What was logged inside of `each_once`.
+_said: ContextVar[set | None] = ContextVar("_said", default=None)
 
 
 class NothingToShow(ValueError):
@@ -35,7 +40,23 @@ def warn_once(layer: keras.Layer, message: str, *values: object) -> None:
         values: The values.
     """
     text = message % values
-    before = _logged.setdefault(layer, set())
+    before, said = _logged.setdefault(layer, set()), _said.get()
     if text not in before:
         before.add(text)
-        logger.warning("%s", text)
+        if said is None or text not in said:
+            logger.warning("%s", text)
+        if said is not None:
+            said.add(text)
+
+
+@contextmanager
+def each_once() -> Iterator[None]:
+    """Log the same words once inside, though several models have the same name.
+
+    A copy of a network, of which training keeps the average, has that of the network.
+    """
+    token = _said.set(set())
+    try:
+        yield
+    finally:
+        _said.reset(token)

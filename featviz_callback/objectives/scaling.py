@@ -33,6 +33,9 @@ _LAYERS_TRIED = 4
 # Values of less than this difference, at less than this share of it, hardly differ.
 _HARDLY, _SHARE = 0.05, 0.1
 
+# Bytes that show how a model scales them.
+_BYTES = (0, 1, 128, 255)
+
 # How far from a straight line a scaling may be, as a share of the difference of its ends.
 _STRAIGHT = 0.02
 
@@ -139,6 +142,50 @@ def _channels(model, image_input, fixed_inputs, shape):
     return channels if set(channels.tolist()) == set(range(shape[2])) else None
 
 
+def floats_of_bytes(
+    model: keras.Model,
+    image_input: ImageInput,
+    fixed_inputs: tuple[np.ndarray, ...],
+    shape: tuple[int, int, int],
+) -> Scaling | None:
+    """Return which floats are the same to a model as bytes, if it tells both apart.
+
+    `tf.image.convert_image_dtype` divides bytes alone, and so does an `if` on the dtype.
+
+    Args:
+        model: A built Keras model.
+        image_input: As `inputs.resolve` returns it.
+        fixed_inputs: One example of each other input.
+        shape: `(height, width, channels)` of an image.
+
+    Returns:
+        The scaling of bytes, `None` if they are taken for floats, or if either is no straight
+        line.
+    """
+    given = model, image_input, fixed_inputs, shape, _BYTES
+    of_bytes, of_floats = _received(*given, dtype="uint8"), _received(*given)
+    if of_bytes is None or of_floats is None or of_bytes[0] != of_floats[0]:
+        return None
+    is_told = (np.ptp(of_bytes[1], axis=0) > 0) & (np.ptp(of_floats[1], axis=0) > 0)
+    lines = []
+    for received in (of_bytes[1][:, is_told], of_floats[1][:, is_told]):
+        if not received.size:
+            return None
+        slopes = (received[-1] - received[0]) / _BYTES[-1]
+        bends = received - received[0] - np.outer(_BYTES, slopes)
+        if not slopes.all() or np.abs(bends).max() > _STRAIGHT * np.abs(slopes).max() * _BYTES[-1]:
+            return None
+        lines.append((slopes, received[0]))
+    (slopes, offsets), (own, start) = lines
+    slopes, offsets = slopes / own, (offsets - start) / own
+    slope, offset = float(np.median(slopes)), float(np.median(offsets))
+    width = _STRAIGHT * abs(slope) * _BYTES[-1]
+    if np.abs(slopes - slope).max() * _BYTES[-1] > width or np.abs(offsets - offset).max() > width:
+        return None
+    is_same = abs(slope - 1) < _STRAIGHT and abs(offset) < 1
+    return None if is_same else Scaling(of_bytes[0], (slope,), (offset,))
+
+
 def warn_if_flat(
     model: keras.Model,
     image_input: ImageInput,
@@ -184,7 +231,7 @@ def range_as_text(values_range: tuple) -> str:
     return f"({low}, {high})"
 
 
-def _received(model, image_input, fixed_inputs, shape, values: Sequence):
+def _received(model, image_input, fixed_inputs, shape, values: Sequence, dtype="float32"):
     """Return the first layer with weights that tells such values apart, and what it receives.
 
     Each of `values` is one number, or one a channel, and makes one image.
@@ -198,7 +245,7 @@ def _received(model, image_input, fixed_inputs, shape, values: Sequence):
         calls = layer_calls(model, arguments)
         paths = list(dict.fromkeys(call.path for call in calls if _has_weights(call.layer)))
         for path in paths[:_LAYERS_TRIED]:
-            received = _call(model, image_input, fixed_inputs, shape, values, path)
+            received = _call(model, image_input, fixed_inputs, shape, values, path, dtype)
             if np.isfinite(received).all() and np.ptp(received, axis=0).any():
                 return path, received, _is_normalized(calls, path, len(image_input.axes))
     except Exception:
@@ -221,10 +268,10 @@ def _is_normalized(calls, path, rank):
     )
 
 
-def _call(model, image_input, fixed_inputs, shape, values, path):
+def _call(model, image_input, fixed_inputs, shape, values, path, dtype):
     # One image at a time takes the least memory.
     count = image_input.batch or 1
-    chosen, parts = np.asarray(values, "float32").reshape(len(values), 1, 1, -1), []
+    chosen, parts = np.asarray(values, dtype).reshape(len(values), 1, 1, -1), []
     with preserved(model), backend.load().without_gradients(), keras.StatelessScope():
         for first in range(0, len(chosen), count):
             some = chosen[np.arange(first, first + count) % len(chosen)]

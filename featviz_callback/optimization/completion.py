@@ -8,7 +8,14 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from featviz_callback.objectives import ImageInput, NothingToShow, Scaling, inputs, warn_once
+from featviz_callback.objectives import (
+    ImageInput,
+    NothingToShow,
+    Scaling,
+    floats_of_bytes,
+    inputs,
+    warn_once,
+)
 from featviz_callback.optimization.probe_data import images_of, scaling_of_preprocessor
 from featviz_callback.optimization.settings import Settings
 from featviz_callback.optimization.values_range import choose_values_range, is_scaled_before
@@ -65,6 +72,37 @@ def complete(
         chosen = choose_values_range(model, taken, fixed, shape, images, before)
         settings = replace(settings, values_range=chosen)
     return settings, images
+
+
+def bytes_as_floats(
+    settings: Settings, model: keras.Model, found: Mapping[int, np.ndarray]
+) -> Mapping[int, np.ndarray]:
+    """Return examples with floats in place of bytes, where a model tells both apart.
+
+    Pictures are made of floats, and can be compared with real images of that kind alone.
+
+    Args:
+        settings: The settings.
+        model: The model.
+        found: Examples of its inputs, as `ProbeImages.of_inputs` returns them.
+    """
+    taken, fixed = resolve_input(settings, model, found)
+    place = taken.position or 0
+    if inputs.is_declared(model) or found[place].dtype != "uint8":
+        return found
+    shape = images_of(found, model, taken).shape[1:]
+    scaling = floats_of_bytes(model, taken, fixed, shape)
+    if scaling is None:
+        return found
+    warn_once(
+        model,
+        "The model '%s' gives images of uint8 other scores than the same values as floats: bytes "
+        "x are to it what floats %s are. Pictures are made of floats, so `probe_data` are given "
+        "to it as such floats.",
+        *(model.name, scaling),
+    )
+    floats = found[place].astype("float32") * scaling.slopes[0] + scaling.offsets[0]
+    return {**found, place: floats.astype("float32")}
 
 
 def scaled_as_before(

@@ -28,6 +28,7 @@ from featviz_callback.objectives import (
     warn_once,
 )
 from featviz_callback.optimization.completion import (
+    bytes_as_floats,
     complete,
     resolve_input,
     scaled_as_before,
@@ -86,6 +87,7 @@ def complete_inside(
         before = _scaling_before(outer, models, settings)
         if before is not None:
             found = _scaled(outer, models, settings, found, before)
+    found = {key: bytes_as_floats(settings, models[key], one) for key, one in found.items()}
     settings, images = complete(settings, model, found.get(id(model)), before)
     return settings, found, images
 

@@ -745,6 +745,25 @@ def test_bytes_are_ranked_as_a_model_gets_them_that_tells_them_from_floats(watch
     expected = np.diag(model.predict(history.images[-1], verbose=0))
     np.testing.assert_allclose(history.scores[-1], expected, rtol=1e-3)
     assert caplog.text.count("of uint8 other scores than the same values as floats") == 1
+    # Pictures are floats that the model takes for bytes, and nothing else is doubted.
+    assert history.values_range == (0, 1)
+    assert "cannot be compared" not in caplog.text
+    assert "hardly differ" not in caplog.text
+
+
+@pytest.mark.parametrize("divisor", [255, 127.5, 1000])
+def test_the_range_is_what_bytes_are_to_a_model_that_tells_them_from_floats(divisor, watch):
+    model = scaling(divisor)
+    low, high = (COLOURS.min() / divisor, COLOURS.max() / divisor)
+    chosen = Objective.neuron(model, "logits", [0, 1, 2])
+    history = history_of(watch(chosen, probe_data=COLOURS, accentuate=1), compiled(model))
+    found = history.values_range
+    assert found[0] <= low < high <= found[1] * 1.001
+    assert found[1] - found[0] <= 2.1 * (high - low)
+    floats = COLOURS.astype("float32") / divisor
+    np.testing.assert_allclose(
+        model.predict(COLOURS, verbose=0), model.predict(floats, verbose=0), rtol=1e-4
+    )
 
 
 def test_nothing_is_said_of_bytes_that_a_model_takes_for_floats(watch, caplog):
@@ -841,3 +860,39 @@ def test_real_images_beyond_the_range_are_told_and_end_no_training(watch, model,
 def test_the_overshoot_of_a_filter_is_within_the_range(watch, model, caplog):
     history_of(watch(neurons, probe_data=1.04 * PIXELS, values_range=(0, 1)), model)
     assert "images are made in values_range" not in caplog.text
+
+
+# --- a copy of a network, of the same name ------------------------------------------------
+
+
+class Averaged(keras.Model):
+    """A network of two inputs, and the average of it, as diffusion models have."""
+
+    def __init__(self):
+        super().__init__()
+        image, time = keras.Input((8, 8, 1), name="image"), keras.Input((4,), name="time")
+        maps = layers.Conv2D(4, 3, name="conv")(image)
+        out = maps + layers.Reshape((1, 1, 4))(layers.Dense(4)(time))
+        self.network = keras.Model([image, time], out, name="unet")
+        self.average = keras.models.clone_model(self.network)
+
+    def train_step(self, *given):
+        return {}
+
+
+def test_the_same_words_of_two_models_of_one_name_are_logged_once(watch, caplog):
+    callback = watch()
+    model = Averaged()
+    model.compile()
+    callback.set_model(model)
+    callback.on_train_begin()
+    assert {one.model for one in callback._observer._objectives} == {model.network, model.average}
+    assert caplog.text.count("The input 'image' of the model 'unet' is optimised") == 1
+    assert len(caplog.messages) == len(set(caplog.messages))
+    # Another model of the same name is another matter.
+    again = watch()
+    model = Averaged()
+    model.compile()
+    again.set_model(model)
+    again.on_train_begin()
+    assert caplog.text.count("The input 'image' of the model 'unet' is optimised") == 2
