@@ -31,7 +31,6 @@ from featviz_callback.objectives.shapes import layer_calls
 # A model inside a `call` takes images if it takes no more channels.
 _MOST_COLOURS = 4
 
-
 # What builds nothing but the layers inside.
 _USUAL_BUILDS = (keras.Layer.build, keras.Model.build, keras.Sequential.build)
 
