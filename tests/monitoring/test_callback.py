@@ -702,6 +702,7 @@ def test_the_film_counts_as_time_of_snapshots(model, watch, monkeypatch, caplog)
 
 
 @pytest.mark.slow
+@pytest.mark.acceptance
 def test_time_is_kept_for_a_film_that_is_longer_with_each_snapshot(
     model, watch, monkeypatch, caplog
 ):
